@@ -1,0 +1,203 @@
+//! System calls as data: what an envoy is asked to do, and what it answers.
+
+use crate::{Errno, Machine};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// The list of the system calls that cryopid ever makes in another process, by name, with their numbers.
+macro_rules! syscalls {
+    ($($name:ident $text:literal $x86_64:literal;)*) => {
+        /// A system call by name; its number depends on the machine.
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+        #[allow(missing_docs)]
+        pub enum Sys { $($name,)* }
+
+        impl Sys {
+            /// The name as in the man pages, section 2.
+            pub const fn name(self) -> &'static str {
+                match self { $(Sys::$name => $text,)* }
+            }
+            /// The number of this call on `machine` (arch/x86/entry/syscalls/syscall_64.tbl).
+            pub const fn number(self, machine: Machine) -> u64 {
+                match machine {
+                    Machine::X86_64 => match self { $(Sys::$name => $x86_64,)* },
+                }
+            }
+            /// The call with `number` on `machine`, if it is on the list.
+            pub const fn from_number(number: u64, machine: Machine) -> Option<Sys> {
+                match machine {
+                    Machine::X86_64 => match number { $($x86_64 => Some(Sys::$name),)* _ => None },
+                }
+            }
+        }
+    };
+}
+
+syscalls! {
+    Read "read" 0;
+    Write "write" 1;
+    Close "close" 3;
+    Fstat "fstat" 5;
+    Poll "poll" 7;
+    Lseek "lseek" 8;
+    Mmap "mmap" 9;
+    Mprotect "mprotect" 10;
+    Munmap "munmap" 11;
+    Brk "brk" 12;
+    RtSigaction "rt_sigaction" 13;
+    RtSigprocmask "rt_sigprocmask" 14;
+    Ioctl "ioctl" 16;
+    Pwrite64 "pwrite64" 18;
+    Select "select" 23;
+    Mremap "mremap" 25;
+    Madvise "madvise" 28;
+    Pause "pause" 34;
+    Nanosleep "nanosleep" 35;
+    Getitimer "getitimer" 36;
+    Setitimer "setitimer" 38;
+    Getpid "getpid" 39;
+    Clone "clone" 56;
+    Exit "exit" 60;
+    Wait4 "wait4" 61;
+    Kill "kill" 62;
+    Semop "semop" 65;
+    Msgsnd "msgsnd" 69;
+    Msgrcv "msgrcv" 70;
+    Fcntl "fcntl" 72;
+    Ftruncate "ftruncate" 77;
+    Chdir "chdir" 80;
+    Fchdir "fchdir" 81;
+    Umask "umask" 95;
+    Setpgid "setpgid" 109;
+    Getppid "getppid" 110;
+    Setsid "setsid" 112;
+    Setgroups "setgroups" 116;
+    Setresuid "setresuid" 117;
+    Setresgid "setresgid" 119;
+    Getpgid "getpgid" 121;
+    Setfsuid "setfsuid" 122;
+    Setfsgid "setfsgid" 123;
+    Getsid "getsid" 124;
+    Capset "capset" 126;
+    RtSigtimedwait "rt_sigtimedwait" 128;
+    RtSigsuspend "rt_sigsuspend" 130;
+    Sigaltstack "sigaltstack" 131;
+    Personality "personality" 135;
+    Getpriority "getpriority" 140;
+    Setpriority "setpriority" 141;
+    Mlock "mlock" 149;
+    Prctl "prctl" 157;
+    ArchPrctl "arch_prctl" 158;
+    Chroot "chroot" 161;
+    Futex "futex" 202;
+    SchedSetaffinity "sched_setaffinity" 203;
+    SchedGetaffinity "sched_getaffinity" 204;
+    IoGetevents "io_getevents" 208;
+    SetTidAddress "set_tid_address" 218;
+    RestartSyscall "restart_syscall" 219;
+    Semtimedop "semtimedop" 220;
+    TimerCreate "timer_create" 222;
+    TimerSettime "timer_settime" 223;
+    TimerGettime "timer_gettime" 224;
+    TimerGetoverrun "timer_getoverrun" 225;
+    TimerDelete "timer_delete" 226;
+    ClockNanosleep "clock_nanosleep" 230;
+    ExitGroup "exit_group" 231;
+    EpollWait "epoll_wait" 232;
+    EpollCtl "epoll_ctl" 233;
+    IoprioSet "ioprio_set" 251;
+    IoprioGet "ioprio_get" 252;
+    Openat "openat" 257;
+    Pselect6 "pselect6" 270;
+    Ppoll "ppoll" 271;
+    SetRobustList "set_robust_list" 273;
+    GetRobustList "get_robust_list" 274;
+    EpollPwait "epoll_pwait" 281;
+    TimerfdCreate "timerfd_create" 283;
+    TimerfdSettime "timerfd_settime" 286;
+    TimerfdGettime "timerfd_gettime" 287;
+    Signalfd4 "signalfd4" 289;
+    Eventfd2 "eventfd2" 290;
+    EpollCreate1 "epoll_create1" 291;
+    Dup3 "dup3" 292;
+    Pipe2 "pipe2" 293;
+    InotifyInit1 "inotify_init1" 294;
+    Preadv "preadv" 295;
+    RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
+    RtSigqueueinfo "rt_sigqueueinfo" 129;
+    Prlimit64 "prlimit64" 302;
+    SchedSetattr "sched_setattr" 314;
+    SchedGetattr "sched_getattr" 315;
+    MemfdCreate "memfd_create" 319;
+    Execveat "execveat" 322;
+    Mlock2 "mlock2" 325;
+    IoPgetevents "io_pgetevents" 333;
+    Rseq "rseq" 334;
+    Clone3 "clone3" 435;
+    CloseRange "close_range" 436;
+    EpollPwait2 "epoll_pwait2" 441;
+}
+
+impl fmt::Display for Sys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// One argument of a call made in another process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Arg {
+    /// A number, a flag word, or an address of the process itself.
+    Int(u64),
+    /// A pointer to these bytes; the call only reads them.
+    Bytes(Vec<u8>),
+    /// A pointer to this many zeroed bytes, which come back in [`Answer::out`].
+    Out(usize),
+    /// A pointer to `bytes` in which the eight bytes at `at` point to `inner`.
+    Nested {
+        /// The outer structure.
+        bytes: Vec<u8>,
+        /// Where in it the pointer stands.
+        at: usize,
+        /// What the pointer leads to.
+        inner: Vec<u8>,
+    },
+}
+
+impl From<u64> for Arg {
+    fn from(n: u64) -> Self {
+        Arg::Int(n)
+    }
+}
+
+/// A call to be made in another process.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Call {
+    /// Which.
+    pub sys: Sys,
+    /// Up to six; the missing ones are zero.
+    pub args: Vec<Arg>,
+}
+
+impl Call {
+    /// A call with its arguments.
+    pub fn new(sys: Sys, args: impl Into<Vec<Arg>>) -> Self {
+        Call { sys, args: args.into() }
+    }
+}
+
+/// What a call gave.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Answer {
+    /// The value in the return register, or the error that it encodes.
+    pub result: Result<u64, Errno>,
+    /// The contents of the [`Arg::Out`] arguments after the call, in their order.
+    pub out: Vec<Vec<u8>>,
+}
+
+impl Answer {
+    /// An answer from the raw value of the return register: -4095..=-1 are errors (x86-64 psABI, A.2.1).
+    pub fn from_raw(raw: u64, out: Vec<Vec<u8>>) -> Self {
+        Answer { result: Errno::from_raw(raw), out }
+    }
+}

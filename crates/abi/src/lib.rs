@@ -1,0 +1,18 @@
+//! What libc and linux-raw-sys lack, for every machine we know: system calls by name, the words in which
+//! remote calls are described, register layouts, kernel constants, and parsers of /proc text.
+//!
+//! Nothing here makes a system call; all of it compiles and is tested on any machine.
+#![forbid(unsafe_code)]
+
+pub mod call;
+pub mod consts;
+pub mod errno;
+pub mod layout;
+pub mod machine;
+pub mod proc;
+pub mod signal;
+pub mod x86_64;
+
+pub use call::{Answer, Arg, Call, Sys};
+pub use errno::{Errno, Fault};
+pub use machine::Machine;

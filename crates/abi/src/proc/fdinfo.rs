@@ -1,0 +1,108 @@
+//! `fdinfo`: what is behind a descriptor.
+
+use super::ParseError;
+use super::text::{Keyed, after, hex, lines, octal, split_once, unsigned};
+
+/// /proc/PID/fdinfo/FD.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fdinfo {
+    /// The file offset.
+    pub pos: u64,
+    /// The `O_` flags of open, with those set since, and `O_CLOEXEC` of the fd.
+    pub flags: u32,
+    /// See [`super::Mount::id`].
+    pub mnt_id: u32,
+    /// The inode number (5.14).
+    pub ino: Option<u64>,
+    /// What stands behind `lock:`, once for each.
+    pub locks: Vec<Vec<u8>>,
+    /// All lines in their order, split at the first colon; blanks around both are gone. A line without a colon is a
+    /// key with an empty value.
+    pub lines: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+impl Fdinfo {
+    /// The value of the first line with this key: `info.field("eventfd-count")`.
+    pub fn field(&self, key: impl AsRef<[u8]>) -> Option<&[u8]> {
+        self.fields(key).next()
+    }
+
+    /// The values of all lines with this key, in their order.
+    pub fn fields(&self, key: impl AsRef<[u8]>) -> impl Iterator<Item = &[u8]> {
+        let lines = self.lines.iter();
+        let lines = lines.filter(move |(known, _)| known == key.as_ref());
+        lines.map(|(_, value)| value.as_slice())
+    }
+}
+
+/// Reads /proc/PID/fdinfo/FD.
+pub fn fdinfo(text: &[u8]) -> Result<Fdinfo, ParseError> {
+    let fields = Keyed::new("fdinfo", text);
+    let lines: Vec<_> = lines(text).map(pair).collect();
+    let locks = lines.iter().filter(|(key, _)| key == b"lock");
+    Ok(Fdinfo {
+        pos: fields.parse("pos", offset)?,
+        flags: fields.parse("flags", octal)?,
+        mnt_id: fields.parse("mnt_id", unsigned)?,
+        ino: fields.parse_if_any("ino", unsigned)?,
+        locks: locks.map(|(_, value)| value.clone()).collect(),
+        lines,
+    })
+}
+
+/// An offset, printed with a sign (`loff_t`): of files like /proc/PID/mem it may be above 2^63.
+fn offset(text: &[u8]) -> Option<u64> {
+    match text.strip_prefix(b"-") {
+        Some(text) => unsigned::<u64>(text).map(u64::wrapping_neg),
+        None => unsigned(text),
+    }
+}
+
+fn pair(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+    let (key, value) = split_once(line, b':').unwrap_or((line, b""));
+    (key.trim_ascii().to_vec(), value.trim_ascii().to_vec())
+}
+
+/// One descriptor that an epoll instance watches.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct EpollWatch {
+    /// The number that it had when it was added; it may be closed or another file by now.
+    pub fd: u32,
+    /// `EPOLL` bits; those of a used-up `EPOLLONESHOT` watch are only the mode bits.
+    pub events: u32,
+    /// What epoll_wait gives back.
+    pub data: u64,
+    /// The file offset of the target.
+    pub pos: u64,
+    /// The inode number of the target.
+    pub ino: u64,
+    /// Its device as the kernel has it: see [`super::kernel_dev`].
+    pub sdev: u64,
+}
+
+/// Reads the watches out of the fdinfo of an epoll instance, in the kernel's order.
+pub fn epoll_watches(text: &[u8]) -> Result<Vec<EpollWatch>, ParseError> {
+    let lines = lines(text).filter(|line| line.starts_with(b"tfd:"));
+    let watch = |line| watch(line).ok_or_else(|| ParseError::line("fdinfo", line));
+    lines.map(watch).collect()
+}
+
+/// `tfd:        5 events:       19 data: ffffffffffffffff  pos:0 ino:3 sdev:9` (fs/eventpoll.c, `ep_show_fdinfo`).
+fn watch(line: &[u8]) -> Option<EpollWatch> {
+    Some(EpollWatch {
+        fd: labelled(line, b"tfd:", unsigned)?,
+        events: labelled(line, b"events:", hex)?,
+        data: labelled(line, b"data:", hex)?,
+        pos: labelled(line, b"pos:", offset)?,
+        ino: labelled(line, b"ino:", hex)?,
+        sdev: labelled(line, b"sdev:", hex)?,
+    })
+}
+
+/// The number behind a label, with or without blanks between.
+fn labelled<T>(line: &[u8], label: &[u8], number: fn(&[u8]) -> Option<T>) -> Option<T> {
+    let at = line.windows(label.len()).position(|part| part == label)?;
+    let rest = line[at + label.len()..].trim_ascii_start();
+    let end = rest.iter().position(|byte| *byte == b' ');
+    after(&rest[..end.unwrap_or(rest.len())], b"", number)
+}

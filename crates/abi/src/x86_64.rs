@@ -1,0 +1,204 @@
+//! The state of a thread on x86_64 as ptrace(2) gives and takes it: general registers, extended state, restartable
+//! sequence.
+
+use crate::layout::{Layout, layout};
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+
+layout! {
+    /// The general registers, in the order of `struct user_regs_struct` (arch/x86/include/asm/user_64.h): the regset
+    /// `NT_PRSTATUS`.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Encode, Decode)]
+    #[cbor(map)]
+    #[allow(missing_docs)]
+    pub struct UserRegs [216] {
+        #[n(0)]
+        pub r15: u64 = 0,
+        #[n(1)]
+        pub r14: u64 = 8,
+        #[n(2)]
+        pub r13: u64 = 16,
+        #[n(3)]
+        pub r12: u64 = 24,
+        #[n(4)]
+        pub rbp: u64 = 32,
+        #[n(5)]
+        pub rbx: u64 = 40,
+        #[n(6)]
+        pub r11: u64 = 48,
+        #[n(7)]
+        pub r10: u64 = 56,
+        #[n(8)]
+        pub r9: u64 = 64,
+        #[n(9)]
+        pub r8: u64 = 72,
+        #[n(10)]
+        pub rax: u64 = 80,
+        #[n(11)]
+        pub rcx: u64 = 88,
+        #[n(12)]
+        pub rdx: u64 = 96,
+        #[n(13)]
+        pub rsi: u64 = 104,
+        #[n(14)]
+        pub rdi: u64 = 112,
+        /// The number of the system call that the thread is in; -1 when it is in none.
+        #[n(15)]
+        pub orig_rax: u64 = 120,
+        #[n(16)]
+        pub rip: u64 = 128,
+        #[n(17)]
+        pub cs: u64 = 136,
+        #[n(18)]
+        pub eflags: u64 = 144,
+        #[n(19)]
+        pub rsp: u64 = 152,
+        #[n(20)]
+        pub ss: u64 = 160,
+        #[n(21)]
+        pub fs_base: u64 = 168,
+        #[n(22)]
+        pub gs_base: u64 = 176,
+        #[n(23)]
+        pub ds: u64 = 184,
+        #[n(24)]
+        pub es: u64 = 192,
+        #[n(25)]
+        pub fs: u64 = 200,
+        #[n(26)]
+        pub gs: u64 = 208,
+    }
+
+    /// What `PTRACE_GET_RSEQ_CONFIGURATION` tells (linux/ptrace.h, `struct ptrace_rseq_configuration`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Encode, Decode)]
+    #[cbor(map)]
+    pub struct RseqConfiguration [24] {
+        /// Where the `struct rseq` of the thread is; 0: not registered.
+        #[n(0)]
+        pub pointer: u64 = 0,
+        /// The size that it was registered with.
+        #[n(1)]
+        pub size: u32 = 8,
+        /// The word that must stand before every abort handler.
+        #[n(2)]
+        pub signature: u32 = 12,
+        /// Flags of the registration; 0 so far.
+        #[n(3)]
+        pub flags: u32 = 16,
+    }
+
+    /// A critical section of a restartable sequence (linux/rseq.h, `struct rseq_cs`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    pub struct RseqCs [32] {
+        /// 0.
+        pub version: u32 = 0,
+        /// `RSEQ_CS_` bits.
+        pub flags: u32 = 4,
+        /// Its first instruction.
+        pub start_ip: u64 = 8,
+        /// How many bytes after it the commit is done.
+        pub post_commit_offset: u64 = 16,
+        /// Where the kernel sends the thread when it was disturbed inside.
+        pub abort_ip: u64 = 24,
+    }
+}
+
+impl UserRegs {
+    /// The words in their order.
+    pub fn words(&self) -> [u64; 27] {
+        let bytes = self.to_bytes();
+        std::array::from_fn(|i| Layout::get(&bytes[8 * i..]).expect("27 words are 216 bytes"))
+    }
+
+    /// From the words in their order.
+    pub fn from_words(words: [u64; 27]) -> Self {
+        let mut bytes = [0; Self::SIZE];
+        words.put(&mut bytes);
+        Self::from_bytes(&bytes).expect("27 words are 216 bytes")
+    }
+}
+
+impl RseqCs {
+    /// Where the pointer to this stands in the thread's `struct rseq` (linux/rseq.h, field `rseq_cs`).
+    pub const POINTER_AT: u64 = 8;
+
+    /// Whether `ip` is inside (kernel/rseq.c, `in_rseq_cs`).
+    pub const fn contains(&self, ip: u64) -> bool {
+        ip.wrapping_sub(self.start_ip) < self.post_commit_offset
+    }
+}
+
+/// The extended state: what the regset `NT_X86_XSTATE` holds.
+///
+/// It is the image that XSAVE makes, never compacted: 512 bytes as FXSAVE makes them (x87, SSE), a header of 64 bytes
+/// that begins with XSTATE_BV, then each component at the offset that CPUID leaf 0xd tells (Intel SDM volume 1, 13.4).
+/// Of the legacy area, bytes 464 to 511 are left to software: the kernel puts into the first eight the mask of what it
+/// lets a process use, as XGETBV(0) gives it (arch/x86/include/asm/user.h, `USER_XSTATE_XCR0_WORD`; it ignores
+/// them on the way back). A host takes the state when XSTATE_BV has no bit that its own mask lacks; otherwise
+/// `PTRACE_SETREGSET` says EINVAL (arch/x86/kernel/fpu/xstate.c, `validate_user_xstate_header`).
+pub mod xstate {
+    use crate::layout::Layout;
+
+    /// Where the kernel's mask of the features in use stands.
+    pub const XCR0_AT: usize = 464;
+    /// Where XSTATE_BV stands: which components hold anything but their initial state.
+    pub const XSTATE_BV_AT: usize = 512;
+    /// Where XCOMP_BV stands; always 0 here, as nothing is compacted.
+    pub const XCOMP_BV_AT: usize = 520;
+    /// The least size: the legacy area and the header.
+    pub const MIN_SIZE: usize = 576;
+
+    /// The names of the components by their bits (arch/x86/include/asm/fpu/types.h, `enum xfeature`).
+    pub const FEATURES: [(u32, &str); 14] = [
+        (0, "x87"),
+        (1, "sse"),
+        (2, "avx"),
+        (3, "mpx-bndregs"),
+        (4, "mpx-bndcsr"),
+        (5, "avx512-opmask"),
+        (6, "avx512-zmm-hi256"),
+        (7, "avx512-hi16-zmm"),
+        (9, "pkru"),
+        (11, "cet-user"),
+        (12, "cet-kernel"),
+        (17, "amx-tilecfg"),
+        (18, "amx-tiledata"),
+        (19, "apx"),
+    ];
+
+    /// What the thread really uses: XSTATE_BV. `None` when the blob is too short.
+    pub fn xfeatures(blob: &[u8]) -> Option<u64> {
+        u64_at(blob, XSTATE_BV_AT)
+    }
+
+    /// What the machine offered where the blob was made. `None` when the blob is too short.
+    pub fn xcr0(blob: &[u8]) -> Option<u64> {
+        u64_at(blob, XCR0_AT)
+    }
+
+    /// Whether the blob is in the standard format, the only one that the kernel takes.
+    pub fn is_standard(blob: &[u8]) -> bool {
+        blob.len() >= MIN_SIZE && u64_at(blob, XCOMP_BV_AT) == Some(0)
+    }
+
+    /// The components that `blob` uses and a host with the mask `host` lacks.
+    pub fn missing(blob: &[u8], host: u64) -> Option<u64> {
+        xfeatures(blob).map(|used| used & !host)
+    }
+
+    /// The names of the components in a mask, for printing.
+    pub fn names(mask: u64) -> Vec<String> {
+        (0..64).filter(|bit| mask >> bit & 1 == 1).map(name).collect()
+    }
+
+    fn name(bit: u32) -> String {
+        match FEATURES.iter().find(|(known, _)| *known == bit) {
+            Some((_, name)) => (*name).to_owned(),
+            None => format!("xfeature {bit}"),
+        }
+    }
+
+    fn u64_at(blob: &[u8], at: usize) -> Option<u64> {
+        blob.get(at..).and_then(Layout::get)
+    }
+}

@@ -1,0 +1,93 @@
+//! `check`: what this host can do, whether a process can be frozen, whether an image can be thawed here.
+
+use crate::args::CheckArgs;
+use crate::say::{Say, Style};
+use engine::{Ending, Error, Request};
+use plan::{Host, Namespaces, Options};
+use resources::Model;
+use serde_json::json;
+use std::path::Path;
+use std::process::ExitCode;
+
+pub(crate) fn check(args: &CheckArgs) -> ExitCode {
+    let mut say = Say::new(&args.tone, Style::Plain);
+    match &args.what {
+        None => host(&mut say),
+        Some(what) => match what.parse::<i32>() {
+            Ok(pid) if !Path::new(what).exists() => process(pid, &mut say),
+            _ => image(Path::new(what), &mut say),
+        },
+    }
+}
+
+fn process(pid: i32, say: &mut Say) -> ExitCode {
+    let request = Request { pid, output: None, keep: resources::Keep::default(), ending: Ending::RunOn };
+    match engine::freeze(&request, say) {
+        Ok(frozen) => {
+            say.would_freeze(pid, &frozen);
+            ExitCode::SUCCESS
+        }
+        Err(e) => crate::failed(say, &format!("cannot freeze {pid}"), "it runs on unharmed", &e),
+    }
+}
+
+fn image(path: &Path, say: &mut Say) -> ExitCode {
+    let looked = crate::open(path).and_then(|loaded| {
+        loaded.image.verify(&mut |_, _| {})?;
+        let plan = engine::plan_for(&loaded, &engine::survey(&loaded.model)?, &Options::default())?;
+        Ok((loaded.model.name(), plan))
+    });
+    match looked {
+        Ok((name, plan)) => {
+            say.notes(&plan.notes);
+            let place = match plan.namespaces {
+                Namespaces::Same => "in place, with the ids that it had",
+                Namespaces::Pid => "with the ids that it had, in a new pid namespace",
+                Namespaces::UserPid { .. } => "with the ids that it had, in a new user and pid namespace",
+            };
+            let text = format!("{}: {name} can be thawed here, {place}", path.display());
+            say.line(
+                &text,
+                json!({"event": "thawable", "name": name, "namespaces": plan.namespaces, "notes": plan.notes}),
+            );
+            ExitCode::SUCCESS
+        }
+        Err(e) => crate::failed(say, &format!("cannot thaw {}", path.display()), "nothing was made", &e),
+    }
+}
+
+fn host(say: &mut Say) -> ExitCode {
+    match engine::survey(&Model::default()) {
+        Ok(host) => {
+            say.line(&abilities(&host), json!({"event": "host", "host": host, "resources": resources::coverage()}));
+            ExitCode::SUCCESS
+        }
+        Err(e) => crate::failed(say, "cannot look at this host", "", &e),
+    }
+}
+
+fn yes(can: bool) -> &'static str {
+    if can { "yes" } else { "no" }
+}
+
+fn abilities(host: &Host) -> String {
+    const CAP_SYS_PTRACE: u32 = 19;
+    let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
+    let own = match scope.trim() {
+        "" | "0" => "yes",
+        "1" | "2" if host.has(CAP_SYS_PTRACE) => "yes",
+        "1" => "only its own children (kernel.yama.ptrace_scope is 1)",
+        _ => "no (kernel.yama.ptrace_scope)",
+    };
+    let rows = [
+        ("freeze own processes", own),
+        ("freeze any process", yes(host.has(CAP_SYS_PTRACE))),
+        ("thaw with the same ids in place", yes(host.may_choose_ids())),
+        ("thaw in a new pid namespace", yes(host.has(21) || host.user_namespaces)),
+        ("terminal here", host.terminal.as_ref().map_or("none", |_| "yes")),
+    ];
+    let width = rows.iter().map(|(what, _)| what.len()).max().unwrap_or(0);
+    let lines: Vec<String> = rows.iter().map(|(what, can)| format!("{what:<width$}  {can}")).collect();
+    let kept: Vec<&str> = resources::coverage().iter().filter(|c| c.reason.is_empty()).map(|c| c.name).collect();
+    format!("{}\n{:<width$}  {}", lines.join("\n"), "resources kept", kept.join(", "))
+}

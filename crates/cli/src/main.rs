@@ -1,0 +1,119 @@
+//! The binary `cryopid`: arguments, output, exit codes. Executed as an image, it thaws itself.
+#![forbid(unsafe_code)]
+
+mod args;
+mod check;
+mod demo;
+mod inspect;
+mod say;
+mod thaw;
+
+use args::{Cli, Command, FreezeArgs, ImageArgs};
+use clap::Parser;
+use engine::{Ending, Error, Request};
+use image::{Image, OpenError};
+use say::{Say, Style};
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+/// The kernel said no, a disk filled up.
+const FAULT: u8 = 1;
+/// The tree or the host is not fit.
+const REFUSED: u8 = 3;
+
+fn main() -> ExitCode {
+    match own_image() {
+        Some(Ok(file)) => thaw::itself(file),
+        Some(Err(e)) => {
+            eprintln!("cryopid: {}: {e}", std::env::args().next().unwrap_or_default());
+            ExitCode::from(thaw::OWN_FAILURE)
+        }
+        None => command(Cli::parse()),
+    }
+}
+
+/// The image that this program is the beginning of, if it is one.
+fn own_image() -> Option<Result<File, OpenError>> {
+    let file = File::open("/proc/self/exe").ok()?;
+    match Image::open(&file) {
+        Ok(_) => Some(Ok(file)),
+        Err(OpenError::NotAnImage) => None,
+        Err(e) => Some(Err(e)),
+    }
+}
+
+fn command(cli: Cli) -> ExitCode {
+    match cli.command {
+        Command::Freeze(args) => freeze(&args, Ending::End),
+        Command::Snapshot(args) => freeze(&args, Ending::RunOn),
+        Command::Thaw(args) => thaw::file(&args),
+        Command::Check(args) => check::check(&args),
+        Command::Inspect(args) => inspect::inspect(&args),
+        Command::Verify(args) => verify(&args),
+        Command::Demo(args) => demo::demo(&args),
+    }
+}
+
+fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
+    let output = args.output.clone().unwrap_or_else(|| Request::default_output(args.pid));
+    let mut say = Say::new(&args.tone, Style::for_output(&output));
+    let request = Request {
+        pid: args.pid,
+        output: (!args.dry_run).then(|| output.clone()),
+        keep: resources::Keep { libs: args.with_libs, files: args.with_files },
+        ending: if args.dry_run { Ending::RunOn } else { ending },
+    };
+    match engine::freeze(&request, &mut say) {
+        Ok(frozen) if args.dry_run => {
+            say.would_freeze(args.pid, &frozen);
+            ExitCode::SUCCESS
+        }
+        Ok(frozen) => {
+            say.frozen(ending, args.pid, &output, &frozen);
+            ExitCode::SUCCESS
+        }
+        Err(e) => failed(&mut say, &cannot_freeze(args.pid, ending), "it runs on unharmed", &e),
+    }
+}
+
+fn cannot_freeze(pid: i32, ending: Ending) -> String {
+    let verb = if ending == Ending::End { "freeze" } else { "snapshot" };
+    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("cannot {verb} {pid} ({})", name.trim_end()),
+        Err(_) => format!("cannot {verb} {pid}"),
+    }
+}
+
+/// Says what is in the way, and gives the exit status for it.
+fn failed(say: &mut Say, what: &str, comfort: &str, e: &Error) -> ExitCode {
+    say.failed(what, comfort, e);
+    ExitCode::from(if matches!(e, Error::Refused(_)) { REFUSED } else { FAULT })
+}
+
+/// The image in a file; `-` is standard input.
+fn open(path: &Path) -> Result<engine::Loaded, Error> {
+    let file = if path == Path::new("-") { File::open("/dev/stdin") } else { File::open(path) };
+    engine::load(file.map_err(|e| Error::io("open", path.display(), e))?)
+}
+
+fn verify(args: &ImageArgs) -> ExitCode {
+    let mut say = Say::new(&args.tone, Style::Plain);
+    match verified(&args.image, &mut say) {
+        Ok(bytes) => {
+            say.verified(&args.image, bytes);
+            ExitCode::SUCCESS
+        }
+        Err(e) => failed(&mut say, &args.image.display().to_string(), "", &e),
+    }
+}
+
+fn verified(path: &PathBuf, say: &mut Say) -> Result<u64, Error> {
+    use engine::Progress;
+    use image::Source;
+    let loaded = open(path)?;
+    let total = loaded.image.source().len().unwrap_or(0);
+    say.stage("verifying", total);
+    loaded.image.verify(&mut |done, _| say.done(done))?;
+    Ok(total)
+}

@@ -1,0 +1,84 @@
+//! `thaw`, and an image that is executed: the exit status is that of the program.
+
+use crate::args::{FilesArg, ItselfArgs, PidsArg, ThawArgs, ThawFileArgs};
+use crate::say::{Say, Style};
+use clap::Parser;
+use engine::{Error, Loaded, Outcome};
+use plan::{FilePolicy, Options, Pids};
+use serde_json::json;
+use std::fs::File;
+use std::process::ExitCode;
+
+/// A failure of cryopid's own, which no program's exit status is taken for.
+pub(crate) const OWN_FAILURE: u8 = 125;
+
+/// The image that this program is.
+pub(crate) fn itself(file: File) -> ExitCode {
+    let args = match ItselfArgs::try_parse() {
+        Ok(args) => args.thaw,
+        Err(e) => {
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { OWN_FAILURE } else { 0 });
+        }
+    };
+    let name = std::env::args().next().unwrap_or_default();
+    run(&args, &name, engine::load(file))
+}
+
+/// An image that is named.
+pub(crate) fn file(args: &ThawFileArgs) -> ExitCode {
+    run(&args.thaw, &args.image.display().to_string(), crate::open(&args.image))
+}
+
+fn options(args: &ThawArgs) -> Options {
+    let pids = match args.pids {
+        PidsArg::Auto => Pids::Auto,
+        PidsArg::Same => Pids::Same,
+        PidsArg::New => Pids::New,
+    };
+    let files = match args.files {
+        FilesArg::Strict => FilePolicy::Strict,
+        FilesArg::Warn => FilePolicy::Warn,
+        FilesArg::Saved => FilePolicy::Saved,
+    };
+    Options { pids, files }
+}
+
+fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {
+    let mut say = Say::new(&args.tone, Style::Plain);
+    let what = format!("cannot thaw {name}");
+    match loaded.and_then(|loaded| thaw(args, &loaded, &mut say)) {
+        Ok(code) => code,
+        Err(e) => {
+            say.failed(&what, "nothing was made", &e);
+            ExitCode::from(OWN_FAILURE)
+        }
+    }
+}
+
+fn thaw(args: &ThawArgs, loaded: &Loaded, say: &mut Say) -> Result<ExitCode, Error> {
+    let options = options(args);
+    if args.dry_run {
+        let plan = engine::plan_for(loaded, &engine::survey(&loaded.model)?, &options)?;
+        let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+        say.line(
+            plan.to_string().trim_end(),
+            json!({"event": "plan", "namespaces": plan.namespaces, "steps": steps, "notes": plan.notes}),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    let thawed = engine::thaw(loaded, &options, say)?;
+    say.notes(&thawed.notes);
+    if args.detach {
+        let text = format!("thawed {} as process {}", loaded.model.name(), thawed.pid);
+        say.line(
+            &text,
+            json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes}),
+        );
+        return Ok(ExitCode::SUCCESS);
+    }
+    Ok(match engine::stand_for(thawed) {
+        Outcome::Exited(status) => ExitCode::from(status as u8),
+        Outcome::Killed(signal) => ExitCode::from((128 + signal) as u8),
+    })
+}

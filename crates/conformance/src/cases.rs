@@ -1,0 +1,163 @@
+//! The cases over specimens: one line each, and what is special about some of them.
+
+use crate::case::Flavour::{Again, PidNs, Root, Snapshot, User, WithLibs};
+use crate::case::{Case, Oracle, Original, Step};
+
+/// One process, nothing special.
+const PLAIN: &[&str] = &[
+    "rseq",
+    "vdso",
+    "mem-anonymous",
+    "mem-private-file",
+    "mem-stack",
+    "mem-heap",
+    "mem-guard",
+    "mem-advice",
+    "mem-mlock",
+    "mem-mlock-future",
+    "mem-grows-down",
+    "mem-named",
+    "mem-light-guard",
+    "mem-sparse",
+    "mem-shared-anonymous",
+    "mem-read-only-file",
+    "mem-deleted-file",
+    "mem-code",
+    "mem-many",
+    "mem-large",
+    "mem-layout",
+    "signal-handlers",
+    "signal-alternate-stack",
+    "signal-mask",
+    "signal-ignored",
+    "signal-pending",
+    "signal-pending-thread",
+    "cwd",
+    "umask",
+    "comm",
+    "personality",
+    "limits",
+    "nice",
+    "sched-batch",
+    "sched-idle",
+    "affinity",
+    "ioprio",
+    "oom-score-adj",
+    "no-new-privs",
+    "timer-slack",
+    "thp-disabled",
+    "keep-caps",
+    "death-signal",
+    "subreaper",
+    "creds",
+    "arguments",
+    "file-position",
+    "file-far-position",
+    "file-flags",
+    "file-deleted",
+    "file-deleted-longer",
+    "file-second-name",
+    "file-renamed",
+    "file-shared-offset",
+    "directory",
+    "devices",
+    "files-many",
+    "pipe-bytes",
+    "pipe-empty",
+    "pipe-full",
+    "pipe-packets",
+    "pipe-ends",
+    "pipe-no-writer",
+    "pipe-no-reader",
+    "eventfd",
+    "terminal-modes",
+    "terminal-foreground",
+    "terminal-nonblocking",
+    "threads",
+    "thread-second",
+];
+
+/// A check of these writes to a file which the other copy of the program has open as well.
+const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file"];
+
+/// Calls with a timeout: frozen in the middle of it.
+const WAITING: &[&str] =
+    &["sleep", "clock-sleep", "absolute-sleep", "poll", "ppoll", "select", "futex", "sigtimedwait", "alarm-rings"];
+
+/// These change by themselves, so two images of them differ.
+const MOVING: &[&str] = &["registers", "storm", "itimers"];
+
+/// Every case over specimens.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    let mut cases: Vec<Case> = PLAIN.iter().map(|name| Case::specimen(&[name])).collect();
+    cases.extend(WRITERS.iter().map(|name| writer(name)));
+    cases.extend(WAITING.iter().map(|name| waiting(name)));
+    cases.extend(MOVING.iter().map(|name| Case { oracle: Oracle::Moves, ..Case::specimen(&[name]) }));
+    cases.extend(special());
+    cases.extend(refused());
+    cases
+}
+
+fn writer(name: &'static str) -> Case {
+    Case { original: Original::Looked, ..Case::specimen(&[name]) }
+}
+
+fn waiting(name: &'static str) -> Case {
+    Case { delay: 1300..1900, ..Case::specimen(&[name, "3"]) }.but(&[Again])
+}
+
+/// A call that only SIGINT ends: Ctrl-C of the new terminal.
+fn interrupted(name: &'static str) -> Case {
+    let mut case = Case { original: Original::Looked, ..Case::specimen(&[name]) };
+    case.after.splice(0..0, [Step::Running, Step::Type("\x03"), Step::Expect("woke\r\n")]);
+    case
+}
+
+fn special() -> Vec<Case> {
+    let with = |name, steps: &[Step]| {
+        let mut case = Case::specimen(&[name]);
+        case.after.splice(0..0, steps.iter().cloned());
+        case
+    };
+    vec![
+        interrupted("pause"),
+        interrupted("sigsuspend"),
+        stopped(),
+        with("ids", &[Step::SameId]).only(&[Root]),
+        Case::specimen(&["ids"]).but(&[Root]),
+        // The time left shrinks between two images, by what the program was awake.
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["alarm"]) },
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["posix-timers"]) },
+        Case { original: Original::Looked, ..Case::specimen(&["terminal-resized"]) },
+        // What only root may set, and what an ordinary user may not look at.
+        Case::specimen(&["creds-dropped"]).but(&[User]),
+        Case::specimen(&["secure-bits"]).but(&[User]),
+        Case::specimen(&["sched-fifo"]).but(&[User]),
+        Case::specimen(&["dumpable"]).but(&[User]),
+        // The executable is deleted there: its link says so.
+        Case::specimen(&["executable"]).but(&[WithLibs]),
+        Case::specimen(&["arguments", "one", "two words", "ü"]),
+        Case::specimen(&["mem-many", "20000"]).only(&[Root]),
+        Case::specimen(&["files-many", "1000"]).only(&[Root, User]),
+    ]
+}
+
+fn stopped() -> Case {
+    let mut case = Case { original: Original::Looked, ..Case::specimen(&["signal-stopped"]) };
+    case.before.push(Step::Stop);
+    case.after.splice(0..0, [Step::Continue]);
+    case.only(&[Root, User, Snapshot, PidNs])
+}
+
+/// What this release does not support: refused, and unharmed. A line moves up when its resource arrives.
+fn refused() -> Vec<Case> {
+    vec![
+        Case::specimen(&["child"]).refused(&["child"]),
+        Case::specimen(&["socket-pair"]).refused(&["socket"]),
+        Case::specimen(&["pty-master"]).refused(&["fd "]),
+        Case::specimen(&["fifo"]).refused(&["pipe"]),
+        Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),
+        Case::specimen(&["epoll", "2"]).refused(&["epoll"]),
+    ]
+}

@@ -1,0 +1,220 @@
+//! SIGKILL at random instants: of the freezer, whose victim must not notice; of the thawing process, which must leave
+//! nothing, or the program.
+
+use crate::kit::{Kit, USER};
+use crate::play::{self, random};
+use crate::process::{self, start, until};
+use crate::pty::Terminal;
+use crate::runner::Test;
+use crate::scene::Scene;
+use crate::{Outcome, same};
+use rustix::process::Signal;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How a victim is asked at the end of all kills.
+#[derive(Debug, Clone, Copy)]
+enum Ask {
+    /// It reads its terminal.
+    Check,
+    /// It waits in one call for this many seconds: it must wait on, and for that long in all.
+    Waits(u64),
+    /// Ctrl-C ends its call.
+    Interrupt,
+    /// SIGSTOP stopped it.
+    Stopped,
+}
+
+const VICTIMS: [(&str, &[&str], Ask); 11] = [
+    ("registers", &[], Ask::Check),
+    ("storm", &[], Ask::Check),
+    ("itimers", &[], Ask::Check),
+    ("pipe-bytes", &[], Ask::Check),
+    ("mem-large", &["32"], Ask::Check),
+    ("sleep", &["15"], Ask::Waits(15)),
+    ("poll", &["15"], Ask::Waits(15)),
+    ("futex", &["15"], Ask::Waits(15)),
+    ("select", &["15"], Ask::Waits(15)),
+    ("pause", &[], Ask::Interrupt),
+    ("signal-stopped", &[], Ask::Stopped),
+];
+
+/// The freezer is killed `count` times in all: by both commands, over each victim, as root and as an ordinary user.
+#[must_use]
+pub fn freezing(count: usize) -> Vec<Test> {
+    let each = count.div_ceil(VICTIMS.len() * 2);
+    let mut tests = Vec::new();
+    for (kind, arguments, ask) in VICTIMS {
+        for (user, uid) in [("root", 0), ("user", USER)] {
+            let run = move |kit: &Kit| kill_over(kit, uid, (kind, arguments, ask), each);
+            tests.push(Test::new(format!("kill/{kind}/{user}"), run));
+        }
+    }
+    tests
+}
+
+fn kill_over(kit: &Kit, uid: u32, victim: (&str, &[&str], Ask), count: usize) -> Outcome {
+    let mut scene = Scene::new(kit, uid)?;
+    let outcome = kills(&mut scene, victim, count);
+    scene.close(outcome)
+}
+
+fn kills(scene: &mut Scene, (kind, arguments, ask): (&str, &[&str], Ask), count: usize) -> Outcome {
+    let longest = command_time(scene, kind)?;
+    let mut victim = Victim::new(scene, kind, arguments, ask)?;
+    for round in 0..count {
+        // A call of 15 seconds has to be asked in time.
+        if matches!(ask, Ask::Waits(_)) && victim.began.elapsed() > Duration::from_secs(11) {
+            break;
+        }
+        let command = if round % 2 == 0 { "snapshot" } else { "freeze" };
+        let delay = Duration::from_micros(random(0..longest));
+        kill_once(scene, &victim, command, delay)?;
+        if victim.lost_to_a_whole_image(scene) {
+            victim = Victim::new(scene, kind, arguments, ask)?;
+            continue;
+        }
+        victim
+            .unharmed(scene)
+            .map_err(|reason| format!("round {round}, {command} killed after {delay:?}: {reason}"))?;
+    }
+    victim.answers()
+}
+
+/// How long a whole snapshot of such a victim takes, in microseconds.
+fn command_time(scene: &mut Scene, kind: &str) -> Result<u64, String> {
+    let other = if kind == "mem-large" { "mem-large" } else { "ids" };
+    let terminal = scene.specimen(other, &["32"])?;
+    let began = Instant::now();
+    scene.run(&["snapshot", &terminal.program.pid().to_string(), "-o", "time.cryo"])?.ended_with("snapshot", &[0])?;
+    Ok((began.elapsed().as_micros() as u64).clamp(2_000, 400_000))
+}
+
+fn kill_once(scene: &Scene, victim: &Victim, command: &str, delay: Duration) -> Outcome {
+    let _ = std::fs::remove_file(scene.path("k.cryo"));
+    let mut words = scene.cryopid(&[command, &victim.pid().to_string(), "-o", "k.cryo"]);
+    words.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::null());
+    let mut freezer = start(&mut words)?;
+    std::thread::sleep(delay);
+    freezer.signal(Signal::KILL);
+    freezer.end_within(Duration::from_secs(5)).map(drop)
+}
+
+struct Victim {
+    terminal: Terminal,
+    ask: Ask,
+    began: Instant,
+    descriptors: Vec<(i32, PathBuf)>,
+    areas: Vec<String>,
+    mask: String,
+}
+
+impl Victim {
+    fn new(scene: &mut Scene, kind: &str, arguments: &[&str], ask: Ask) -> Result<Victim, String> {
+        let terminal = scene.specimen(kind, arguments)?;
+        let pid = terminal.program.pid();
+        if matches!(ask, Ask::Stopped) {
+            process::send(pid, Signal::STOP);
+        }
+        let settled = || {
+            process::look(pid).is_some_and(|process| process.state != 'R' || matches!(ask, Ask::Check)).then_some(())
+        };
+        until(Duration::from_secs(2), settled).ok_or("the victim does not come to rest")?;
+        let (descriptors, areas) = (process::descriptors(pid), process::areas(pid));
+        Ok(Victim { terminal, ask, began: Instant::now(), descriptors, areas, mask: process::status(pid, "SigBlk") })
+    }
+
+    fn pid(&self) -> i32 {
+        self.terminal.program.pid()
+    }
+
+    /// The freeze was complete before the kill: the image is whole, and the program in it.
+    fn lost_to_a_whole_image(&mut self, scene: &Scene) -> bool {
+        let gone = self.terminal.program.ended().is_some();
+        let whole = || scene.run(&["verify", "k.cryo"]).is_ok_and(|said| said.code == 0);
+        gone && scene.path("k.cryo").exists() && whole()
+    }
+
+    /// Healing takes a moment; after it, everything is as it was.
+    fn unharmed(&self, scene: &Scene) -> Outcome {
+        let mut last = Ok(());
+        let healed = until(Duration::from_secs(2), || {
+            last = self.as_it_was();
+            last.is_ok().then_some(())
+        });
+        healed.map_or(last, Ok)?;
+        scene.only(&[self.pid()])
+    }
+
+    fn as_it_was(&self) -> Outcome {
+        let pid = self.pid();
+        match self.ask {
+            Ask::Stopped => same("state", &"state T".to_owned(), &process::state(pid))?,
+            _ => process::unharmed(pid)?,
+        }
+        same("TracerPid", &"0".to_owned(), &process::status(pid, "TracerPid"))?;
+        same("descriptors", &self.descriptors, &process::descriptors(pid))?;
+        same("signal mask", &self.mask, &process::status(pid, "SigBlk"))?;
+        same("areas", &self.areas, &process::areas(pid))
+    }
+
+    fn answers(&mut self) -> Outcome {
+        match self.ask {
+            Ask::Check => {}
+            Ask::Stopped => process::send(self.pid(), Signal::CONT),
+            Ask::Interrupt => {
+                self.terminal.write("\x03")?;
+                self.terminal.expect("woke\r\n")?;
+            }
+            Ask::Waits(seconds) => {
+                std::thread::sleep(Duration::from_secs(seconds).saturating_sub(self.began.elapsed()))
+            }
+        }
+        play::check(&mut self.terminal, Duration::ZERO)?;
+        self.terminal.write("quit\n")?;
+        same("exit status", &0, &self.terminal.exit()?)
+    }
+}
+
+/// The thawing process is killed `count` times in all.
+#[must_use]
+pub fn thawing(count: usize) -> Vec<Test> {
+    let users = [("root", 0), ("user", USER)];
+    let test = |(name, uid): (&str, u32)| {
+        Test::new(format!("killthaw/{name}"), move |kit| thaw_kills(kit, uid, count.div_ceil(4)))
+    };
+    users.map(test).into()
+}
+
+fn thaw_kills(kit: &Kit, uid: u32, count: usize) -> Outcome {
+    let mut scene = Scene::new(kit, uid)?;
+    let outcome = kill_thaws(&mut scene, count);
+    scene.close(outcome)
+}
+
+fn kill_thaws(scene: &mut Scene, count: usize) -> Outcome {
+    let image = super::image_of(scene, &["mem-large", "8"])?;
+    let began = Instant::now();
+    super::answers(&mut scene.thaw(&image)?)?;
+    let longest = (began.elapsed().as_micros() as u64).clamp(2_000, 200_000);
+    for round in 0..count {
+        let delay = Duration::from_micros(random(0..longest));
+        let mut terminal = scene.thaw(&image)?;
+        std::thread::sleep(delay);
+        terminal.program.signal(Signal::KILL);
+        nothing_or_the_program(scene, &mut terminal)
+            .map_err(|reason| format!("round {round}, killed after {delay:?}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// Killed before commit, nothing is left; killed after it, the program runs on and answers.
+fn nothing_or_the_program(scene: &Scene, terminal: &mut Terminal) -> Outcome {
+    terminal.program.end_within(Duration::from_secs(5))?;
+    if scene.only(&[]).is_ok() {
+        return Ok(());
+    }
+    play::check(terminal, Duration::ZERO)?;
+    terminal.write("quit\n")?;
+    scene.only(&[])
+}

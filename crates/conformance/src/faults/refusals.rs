@@ -1,0 +1,105 @@
+//! What cannot be done is said before anything is done: exit status, message, and the program as it was.
+
+use crate::kit::{Kit, USER};
+use crate::process::unharmed;
+use crate::runner::Test;
+use crate::scene::Scene;
+use crate::{Outcome, fine, same};
+
+type Sort = fn(&mut Scene) -> Outcome;
+
+/// Refusals and wrong usage.
+#[must_use]
+pub fn tests() -> Vec<Test> {
+    let sorts: [(&str, Sort); 7] = [
+        ("usage", usage),
+        ("no such process", no_process),
+        ("another user's process", not_ours),
+        ("nowhere to write", nowhere),
+        ("dry run", dry_run),
+        ("changed library", changed_map),
+        ("secret", secret),
+    ];
+    sorts.into_iter().map(|(name, sort)| Test::new(format!("refusals/{name}"), move |kit| within(kit, sort))).collect()
+}
+
+fn within(kit: &Kit, sort: Sort) -> Outcome {
+    let mut scene = Scene::new(kit, 0)?;
+    let outcome = sort(&mut scene);
+    scene.close(outcome)
+}
+
+fn usage(scene: &mut Scene) -> Outcome {
+    for words in
+        [&["freeze"][..], &["freeze", "abc"], &["no-such-command"], &["freeze", "--no-such-option", "1"], &["thaw"]]
+    {
+        scene.run(words)?.ended_with(&format!("{words:?}"), if words == ["thaw"] { &[2, 125] } else { &[2] })?;
+    }
+    scene.run(&["--help"])?.ended_with("--help", &[0]).map(drop)
+}
+
+fn no_process(scene: &mut Scene) -> Outcome {
+    scene.run(&["freeze", "4194304", "-o", "a.cryo"])?.ended_with("freeze of nobody", &[1, 3])?;
+    same("an image is there", &false, &scene.path("a.cryo").exists())
+}
+
+/// An ordinary user cannot freeze root's program, and it does not notice.
+fn not_ours(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("ids", &[])?;
+    let pid = terminal.program.pid();
+    let other = Scene::new(scene.kit, USER)?;
+    let said = other.run(&["freeze", &pid.to_string(), "-o", "a.cryo"])?.ended_with("freeze of another's", &[1, 3])?;
+    same(&format!("something is said: {:?}", said.text), &true, &said.text.contains(&pid.to_string()))?;
+    unharmed(pid)?;
+    other.close(Ok(()))?;
+    super::answers(&mut terminal)
+}
+
+fn nowhere(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("ids", &[])?;
+    let pid = terminal.program.pid();
+    scene
+        .run(&["freeze", &pid.to_string(), "-o", "no/such/place/a.cryo"])?
+        .ended_with("freeze to nowhere", &[1, 2, 3])?;
+    unharmed(pid)?;
+    super::answers(&mut terminal)
+}
+
+/// It tells, and does nothing.
+fn dry_run(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("ids", &[])?;
+    let pid = terminal.program.pid().to_string();
+    scene.run(&["freeze", &pid, "--dry-run", "-o", "a.cryo"])?.ended_with("freeze --dry-run", &[0])?;
+    same("an image is there", &false, &scene.path("a.cryo").exists())?;
+    scene.run(&["check", &pid])?.ended_with("check of a process", &[0])?;
+    let image = super::freeze(scene, &mut terminal, "a.cryo")?;
+    for words in [
+        ["thaw", "--dry-run", "a.cryo"].as_slice(),
+        &["check", "a.cryo"],
+        &["verify", "a.cryo"],
+        &["inspect", "a.cryo"],
+    ] {
+        scene.run(words)?.ended_with(&format!("{words:?}"), &[0])?;
+        scene.only(&[])?;
+    }
+    super::answers(&mut scene.thaw(&image)?)
+}
+
+/// Without `--with-libs`, a mapped file that has changed since is named and refused.
+fn changed_map(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("mem-read-only-file", &[])?;
+    let image = super::freeze(scene, &mut terminal, "a.cryo")?;
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    fine("change the file", std::fs::write(scene.path("read-only-map"), vec![7; 8192]))?;
+    let mut thaw = scene.thaw(&image)?;
+    same("exit status of the thaw", &125, &thaw.exit()?)?;
+    same(&format!("the file is named; it said {:?}", thaw.said()), &true, &thaw.said().contains("read-only-map"))
+}
+
+/// An image holds memory: nobody else may read it, and its owner may execute it.
+fn secret(scene: &mut Scene) -> Outcome {
+    use std::os::unix::fs::MetadataExt;
+    let image = super::image_of(scene, &["ids"])?;
+    let mode = fine("image", std::fs::metadata(image))?.mode() & 0o7777;
+    same("mode", &format!("{:o}", 0o700), &format!("{mode:o}"))
+}

@@ -1,0 +1,59 @@
+//! The round trip as oracle: freeze, thaw, freeze; what `inspect` tells of the two images is the same.
+//!
+//! Only fields that the project calls volatile may differ; their names stand here, and nowhere else in the harness.
+
+use crate::Outcome;
+use crate::scene::Scene;
+use serde_json::Value;
+
+/// The names of the fields that may differ between two images of one program.
+pub const VOLATILE: &[&str] = &["volatile", "created", "time", "paused", "size", "offset_in_image", "checksum"];
+
+/// Compares what two images tell.
+///
+/// # Errors
+/// The first field that differs, with its path and both values.
+pub fn same_story(scene: &Scene, first: &str, second: &str) -> Outcome {
+    let (first, second) = (story(scene, first)?, story(scene, second)?);
+    difference("", &first, &second).map_or(Ok(()), |text| Err(format!("the two images differ at {text}")))
+}
+
+fn story(scene: &Scene, image: &str) -> Result<Value, String> {
+    let said = scene.run(&["inspect", image, "all", "--json"])?.ended_with("inspect --json", &[0])?;
+    serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))
+}
+
+fn difference(path: &str, first: &Value, second: &Value) -> Option<String> {
+    match (first, second) {
+        (Value::Object(one), Value::Object(two)) => one.keys().chain(two.keys()).find_map(|key| {
+            let (left, right) = (one.get(key).unwrap_or(&Value::Null), two.get(key).unwrap_or(&Value::Null));
+            if VOLATILE.contains(&key.as_str()) { None } else { difference(&format!("{path}/{key}"), left, right) }
+        }),
+        (Value::Array(one), Value::Array(two)) if one.len() == two.len() => one
+            .iter()
+            .zip(two)
+            .enumerate()
+            .find_map(|(at, (left, right))| difference(&format!("{path}/{at}"), left, right)),
+        _ if first == second => None,
+        _ => Some(format!("{path}: {first:.200} became {second:.200}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::difference;
+    use serde_json::json;
+
+    #[test]
+    fn volatile_fields_do_not_count() {
+        let (one, two) = (json!({"a": [1, {"time": 1}]}), json!({"a": [1, {"time": 2}]}));
+        assert_eq!(difference("", &one, &two), None);
+    }
+
+    #[test]
+    fn a_difference_is_told_with_its_path() {
+        let (one, two) = (json!({"a": [1, {"b": 1}]}), json!({"a": [1, {"b": 2}]}));
+        assert_eq!(difference("", &one, &two).as_deref(), Some("/a/1/b: 1 became 2"));
+        assert_eq!(difference("", &json!({"a": 1}), &json!({})).as_deref(), Some("/a: 1 became null"));
+    }
+}

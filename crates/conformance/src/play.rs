@@ -1,0 +1,322 @@
+//! Plays one case in one flavour: state, freeze, gone, thaw elsewhere, judge.
+
+use crate::case::{Case, Expect, Flavour, Oracle, Original, Program, Step};
+use crate::kit::{Kit, USER};
+use crate::process::{self, until};
+use crate::pty::{FIRST, PATIENCE, Terminal};
+use crate::scene::{self, Said, Scene};
+use crate::{Outcome, fine, oracle, same};
+use rustix::process::Signal;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+/// Plays a case.
+///
+/// # Errors
+/// What went wrong.
+pub fn play(kit: &Kit, case: &Case, flavour: Flavour) -> Outcome {
+    let uid = if flavour == Flavour::User { USER } else { 0 };
+    let mut play = Play { scene: Scene::new(kit, uid)?, case, flavour, pid: 0, frozen: Instant::now() };
+    let outcome = play.whole();
+    play.scene.close(outcome)
+}
+
+struct Play<'a> {
+    scene: Scene<'a>,
+    case: &'a Case,
+    flavour: Flavour,
+    /// The program's id before the freeze.
+    pid: i32,
+    /// When the freeze was over.
+    frozen: Instant,
+}
+
+impl Play<'_> {
+    fn whole(&mut self) -> Outcome {
+        self.write_files()?;
+        let mut terminal = self.start()?;
+        let before = &self.case.before;
+        self.steps(&mut terminal, before, Duration::ZERO)?;
+        std::thread::sleep(Duration::from_millis(random(self.case.delay.clone())));
+        match &self.case.expect {
+            Expect::Refused(words) => self.refused(terminal, words),
+            Expect::Kept => self.kept(terminal),
+        }
+    }
+
+    fn write_files(&self) -> Outcome {
+        for (name, text) in &self.case.files {
+            let path = self.scene.path(name);
+            fine(name, std::fs::write(&path, text))?;
+            fine(name, std::os::unix::fs::chown(&path, Some(self.scene.uid), Some(self.scene.uid)))?;
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<Terminal, String> {
+        let mut words = self.words()?;
+        if self.flavour == Flavour::WithLibs {
+            words = private_copy(&self.scene, &words)?;
+        }
+        let terminal = self.scene.open(&words, FIRST)?;
+        self.pid = terminal.program.pid();
+        Ok(terminal)
+    }
+
+    fn words(&self) -> Result<Vec<String>, String> {
+        let kit = self.scene.kit;
+        let (program, rest): (PathBuf, &[&str]) = match &self.case.program {
+            Program::Specimen(words) => (kit.specimen.clone(), words),
+            Program::System(words) => (found(words[0])?, &words[1..]),
+            Program::Built(name) => (kit.root.join(name), &[]),
+        };
+        Ok(std::iter::once(program.display().to_string()).chain(rest.iter().map(|word| (*word).to_owned())).collect())
+    }
+
+    fn refused(&mut self, mut terminal: Terminal, words: &[&str]) -> Outcome {
+        let said = self.save("freeze", "a.cryo")?.ended_with("freeze", &[3])?;
+        for word in words {
+            same(
+                &format!("the refusal names {word:?}; it says {:?}", said.text),
+                &true,
+                &said.text.to_lowercase().contains(word),
+            )?;
+        }
+        same("an image is there", &false, &self.scene.path("a.cryo").exists())?;
+        process::unharmed(self.pid)?;
+        let after = &self.case.after;
+        self.steps(&mut terminal, after, Duration::ZERO)
+    }
+
+    fn kept(&mut self, mut terminal: Terminal) -> Outcome {
+        match self.flavour {
+            Flavour::Snapshot => {
+                self.snapshot()?;
+                self.original_goes_on(&mut terminal)?;
+                drop(terminal);
+                self.thaw_and_judge("a.cryo")
+            }
+            Flavour::PidNs => {
+                self.snapshot()?;
+                self.thaw_and_judge("a.cryo")?;
+                self.original_goes_on(&mut terminal)
+            }
+            Flavour::Again => self.again(terminal),
+            Flavour::Root | Flavour::User | Flavour::WithLibs => {
+                self.freeze(&mut terminal, "a.cryo")?;
+                drop(terminal);
+                self.remove_copies()?;
+                self.thaw_and_judge("a.cryo")
+            }
+        }
+    }
+
+    fn again(&mut self, mut terminal: Terminal) -> Outcome {
+        self.freeze(&mut terminal, "a.cryo")?;
+        drop(terminal);
+        let image = self.scene.path("a.cryo");
+        let mut second = self.scene.thaw(&image)?;
+        self.pid = self.the_program(&mut second)?;
+        std::thread::sleep(Duration::from_millis(random(0..60)));
+        self.freeze(&mut second, "b.cryo")?;
+        drop(second);
+        if self.case.oracle == Oracle::Same {
+            oracle::same_story(&self.scene, "a.cryo", "b.cryo")?;
+        }
+        self.thaw_and_judge("b.cryo")
+    }
+
+    /// Not the original of a snapshot, which lives beside it in one flavour.
+    fn is_thawed(&self, pid: i32) -> bool {
+        self.flavour != Flavour::PidNs || pid != self.pid
+    }
+
+    /// Waits until the thawed program runs.
+    fn the_program(&self, terminal: &mut Terminal) -> Result<i32, String> {
+        let running = || {
+            self.scene
+                .programs()
+                .into_iter()
+                .find(|pid| self.is_thawed(*pid) && process::unharmed(*pid).is_ok() && settled(*pid))
+        };
+        until(Duration::from_secs(5), running).ok_or_else(|| {
+            format!(
+                "no program appears after the thaw; exit status {:?}, it said {:?}",
+                terminal.program.ended(),
+                terminal.said()
+            )
+        })
+    }
+
+    fn save(&self, command: &str, image: &str) -> Result<Said, String> {
+        let pid = self.pid.to_string();
+        let mut words = vec![command, pid.as_str(), "-o", image];
+        words.extend((self.flavour == Flavour::WithLibs).then_some("--with-libs"));
+        self.scene.run(&words)
+    }
+
+    fn freeze(&mut self, terminal: &mut Terminal, image: &str) -> Outcome {
+        let said = self.save("freeze", image)?.ended_with("freeze", &[0])?;
+        self.frozen = Instant::now();
+        same(
+            &format!("the last line is of the form `froze 1 process…`; it is {:?}", said.last_line()),
+            &true,
+            &said.last_line().starts_with("froze 1 process"),
+        )?;
+        let gone = until(Duration::from_secs(2), || {
+            process::look(self.pid).is_none_or(|process| process.state == 'Z').then_some(())
+        });
+        gone.ok_or_else(|| format!("the frozen process is still there ({})", process::state(self.pid)))?;
+        terminal.exit().map(drop)
+    }
+
+    fn snapshot(&mut self) -> Outcome {
+        self.save("snapshot", "a.cryo")?.ended_with("snapshot", &[0])?;
+        self.frozen = Instant::now();
+        Ok(())
+    }
+
+    /// The original of a snapshot is as it was; then it is ended, so that it cannot change the files of its image.
+    fn original_goes_on(&mut self, terminal: &mut Terminal) -> Outcome {
+        if !self.case.before.iter().any(|step| matches!(step, Step::Stop)) {
+            process::unharmed(self.pid)?;
+        }
+        if self.case.original == Original::Checks {
+            self.steps(terminal, &[Step::Check], Duration::ZERO)?;
+        }
+        terminal.program.signal(Signal::KILL);
+        terminal.exit().map(drop)
+    }
+
+    /// Everything that the program was started from, gone.
+    fn remove_copies(&self) -> Outcome {
+        let copies = self.scene.path("copies");
+        if copies.exists() { fine("remove the copies", std::fs::remove_dir_all(copies)) } else { Ok(()) }
+    }
+
+    fn thaw_and_judge(&mut self, image: &str) -> Outcome {
+        let away = self.frozen.elapsed();
+        let path = self.scene.path(image);
+        let mut terminal = self.scene.thaw(&path)?;
+        let outcome = self.steps(&mut terminal, &self.case.after, away);
+        outcome.map_err(|reason| format!("after the thaw: {reason}"))?;
+        same("the specimen was started anew, not thawed", &false, &terminal.said().contains("\nready"))
+    }
+
+    fn steps(&self, terminal: &mut Terminal, steps: &[Step], away: Duration) -> Outcome {
+        steps
+            .iter()
+            .try_for_each(|step| self.step(terminal, step, away).map_err(|reason| format!("{step:?}: {reason}")))
+    }
+
+    fn step(&self, terminal: &mut Terminal, step: &Step, away: Duration) -> Outcome {
+        match step {
+            Step::Type(keys) => terminal.write(keys),
+            Step::Expect(text) => terminal.expect(text),
+            Step::Screen(text) => terminal.shows(text),
+            Step::Check => check(terminal, away),
+            Step::Stop => stop(self.pid),
+            Step::Continue => self.go_on(),
+            Step::Running => self.the_program(terminal).map(drop),
+            Step::SameId => self.same_id(),
+            Step::Exit(code) => same("exit status", code, &terminal.exit()?),
+            Step::File(name, text) => same(
+                &format!("{name} holds"),
+                &(*text).to_owned(),
+                &fine(name, std::fs::read_to_string(self.scene.path(name)))?,
+            ),
+        }
+    }
+
+    /// The thawed program is stopped as the original was; SIGCONT goes to it and to the cryopid around it.
+    fn go_on(&self) -> Outcome {
+        let stopped = || {
+            self.scene
+                .programs()
+                .into_iter()
+                .filter(|pid| self.is_thawed(*pid))
+                .find(|pid| process::look(*pid).is_some_and(|process| process.state == 'T'))
+        };
+        until(PATIENCE / 4, stopped).ok_or("the thawed program is not stopped")?;
+        self.scene
+            .processes()
+            .iter()
+            .filter(|process| self.is_thawed(process.pid))
+            .for_each(|process| process::send(process.pid, Signal::CONT));
+        Ok(())
+    }
+
+    fn same_id(&self) -> Outcome {
+        let found = until(Duration::from_secs(5), || self.scene.programs().contains(&self.pid).then_some(()));
+        found.ok_or_else(|| format!("no process of the scene has the id {}: {:?}", self.pid, self.scene.programs()))
+    }
+}
+
+/// In a call, not on its way to become the program: a stub has no arguments that the kernel can show.
+fn settled(pid: i32) -> bool {
+    !process::text(pid, "cmdline").is_empty()
+}
+
+/// Asks a specimen to check itself.
+///
+/// # Errors
+/// What it says.
+pub fn check(terminal: &mut Terminal, away: Duration) -> Outcome {
+    terminal.write(&format!("check {:.3}\n", away.as_secs_f64()))?;
+    match terminal.expect_one(&["ok\r\n", "FAIL: "])? {
+        0 => Ok(()),
+        _ => Err(terminal.expect("\r\n").err().unwrap_or_else(|| last_complaint(&terminal.said()))),
+    }
+}
+
+fn last_complaint(said: &str) -> String {
+    said.lines().rfind(|line| line.starts_with("FAIL: ")).unwrap_or("FAIL").to_owned()
+}
+
+fn stop(pid: i32) -> Outcome {
+    process::send(pid, Signal::STOP);
+    let stopped = || process::look(pid).is_some_and(|process| process.state == 'T').then_some(());
+    until(Duration::from_secs(2), stopped).ok_or_else(|| "SIGSTOP does not stop it".into())
+}
+
+fn found(name: &str) -> Result<PathBuf, String> {
+    let places = ["", "/usr/bin", "/bin"].map(|place| Path::new(place).join(name));
+    places
+        .into_iter()
+        .find(|path| path.is_absolute() && path.exists())
+        .ok_or_else(|| format!("{name} is not installed"))
+}
+
+/// Copies a program and the libraries that it is linked with, and gives the words that start the copy.
+fn private_copy(scene: &Scene, words: &[String]) -> Result<Vec<String>, String> {
+    let copies = scene.path("copies");
+    fine("mkdir", std::fs::create_dir(&copies))?;
+    let program = Path::new(&words[0]);
+    let libraries = libraries_of(program)?;
+    for file in libraries.iter().map(PathBuf::as_path).chain([program]) {
+        fine("copy", std::fs::copy(file, copies.join(file.file_name().unwrap_or_default())))?;
+    }
+    let copy = |path: &Path| copies.join(path.file_name().unwrap_or_default()).display().to_string();
+    let mut all = match libraries.iter().find(|path| path.to_string_lossy().contains("/ld-")) {
+        Some(loader) => vec![copy(loader), "--library-path".into(), copies.display().to_string(), copy(program)],
+        None => vec![copy(program)],
+    };
+    all.extend_from_slice(&words[1..]);
+    Ok(all)
+}
+
+/// What ldd(1) tells: nothing for a static program.
+fn libraries_of(program: &Path) -> Result<Vec<PathBuf>, String> {
+    let text = scene::quietly(Command::new("ldd").arg(program))?.text;
+    let paths = text.split_whitespace().filter(|word| word.starts_with('/'));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+/// A number of a range, another one at every call.
+#[must_use]
+pub fn random(range: std::ops::Range<u64>) -> u64 {
+    use std::hash::{BuildHasher, RandomState};
+    let width = range.end.saturating_sub(range.start).max(1);
+    range.start + RandomState::new().hash_one(0) % width
+}

@@ -1,0 +1,175 @@
+//! The real programs: what is typed before the freeze, and what the thawed program must answer.
+//!
+//! No answer that is waited for is a part of what was typed, because the terminal echoes that.
+
+use crate::case::Flavour::{Again, PidNs, Snapshot};
+use crate::case::Program::{Built, System};
+use crate::case::Step::{Exit, Expect, File, Screen, Type};
+use crate::case::{Case, Step};
+
+/// Every case over real programs.
+#[must_use]
+pub fn all() -> Vec<Case> {
+    [shells(), interpreters(), calculators(), editors()].concat()
+}
+
+fn talk(name: &str, words: &[&'static str], before: &[Step], after: &[Step]) -> Case {
+    Case::real(name, System(words.to_vec()), before.to_vec(), after.to_vec())
+}
+
+fn shells() -> Vec<Case> {
+    let bash = ["bash", "--norc", "-i"];
+    vec![
+        talk(
+            "bash",
+            &bash,
+            &[
+                Type("x=41; f() { echo \"answer $((x+1))\"; }; trap 'echo b''ye' EXIT; echo re''ady\n"),
+                Expect("ready\r\n"),
+            ],
+            &[Type("f\n"), Expect("answer 42\r\n"), Type("exit 7\n"), Expect("bye\r\n"), Exit(7)],
+        ),
+        // Half a line typed into the line editor, which keeps it in its own memory.
+        talk(
+            "bash-half-line",
+            &bash,
+            &[Type("echo re''ady\n"), Expect("ready\r\n"), Type("echo half''"), Expect("half''")],
+            &[Type(" way\n"), Expect("half way\r\n"), Type("exit\n"), Exit(0)],
+        ),
+        talk(
+            "bash-read",
+            &["bash", "-c", "echo re''ady; read a; echo \"<$a>\"; read b; echo \"<$a$b>\"; exit 4"],
+            &[Expect("ready\r\n"), Type("one\n"), Expect("<one>")],
+            &[Type("two\n"), Expect("<onetwo>"), Exit(4)],
+        ),
+        talk(
+            "dash",
+            &["dash", "-i"],
+            &[Type("x=41; echo re''ady\n"), Expect("ready\r\n")],
+            &[Type("echo answer $((x+1))\n"), Expect("answer 42\r\n"), Type("exit 3\n"), Exit(3)],
+        ),
+    ]
+}
+
+fn interpreters() -> Vec<Case> {
+    let sqlite =
+        [Type("create table t(x); insert into t values(20),(22); select 'rows', count(*) from t;\n"), Expect("rows|2")];
+    let total = [Type("select 'total', sum(x) from t;\n"), Expect("total|42"), Type(".quit\n"), Exit(0)];
+    vec![
+        talk(
+            "python3",
+            &["/usr/bin/python3", "-q"],
+            &[
+                Type("x = [i*i for i in range(1000)]; f = open('note', 'w'); print('rea' + 'dy')\n"),
+                Expect("ready\r\n"),
+            ],
+            &[
+                Type("sum(x)\n"),
+                Expect("332833500"),
+                Type("f.write('do' + 'ne'); f.close()\n"),
+                Expect("4\r\n"),
+                Type("exit(9)\n"),
+                Exit(9),
+                File("note", "done"),
+            ],
+        )
+        // Both copies would write to the one file.
+        .but(&[Snapshot, PidNs]),
+        talk(
+            "python3-computes",
+            &["/usr/bin/python3", "-c", COMPUTES],
+            &[Expect("ready\r\n")],
+            &[Expect("sum 99999990000000"), Exit(0)],
+        )
+        .but(&[Again]),
+        talk(
+            "perl",
+            &["perl", "-de0"],
+            &[Type("$x = 6; @l = map { $_ * 2 } 1..1000; print 'rea' . 'dy'\n"), Expect("ready")],
+            &[Type("print $x * 7, ' ', scalar @l\n"), Expect("42 1000"), Type("q\n"), Exit(0)],
+        ),
+        talk("sqlite3", &["sqlite3"], &sqlite, &total),
+        talk("sqlite3-file", &["sqlite3", "base.db"], &sqlite, &total),
+        talk(
+            "gdb",
+            &["gdb", "-q", "-nx"],
+            &[Expect("(gdb)"), Type("set $x = 41\n"), Expect("(gdb)"), Type("print 5*5\n"), Expect("$1 = 25")],
+            &[Type("print $x + 1\n"), Expect("$2 = 42"), Type("quit\n"), Exit(0)],
+        ),
+        talk(
+            "gdb-one-thread",
+            &["gdb", "-q", "-nx", "-iex", "maint set worker-threads 0"],
+            &[Expect("(gdb)"), Type("set $x = 41\n"), Expect("(gdb)"), Type("print 5*5\n"), Expect("$1 = 25")],
+            &[Type("print $x + 1\n"), Expect("$2 = 42"), Type("quit\n"), Exit(0)],
+        ),
+    ]
+}
+
+const COMPUTES: &str = "print('rea' + 'dy', flush=True)
+s = 0
+for i in range(0, 20000000, 2):
+    s += i
+print('sum', s)";
+
+fn calculators() -> Vec<Case> {
+    let counts = [Type("20\n"), Expect("sum 20\r\n")];
+    let goes_on = |code| [Type("22\n"), Expect("sum 42\r\n"), Type("\x04"), Exit(code)];
+    let sums = "{ s += $1; print \"sum\", s; fflush() }";
+    vec![
+        talk(
+            "bc",
+            &["bc", "-q"],
+            &[Type("x=2^100\n"), Type("x-x+77*3\n"), Expect("231")],
+            &[Type("x+1\n"), Expect("1267650600228229401496703205377"), Type("quit\n"), Exit(0)],
+        ),
+        talk("mawk", &["mawk", "-W", "interactive", sums], &counts, &goes_on(0)),
+        talk("gawk", &["gawk", sums], &counts, &goes_on(0)),
+        Case::real("static-glibc", Built("counter-glibc"), counts.to_vec(), goes_on(5).to_vec()),
+        Case::real("static-musl", Built("counter-musl"), counts.to_vec(), goes_on(5).to_vec()),
+    ]
+}
+
+fn editors() -> Vec<Case> {
+    let lines = || (1..=1000).map(|number| format!("line {number} of the text\n")).collect::<String>();
+    let text = "first line\n";
+    vec![
+        talk(
+            "vim",
+            &["vim", "-u", "NONE", "-N", "text"],
+            &[Screen("first line"), Type("Gosecond line"), Screen("second line")],
+            &[
+                Screen("second line"),
+                Type(" goes on\x1b:wq\r"),
+                Exit(0),
+                File("text", "first line\nsecond line goes on\n"),
+            ],
+        )
+        .file("text", text)
+        // Two editors of one file.
+        .but(&[PidNs]),
+        talk(
+            "nano",
+            &["nano", "-I", "text"],
+            &[Screen("first line"), Type("typed "), Screen("typed first line")],
+            &[
+                Screen("typed first line"),
+                Type("more "),
+                Screen("typed more first"),
+                Type("\x0f\r"),
+                Screen("Wrote 1 line"),
+                Type("\x18"),
+                Exit(0),
+                File("text", "typed more first line\n"),
+            ],
+        )
+        .file("text", text)
+        .but(&[PidNs]),
+        talk(
+            "less",
+            &["less", "text"],
+            &[Screen("line 1 of"), Type("500g"), Screen("line 500 of")],
+            &[Screen("line 500 of"), Type("900g"), Screen("line 900 of"), Type("q"), Exit(0)],
+        )
+        .file("text", lines()),
+    ]
+}

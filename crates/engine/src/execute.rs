@@ -1,0 +1,590 @@
+//! The executor: carries a plan out, step by step, and knows no resource. Until the commit every step can be undone,
+//! by being forgotten: what was made is dropped in the reverse order.
+
+use crate::host::{own_areas, vdso_code};
+use crate::supervise::Held;
+use crate::thaw::{Loaded, Thawed};
+use crate::{Error, Progress};
+use abi::x86_64::UserRegs;
+use abi::{Arg, Call, Errno, Fault, Sys, proc};
+use image::Extent;
+use plan::{Actor, Descr, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Value};
+use resources::mm::vdso;
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use tracee::stub::{Ground, Nest, Stubs};
+use tracee::{here, job};
+
+const PAGE: u64 = 4096;
+/// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
+const READ_MAX: u64 = 64 << 20;
+const PIECES_MAX: usize = 1000;
+/// Calls that wait to be made together.
+const BATCH: usize = 4096;
+const MREMAP_MAYMOVE_FIXED: u64 = 3;
+const RSEQ_FLAG_UNREGISTER: u64 = 1;
+
+/// A step that has been put off until its batch is full, and the call that it is.
+struct Waiting<'a> {
+    step: &'a Step,
+    call: Call,
+}
+
+/// What a thread goes on with, set when all is done.
+struct State<'a> {
+    tid: Tid,
+    regs: &'a UserRegs,
+    xstate: &'a [u8],
+    mask: u64,
+    restart: &'a Restart,
+}
+
+struct Execution<'a> {
+    plan: &'a Plan,
+    loaded: &'a Loaded,
+    progress: &'a mut dyn Progress,
+    // In the order in which they are to be dropped: processes, then the host, then our own copies.
+    stubs: Option<Stubs>,
+    terminal: Option<Held>,
+    replaced: Vec<Replaced>,
+    _store: Store,
+    /// Where the kernel's areas can be put down on the way.
+    hop: u64,
+    ground: u64,
+    /// The offset of a `syscall` instruction in the vdso, and where the vdso will be.
+    gate: u64,
+    batch: Vec<Waiting<'a>>,
+    actor: Option<Tid>,
+    states: Vec<State<'a>>,
+    signals: Vec<i32>,
+    first: u32,
+    tids: Vec<u32>,
+}
+
+/// The descriptors that the thawing process makes for the tree: closed when it is born, or when it is not to be.
+struct Store {
+    from: u32,
+}
+
+impl Drop for Store {
+    fn drop(&mut self) {
+        here::close_range(self.from, u32::MAX);
+    }
+}
+
+/// Every signal waits while the tree is made; what was blocked before is blocked again afterwards.
+struct Quiet(job::Mask);
+
+impl Drop for Quiet {
+    fn drop(&mut self) {
+        job::unblock(self.0);
+    }
+}
+
+fn raise_file_limit() {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let limit = getrlimit(Resource::Nofile);
+    let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+}
+
+/// Carries the plan out. After an error nothing of it is left.
+pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress) -> Result<Thawed, Error> {
+    let _quiet = Quiet(job::block_all());
+    raise_file_limit();
+    let tids: Vec<u32> = loaded.model.ids();
+    let (ground, hop) = hole(loaded, tids.len())?;
+    let mut execution = Execution {
+        plan,
+        loaded,
+        progress,
+        stubs: None,
+        terminal: None,
+        replaced: Vec::new(),
+        _store: Store { from: plan.base - reserve(loaded) },
+        hop,
+        ground,
+        gate: gate(loaded)?,
+        batch: Vec::new(),
+        actor: None,
+        states: Vec::new(),
+        signals: Vec::new(),
+        first: tids[0],
+        tids,
+    };
+    let image = loaded.image.source().as_raw_fd();
+    here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
+    for (n, step) in plan.steps.iter().enumerate() {
+        execution.step(step).map_err(|e| at_step(e, n, step))?;
+    }
+    execution.commit()
+}
+
+/// Which step it was, for whoever looks into it; a fault keeps its error.
+fn at_step(e: Error, n: usize, step: &Step) -> Error {
+    match e {
+        Error::Fault(f) => Error::Fault(Fault { whom: format!("step {} ({}, {})", n + 1, step.by, f.whom), ..f }),
+        other => other,
+    }
+}
+
+/// How many numbers below the store's are the executor's own; see `resources::plan`.
+fn reserve(loaded: &Loaded) -> u32 {
+    16 + 2 * loaded.model.ids().len() as u32
+}
+
+/// The address of a `syscall` instruction in the vdso of the tree, once that is in its place.
+fn gate(loaded: &Loaded) -> Result<u64, Error> {
+    let code = vdso_code(&own_areas()?)?;
+    let at = code.and_then(|(_, code)| code.windows(2).position(|w| w == [0x0f, 0x05]));
+    let vdso = loaded.model.kernel_areas().into_iter().find(|a| a.name == "[vdso]");
+    match (vdso, at) {
+        (Some(vdso), Some(at)) => Ok(vdso.start + at as u64),
+        _ => Err(Error::refuse("vdso", "the kernel lends this program no code", "boot without vdso=0")),
+    }
+}
+
+/// Room where neither the tree nor we have anything: for the ground, and behind it for the kernel's areas on the way.
+fn hole(loaded: &Loaded, threads: usize) -> Result<(u64, u64), Error> {
+    const LOW: u64 = 0x1000_0000;
+    const HIGH: u64 = 0x7f00_0000_0000;
+    // Stacks and heaps grow into what is beside them.
+    const APART: u64 = 1 << 30;
+    let ours = own_areas()?.into_iter().map(|a| (a.start, a.end));
+    let mut taken: Vec<(u64, u64)> = ours.chain(loaded.model.ranges()).collect();
+    taken.sort_unstable();
+    let need = Ground::size(threads) + (1 << 20);
+    let mut free = LOW;
+    for (start, end) in taken.into_iter().chain([(HIGH, HIGH)]) {
+        if start.saturating_sub(free) > need + 2 * APART {
+            let at = (free + APART).next_multiple_of(PAGE);
+            return Ok((at, at + Ground::size(threads).next_multiple_of(PAGE)));
+        }
+        free = free.max(end);
+    }
+    Err(Error::refuse("memory", "the program's areas leave no room to work in", ""))
+}
+
+impl<'a> Execution<'a> {
+    fn image_number(&self) -> i32 {
+        self.plan.base as i32 - 1
+    }
+
+    fn number(&self, d: Descr) -> u64 {
+        u64::from(self.plan.base + d.0)
+    }
+
+    fn arg(&self, value: &Value) -> Arg {
+        match value {
+            Value::Int(n) => Arg::Int(*n),
+            Value::Descr(d) => Arg::Int(self.number(*d)),
+            Value::Bytes(b) => Arg::Bytes(b.clone()),
+            Value::Out(n) => Arg::Out(*n),
+            Value::Nested { bytes, at, inner } => Arg::Nested { bytes: bytes.clone(), at: *at, inner: inner.clone() },
+        }
+    }
+
+    fn args(&self, values: &[Value]) -> Vec<Arg> {
+        values.iter().map(|v| self.arg(v)).collect()
+    }
+
+    fn stubs(&mut self) -> &mut Stubs {
+        self.stubs.as_mut().expect("a thread acts only when it is born")
+    }
+
+    fn step(&mut self, step: &'a Step) -> Result<(), Error> {
+        match (&step.op, step.actor) {
+            (Op::Call { sys, args, .. }, Actor::Thread(tid)) => {
+                let call = Call::new(*sys, self.args(args));
+                return self.put_off(tid, step, call);
+            }
+            (Op::Regs { regs, xstate, mask, restart }, Actor::Thread(tid)) => {
+                self.states.push(State { tid, regs, xstate, mask: *mask, restart });
+                return Ok(());
+            }
+            (Op::Signal { signal }, _) => {
+                self.signals.push(*signal);
+                return Ok(());
+            }
+            _ => self.flush()?,
+        }
+        match (&step.op, step.actor) {
+            (Op::Call { sys, args, expect }, _) => {
+                let answer = here::call(&Call::new(*sys, self.args(args)));
+                Ok(expected(step, *expect, answer.result)?)
+            }
+            (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
+            (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
+            (Op::Clone { tid, within: None }, _) => self.birth(*tid),
+            (Op::Clone { tid, .. }, _) => {
+                let first = self.first;
+                Ok(self.stubs().thread(first, tid.0)?)
+            }
+            (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
+            (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),
+            (Op::Pages { extents }, Actor::Thread(tid)) => self.pages(tid, extents),
+            (Op::Contents { descr, size, extents }, _) => {
+                let fd = self.number(*descr) as i32;
+                Ok(self.contents(fd, *size, extents)?)
+            }
+            (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
+            (Op::Host(effect), _) => self.host(effect),
+            (Op::Commit, _) => Ok(()),
+            (op, actor) => unreachable!("{actor} cannot do this: {op}"),
+        }
+    }
+
+    /// Calls of one thread wait for each other, and are made in one batch.
+    fn put_off(&mut self, tid: Tid, step: &'a Step, call: Call) -> Result<(), Error> {
+        if self.actor != Some(tid) || self.batch.len() == BATCH {
+            self.flush()?;
+        }
+        self.actor = Some(tid);
+        self.batch.push(Waiting { step, call });
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), Error> {
+        let Some(tid) = self.actor.take() else { return Ok(()) };
+        let (steps, calls): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.batch).into_iter().map(|w| (w.step, w.call)).unzip();
+        let answers = self.stubs().calls(tid.0, &calls)?;
+        for (step, answer) in steps.into_iter().zip(answers) {
+            let Op::Call { expect, .. } = &step.op else { unreachable!("only calls wait") };
+            expected(step, *expect, answer.result)?;
+        }
+        Ok(())
+    }
+
+    /// A new descriptor takes the lowest free number; it is moved to the number of its description at once.
+    fn make_here(&self, step: &Step, sys: Sys, args: &[Value], descrs: &[Descr]) -> Result<(), Error> {
+        let answer = here::call(&Call::new(sys, self.args(args)));
+        let first = answer.result.map_err(|e| Fault::new(step.op.to_string(), "this process", e))? as i32;
+        let made = match answer.out.first() {
+            Some(pair) => pair.chunks(4).map(|n| i32::from_ne_bytes(n.try_into().expect("four bytes"))).collect(),
+            None => vec![first],
+        };
+        for (fd, descr) in made.into_iter().zip(descrs) {
+            let moved = here::duplicate(fd, self.number(*descr) as i32);
+            here::close_range(fd as u32, fd as u32);
+            moved.map_err(|e| Fault::new("dup3", descr, e))?;
+        }
+        Ok(())
+    }
+
+    fn make_there(&mut self, tid: Tid, sys: Sys, args: &[Value], descrs: &[Descr]) -> Result<(), Error> {
+        let call = Call::new(sys, self.args(args));
+        let number = self.number(descrs[0]);
+        let fd = self.succeed(tid, vec![call])?[0];
+        let moved = Call::new(Sys::Dup3, [Arg::Int(fd), Arg::Int(number), Arg::Int(0o2000000)]);
+        self.succeed(tid, vec![moved, Call::new(Sys::Close, [Arg::Int(fd)])]).map(drop)
+    }
+
+    /// Calls all of which must succeed.
+    fn succeed(&mut self, tid: Tid, calls: Vec<Call>) -> Result<Vec<u64>, Error> {
+        let answers = self.stubs().calls(tid.0, &calls)?;
+        let values = calls.iter().zip(answers).map(|(c, a)| a.result.map_err(|e| Fault::new(format!("{c:?}"), tid, e)));
+        Ok(values.collect::<Result<Vec<u64>, Fault>>()?)
+    }
+
+    fn birth(&mut self, tid: Tid) -> Result<(), Error> {
+        let nest = match self.plan.namespaces {
+            Namespaces::Same => Nest::Same,
+            Namespaces::Pid => Nest::Pid,
+            Namespaces::UserPid { uid, gid } => Nest::UserPid { uid, gid },
+        };
+        let ground = Ground::map(self.ground, self.tids.len())?;
+        let reserve = (self.plan.base - reserve(self.loaded)) as i32;
+        let stubs = Stubs::first(&self.tids, nest, ground, reserve)?;
+        let rseq = stubs.inherited_rseq();
+        self.stubs = Some(stubs);
+        if let Some(r) = rseq {
+            let args = [r.pointer, r.size.into(), RSEQ_FLAG_UNREGISTER, r.signature.into()].map(Arg::Int);
+            self.succeed(tid, vec![Call::new(Sys::Rseq, args)])?;
+        }
+        Ok(())
+    }
+
+    fn areas_of(&mut self) -> Result<Vec<proc::Area>, Error> {
+        let path = format!("/proc/{}/maps", self.stubs().pid());
+        let text = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        Ok(proc::maps(&text).map_err(resources::Trouble::from)?)
+    }
+
+    fn empty(&mut self, tid: Tid) -> Result<(), Error> {
+        let ground = self.stubs().ground();
+        let goes =
+            |a: &proc::Area| !vdso::is_kernel_area(&a.name) && a.name != b"[vsyscall]" && !ground.contains(&a.start);
+        let unmap = |a: proc::Area| Call::new(Sys::Munmap, [Arg::Int(a.start), Arg::Int(a.end - a.start)]);
+        let calls: Vec<Call> = self.areas_of()?.into_iter().filter(goes).map(unmap).collect();
+        self.succeed(tid, calls).map(drop)
+    }
+
+    /// By way of a place where nothing is: an area cannot be moved onto itself, nor where another of them still is.
+    fn move_kernel_areas(&mut self, tid: Tid, areas: &[(String, u64)]) -> Result<(), Error> {
+        let here: Vec<proc::Area> = self.areas_of()?.into_iter().filter(|a| vdso::is_kernel_area(&a.name)).collect();
+        let remap = |from: u64, len: u64, to: u64| {
+            Call::new(Sys::Mremap, [from, len, len, MREMAP_MAYMOVE_FIXED, to].map(Arg::Int))
+        };
+        let (mut away, mut back) = (Vec::new(), Vec::new());
+        let mut hop = self.hop;
+        for a in &here {
+            let len = a.end - a.start;
+            match areas.iter().find(|(name, _)| name.as_bytes() == a.name) {
+                None => away.push(Call::new(Sys::Munmap, [Arg::Int(a.start), Arg::Int(len)])),
+                Some((_, to)) => {
+                    away.push(remap(a.start, len, hop));
+                    back.push(remap(hop, len, *to));
+                    hop += len;
+                }
+            }
+        }
+        away.extend(back);
+        self.succeed(tid, away).map(drop)
+    }
+
+    /// Pages are read straight into place, as many runs at once as lie one behind the other in the image.
+    fn pages(&mut self, tid: Tid, extents: &[Extent]) -> Result<(), Error> {
+        let mut done = 0;
+        for group in groups(extents) {
+            let bytes: u64 = group.iter().map(|e| e.len).sum();
+            let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
+            let count = group.len() as u64;
+            let args = [
+                Arg::Int(self.image_number() as u64),
+                Arg::Bytes(pieces),
+                Arg::Int(count),
+                Arg::Int(group[0].offset),
+                Arg::Int(0),
+            ];
+            let got = self.succeed(tid, vec![Call::new(Sys::Preadv, args)])?[0];
+            if got != bytes {
+                return Err(Fault::new(format!("preadv of {bytes} bytes gave {got}"), tid, Errno::EIO).into());
+            }
+            done += bytes;
+            self.progress.done(done);
+        }
+        Ok(())
+    }
+
+    fn contents(&self, fd: i32, size: u64, extents: &[Extent]) -> Result<(), Fault> {
+        let path = format!("/proc/self/fd/{fd}");
+        let fault = |call: &str, e: std::io::Error| Fault::new(call, "a saved file", e);
+        let file = File::options().write(true).open(path).map_err(|e| fault("open", e))?;
+        self.write_contents(&file, size, extents).map_err(|e| fault("write", e))
+    }
+
+    fn write_contents(&self, file: &File, size: u64, extents: &[Extent]) -> std::io::Result<()> {
+        file.set_len(size)?;
+        let mut buffer = vec![0; 1 << 20];
+        for e in extents {
+            let len = e.len.min(size.saturating_sub(e.at));
+            let mut done = 0;
+            while done < len {
+                let n = (len - done).min(buffer.len() as u64) as usize;
+                self.loaded.image.read_at(e.offset + done, &mut buffer[..n])?;
+                file.write_all_at(&buffer[..n], e.at + done)?;
+                done += n as u64;
+            }
+        }
+        Ok(())
+    }
+
+    fn feed(&self, descr: Descr, packets: &[Vec<u8>]) -> Result<(), Error> {
+        for packet in packets {
+            let args = [Arg::Int(self.number(descr)), Arg::Bytes(packet.clone()), Arg::Int(packet.len() as u64)];
+            let wrote = here::call(&Call::new(Sys::Write, args)).result;
+            if wrote != Ok(packet.len() as u64) {
+                return Err(Fault::new("write", descr, wrote.err().unwrap_or(Errno::EIO)).into());
+            }
+        }
+        Ok(())
+    }
+
+    fn host(&mut self, effect: &HostEffect) -> Result<(), Error> {
+        match effect {
+            HostEffect::ReplaceFile { path, mode, size, contents } => {
+                let target = Path::new(OsStr::from_bytes(path));
+                let replaced = Replaced::begin(target, *mode, |file| self.write_contents(file, *size, contents));
+                self.replaced.push(replaced.map_err(|e| Error::io("write", target.display(), e))?);
+                Ok(())
+            }
+            HostEffect::Terminal { settings } => {
+                let pid = self.stubs().pid();
+                self.terminal = Held::take(pid, settings.as_deref())?;
+                Ok(())
+            }
+        }
+    }
+
+    /// The end: every thread is held, gets back what it had, and runs. What can fail comes before the last line but one.
+    fn commit(mut self) -> Result<Thawed, Error> {
+        self.flush()?;
+        self.stubs().hold()?;
+        let states = std::mem::take(&mut self.states);
+        let mut regs: Vec<UserRegs> = Vec::with_capacity(states.len());
+        for s in &states {
+            regs.push(self.interrupted(s)?);
+        }
+        self.leave_ground()?;
+        let signals = std::mem::take(&mut self.signals);
+        let stubs = self.stubs();
+        for (s, regs) in states.iter().zip(&regs) {
+            stubs.set(s.tid.0, regs, s.xstate, s.mask)?;
+        }
+        for signal in signals {
+            stubs.signal(signal)?;
+        }
+        stubs.prepare()?;
+        let pid = self.stubs.take().expect("the tree is born").commit();
+        let terminal = self.terminal.take().map(Held::keep);
+        self.replaced.drain(..).for_each(Replaced::keep);
+        Ok(Thawed { pid, notes: self.plan.notes.clone(), terminal })
+    }
+
+    /// The registers of a thread, with the rest of its interrupted call in the kernel.
+    fn interrupted(&mut self, s: &State<'_>) -> Result<UserRegs, Error> {
+        let Restart::Begin { sys, args } = s.restart else { return Ok(*s.regs) };
+        let gate = self.gate;
+        let stubs = self.stubs();
+        let mut words = Vec::with_capacity(args.len());
+        for value in args {
+            words.push(match value {
+                Value::Int(n) => *n,
+                Value::Bytes(bytes) => stubs.lend(s.tid.0, bytes)?,
+                _ => unreachable!("a call is begun with numbers and times"),
+            });
+        }
+        let rax = stubs.begin_held(s.tid.0, gate, *sys, &words)?;
+        const ERESTART_FIRST: i64 = -516;
+        const ERESTART_LAST: i64 = -512;
+        let goes_on = (ERESTART_FIRST..=ERESTART_LAST).contains(&(rax as i64));
+        // A call that found itself done is done.
+        Ok(UserRegs { rax, orig_rax: if goes_on { s.regs.orig_rax } else { u64::MAX }, ..*s.regs })
+    }
+
+    /// The last of us goes out of the process: our descriptors in it, and the memory that we share.
+    fn leave_ground(&mut self) -> Result<(), Error> {
+        let (gate, first) = (self.gate, self.first);
+        let numbers = [u64::from(self.plan.base - reserve(self.loaded)), u64::from(self.plan.base) - 1, 0];
+        let stubs = self.stubs();
+        let ground = stubs.ground();
+        stubs.call_held(first, gate, Sys::CloseRange, &numbers)?;
+        stubs.call_held(first, gate, Sys::Munmap, &[ground.start, ground.end - ground.start])?;
+        Ok(())
+    }
+}
+
+/// Whether a call gave what its step expects.
+fn expected(step: &Step, expect: Expect, result: Result<u64, Errno>) -> Result<(), Fault> {
+    let fault = |e| Err(Fault::new(step.op.to_string(), step.actor, e));
+    match (expect, result) {
+        (Expect::Whatever, _) | (Expect::Success, Ok(_)) => Ok(()),
+        (Expect::Exactly(n), Ok(got)) if n == got => Ok(()),
+        (_, Err(e)) => fault(e),
+        (_, Ok(_)) => fault(Errno::EIO),
+    }
+}
+
+/// Runs of the image that one preadv can take.
+fn groups(extents: &[Extent]) -> Vec<Vec<Extent>> {
+    let mut all: Vec<Vec<Extent>> = Vec::new();
+    let mut bytes = 0;
+    for whole in extents {
+        let mut done = 0;
+        while done < whole.len {
+            let len = (whole.len - done).min(READ_MAX);
+            let e = Extent { at: whole.at + done, len, offset: whole.offset + done };
+            done += len;
+            match all.last_mut() {
+                Some(group)
+                    if group.len() < PIECES_MAX
+                        && bytes + len <= READ_MAX
+                        && group.last().is_some_and(|l| l.offset + l.len == e.offset) =>
+                {
+                    bytes += len;
+                    group.push(e);
+                }
+                _ => {
+                    bytes = len;
+                    all.push(vec![e]);
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A file of the host whose contents were exchanged for saved ones; exchanged back when dropped.
+struct Replaced {
+    target: PathBuf,
+    beside: PathBuf,
+    existed: Existed,
+    kept: Kept,
+}
+
+#[derive(PartialEq, Eq)]
+enum Existed {
+    Yes,
+    No,
+}
+
+#[derive(PartialEq, Eq)]
+enum Kept {
+    Yes,
+    No,
+}
+
+impl Replaced {
+    fn begin(target: &Path, mode: u32, fill: impl FnOnce(&File) -> std::io::Result<()>) -> std::io::Result<Replaced> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        let beside = target.with_file_name(format!(".{name}.{}.cryopid", std::process::id()));
+        let file = File::options().write(true).create_new(true).mode(mode & 0o7777).open(&beside)?;
+        let mut replaced = Replaced { target: target.into(), beside, existed: Existed::No, kept: Kept::Yes };
+        let filled = fill(&file).and_then(|()| replaced.exchange());
+        if filled.is_err() {
+            let _ = fs::remove_file(&replaced.beside);
+        }
+        filled.map(|()| {
+            replaced.kept = Kept::No;
+            replaced
+        })
+    }
+
+    fn exchange(&mut self) -> std::io::Result<()> {
+        use rustix::fs::{CWD, RenameFlags, renameat_with};
+        match renameat_with(CWD, &self.beside, CWD, &self.target, RenameFlags::EXCHANGE) {
+            Ok(()) => {
+                self.existed = Existed::Yes;
+                Ok(())
+            }
+            Err(rustix::io::Errno::NOENT) => Ok(fs::rename(&self.beside, &self.target)?),
+            Err(e) => Err(e.into()),
+        }
+    }
+
+    fn keep(mut self) {
+        self.kept = Kept::Yes;
+        if self.existed == Existed::Yes {
+            let _ = fs::remove_file(&self.beside);
+        }
+    }
+}
+
+impl Drop for Replaced {
+    fn drop(&mut self) {
+        if self.kept == Kept::Yes {
+            return;
+        }
+        if self.existed == Existed::Yes {
+            let _ = self.exchange();
+            let _ = fs::remove_file(&self.beside);
+        } else {
+            let _ = fs::remove_file(&self.target);
+        }
+    }
+}

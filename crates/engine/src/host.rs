@@ -1,0 +1,172 @@
+//! Survey: what planning must know of this machine, looked at once. Nothing is made.
+
+use crate::Error;
+use abi::proc;
+use plan::{FileFacts, Host, Terminal};
+use resources::Model;
+use resources::mm::vdso;
+use rustix::fs::{CWD, Mode, OFlags};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::Path;
+
+fn path(bytes: &[u8]) -> &Path {
+    Path::new(OsStr::from_bytes(bytes))
+}
+
+/// The host, as far as it matters to this model.
+pub fn survey(model: &Model) -> Result<Host, Error> {
+    let read = |path: &str| fs::read(path).map_err(|e| Error::io("read", path, e));
+    let status = proc::status(&read("/proc/self/status")?).map_err(resources::Trouble::from)?;
+    let stat = proc::stat(&read("/proc/self/stat")?).map_err(resources::Trouble::from)?;
+    let (areas, sum) = own_vdso()?;
+    let mut groups = status.groups.clone();
+    groups.sort_unstable();
+    let limits = limits();
+    Ok(Host {
+        machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
+        page_size: rustix::param::page_size() as u32,
+        files: files(model),
+        scratch: scratch(model),
+        taken: model.ids().into_iter().filter(|id| is_taken(*id)).collect(),
+        terminal: terminal(stat.tty_nr),
+        uid: status.uid[1],
+        gid: status.gid[1],
+        groups,
+        capability_sets: [status.cap_inh, status.cap_prm, status.cap_eff, status.cap_bnd, status.cap_amb],
+        securebits: 0,
+        nice: stat.nice as i32,
+        oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
+        oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
+        user_namespaces: user_namespaces(),
+        vdso: areas,
+        vdso_sum: sum,
+        xfeatures: tracee::here::xfeatures(),
+        max_files: limits.get(7).map_or(1024, |l| l.1),
+        limits,
+    })
+}
+
+fn number(path: &str) -> Option<i64> {
+    fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// The files that the model names, as they are here.
+fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
+    let facts = |file: &resources::fd::file::File| {
+        let bytes = file.path.0.clone();
+        let m = fs::metadata(path(&bytes)).ok()?;
+        let build_id = || {
+            let mut head = Vec::new();
+            File::open(path(&bytes)).ok()?.take(4096).read_to_end(&mut head).ok()?;
+            resources::fd::file::build_id(&head)
+        };
+        let build_id = if file.build_id.is_some() { build_id() } else { None };
+        Some((
+            bytes.clone(),
+            FileFacts { mode: m.mode(), size: m.size(), mtime: (m.mtime(), m.mtime_nsec() as u32), build_id },
+        ))
+    };
+    model.files.values().filter_map(facts).collect()
+}
+
+/// Directories of files without a name that can hold such a file here.
+fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
+    let parents = model.files.values().filter(|f| f.is_gone()).filter_map(|f| path(&f.path.0).parent());
+    let can = |d: &&Path| {
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        d.is_absolute() && rustix::fs::openat(CWD, *d, flags, Mode::from_raw_mode(0o600)).is_ok()
+    };
+    parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()).collect()
+}
+
+/// An id is free when it is that of no process, thread, process group or session.
+fn is_taken(id: u32) -> bool {
+    use rustix::process::{Pid, test_kill_process, test_kill_process_group};
+    let Some(pid) = Pid::from_raw(id as i32) else { return true };
+    let free = |r: rustix::io::Result<()>| r == Err(rustix::io::Errno::SRCH);
+    !free(test_kill_process(pid)) || !free(test_kill_process_group(pid))
+}
+
+/// The terminal of this process's session, by the name that one of its descriptors has.
+fn terminal(tty_nr: i32) -> Option<Terminal> {
+    if tty_nr == 0 {
+        return None;
+    }
+    let own = proc::new_decode_dev(tty_nr as u32);
+    let named = (0..3).find_map(|fd| {
+        let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
+        let m = fs::metadata(&link).ok()?;
+        ((proc::major(m.rdev()), proc::minor(m.rdev())) == own).then_some(link)
+    });
+    let by_number = || {
+        let link = std::path::PathBuf::from(format!("/dev/pts/{}", own.1));
+        let m = fs::metadata(&link).ok()?;
+        ((proc::major(m.rdev()), proc::minor(m.rdev())) == own).then_some(link)
+    };
+    let path = named.or_else(by_number).filter(|p| File::options().read(true).write(true).open(p).is_ok());
+    // Of another user's terminal (after su) only the name that needs no permission is left.
+    let path = path.map_or_else(|| b"/dev/tty".to_vec(), |p| p.as_os_str().as_bytes().to_vec());
+    Some(Terminal { path })
+}
+
+fn user_namespaces() -> bool {
+    number("/proc/sys/user/max_user_namespaces").is_some_and(|n| n > 0)
+        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
+        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_none_or(|n| n == 0)
+}
+
+fn limits() -> Vec<(u64, u64)> {
+    use rustix::process::{Resource as R, getrlimit};
+    let all = [
+        R::Cpu,
+        R::Fsize,
+        R::Data,
+        R::Stack,
+        R::Core,
+        R::Rss,
+        R::Nproc,
+        R::Nofile,
+        R::Memlock,
+        R::As,
+        R::Locks,
+        R::Sigpending,
+        R::Msgqueue,
+        R::Nice,
+        R::Rtprio,
+        R::Rttime,
+    ];
+    all.map(|r| {
+        let limit = getrlimit(r);
+        (limit.current.unwrap_or(u64::MAX), limit.maximum.unwrap_or(u64::MAX))
+    })
+    .to_vec()
+}
+
+/// The kernel's areas of this process: names and lengths, and the checksum of the vdso's code.
+fn own_vdso() -> Result<(Vec<(String, u64)>, u64), Error> {
+    let all = own_areas()?;
+    let own: Vec<&proc::Area> = all.iter().filter(|a| vdso::is_kernel_area(&a.name)).collect();
+    let shape = own.iter().map(|a| (String::from_utf8_lossy(&a.name).into_owned(), a.end - a.start)).collect();
+    let sum = vdso_code(&all)?.map_or(0, |(_, code)| vdso::code_sum(&code));
+    Ok((shape, sum))
+}
+
+/// The areas of this process.
+pub(crate) fn own_areas() -> Result<Vec<proc::Area>, Error> {
+    let text = fs::read("/proc/self/maps").map_err(|e| Error::io("read", "/proc/self/maps", e))?;
+    Ok(proc::maps(&text).map_err(resources::Trouble::from)?)
+}
+
+/// Where the vdso of this process is, and its bytes.
+pub(crate) fn vdso_code(areas: &[proc::Area]) -> Result<Option<(u64, Vec<u8>)>, Error> {
+    let Some(area) = areas.iter().find(|a| a.name == b"[vdso]") else { return Ok(None) };
+    let memory = File::open("/proc/self/mem").map_err(|e| Error::io("open", "/proc/self/mem", e))?;
+    let mut code = vec![0; (area.end - area.start) as usize];
+    memory.read_exact_at(&mut code, area.start).map_err(|e| Error::io("read", "/proc/self/mem", e))?;
+    Ok(Some((area.start, code)))
+}

@@ -1,0 +1,104 @@
+//! Which descriptors share a description. Asked of the kernel (kcmp(2)), never guessed, and only where it may be so.
+
+use crate::Error;
+use abi::layout::{FileStat, Timespec};
+use abi::{Fault, proc};
+use resources::Text;
+use resources::fd::Seen;
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+
+/// The descriptors of a process by description, in the order of the first number that leads to each.
+pub(crate) struct Table {
+    /// One for each description.
+    pub(crate) descriptions: Vec<Seen>,
+    /// Number, index of its description, and whether it is closed on `execve`.
+    pub(crate) numbers: Vec<(u32, usize, bool)>,
+}
+
+const O_CLOEXEC: u32 = 0o2000000;
+
+/// What stat(2) told, in the form in which the kernel tells it.
+pub(crate) fn file_stat(m: &std::fs::Metadata) -> FileStat {
+    FileStat {
+        dev: m.dev(),
+        ino: m.ino(),
+        nlink: m.nlink(),
+        mode: m.mode(),
+        uid: m.uid(),
+        gid: m.gid(),
+        rdev: m.rdev(),
+        size: m.size() as i64,
+        blksize: m.blksize() as i64,
+        blocks: m.blocks() as i64,
+        atime: Timespec { sec: m.atime(), nsec: m.atime_nsec() },
+        mtime: Timespec { sec: m.mtime(), nsec: m.mtime_nsec() },
+        ctime: Timespec { sec: m.ctime(), nsec: m.ctime_nsec() },
+    }
+}
+
+fn see(pid: i32, fd: u32, terminal: i32) -> Result<Seen, Error> {
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
+    let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
+    let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
+    let info = std::fs::read(format!("/proc/{pid}/fdinfo/{fd}")).map_err(|e| fault("read fdinfo", e))?;
+    let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
+    Ok(Seen { fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
+}
+
+/// The numbers that are open, ascending.
+fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = std::fs::read_dir(&path).map_err(|e| Error::io("readdir", &path, e))?;
+    let mut all: Vec<u32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// The table of a stopped process.
+pub(crate) fn table(pid: i32, terminal: i32) -> Result<Table, Error> {
+    let seen: Result<Vec<Seen>, Error> = numbers(pid)?.into_iter().map(|fd| see(pid, fd, terminal)).collect();
+    let seen = seen?;
+    // Only what looks alike can be the same: the same inode, flags and offset.
+    let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
+    for (i, s) in seen.iter().enumerate() {
+        alike.entry((s.stat.dev, s.stat.ino, s.flags(), s.info.pos, s.info.mnt_id)).or_default().push(i);
+    }
+    let mut first: Vec<usize> = (0..seen.len()).collect();
+    for group in alike.values().filter(|g| g.len() > 1) {
+        share(pid, &seen, group, &mut first)?;
+    }
+    let mut index = BTreeMap::new();
+    let mut table = Table { descriptions: Vec::new(), numbers: Vec::new() };
+    for (i, s) in seen.iter().enumerate() {
+        let at = *index.entry(first[i]).or_insert_with(|| {
+            table.descriptions.push(seen[first[i]].clone());
+            table.descriptions.len() - 1
+        });
+        table.numbers.push((s.fd, at, s.info.flags & O_CLOEXEC != 0));
+    }
+    Ok(table)
+}
+
+/// kcmp gives descriptions a total order, so a sort finds the equal ones without comparing all pairs.
+fn share(pid: i32, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Result<(), Error> {
+    let mut fault = None;
+    let mut compare = |a: usize, b: usize| {
+        tracee::sys::kcmp_file((pid, seen[a].fd as i32), (pid, seen[b].fd as i32)).unwrap_or_else(|f| {
+            fault = Some(f);
+            Ordering::Equal
+        })
+    };
+    let mut sorted = group.to_vec();
+    sorted.sort_by(|a, b| compare(*a, *b));
+    for pair in sorted.windows(2) {
+        if compare(pair[0], pair[1]) == Ordering::Equal {
+            first[pair[1]] = first[pair[0]];
+        }
+    }
+    // The sort is stable, so the first of equal ones has the lowest number.
+    fault.map_or(Ok(()), |f| Err(f.into()))
+}

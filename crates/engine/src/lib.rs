@@ -1,0 +1,28 @@
+//! Freeze and thaw. This crate knows how, and no resource: what there is to keep, and how it comes back, it asks
+//! `resources`; how a process is stopped and made to act, `tracee`.
+//!
+//! ```text
+//! freeze:  seize ──► identify + capture ──► write ──► end, or release
+//! thaw:    read ──► survey ──► plan ──► execute ──► commit ──► stand for it
+//! ```
+#![forbid(unsafe_code)]
+
+mod error;
+mod execute;
+mod freeze;
+mod host;
+mod identify;
+mod output;
+mod progress;
+mod save;
+mod supervise;
+mod target;
+mod thaw;
+
+pub use error::Error;
+pub use freeze::{Done, Ending, Frozen, Request, freeze};
+pub use host::survey;
+pub use output::Output;
+pub use progress::{Progress, Silent};
+pub use supervise::{Outcome, stand_for};
+pub use thaw::{Loaded, Thawed, load, plan_for, thaw};

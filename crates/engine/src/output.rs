@@ -1,0 +1,131 @@
+//! Where an image goes: a file that appears under its name only when it is whole, or a stream.
+
+use crate::Error;
+use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::path::{Path, PathBuf};
+
+/// An image being written. Dropped without [`Output::publish`], it leaves nothing.
+#[derive(Debug)]
+pub enum Output {
+    /// A file beside its target.
+    File {
+        /// It, open.
+        file: File,
+        /// Where it will stand.
+        target: PathBuf,
+        /// Where it stands now, if the file system knows no unnamed files.
+        beside: Option<Beside>,
+    },
+    /// Standard output or another stream: nothing can be undone there.
+    Stream(File),
+}
+
+/// A name that is removed when it is dropped.
+#[derive(Debug)]
+pub struct Beside(PathBuf);
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.0);
+    }
+}
+
+/// Owner only: an image holds memory, and is executed.
+const MODE: u32 = 0o700;
+
+fn directory(target: &Path) -> &Path {
+    match target.parent() {
+        Some(d) if !d.as_os_str().is_empty() => d,
+        _ => Path::new("."),
+    }
+}
+
+fn beside(target: &Path) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    directory(target).join(format!(".{name}.{}.part", std::process::id()))
+}
+
+impl Output {
+    /// An output for `target`; `-` is standard output, and what is there and no regular file is written to as a stream.
+    pub fn create(target: &Path) -> Result<Output, Error> {
+        let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
+        if target == Path::new("-") {
+            let out = rustix::io::dup(rustix::stdio::stdout()).map_err(|e| fault("dup", e.into()))?;
+            return Ok(Output::Stream(out.into()));
+        }
+        match std::fs::metadata(target) {
+            Ok(m) if m.is_dir() => return Err(fault("open", io::Error::from_raw_os_error(21))),
+            Ok(m) if !m.is_file() => {
+                let file = File::options().write(true).open(target);
+                return file.map(Output::Stream).map_err(|e| fault("open", e));
+            }
+            _ => {}
+        }
+        let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
+        let target = target.to_path_buf();
+        match rustix::fs::openat(CWD, directory(&target), flags, Mode::from_raw_mode(MODE)) {
+            Ok(fd) => Ok(Output::File { file: fd.into(), target, beside: None }),
+            // open(2): file systems without unnamed files say EOPNOTSUPP; kernels and network file systems also EISDIR, EINVAL.
+            Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
+                Output::named(target)
+            }
+            Err(e) => Err(Error::io("open", target.display(), io::Error::from(e))),
+        }
+    }
+
+    fn named(target: PathBuf) -> Result<Output, Error> {
+        use std::os::unix::fs::OpenOptionsExt;
+        let path = beside(&target);
+        let file = File::options().read(true).write(true).create_new(true).mode(MODE).open(&path);
+        let file = file.map_err(|e| Error::io("open", path.display(), e))?;
+        Ok(Output::File { file, target, beside: Some(Beside(path)) })
+    }
+
+    /// The file that was written, to be read again; a stream cannot be.
+    pub fn written(&self) -> Option<&File> {
+        match self {
+            Output::File { file, .. } => Some(file),
+            Output::Stream(_) => None,
+        }
+    }
+
+    /// Makes it durable, and gives it its name. What stood there before is replaced at once, or not at all.
+    pub fn publish(self) -> Result<(), Error> {
+        let Output::File { file, target, beside: named } = self else { return Ok(()) };
+        let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
+        file.sync_all().map_err(|e| fault("fsync", e))?;
+        let named = match named {
+            Some(named) => named,
+            None => link(&file, &target)?,
+        };
+        std::fs::rename(&named.0, &target).map_err(|e| fault("rename", e))?;
+        let directory = File::open(directory(&target)).and_then(|d| d.sync_all());
+        // The name is there; a directory that cannot be opened or synced is no reason to say that it is not.
+        let _ = directory;
+        std::mem::forget(named);
+        Ok(())
+    }
+}
+
+/// Gives an unnamed file a name beside its target (open(2), O_TMPFILE).
+fn link(file: &File, target: &Path) -> Result<Beside, Error> {
+    let path = beside(target);
+    let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
+    rustix::fs::linkat(CWD, unnamed, CWD, &path, AtFlags::SYMLINK_FOLLOW)
+        .map_err(|e| Error::io("linkat", path.display(), io::Error::from(e)))?;
+    Ok(Beside(path))
+}
+
+impl Write for Output {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        match self {
+            Output::File { file, .. } | Output::Stream(file) => file.write(buf),
+        }
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Bulk data on its way into the image: pages of memory and contents of files.
+
+use crate::{Error, Output, Progress};
+use abi::{Errno, Fault};
+use image::{Extent, Header, Writer};
+use resources::{Saved, Which};
+use std::fs::File;
+use std::io;
+use std::ops::Range;
+use std::os::unix::fs::FileExt;
+use tracee::{Categories, Memory};
+
+const PAGE: usize = 4096;
+/// Bytes that are read at once.
+const BUFFER: usize = 4 << 20;
+
+/// The image that is being written, or nothing where only a look is taken.
+pub(crate) struct Saver<'a> {
+    writer: Option<Writer<Output>>,
+    buffer: Vec<u8>,
+    progress: &'a mut dyn Progress,
+    /// Bytes of pages and contents so far.
+    pub(crate) saved: u64,
+}
+
+/// Pages that were read, by the address of each run.
+struct Runs {
+    runs: Vec<(u64, usize)>,
+    len: usize,
+}
+
+fn is_zero(page: &[u8]) -> bool {
+    page.iter().all(|b| *b == 0)
+}
+
+impl<'a> Saver<'a> {
+    pub(crate) fn new(
+        output: Option<Output>,
+        stub: impl io::Read,
+        header: &Header,
+        progress: &'a mut dyn Progress,
+    ) -> io::Result<Saver<'a>> {
+        let writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
+        Ok(Saver { writer, buffer: Vec::new(), progress, saved: 0 })
+    }
+
+    /// Appends whole pages that describe `at` on.
+    fn append(&mut self, at: u64, data: &[u8], into: &mut Vec<Extent>) -> Result<(), Fault> {
+        self.saved += data.len() as u64;
+        let offset = match &mut self.writer {
+            Some(writer) => writer.pages(data).map_err(|e| Fault::new("write", "the image", e))?,
+            None => 0,
+        };
+        self.progress.done(self.saved);
+        let len = data.len() as u64;
+        match into.last_mut() {
+            Some(last) if last.at + last.len == at && last.offset + last.len == offset => last.len += len,
+            _ => into.push(Extent { at, len, offset }),
+        }
+        Ok(())
+    }
+
+    /// Saves the wanted pages of areas, given in ascending order.
+    pub(crate) fn memory(
+        &mut self,
+        memory: &Memory,
+        pagemap: &File,
+        areas: &[(Range<u64>, Which)],
+    ) -> Result<Saved, Fault> {
+        let mut saved = Saved::default();
+        self.buffer.resize(BUFFER, 0);
+        for (range, which) in areas {
+            let mut runs = Runs { runs: Vec::new(), len: 0 };
+            let wanted = wanted(pagemap, range, *which, &mut saved.guards)?;
+            for (mut start, end) in wanted {
+                while start < end {
+                    let len = ((end - start) as usize).min(BUFFER - runs.len);
+                    runs.runs.push((start, len));
+                    runs.len += len;
+                    start += len as u64;
+                    if runs.len == BUFFER {
+                        self.flush(memory, &mut runs, *which, &mut saved.extents)?;
+                    }
+                }
+            }
+            self.flush(memory, &mut runs, *which, &mut saved.extents)?;
+        }
+        Ok(saved)
+    }
+
+    /// Reads the runs and appends what of them is to be kept.
+    fn flush(&mut self, memory: &Memory, runs: &mut Runs, which: Which, into: &mut Vec<Extent>) -> Result<(), Fault> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let mut rest = &mut buffer[..runs.len];
+        let mut pieces = Vec::with_capacity(runs.runs.len());
+        for (at, len) in &runs.runs {
+            let (piece, after) = rest.split_at_mut(*len);
+            pieces.push((*at, piece));
+            rest = after;
+        }
+        let read = match which {
+            // Behind the end of a file there is nothing to read, and nothing to keep.
+            Which::All => pieces.iter_mut().try_for_each(|(at, piece)| read_what_is(memory, *at, piece)),
+            _ => memory.read_vectored(&mut pieces),
+        };
+        let kept = read.and_then(|()| {
+            let mut from = 0;
+            runs.runs.iter().try_for_each(|(at, len)| {
+                let data = &buffer[from..from + len];
+                from += len;
+                self.keep(*at, data, which, into)
+            })
+        });
+        self.buffer = buffer;
+        (runs.runs.clear(), runs.len = 0).1;
+        kept
+    }
+
+    /// Appends a run, but for pages of zeroes where those need not be kept.
+    fn keep(&mut self, at: u64, data: &[u8], which: Which, into: &mut Vec<Extent>) -> Result<(), Fault> {
+        if which == Which::Changed {
+            return self.append(at, data, into);
+        }
+        let pages: Vec<&[u8]> = data.chunks(PAGE).collect();
+        let mut page = 0;
+        for group in pages.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
+            let (from, to) = (page * PAGE, (page + group.len()) * PAGE);
+            page += group.len();
+            if !is_zero(group[0]) {
+                self.append(at + from as u64, &data[from..to], into)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Saves the first `size` bytes of a file, without its holes.
+    pub(crate) fn file(&mut self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
+        let fault = |call: &str, e: io::Error| Fault::new(call, "a file to be kept", e);
+        let mut extents = Vec::new();
+        let mut buffer = vec![0; BUFFER];
+        let mut at = 0;
+        while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
+            let mut from = data.start / PAGE as u64 * PAGE as u64;
+            while from < data.end {
+                let len = ((data.end - from) as usize).min(BUFFER);
+                let whole = len.next_multiple_of(PAGE);
+                let got = read_up_to(file, &mut buffer[..len], from).map_err(|e| fault("pread", e))?;
+                buffer[got..whole].fill(0);
+                self.append(from, &buffer[..whole], &mut extents)?;
+                from += whole as u64;
+            }
+            at = from.max(data.end);
+        }
+        Ok(extents)
+    }
+
+    /// The writer, to be finished.
+    pub(crate) fn into_writer(self) -> Option<Writer<Output>> {
+        self.writer
+    }
+}
+
+/// Reads page by page what can be read; the rest is zeroes.
+fn read_what_is(memory: &Memory, at: u64, piece: &mut [u8]) -> Result<(), Fault> {
+    if memory.read(at, piece).is_ok() {
+        return Ok(());
+    }
+    for (n, page) in piece.chunks_mut(PAGE).enumerate() {
+        match memory.read(at + (n * PAGE) as u64, page) {
+            Ok(()) => {}
+            Err(f) if f.errno == Errno::ESRCH => return Err(f),
+            Err(_) => page.fill(0),
+        }
+    }
+    Ok(())
+}
+
+/// The runs of pages of an area that are to be read.
+fn wanted(
+    pagemap: &File,
+    range: &Range<u64>,
+    which: Which,
+    guards: &mut Vec<Range<u64>>,
+) -> Result<Vec<(u64, u64)>, Fault> {
+    if which == Which::All {
+        return Ok(vec![(range.start, range.end)]);
+    }
+    let mut runs = Vec::new();
+    tracee::scan(pagemap, range.start, range.end, &mut |start, end, c: Categories| {
+        if c.has(Categories::GUARD) {
+            guards.push(start..end);
+        } else if !c.has(Categories::FILE)
+            && !c.has(Categories::PFNZERO)
+            && (c.has(Categories::PRESENT) || c.has(Categories::SWAPPED))
+        {
+            runs.push((start, end));
+        }
+    })?;
+    Ok(runs)
+}
+
+/// The next run of data of a file at or behind `at` (lseek(2), SEEK_DATA), or all of it where holes are not told.
+fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> {
+    use rustix::fs::SeekFrom;
+    if at >= size {
+        return Ok(None);
+    }
+    // The offset of the description is shared with the program: it must not be moved. So each look is on a description of
+    // our own, which `save_link` opens; a copy is only read by offset.
+    match rustix::fs::seek(file, SeekFrom::Data(at)) {
+        Ok(start) if start >= size => Ok(None),
+        Ok(start) => {
+            let end = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(size);
+            Ok(Some(start..end))
+        }
+        Err(rustix::io::Errno::NXIO) => Ok(None),
+        Err(rustix::io::Errno::INVAL) => Ok(Some(at..size)),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {
+    let mut got = 0;
+    while got < buffer.len() {
+        match file.read_at(&mut buffer[got..], at + got as u64)? {
+            0 => break,
+            n => got += n,
+        }
+    }
+    Ok(got)
+}
+
+/// Bytes that are CBOR already.
+pub(crate) struct Encoded(pub(crate) Vec<u8>);
+
+impl minicbor::Encode<()> for Encoded {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut (),
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        e.writer_mut().write_all(&self.0).map_err(minicbor::encode::Error::write)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(e: io::Error) -> Self {
+        Error::io("write", "the image", e)
+    }
+}

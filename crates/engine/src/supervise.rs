@@ -1,0 +1,198 @@
+//! A thaw in the foreground stands for the program that it brought back, as a job of its shell: it hands it the terminal,
+//! stops when it stops, goes on when the shell says so, and ends with its exit status.
+
+use crate::{Error, Thawed};
+use rustix::process::{Pid, getpgid, getpgrp};
+use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
+use std::fs::File;
+use std::os::fd::AsFd;
+use tracee::job::{self, Event};
+
+/// The terminal while the tree has it. Given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Held {
+    terminal: File,
+    group: Pid,
+    /// The settings that it had before.
+    before: Option<Termios>,
+    /// The settings that the tree has, while it is stopped.
+    its: Option<Termios>,
+    keep: Keep,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Keep {
+    Undo,
+    Handed,
+}
+
+/// The kernel's settings in bytes, as another terminal gave them, on this one.
+fn apply(terminal: &File, settings: &[u8]) -> Option<()> {
+    let kernel = abi::layout::Termios::from_bytes(settings)?;
+    let mut termios = tcgetattr(terminal).ok()?;
+    termios.input_modes = rustix::termios::InputModes::from_bits_retain(kernel.iflag);
+    termios.output_modes = rustix::termios::OutputModes::from_bits_retain(kernel.oflag);
+    termios.local_modes = rustix::termios::LocalModes::from_bits_retain(kernel.lflag);
+    // Speed and character size belong to the line, not to the program: of the control modes only what a program sets.
+    for (n, byte) in kernel.cc.iter().enumerate() {
+        if let Some(index) = special(n) {
+            termios.special_codes[index] = *byte;
+        }
+    }
+    tcsetattr(terminal, OptionalActions::Now, &termios).ok()
+}
+
+/// The special characters of termios(3), by their numbers on Linux.
+fn special(n: usize) -> Option<rustix::termios::SpecialCodeIndex> {
+    use rustix::termios::SpecialCodeIndex as S;
+    let all = [
+        S::VINTR,
+        S::VQUIT,
+        S::VERASE,
+        S::VKILL,
+        S::VEOF,
+        S::VTIME,
+        S::VMIN,
+        S::VSWTC,
+        S::VSTART,
+        S::VSTOP,
+        S::VSUSP,
+        S::VEOL,
+        S::VREPRINT,
+        S::VDISCARD,
+        S::VWERASE,
+        S::VLNEXT,
+        S::VEOL2,
+    ];
+    all.get(n).copied()
+}
+
+impl Held {
+    /// Hands the terminal to the group of the process, with those settings, if it is ours to give.
+    pub(crate) fn take(pid: i32, settings: Option<&[u8]>) -> Result<Option<Held>, Error> {
+        let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return Ok(None) };
+        let group = getpgid(Pid::from_raw(pid)).map_err(|e| Error::io("getpgid", pid, std::io::Error::from(e)))?;
+        let mut held = Held { before: tcgetattr(&terminal).ok(), terminal, group, its: None, keep: Keep::Undo };
+        if held.is_ours() {
+            if let Some(settings) = settings {
+                apply(&held.terminal, settings);
+            }
+            let _ = tcsetpgrp(&held.terminal, group);
+        } else if let Some(settings) = settings {
+            held.remember(settings);
+        }
+        Ok(Some(held))
+    }
+
+    /// In the background: the tree gets its settings when it comes to the foreground.
+    fn remember(&mut self, settings: &[u8]) {
+        let before = tcgetattr(&self.terminal).ok();
+        if let (Some(kernel), Some(mut termios)) = (abi::layout::Termios::from_bytes(settings), before) {
+            termios.input_modes = rustix::termios::InputModes::from_bits_retain(kernel.iflag);
+            termios.output_modes = rustix::termios::OutputModes::from_bits_retain(kernel.oflag);
+            termios.local_modes = rustix::termios::LocalModes::from_bits_retain(kernel.lflag);
+            self.its = Some(termios);
+        }
+    }
+
+    pub(crate) fn keep(mut self) -> Held {
+        self.keep = Keep::Handed;
+        self
+    }
+
+    /// Whether our own group, or the tree's, is in the foreground.
+    fn is_ours(&self) -> bool {
+        tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp() || g == self.group)
+    }
+
+    /// The terminal as it was before, in our own hands.
+    fn give_back(&mut self) {
+        if self.is_ours() {
+            self.its = tcgetattr(&self.terminal).ok();
+            if let Some(before) = &self.before {
+                let _ = tcsetattr(&self.terminal, OptionalActions::Now, before);
+            }
+            let _ = tcsetpgrp(&self.terminal, getpgrp());
+        }
+    }
+
+    /// The tree gets it again, if the shell gave it to us.
+    fn hand_over(&mut self) {
+        if !self.is_ours() {
+            return;
+        }
+        self.before = tcgetattr(&self.terminal).ok();
+        if let Some(its) = self.its.take() {
+            let _ = tcsetattr(&self.terminal, OptionalActions::Now, &its);
+        }
+        let _ = tcsetpgrp(&self.terminal, self.group);
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        if self.keep == Keep::Undo {
+            self.give_back();
+        }
+    }
+}
+
+/// How the program ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// With this exit status.
+    Exited(i32),
+    /// By this signal.
+    Killed(i32),
+}
+
+const SIGWINCH: i32 = 28;
+const SIGCONT: i32 = 18;
+const SIGTTOU: i32 = 22;
+const SIGTTIN: i32 = 21;
+const SIGTSTP: i32 = 20;
+
+/// Waits for the program's end, as its shell's job. Signals that come to us are passed on.
+pub fn stand_for(mut thawed: Thawed) -> Outcome {
+    let _ = job::block_all();
+    let pid = thawed.pid;
+    // Whatever was on the old terminal, this one shows something else.
+    let _ = job::kill(pid, SIGWINCH);
+    loop {
+        match job::next(pid) {
+            Event::Exited(status) => {
+                give_back(&mut thawed);
+                return Outcome::Exited(status);
+            }
+            Event::Killed(signal) => {
+                give_back(&mut thawed);
+                return Outcome::Killed(signal);
+            }
+            Event::Stopped(signal) => {
+                give_back(&mut thawed);
+                job::stop_self(signal);
+                go_on(&mut thawed);
+            }
+            Event::Signal(SIGCONT) => go_on(&mut thawed),
+            // What the terminal says of jobs it says to the program's own group.
+            Event::Signal(SIGTTOU | SIGTTIN | SIGTSTP | SIGWINCH) => {}
+            Event::Signal(signal) => {
+                let _ = job::kill(pid, signal);
+            }
+        }
+    }
+}
+
+fn give_back(thawed: &mut Thawed) {
+    if let Some(held) = &mut thawed.terminal {
+        held.give_back();
+    }
+}
+
+fn go_on(thawed: &mut Thawed) {
+    if let Some(held) = &mut thawed.terminal {
+        held.hand_over();
+    }
+    let group = thawed.terminal.as_ref().map_or(thawed.pid, |h| -h.group.as_raw_nonzero().get());
+    let _ = job::kill(group, SIGCONT);
+}

@@ -1,0 +1,86 @@
+//! Thaw: read the image, survey the host, plan, and only then act.
+
+use crate::execute::execute;
+use crate::{Error, Progress};
+use image::{Image, Source};
+use plan::{Host, Options, Pids, Plan};
+use resources::Model;
+use std::fs::File;
+use std::io::Read;
+
+/// An image that was read.
+#[derive(Debug)]
+pub struct Loaded {
+    /// The file.
+    pub image: Image<File>,
+    /// The tree in it.
+    pub model: Model,
+}
+
+/// A tree that runs.
+#[derive(Debug)]
+pub struct Thawed {
+    /// Its root, by its id here.
+    pub pid: i32,
+    /// What the user is to be told.
+    pub notes: Vec<String>,
+    /// How it holds the terminal, if it has one.
+    pub(crate) terminal: Option<crate::supervise::Held>,
+}
+
+/// The image in a file. What cannot be read in any order is read into memory first.
+pub fn load(mut file: File) -> Result<Loaded, Error> {
+    if rustix::fs::tell(&file).is_err() {
+        let spool = rustix::fs::memfd_create("cryopid-image", rustix::fs::MemfdFlags::CLOEXEC);
+        let mut spool = File::from(spool.map_err(|e| Error::io("memfd_create", "the image", std::io::Error::from(e)))?);
+        let mut reader = (&mut file).take(u64::MAX);
+        std::io::copy(&mut reader, &mut spool).map_err(|e| Error::io("read", "the image", e))?;
+        file = spool;
+    }
+    let image = Image::open(file)?;
+    let model = Model::from_records(image.records())?;
+    within(&model, &image)?;
+    Ok(Loaded { image, model })
+}
+
+/// No record may lead outside of the pages of the image.
+fn within(model: &Model, image: &Image<File>) -> Result<(), Error> {
+    let len = image.source().len().map_err(|e| Error::io("stat", "the image", e))?;
+    let bad = |e: &&image::Extent| {
+        e.offset.checked_add(e.len).is_none_or(|end| end > len) || e.at.checked_add(e.len).is_none()
+    };
+    match model.extents().find(bad) {
+        None => Ok(()),
+        Some(e) => Err(Error::Image(format!("the image is damaged: pages at {:#x} lie outside of it", e.at))),
+    }
+}
+
+/// The plan for this host, or every reason why there is none.
+pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan, Error> {
+    let made_for = &loaded.image.header().machine;
+    if *made_for != host.machine {
+        let why = format!("it was made on {made_for}, this is {}", host.machine);
+        return Err(Error::refuse("machine", why, "thaw it on a machine of the same kind"));
+    }
+    resources::plan(&loaded.model, host, options).map_err(Error::Refused)
+}
+
+/// Brings the tree back. When an id is taken between the look and the act, and any id will do, the tree gets a
+/// namespace of its own after all.
+pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<Thawed, Error> {
+    progress.stage("checking", loaded.image.source().len().unwrap_or(0));
+    loaded.image.verify(&mut |done, _| progress.done(done))?;
+    let host = crate::survey(&loaded.model)?;
+    let plan = plan_for(loaded, &host, options)?;
+    progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
+    match execute(&plan, loaded, progress) {
+        Err(Error::Fault(f))
+            if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3") && options.pids == Pids::Auto =>
+        {
+            let options = Options { pids: Pids::New, ..options.clone() };
+            let plan = plan_for(loaded, &host, &options)?;
+            execute(&plan, loaded, progress)
+        }
+        result => result,
+    }
+}

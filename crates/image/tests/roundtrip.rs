@@ -1,0 +1,310 @@
+//! What is written is read again: through memory, files and pipes, in one piece or many.
+
+mod common;
+
+use common::*;
+use image::{Extent, Header, Image, Need, OpenError, PAGE, Section, Source, Tag, Writer, stub, stub_len};
+use proptest::prelude::*;
+use std::cell::Cell;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+
+#[derive(Clone, Debug)]
+enum Piece {
+    Pages(usize, u8),
+    Record(u16, u32, Need, Vec<u8>),
+}
+
+fn piece() -> impl Strategy<Value = Piece> {
+    let need = prop_oneof![Just(Need::Must), Just(Need::May)];
+    let body = prop::collection::vec(any::<u8>(), 0..300);
+    prop_oneof![
+        (0usize..5, any::<u8>()).prop_map(|(count, byte)| Piece::Pages(count, byte)),
+        (any::<u16>(), any::<u32>(), need, body).prop_map(|(t, i, n, b)| Piece::Record(t, i, n, b)),
+    ]
+}
+
+/// Pages that differ from each other and from those of other seeds.
+fn pages(count: usize, seed: u8) -> Vec<u8> {
+    (0..count * PAGE as usize).map(|i| (i / 4096) as u8 ^ (i as u8).wrapping_mul(31) ^ seed).collect()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(200))]
+
+    #[test]
+    fn records_and_pages(
+        stub in prop::collection::vec(any::<u8>(), 0..9000),
+        pieces in prop::collection::vec(piece(), 0..20),
+        name in ".{0,40}",
+        pid: u32,
+    ) {
+        let header = Header { name, pid, ..header() };
+        let mut writer = Writer::new(Vec::new(), stub.as_slice(), &header).unwrap();
+        let mut placed = Vec::new();
+        for piece in &pieces {
+            match piece {
+                Piece::Pages(count, seed) => placed.push(writer.pages(&pages(*count, *seed)).unwrap()),
+                Piece::Record(tag, id, need, body) => writer.record(Tag(*tag), *id, *need, body).unwrap(),
+            }
+        }
+        let (file, len) = writer.finish().unwrap();
+        prop_assert_eq!(len, file.len() as u64);
+        prop_assert_eq!(stub_len(&file).unwrap(), stub.len() as u64);
+        prop_assert_eq!(&file[..stub.len()], &stub);
+
+        let image = Image::open(file).unwrap();
+        image.verify(&mut |_, _| ()).unwrap();
+        prop_assert_eq!(image.header(), &header);
+        let mut records = image.records().iter();
+        let mut placed = placed.into_iter();
+        for piece in &pieces {
+            match piece {
+                Piece::Pages(count, seed) => {
+                    let (offset, expected) = (placed.next().unwrap(), pages(*count, *seed));
+                    let mut found = vec![0; expected.len()];
+                    prop_assert_eq!(offset % PAGE, 0);
+                    image.read_at(offset, &mut found).unwrap();
+                    prop_assert_eq!(found, expected);
+                }
+                Piece::Record(tag, id, need, body) => {
+                    let record = records.next().unwrap();
+                    prop_assert_eq!((record.tag, record.id, record.need), (Tag(*tag), *id, *need));
+                    prop_assert_eq!(&record.decode::<Vec<u8>>().unwrap(), body);
+                }
+            }
+        }
+        prop_assert!(records.next().is_none());
+    }
+}
+
+/// A checksum that a reader would not find is no checksum: `progress` counts every byte once.
+#[test]
+fn progress_counts_every_byte() {
+    let image = Image::open(small(&elf())).unwrap();
+    let mut last = 0;
+    image
+        .verify(&mut |done, total| {
+            assert!(done > last && total == image.total());
+            last = done;
+        })
+        .unwrap();
+    assert_eq!(last, image.total());
+}
+
+#[test]
+fn large_pages_are_split_and_stand_together() {
+    const MIB: usize = 1 << 20;
+    let data = pages(40 * MIB / 4096, 3);
+    let mut writer = Writer::new(Vec::new(), elf().as_slice(), &header()).unwrap();
+    let first = writer.pages(&data[..4096]).unwrap();
+    let rest = writer.pages(&data[4096..]).unwrap();
+    assert_eq!(rest, first + 4096);
+    let (file, _) = writer.finish().unwrap();
+    assert!(file[first as usize..][..data.len()] == data);
+
+    let image = Image::open(file).unwrap();
+    image.verify(&mut |_, _| ()).unwrap();
+    let all = image.sections().iter().filter(|s| s.tag == Section::PAGES);
+    let lens: Vec<_> = all.clone().map(|s| s.len as usize / MIB).collect();
+    assert_eq!(lens, [16, 16, 8]);
+    for section in all {
+        image.verify_section(section).unwrap();
+        assert_eq!(image.section_at(section.offset), Some(section));
+        assert_eq!(image.section_at(section.end() - 1), Some(section));
+    }
+    assert_eq!(image.section_at(4095), None);
+    assert_eq!(image.section_at(image.total()), None);
+
+    let mut file = image.into_source();
+    file[first as usize + 39 * MIB] ^= 0x80;
+    let image = Image::open(file).unwrap();
+    let passes = |s: &&Section| image.verify_section(s).is_ok();
+    assert_eq!(image.sections().len() - image.sections().iter().filter(passes).count(), 1);
+    image.verify(&mut |_, _| ()).unwrap_err();
+}
+
+/// Notes which addresses it is asked to write.
+#[derive(Default)]
+struct Noting(Vec<(*const u8, usize)>);
+
+impl Write for Noting {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.0.push((buf.as_ptr(), buf.len()));
+        Ok(buf.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn large_pages_are_written_from_where_they_are() {
+    let data = vec![1; 8 << 20];
+    let mut writer = Writer::new(Noting::default(), &b"stub"[..], &header()).unwrap();
+    writer.pages(&data).unwrap();
+    let (Noting(writes), _) = writer.finish().unwrap();
+    let range = data.as_ptr_range();
+    let direct: usize = writes.iter().filter(|(at, _)| range.contains(at)).map(|(_, len)| len).sum();
+    assert_eq!(direct, data.len());
+    assert!(writes.len() < 12, "{} writes", writes.len());
+}
+
+#[test]
+fn small_pages_are_gathered() {
+    let mut writer = Writer::new(Noting::default(), &b"stub"[..], &header()).unwrap();
+    for _ in 0..1024 {
+        writer.pages(&[2; 4096]).unwrap();
+    }
+    let (Noting(writes), _) = writer.finish().unwrap();
+    assert!(writes.len() < 24, "{} writes", writes.len());
+}
+
+#[test]
+fn through_a_pipe() {
+    let (reader, pipe) = io::pipe().unwrap();
+    let data = pages(700, 9);
+    let image = std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut writer = Writer::new(pipe, &b"stub"[..], &header()).unwrap();
+            writer.pages(&data).unwrap();
+            writer.record(Tag(1), 1, Need::Must, &1u8).unwrap();
+            drop(writer.finish().unwrap());
+        });
+        Image::from_reader(reader).unwrap()
+    });
+    image.verify(&mut |_, _| ()).unwrap();
+    assert!(image.source()[8192..][..data.len()] == data);
+    assert_eq!(image.records().len(), 1);
+}
+
+fn scratch(name: &str) -> File {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let options = OpenOptions::new().read(true).write(true).create(true).truncate(true).open(path);
+    options.unwrap()
+}
+
+#[test]
+fn pages_that_somebody_else_writes() {
+    let data = pages(5000, 4);
+    let mut writer = Writer::new(scratch("reserved"), elf().as_slice(), &header()).unwrap();
+    let before = writer.pages(&data[..8192]).unwrap();
+    let here = writer.reserve(data.len() as u64).unwrap();
+    let other = OpenOptions::new().write(true).open(format!("{}/reserved", env!("CARGO_TARGET_TMPDIR")));
+    other.unwrap().write_all_at(&data, here).unwrap();
+    writer.settle().unwrap();
+    let after = writer.pages(&data[..4096]).unwrap();
+    assert_eq!((here, after), (before + 8192, before + 8192 + data.len() as u64));
+    let (file, len) = writer.finish().unwrap();
+    assert_eq!(file.metadata().unwrap().len(), len);
+
+    let image = Image::open(file).unwrap();
+    image.verify(&mut |_, _| ()).unwrap();
+    let mut found = vec![0; data.len() + 4096];
+    image.read_at(here, &mut found).unwrap();
+    assert!(found[..data.len()] == data && found[data.len()..] == data[..4096]);
+}
+
+#[test]
+#[should_panic(expected = "settled")]
+fn what_is_reserved_must_be_settled() {
+    let mut writer = Writer::new(scratch("unsettled"), &b"stub"[..], &header()).unwrap();
+    writer.reserve(4096).unwrap();
+    let _ = writer.finish();
+}
+
+#[test]
+fn an_image_is_not_the_stub_of_another() {
+    let first = small(&elf());
+    let mut writer = Writer::new(Vec::new(), stub(&first).unwrap(), &header()).unwrap();
+    writer.pages(&[1; 4096]).unwrap();
+    let (second, _) = writer.finish().unwrap();
+    assert_eq!(stub_len(&second).unwrap(), 128);
+    assert_eq!(second[..128], elf());
+    let mut bare = Vec::new();
+    stub(&elf()).unwrap().read_to_end(&mut bare).unwrap();
+    assert_eq!(bare, elf());
+    let error = stub_len(&first[..9000].to_vec()).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+}
+
+struct Counting(File, Cell<u32>);
+
+impl Source for Counting {
+    fn len(&self) -> io::Result<u64> {
+        self.0.len()
+    }
+
+    fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.1.set(self.1.get() + 1);
+        Source::read_exact_at(&self.0, buf, offset)
+    }
+}
+
+#[test]
+fn a_bare_program_costs_one_read() {
+    let program = || File::open(std::env::current_exe().unwrap()).unwrap();
+    let counting = Counting(program(), Cell::new(0));
+    assert!(stub_len(&counting).unwrap() > 4096);
+    assert_eq!(counting.1.get(), 1);
+    assert!(matches!(Image::open(program()), Err(OpenError::NotAnImage)));
+}
+
+#[test]
+fn an_image_with_this_program_as_its_stub() {
+    let program = File::open(std::env::current_exe().unwrap()).unwrap();
+    let len = program.metadata().unwrap().len();
+    let mut writer = Writer::new(scratch("self"), stub(&program).unwrap(), &header()).unwrap();
+    writer.record(Tag(1), 1, Need::Must, &"x").unwrap();
+    let (file, _) = writer.finish().unwrap();
+    let counting = Counting(file, Cell::new(0));
+    let image = Image::open(counting).unwrap();
+    assert_eq!(image.source().1.get(), 5, "head, trailer, index, header, records");
+    image.verify(&mut |_, _| ()).unwrap();
+    assert_eq!(image.stub_len(), len);
+}
+
+#[test]
+fn records_tell_what_is_wrong_with_them() {
+    let image = Image::open(small(&elf())).unwrap();
+    let error = image.records()[0].decode::<String>().unwrap_err().to_string();
+    assert!(error.starts_with("the image is damaged: the record 1 with tag 0x0006: "), "{error}");
+    let mut long = image.records()[0].clone();
+    long.body.push(0);
+    let error = long.decode::<u64>().unwrap_err().to_string();
+    assert!(error.ends_with("1 bytes follow its value"), "{error}");
+}
+
+#[test]
+fn a_body_that_cannot_be_encoded_leaves_nothing() {
+    struct Never;
+    impl<C> minicbor::Encode<C> for Never {
+        fn encode<W: minicbor::encode::Write>(
+            &self,
+            e: &mut minicbor::Encoder<W>,
+            _: &mut C,
+        ) -> Result<(), minicbor::encode::Error<W::Error>> {
+            e.u8(1)?;
+            Err(minicbor::encode::Error::message("never"))
+        }
+    }
+    let mut writer = Writer::new(Vec::new(), &b"stub"[..], &header()).unwrap();
+    writer.record(Tag(1), 1, Need::Must, &Never).unwrap_err();
+    writer.record(Tag(2), 2, Need::Must, &2u8).unwrap();
+    let image = Image::open(writer.finish().unwrap().0).unwrap();
+    assert_eq!(image.records().len(), 1);
+    assert_eq!(image.records()[0].decode::<u8>().unwrap(), 2);
+}
+
+#[test]
+fn extents_are_small_and_additive() {
+    let extent = Extent { at: 1, len: 2, offset: 3 };
+    let bytes = minicbor::to_vec(extent).unwrap();
+    assert_eq!(bytes, [0xa3, 0, 1, 1, 2, 2, 3]);
+    let later = [0xa4, 0, 1, 1, 2, 2, 3, 9, 0x61, b'x'];
+    assert_eq!(minicbor::decode::<Extent>(&later).unwrap(), extent);
+    assert_eq!(minicbor::to_vec(Tag(6)).unwrap(), [6]);
+    assert_eq!(minicbor::decode::<Header>(&[0xa1, 0, 1]).unwrap(), Header::default());
+}

@@ -1,0 +1,127 @@
+//! What planning knows of the machine on which a tree is to go on, and of what its user wants.
+//! A survey fills it in; a test writes it down.
+
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// The identity of a file as far as it can tell that its contents are the same.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// The type and permission bits (inode(7), `st_mode`).
+    pub mode: u32,
+    /// Length in bytes.
+    pub size: u64,
+    /// Time of the last modification: seconds and nanoseconds since 1970.
+    pub mtime: (i64, u32),
+    /// The GNU build id, when it is an ELF file that has one.
+    pub build_id: Option<Vec<u8>>,
+}
+
+impl FileFacts {
+    /// Whether the contents are taken to be those that were seen: the same length, and the same time of
+    /// modification or the same build id.
+    pub fn same_contents(&self, seen: &FileFacts) -> bool {
+        let same_build = self.build_id.is_some() && self.build_id == seen.build_id;
+        self.size == seen.size && (self.mtime == seen.mtime || same_build)
+    }
+}
+
+/// The terminal in which the thaw runs.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Terminal {
+    /// Its path, such as `/dev/pts/3`.
+    pub path: Vec<u8>,
+}
+
+/// The host, as surveyed for one image.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Host {
+    /// The machine, as `uname -m` prints it.
+    pub machine: String,
+    /// Bytes of a page.
+    pub page_size: u32,
+    /// The files that the image names, as they are here; a missing one is not in the map.
+    pub files: BTreeMap<Vec<u8>, FileFacts>,
+    /// Directories of deleted files in which an unnamed file can be made here (open(2), O_TMPFILE).
+    pub scratch: BTreeSet<Vec<u8>>,
+    /// Process and thread ids of the image that are taken here.
+    pub taken: BTreeSet<u32>,
+    /// The controlling terminal, if there is one.
+    pub terminal: Option<Terminal>,
+    /// Effective user id of whoever thaws.
+    pub uid: u32,
+    /// Effective group id.
+    pub gid: u32,
+    /// Supplementary groups.
+    pub groups: Vec<u32>,
+    /// Capabilities: inheritable, permitted, effective, bounding, ambient, as in /proc/PID/status.
+    pub capability_sets: [u64; 5],
+    /// SECBIT_ flags (capabilities(7)).
+    pub securebits: u64,
+    /// The nice value of whoever thaws.
+    pub nice: i32,
+    /// Its score for the out-of-memory killer, and the lowest that it may set.
+    pub oom_score_adj: i32,
+    /// See `oom_score_adj`.
+    pub oom_score_adj_min: i32,
+    /// Whether a new user namespace may be made here.
+    pub user_namespaces: bool,
+    /// The size of the vdso's areas and the checksum of its code: what must be the same to go on in it.
+    pub vdso: Vec<(String, u64)>,
+    /// See `vdso`.
+    pub vdso_sum: u64,
+    /// The extended states the processor and kernel have enabled (XCR0).
+    pub xfeatures: u64,
+    /// The hard limit on descriptors.
+    pub max_files: u64,
+    /// The resource limits of whoever thaws, by number: soft and hard.
+    pub limits: Vec<(u64, u64)>,
+}
+
+/// Numbers of capabilities that matter for a thaw (capabilities(7)).
+impl Host {
+    /// Whether the thawing process has this capability.
+    pub fn has(&self, capability: u32) -> bool {
+        self.capability_sets[2] >> capability & 1 == 1
+    }
+
+    /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN: may choose the ids of new processes (clone3, `set_tid`).
+    pub fn may_choose_ids(&self) -> bool {
+        const CAP_SYS_ADMIN: u32 = 21;
+        const CAP_CHECKPOINT_RESTORE: u32 = 40;
+        self.has(CAP_SYS_ADMIN) || self.has(CAP_CHECKPOINT_RESTORE)
+    }
+}
+
+/// `--pids`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Pids {
+    /// The same ids in place if they are free and it is allowed, else in a new namespace.
+    #[default]
+    Auto,
+    /// In place, or refuse.
+    Same,
+    /// In a new pid namespace.
+    New,
+}
+
+/// `--files`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum FilePolicy {
+    /// Refuse when an open file has changed since.
+    Strict,
+    /// Say so and go on with the file as it is.
+    #[default]
+    Warn,
+    /// Put the saved contents back.
+    Saved,
+}
+
+/// What the user asked for.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Options {
+    /// Which ids the processes get.
+    pub pids: Pids,
+    /// What to do about open files that have changed.
+    pub files: FilePolicy,
+}

@@ -1,0 +1,19 @@
+//! A plan: how a tree comes back, as data. Steps name the facts that they need and the facts that they
+//! make, never each other; the order is derived, so the same image gives the same plan, log and numbers.
+//!
+//! Nothing here makes a system call: a plan is made, checked and printed on any machine.
+#![forbid(unsafe_code)]
+
+mod check;
+mod host;
+mod order;
+mod planner;
+mod refusal;
+mod step;
+
+pub use check::check;
+pub use host::{FileFacts, FilePolicy, Host, Options, Pids, Terminal};
+pub use order::{Stuck, order};
+pub use planner::Planner;
+pub use refusal::Refusal;
+pub use step::{Actor, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Value};

@@ -1,0 +1,401 @@
+//! The words of a plan: who does what, when, needing and making which facts.
+
+use abi::{Sys, x86_64::UserRegs};
+use image::Extent;
+use serde::Serialize;
+use std::fmt;
+
+macro_rules! id {
+    ($(#[$doc:meta])* $name:ident $sign:literal) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+        pub struct $name(pub u32);
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($sign, "{}"), self.0)
+            }
+        }
+    };
+}
+id!(/// A process, by its id in its own pid namespace.
+    Pid "p");
+id!(/// A thread, by its id in its own pid namespace.
+    Tid "t");
+id!(/// An open file description: what `dup`, `fork` and SCM_RIGHTS share.
+    Descr "d");
+
+/// What a step makes true.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub enum Fact {
+    /// The description exists in the store.
+    Made(Descr),
+    /// What a description leads to has its contents.
+    Filled(Descr),
+    /// The thread exists, and waits for work.
+    Born(Tid),
+    /// Nothing of the thawing program is left in the address space of the process.
+    Bare(Pid),
+    /// Every area of the process stands.
+    Mapped(Pid),
+    /// The memory of the process holds what it held.
+    Loaded(Pid),
+    /// The descriptor table of the process is what it was.
+    Files(Pid),
+    /// Everything of the process but its registers is as it was.
+    Whole(Tid),
+}
+
+impl fmt::Display for Fact {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self:?}")
+    }
+}
+
+/// When: a tie-break between ready steps, and a column when printed.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Moment {
+    /// An object from nothing but its namespace.
+    Make,
+    /// Processes and threads.
+    Birth,
+    /// Descriptor numbers and areas.
+    Place,
+    /// References between objects.
+    Link,
+    /// Contents.
+    Fill,
+    /// What acts by itself or takes power away.
+    Arm,
+    /// From here on nothing can fail.
+    Commit,
+}
+
+/// Who carries a step out.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Actor {
+    /// The thawing process itself.
+    Thaw,
+    /// The stub, in the namespaces of the tree, in which descriptions are made, and of which processes are born.
+    Store,
+    /// A thread of the tree.
+    Thread(Tid),
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Actor::Thaw => f.pad("thaw"),
+            Actor::Store => f.pad("store"),
+            Actor::Thread(t) => f.pad(&t.to_string()),
+        }
+    }
+}
+
+/// An argument of a call.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Value {
+    /// A number or an address.
+    Int(u64),
+    /// The number under which the store (and whoever is born of it) has a description.
+    Descr(Descr),
+    /// A pointer to these bytes.
+    Bytes(Vec<u8>),
+    /// A pointer to this many bytes to be filled by the kernel.
+    Out(usize),
+    /// A pointer to `bytes` whose eight bytes at `at` point to `inner`.
+    Nested {
+        /// The outer structure.
+        bytes: Vec<u8>,
+        /// Where the pointer stands.
+        at: usize,
+        /// What it leads to.
+        inner: Vec<u8>,
+    },
+}
+
+impl From<u64> for Value {
+    fn from(n: u64) -> Self {
+        Value::Int(n)
+    }
+}
+
+/// What a call must give for the plan to go on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Expect {
+    /// Any success.
+    Success,
+    /// Exactly this value.
+    Exactly(u64),
+    /// Nothing: a kernel without it loses a convenience, not a behaviour.
+    Whatever,
+}
+
+/// An effect outside of the tree, undone when the thaw fails.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum HostEffect {
+    /// A file gets the contents that the image holds; the one that stood there comes back on undo.
+    ReplaceFile {
+        /// Where.
+        path: Vec<u8>,
+        /// Type and permission bits.
+        mode: u32,
+        /// Length in bytes.
+        size: u64,
+        /// The contents; what is between them is a hole.
+        contents: Vec<Extent>,
+    },
+    /// The tree's group gets the foreground of the terminal, if the thawing process has it.
+    Terminal {
+        /// The settings that the terminal gets (TCGETS), if any.
+        settings: Option<Vec<u8>>,
+    },
+}
+
+/// How an interrupted call is put back into the kernel.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Restart {
+    /// The registers tell the kernel all it needs.
+    Registers,
+    /// The rest of the call lives in the kernel (restart_block): it is begun once more with these arguments,
+    /// interrupted at once, and left to the kernel to go on with.
+    Begin {
+        /// Which call.
+        sys: Sys,
+        /// Its arguments, with the time that was left.
+        args: Vec<Value>,
+    },
+}
+
+/// What is done.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Op {
+    /// A system call of the actor.
+    Call {
+        /// Which.
+        sys: Sys,
+        /// With what.
+        args: Vec<Value>,
+        /// For what.
+        expect: Expect,
+    },
+    /// A call of the actor that makes a description, and its move to the number of that description.
+    Make {
+        /// Which call: it returns one new descriptor, or writes two (pipe2).
+        sys: Sys,
+        /// With what.
+        args: Vec<Value>,
+        /// One description, or the two ends of a pipe.
+        descrs: Vec<Descr>,
+    },
+    /// The first thread of a process, or (`within`) a further thread of one.
+    Clone {
+        /// The id of the newborn.
+        tid: Tid,
+        /// The process that it is a thread of.
+        within: Option<Pid>,
+    },
+    /// The actor's address space is emptied, down to the envoy and the vdso.
+    Empty,
+    /// The areas that the kernel shares with every process (vdso, vvar) move to where they were.
+    MoveKernelAreas {
+        /// Name and start of each.
+        areas: Vec<(String, u64)>,
+    },
+    /// Pages of the image go to where they were in the actor's memory.
+    Pages {
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// Contents of the image go into a file.
+    Contents {
+        /// The file.
+        descr: Descr,
+        /// Its length.
+        size: u64,
+        /// Which.
+        extents: Vec<Extent>,
+    },
+    /// Bytes are written into a description, one `write` each.
+    Feed {
+        /// Where to.
+        descr: Descr,
+        /// What.
+        packets: Vec<Vec<u8>>,
+    },
+    /// Something outside of the tree.
+    Host(HostEffect),
+    /// The registers, extended state and signal mask of the actor; it does not run yet.
+    Regs {
+        /// General registers, with the interrupted call in them.
+        regs: Box<UserRegs>,
+        /// The NT_X86_XSTATE regset.
+        xstate: Vec<u8>,
+        /// Blocked signals.
+        mask: u64,
+        /// What becomes of the interrupted call.
+        restart: Restart,
+    },
+    /// A signal that makes itself felt when the tree runs: SIGSTOP for what was stopped.
+    Signal {
+        /// Its number.
+        signal: i32,
+    },
+    /// Every thread runs. Nothing after this may fail.
+    Commit,
+}
+
+/// One step.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// When.
+    pub moment: Moment,
+    /// The resource that asked for it.
+    pub by: &'static str,
+    /// Who.
+    pub actor: Actor,
+    /// What.
+    pub op: Op,
+    /// Facts without which it cannot be done.
+    pub needs: Vec<Fact>,
+    /// Facts that it makes, or has a part in making.
+    pub makes: Vec<Fact>,
+}
+
+/// In which namespaces the tree lives.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub enum Namespaces {
+    /// In those of the thawing process.
+    Same,
+    /// In a new pid namespace, with a mount namespace in which /proc tells of it.
+    Pid,
+    /// The same inside a new user namespace, in which only these ids exist.
+    UserPid {
+        /// User id, inside as outside.
+        uid: u32,
+        /// Group id, inside as outside.
+        gid: u32,
+    },
+}
+
+/// A whole plan, in order.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Plan {
+    /// Where the store stands.
+    pub namespaces: Namespaces,
+    /// The first number of the store's descriptions: description N has the number `base + N`.
+    pub base: u32,
+    /// Every step, in order.
+    pub steps: Vec<Step>,
+    /// What the user is to be told: what is not as it was.
+    pub notes: Vec<String>,
+}
+
+struct Quoted<'a>(&'a [u8]);
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let text = self.0.strip_suffix(&[0]).unwrap_or(self.0);
+        let plain = self.0.len() != text.len() && text.iter().all(|b| (0x20..0x7f).contains(b));
+        if plain { write!(f, "\"{}\"", text.escape_ascii()) } else { write!(f, "[{} bytes]", self.0.len()) }
+    }
+}
+
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::Int(n) if *n < 4096 => write!(f, "{n}"),
+            Value::Int(n) if (*n as i64) < 0 && (*n as i64) > -4096 => write!(f, "{}", *n as i64),
+            Value::Int(n) => write!(f, "{n:#x}"),
+            Value::Descr(d) => d.fmt(f),
+            Value::Bytes(b) => Quoted(b).fmt(f),
+            Value::Out(_) => f.write_str("&out"),
+            Value::Nested { bytes, inner, .. } => write!(f, "[{}+{} bytes]", bytes.len(), inner.len()),
+        }
+    }
+}
+
+fn call(f: &mut fmt::Formatter<'_>, sys: Sys, args: &[Value]) -> fmt::Result {
+    let args: Vec<String> = args.iter().map(Value::to_string).collect();
+    write!(f, "{sys}({})", args.join(", "))
+}
+
+fn total(extents: &[Extent]) -> u64 {
+    extents.iter().map(|e| e.len).sum()
+}
+
+impl fmt::Display for Op {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Op::Call { sys, args, expect } => {
+                call(f, *sys, args)?;
+                match expect {
+                    Expect::Exactly(n) if *n < 4096 => write!(f, " = {n}"),
+                    Expect::Exactly(n) => write!(f, " = {n:#x}"),
+                    Expect::Success => Ok(()),
+                    Expect::Whatever => f.write_str(" (or not)"),
+                }
+            }
+            Op::Make { sys, args, descrs } => {
+                let names: Vec<String> = descrs.iter().map(Descr::to_string).collect();
+                write!(f, "{} = ", names.join(", "))?;
+                call(f, *sys, args)
+            }
+            Op::Clone { tid, within: None } => write!(f, "clone {tid}, the first thread of a process"),
+            Op::Clone { tid, within: Some(pid) } => write!(f, "clone {tid}, a thread of {pid}"),
+            Op::Empty => f.write_str("empty the address space"),
+            Op::MoveKernelAreas { areas } => {
+                let to: Vec<String> = areas.iter().map(|(n, at)| format!("{n} to {at:#x}")).collect();
+                write!(f, "move {}", to.join(", "))
+            }
+            Op::Pages { extents } => {
+                write!(f, "read {} KiB in {} runs into place", total(extents) / 1024, extents.len())
+            }
+            Op::Contents { descr, size, extents } => {
+                write!(f, "write {} bytes of {size} into {descr}", total(extents))
+            }
+            Op::Feed { descr, packets } => {
+                let bytes: usize = packets.iter().map(Vec::len).sum();
+                write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
+            }
+            Op::Host(HostEffect::ReplaceFile { path, size, .. }) => {
+                write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
+            }
+            Op::Host(HostEffect::Terminal { settings }) => {
+                f.write_str("hand the terminal over")?;
+                if settings.is_some() { f.write_str(", with its settings") } else { Ok(()) }
+            }
+            Op::Regs { regs, restart, .. } => {
+                write!(f, "registers, at {:#x}", regs.rip)?;
+                if let Restart::Begin { sys, args } = restart {
+                    f.write_str(", in ")?;
+                    call(f, *sys, args)?;
+                }
+                Ok(())
+            }
+            Op::Signal { signal } => write!(f, "send itself signal {signal}"),
+            Op::Commit => f.write_str("== commit: all of them run =="),
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let moment = format!("{:?}", self.moment).to_lowercase();
+        write!(f, "{moment:<6}  {:<9} {:<8} {}", self.by, self.actor, self.op)
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.namespaces {
+            Namespaces::Same => writeln!(f, "in the namespaces of this process")?,
+            Namespaces::Pid => writeln!(f, "in a new pid namespace with its own /proc")?,
+            Namespaces::UserPid { uid, gid } => {
+                writeln!(f, "in a new user namespace (uid {uid}, gid {gid}) and pid namespace with its own /proc")?
+            }
+        }
+        for (n, step) in self.steps.iter().enumerate() {
+            writeln!(f, "{:>4}  {step}", n + 1)?;
+        }
+        self.notes.iter().try_for_each(|n| writeln!(f, "note: {n}"))
+    }
+}

@@ -1,0 +1,69 @@
+//! Eventfd: a 64-bit counter behind a descriptor.
+//!
+//! - seen as    `anon_inode:[eventfd]`
+//! - captured   counter and semaphore mode, from fdinfo; nothing is read out of it
+//! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
+//! - refused    on a kernel whose fdinfo does not tell the mode (before 6.5)
+//! - not kept   nothing
+
+use super::{Kind, Seen, common_refusals, flags};
+use crate::{At, Capturing, Planning, Resource, Trouble};
+use abi::Sys;
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Fact, Moment, Op};
+use serde::{Deserialize, Serialize};
+
+const EFD_SEMAPHORE: u64 = 1;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Eventfd {
+    /// The counter.
+    #[n(0)]
+    pub count: u64,
+    /// Whether a read takes one instead of all (EFD_SEMAPHORE).
+    #[n(1)]
+    pub semaphore: bool,
+    /// Status flags (open(2)).
+    #[n(2)]
+    pub flags: u32,
+}
+
+impl Resource for Eventfd {
+    const NAME: &'static str = "eventfd";
+}
+
+impl Kind for Eventfd {
+    fn knows(seen: &Seen) -> bool {
+        seen.link.0 == b"anon_inode:[eventfd]"
+    }
+
+    fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let refusals = common_refusals(seen);
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        let number = |key: &[u8], radix| {
+            let text = std::str::from_utf8(seen.info.field(key)?).ok()?;
+            u64::from_str_radix(text.trim(), radix).ok()
+        };
+        let hidden =
+            |what: &str| seen.refuse(format!("this kernel does not tell its {what}"), "Linux 6.5 or later does");
+        // fs/eventfd.c, eventfd_show_fdinfo: the count is hexadecimal.
+        let count = number(b"eventfd-count", 16).ok_or_else(|| hidden("count"))?;
+        let semaphore = number(b"eventfd-semaphore", 10).ok_or_else(|| hidden("semaphore mode"))? != 0;
+        Ok(Eventfd { count, semaphore, flags: seen.flags() })
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        let first = self.count.min(u32::MAX.into());
+        let mode = if self.semaphore { EFD_SEMAPHORE } else { 0 } | u64::from(self.flags & flags::NONBLOCK);
+        to.to.make(Self::NAME, descr, Sys::Eventfd2, vec![first.into(), mode.into()]);
+        if self.count > first {
+            let packets = vec![(self.count - first).to_ne_bytes().to_vec()];
+            let op = Op::Feed { descr, packets };
+            to.to.step(Moment::Fill, Self::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Filled(descr)]);
+        }
+    }
+}

@@ -1,0 +1,286 @@
+//! File: an inode with contents, which descriptors and areas lead to.
+//!
+//! - seen as    a path in /proc/PID/fd, /proc/PID/maps or /proc/PID/exe, with ` (deleted)` behind it when it has none
+//! - captured   path, length, time of modification, build id; contents when it has no name, or when they are asked for
+//! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
+//! - refused    a mapped file that has changed since, unless its contents are in the image
+//! - not kept   the owner of a file without a name; other names of it
+
+use super::{S_IFREG, flags};
+use crate::{Capturing, Planning, Text, Trouble};
+use abi::Sys;
+use abi::layout::FileStat;
+use image::Extent;
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Fact, FileFacts, FilePolicy, HostEffect, Moment, Op, Refusal, Value};
+use serde::{Deserialize, Serialize};
+
+const NAME: &str = "file";
+const AT_FDCWD: u64 = -100i64 as u64;
+const DELETED: &[u8] = b" (deleted)";
+
+/// How a file is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub enum Access {
+    /// For reading.
+    Read,
+    /// For reading and writing.
+    ReadWrite,
+}
+
+/// Whether it has a name.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+pub enum Standing {
+    /// It stood at its path.
+    #[n(0)]
+    Named,
+    /// It had no name any more: its contents are in the image.
+    #[n(1)]
+    Gone,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct File {
+    /// Its path, or the last one that it had.
+    #[n(0)]
+    pub path: Text,
+    /// Whether it stands there.
+    #[n(1)]
+    pub standing: Standing,
+    /// Type and permission bits (inode(7)).
+    #[n(2)]
+    pub mode: u32,
+    /// Its length in bytes.
+    #[n(3)]
+    pub size: u64,
+    /// Seconds and nanoseconds of the last modification.
+    #[n(4)]
+    pub mtime: (i64, u32),
+    /// The GNU build id of an ELF file.
+    #[n(5)]
+    pub build_id: Option<crate::Blob>,
+    /// Its contents, if they were kept; what lies between them is a hole.
+    #[n(6)]
+    pub contents: Option<Vec<Extent>>,
+}
+
+/// A path as /proc shows it, without the mark of a name that is gone.
+pub(crate) fn split(shown: &[u8]) -> (Text, Standing) {
+    match shown.strip_suffix(DELETED) {
+        Some(path) => (path.into(), Standing::Gone),
+        None => (shown.into(), Standing::Named),
+    }
+}
+
+fn mtime(stat: &FileStat) -> (i64, u32) {
+    (stat.mtime.sec, stat.mtime.nsec as u32)
+}
+
+impl File {
+    /// What is known of a file without its contents. `stat` is what the file itself told, `None` where only a
+    /// privileged process may ask; then it must stand at its path.
+    pub fn see(shown: &[u8], inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Result<File, Trouble> {
+        let (path, mut standing) = split(shown);
+        let at_path = from.probe.stat_path(&path.0)?;
+        if at_path.is_none_or(|s| s.ino != inode) {
+            standing = Standing::Gone; // another file stands there now, or the name is hidden below a mount
+        }
+        let stat = stat.or(at_path.filter(|_| standing == Standing::Named)).unwrap_or_default();
+        let build_id = match standing {
+            Standing::Named => from.probe.head(&path.0, 4096).ok().and_then(|head| build_id(&head)),
+            Standing::Gone => None,
+        };
+        Ok(File {
+            path,
+            standing,
+            mode: if stat.mode == 0 { S_IFREG | 0o700 } else { stat.mode },
+            size: stat.size as u64,
+            mtime: mtime(&stat),
+            build_id: build_id.map(crate::Blob),
+            contents: None,
+        })
+    }
+
+    /// The same, as a survey of the host sees it.
+    fn facts(&self) -> FileFacts {
+        FileFacts {
+            mode: self.mode,
+            size: self.size,
+            mtime: self.mtime,
+            build_id: self.build_id.as_ref().map(|b| b.0.clone()),
+        }
+    }
+
+    /// Whether the file at the path is the one that was seen.
+    fn unchanged(&self, to: &Planning<'_>) -> bool {
+        self.standing == Standing::Named
+            && to.to.host.files.get(&self.path.0).is_some_and(|now| now.same_contents(&self.facts()))
+    }
+
+    /// Opens it for areas that must find the very bytes that were there. Refuses, and says `false`, when they are neither
+    /// at the path nor in the image.
+    pub(crate) fn open_for_mapping(&self, descr: Descr, access: Access, to: &mut Planning<'_>) -> bool {
+        let access = match access {
+            Access::Read => 0,
+            Access::ReadWrite => flags::RDWR,
+        };
+        // What a shared writable area wrote is in the file and moved its time: such a file is one's own data.
+        let own_data = access != 0 && self.standing == Standing::Named && to.to.host.files.contains_key(&self.path.0);
+        if self.unchanged(to) || own_data {
+            self.open_path(descr, access, to);
+        } else if self.contents.is_some() {
+            self.make_saved(descr, access, to);
+        } else {
+            to.to.refuse(self.changed_mapping(to));
+            return false;
+        }
+        true
+    }
+
+    fn changed_mapping(&self, to: &Planning<'_>) -> Refusal {
+        let why = match to.to.host.files.get(&self.path.0) {
+            None => "it is mapped by the program and is not here any more",
+            Some(_) => "it is mapped by the program and has changed since",
+        };
+        Refusal::new(self.path.to_string(), why, "put the same file back, or freeze with --with-libs")
+    }
+
+    /// Opens it for a description with these flags; says what becomes of a file that has changed.
+    pub(crate) fn open_as(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let here = to.to.host.files.contains_key(&self.path.0);
+        match (self.standing, to.to.options.files) {
+            (Standing::Gone, _) => self.make_saved(descr, open_flags, to),
+            _ if self.unchanged(to) => self.open_path(descr, open_flags, to),
+            (_, FilePolicy::Saved) => self.put_back(descr, open_flags, to),
+            (_, FilePolicy::Warn) if here => {
+                to.to.note(format!("{} has changed since; the program goes on with it as it is", self.path));
+                self.open_path(descr, open_flags, to);
+            }
+            (..) if !here => {
+                let remedy = if self.contents.is_some() { "use --files saved" } else { "put it back" };
+                to.to.refuse(Refusal::new(self.path.to_string(), "the program has it open and it is not here", remedy));
+            }
+            _ => {
+                let remedy = "use --files warn to go on with it as it is";
+                to.to.refuse(Refusal::new(self.path.to_string(), "it is open and has changed since", remedy));
+            }
+        }
+    }
+
+    fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let args = vec![
+            AT_FDCWD.into(),
+            Value::Bytes(self.path.c_string()),
+            u64::from(open_flags | flags::NOCTTY).into(),
+            0.into(),
+        ];
+        to.to.make(NAME, descr, Sys::Openat, args);
+    }
+
+    /// The saved contents take the place of what stands at the path.
+    fn put_back(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let Some(contents) = self.contents.clone() else {
+            let remedy = "the image holds the contents of open files only if it was made with --with-files";
+            to.to.refuse(Refusal::new(
+                self.path.to_string(),
+                "its saved contents are asked for and are not in the image",
+                remedy,
+            ));
+            return;
+        };
+        let fact = Fact::Made(to.to.scratch());
+        let effect = HostEffect::ReplaceFile { path: self.path.0.clone(), mode: self.mode, size: self.size, contents };
+        to.to.step(Moment::Make, NAME, Actor::Thaw, Op::Host(effect), vec![], vec![fact.clone()]);
+        let args = vec![
+            AT_FDCWD.into(),
+            Value::Bytes(self.path.c_string()),
+            u64::from(open_flags | flags::NOCTTY).into(),
+            0.into(),
+        ];
+        let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![fact], vec![Fact::Made(descr)]);
+    }
+
+    /// A file without a name, with the saved contents.
+    fn make_saved(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let writable = open_flags & flags::ACCMODE == flags::RDWR && open_flags & !(flags::ACCMODE | 0o100000) == 0;
+        let first = if writable { descr } else { to.to.scratch() };
+        self.make_unnamed(first, to);
+        let extents = self.contents.clone().unwrap_or_default();
+        let op = Op::Contents { descr: first, size: self.size, extents };
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(first)], vec![Fact::Filled(first)]);
+        if !writable {
+            let again = format!("/proc/self/fd/{}\0", to.number(first)).into_bytes();
+            let args =
+                vec![AT_FDCWD.into(), Value::Bytes(again), u64::from(open_flags & !flags::TMPFILE).into(), 0.into()];
+            let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+            let needs = vec![Fact::Made(first), Fact::Filled(first)];
+            to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
+        }
+    }
+
+    fn make_unnamed(&self, descr: Descr, to: &mut Planning<'_>) {
+        let directory = self.path.0.iter().rposition(|b| *b == b'/').map(|i| &self.path.0[..i.max(1)]);
+        let scratch = directory.filter(|d| to.to.host.scratch.contains(*d));
+        match scratch {
+            Some(directory) => {
+                let open_flags = u64::from(flags::TMPFILE | flags::RDWR);
+                let path = Text::from(directory).c_string();
+                let args =
+                    vec![AT_FDCWD.into(), Value::Bytes(path), open_flags.into(), u64::from(self.mode & 0o7777).into()];
+                to.to.make(NAME, descr, Sys::Openat, args);
+            }
+            None => {
+                let name = self.path.0.rsplit(|b| *b == b'/').next().unwrap_or_default();
+                let name = name.strip_prefix(b"memfd:").unwrap_or(name);
+                let name = Text::from(&name[..name.len().min(200)]).c_string();
+                to.to.make(NAME, descr, Sys::MemfdCreate, vec![Value::Bytes(name), 0.into()]);
+            }
+        }
+    }
+
+    /// Whether it had no name.
+    pub fn is_gone(&self) -> bool {
+        self.standing == Standing::Gone
+    }
+}
+
+/// The GNU build id in the first page of an ELF file: the note of type NT_GNU_BUILD_ID (elf(5)).
+pub fn build_id(head: &[u8]) -> Option<Vec<u8>> {
+    const PT_NOTE: u32 = 4;
+    let word = |at: usize, len: usize| -> Option<u64> {
+        let bytes = head.get(at..at.checked_add(len)?)?;
+        Some(bytes.iter().rev().fold(0, |n, b| n << 8 | u64::from(*b)))
+    };
+    if head.get(..6)? != b"\x7fELF\x02\x01" {
+        return None;
+    }
+    let (table, size, count) = (word(32, 8)? as usize, word(54, 2)? as usize, word(56, 2)? as usize);
+    for header in (0..count).filter_map(|i| table.checked_add(i * size)) {
+        if word(header, 4)? != u64::from(PT_NOTE) {
+            continue;
+        }
+        let (at, len) = (word(header + 8, 8)? as usize, word(header + 32, 8)? as usize);
+        if let Some(id) = head.get(at..at.checked_add(len)?.min(head.len())).and_then(note) {
+            return Some(id);
+        }
+    }
+    None
+}
+
+fn note(mut notes: &[u8]) -> Option<Vec<u8>> {
+    const NT_GNU_BUILD_ID: u32 = 3;
+    let word = |b: &[u8], at: usize| Some(u32::from_le_bytes(b.get(at..at + 4)?.try_into().ok()?));
+    loop {
+        let (name, len, kind) = (word(notes, 0)? as usize, word(notes, 4)? as usize, word(notes, 8)?);
+        let start = 12 + name.checked_next_multiple_of(4)?;
+        let body = notes.get(start..start.checked_add(len)?)?;
+        if kind == NT_GNU_BUILD_ID && notes.get(12..16) == Some(b"GNU\0") {
+            return Some(body.to_vec());
+        }
+        notes = notes.get(start + len.checked_next_multiple_of(4)?..)?;
+    }
+}

@@ -1,0 +1,119 @@
+//! What stands behind a descriptor. The list is closed: a kind that is not here is refused by name.
+
+pub mod chardev;
+pub mod directory;
+pub mod eventfd;
+pub mod file;
+pub mod opath;
+pub mod pipe;
+pub mod regular;
+pub mod tty;
+pub(crate) mod unsupported;
+
+use crate::{At, Capturing, Planning, Resource, Text, Trouble};
+use abi::layout::FileStat;
+use abi::proc::Fdinfo;
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal};
+
+/// The type bits of a mode (inode(7)).
+pub(crate) const S_IFMT: u32 = 0o170000;
+pub(crate) const S_IFREG: u32 = 0o100000;
+pub(crate) const S_IFDIR: u32 = 0o040000;
+pub(crate) const S_IFIFO: u32 = 0o010000;
+pub(crate) const S_IFCHR: u32 = 0o020000;
+pub(crate) const S_IFBLK: u32 = 0o060000;
+pub(crate) const S_IFSOCK: u32 = 0o140000;
+
+/// Flags of open(2) on x86-64 (asm-generic/fcntl.h).
+pub(crate) mod flags {
+    pub(crate) const ACCMODE: u32 = 0o3;
+    pub(crate) const RDWR: u32 = 0o2;
+    pub(crate) const WRONLY: u32 = 0o1;
+    pub(crate) const NOCTTY: u32 = 0o400;
+    pub(crate) const NONBLOCK: u32 = 0o4000;
+    pub(crate) const DIRECT: u32 = 0o40000;
+    pub(crate) const ASYNC: u32 = 0o20000;
+    pub(crate) const CLOEXEC: u32 = 0o2000000;
+    pub(crate) const PATH: u32 = 0o10000000;
+    pub(crate) const TMPFILE: u32 = 0o20200000;
+}
+
+/// One description as the kernel shows it, through one descriptor that leads to it.
+#[derive(Clone, Debug)]
+pub struct Seen {
+    /// The descriptor.
+    pub fd: u32,
+    /// The link /proc/PID/fd/N.
+    pub link: Text,
+    /// What fstat(2) tells.
+    pub stat: FileStat,
+    /// /proc/PID/fdinfo/N.
+    pub info: Fdinfo,
+    /// The device number of the controlling terminal, encoded as in /proc/PID/stat.
+    pub terminal: i32,
+}
+
+impl Seen {
+    /// The type bits.
+    pub fn file_type(&self) -> u32 {
+        self.stat.mode & S_IFMT
+    }
+
+    /// The status flags and access mode, without the flag that belongs to the number.
+    pub fn flags(&self) -> u32 {
+        self.info.flags & !flags::CLOEXEC
+    }
+
+    /// Whether it only names a place (O_PATH).
+    pub fn names_only(&self) -> bool {
+        self.info.flags & flags::PATH != 0
+    }
+
+    /// The name in /proc of its link.
+    pub fn name(&self) -> String {
+        format!("fd/{}", self.fd)
+    }
+
+    /// A refusal about it.
+    pub fn refuse(&self, why: impl Into<String>, remedy: impl Into<String>) -> Refusal {
+        Refusal::new(format!("fd {} ({})", self.fd, self.link), why, remedy)
+    }
+}
+
+/// What every kind of description can say.
+pub trait Kind: Resource {
+    /// Whether a description is of this kind.
+    fn knows(seen: &Seen) -> bool;
+    /// Asks what is to be known of it.
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble>;
+    /// Appends the steps that make it again.
+    fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>);
+    /// The id of the file that it leads to, if it leads to one.
+    fn file(&self) -> Option<u32> {
+        None
+    }
+}
+
+/// What is refused of any kind: it would be lost in silence.
+pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
+    let mut all = Vec::new();
+    if seen.info.flags & flags::ASYNC != 0 {
+        all.push(seen.refuse("it sends signals when it is ready (O_ASYNC)", "this is not supported yet"));
+    }
+    if !seen.info.locks.is_empty() {
+        all.push(
+            seen.refuse("the program holds a lock on it", "freeze it while it holds none; this is not supported yet"),
+        );
+    }
+    all
+}
+
+/// `lseek` to where it stood.
+pub(crate) fn seek(by: &'static str, descr: Descr, to_offset: u64, to: &mut Planning<'_>) {
+    if to_offset != 0 {
+        let args = vec![plan::Value::Descr(descr), to_offset.into(), 0.into()];
+        let op = Op::Call { sys: abi::Sys::Lseek, args, expect: Expect::Exactly(to_offset) };
+        // What is written into it on the way moves the offset, so it is set when all is in.
+        to.to.step(Moment::Arm, by, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+    }
+}

@@ -1,0 +1,137 @@
+//! Pipe: one end of a pipe all of whose ends are in the tree.
+//!
+//! - seen as    `pipe:[inode]`
+//! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size
+//! - recreated  `pipe2`, a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are written,
+//!   packet by packet where it was in packet mode
+//! - refused    a pipe that a process outside of the tree has too; named pipes
+//! - not kept   nothing
+
+use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
+use crate::{At, Blob, Capturing, Description, Planning, Resource, Trouble};
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
+use serde::{Deserialize, Serialize};
+
+const F_SETFL: u64 = 4;
+const F_SETPIPE_SZ: u64 = 1031;
+const F_GETPIPE_SZ: u64 = 1032;
+const AT_FDCWD: u64 = -100i64 as u64;
+
+/// One description of an end of a pipe.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct PipeEnd {
+    /// The inode number, which tells which ends belong together.
+    #[n(0)]
+    pub pipe: u64,
+    /// Access mode and status flags (open(2)); O_DIRECT is packet mode.
+    #[n(1)]
+    pub flags: u32,
+    /// Its capacity in bytes.
+    #[n(2)]
+    pub capacity: u64,
+    /// What waits in it, packet by packet; kept with a reading end.
+    #[n(3)]
+    pub waiting: Vec<Blob>,
+}
+
+impl Resource for PipeEnd {
+    const NAME: &'static str = "pipe";
+}
+
+impl PipeEnd {
+    fn reads(&self) -> bool {
+        self.flags & flags::ACCMODE != flags::WRONLY
+    }
+
+    fn writes(&self) -> bool {
+        self.flags & flags::ACCMODE != 0
+    }
+}
+
+impl Kind for PipeEnd {
+    fn knows(seen: &Seen) -> bool {
+        seen.file_type() == S_IFIFO && seen.link.0.starts_with(b"pipe:[") && !seen.names_only()
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut refusals = common_refusals(seen);
+        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
+            let remedy = "freeze what stands at both ends of it together, or start the program without it";
+            refusals.push(seen.refuse(format!("its other end is with process {holder}, outside of the tree"), remedy));
+        }
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)]);
+        let capacity = from.probe.calls(&[asked])?[0].result.unwrap_or(65536);
+        let mut end = PipeEnd { pipe: seen.stat.ino, flags: seen.flags(), capacity, waiting: Vec::new() };
+        if end.reads() {
+            end.waiting = from.probe.peek(seen.fd)?.into_iter().map(Blob).collect();
+        }
+        Ok(end)
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        let ends = ends(self.pipe, to);
+        if ends.first().is_some_and(|(first, _)| *first == descr) {
+            plan_pipe(&ends, to);
+        }
+    }
+}
+
+/// Every end of a pipe in the tree.
+fn ends(pipe: u64, to: &Planning<'_>) -> Vec<(Descr, PipeEnd)> {
+    let all = to.model.descriptions.iter();
+    let ends = all.filter_map(|(id, d)| match d {
+        Description::PipeEnd(end) if end.pipe == pipe => Some((Descr(*id), end.clone())),
+        _ => None,
+    });
+    ends.collect()
+}
+
+fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
+    let only = |access: u32| ends.iter().find(|(_, e)| e.flags & flags::ACCMODE == access).map(|(d, _)| *d);
+    let reader = only(0).unwrap_or_else(|| to.to.scratch());
+    let writer = only(flags::WRONLY).unwrap_or_else(|| to.to.scratch());
+    let packets = ends.iter().filter(|(_, e)| e.writes()).fold(0, |all, (_, e)| all | e.flags & flags::DIRECT);
+    let op = Op::Make {
+        sys: Sys::Pipe2,
+        args: vec![Value::Out(8), u64::from(packets).into()],
+        descrs: vec![reader, writer],
+    };
+    let made = vec![Fact::Made(reader), Fact::Made(writer)];
+    to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![], made);
+    for (descr, end) in ends.iter().filter(|(d, _)| *d != reader && *d != writer) {
+        reopen(*descr, end, if end.reads() { reader } else { writer }, to);
+    }
+    fill(reader, writer, ends, to);
+    for (descr, end) in ends {
+        let args = vec![Value::Descr(*descr), F_SETFL.into(), u64::from(end.flags & !flags::ACCMODE).into()];
+        let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
+        let needs = vec![Fact::Made(*descr), Fact::Filled(reader)];
+        to.to.step(Moment::Arm, PipeEnd::NAME, Actor::Store, op, needs, vec![]);
+    }
+}
+
+/// A further description of an end, by its link.
+fn reopen(descr: Descr, end: &PipeEnd, of: Descr, to: &mut Planning<'_>) {
+    let link = format!("/proc/self/fd/{}\0", to.number(of)).into_bytes();
+    let open_flags = end.flags & flags::ACCMODE | flags::NONBLOCK;
+    let args = vec![AT_FDCWD.into(), Value::Bytes(link), u64::from(open_flags).into(), 0.into()];
+    let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+    to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![Fact::Made(of)], vec![Fact::Made(descr)]);
+}
+
+fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
+    let capacity = ends.iter().map(|(_, e)| e.capacity).max().unwrap_or(0);
+    let args = vec![Value::Descr(writer), F_SETPIPE_SZ.into(), capacity.into()];
+    to.to.on_descr(Moment::Make, PipeEnd::NAME, writer, Sys::Fcntl, args, Expect::Exactly(capacity));
+    let waiting = ends.iter().map(|(_, e)| &e.waiting).find(|w| !w.is_empty());
+    let packets = waiting.map(|w| w.iter().map(|b| b.0.clone()).collect()).unwrap_or_default();
+    let op = Op::Feed { descr: writer, packets };
+    let needs = vec![Fact::Made(writer), Fact::Filled(writer)];
+    to.to.step(Moment::Fill, PipeEnd::NAME, Actor::Store, op, needs, vec![Fact::Filled(reader)]);
+}

@@ -1,0 +1,79 @@
+//! Regular file: a description with an offset and status flags.
+//!
+//! - seen as    a path, `st_mode` S_IFREG
+//! - captured   offset and flags from fdinfo; the contents when it has no name, or with `--with-files`
+//! - recreated  `openat` with the same flags, `lseek`
+//! - refused    a lock on it; O_ASYNC; a file that is gone on the host, or by policy one that has changed
+//! - not kept   nothing
+
+use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, seek};
+use crate::{At, Capturing, Planning, Resource, Trouble};
+use minicbor::{Decode, Encode};
+use plan::Descr;
+use serde::{Deserialize, Serialize};
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Regular {
+    /// The id of the file.
+    #[n(0)]
+    pub file: u32,
+    /// Access mode and status flags (open(2)).
+    #[n(1)]
+    pub flags: u32,
+    /// The offset in bytes.
+    #[n(2)]
+    pub offset: u64,
+}
+
+impl Resource for Regular {
+    const NAME: &'static str = "regular";
+}
+
+/// The file behind a description, with its contents if they are to be kept.
+fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
+    let keep = from.keep.files;
+    let probe = from.probe;
+    let stat = seen.stat;
+    let looked = File::see(&seen.link.0, stat.ino, Some(stat), from)?;
+    let id = from.files.id((stat.dev, stat.ino, looked.path.clone()), || Ok(looked))?;
+    let known = from.files.list.get_mut(&id).expect("it was put there");
+    if known.contents.is_none() && (known.standing == Standing::Gone || keep) {
+        known.size = stat.size as u64;
+        known.contents = Some(probe.save_link(&seen.name(), known.size)?);
+    }
+    Ok(id)
+}
+
+impl Kind for Regular {
+    fn knows(seen: &Seen) -> bool {
+        seen.file_type() == S_IFREG && !seen.names_only()
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let refusals = common_refusals(seen);
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        if of_a_process(&seen.link.0) {
+            let remedy = "let the program close it; this is not supported yet";
+            return Err(seen.refuse("it tells of a process of this host", remedy).into());
+        }
+        Ok(Regular { file: file(seen, from)?, flags: seen.flags(), offset: seen.info.pos })
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        to.file(self.file).open_as(descr, self.flags, to);
+        seek(Self::NAME, descr, self.offset, to);
+    }
+
+    fn file(&self) -> Option<u32> {
+        Some(self.file)
+    }
+}
+
+/// `/proc/123/…`: it would lead to another process, or to none, after the thaw.
+fn of_a_process(path: &[u8]) -> bool {
+    path.strip_prefix(b"/proc/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+}

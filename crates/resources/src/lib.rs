@@ -1,0 +1,50 @@
+//! The Model, and every resource of the kernel that a tree of processes can have, one file each.
+//!
+//! A file holds a resource's whole life: its record (what the image holds), its capture (asked of a [`Probe`],
+//! never of the kernel) and its plan (steps that make it again). The one list of resources is `list.rs`.
+//! Nothing here makes a system call, so all of it is tested on recorded text, on any machine.
+#![forbid(unsafe_code)]
+
+mod list;
+mod model;
+mod planning;
+mod probe;
+mod text;
+mod trouble;
+
+pub mod fd;
+pub mod mm;
+pub mod task;
+pub mod tree;
+
+pub use list::{Coverage, Description, ProcessState, ThreadState, UNSUPPORTED, coverage};
+pub use model::{Model, ProcessModel, ThreadModel};
+pub use planning::{Planning, plan};
+pub use probe::{Capturing, Files, Keep, Probe, Queue, Saved, Which};
+pub use text::{Blob, Text};
+pub use trouble::Trouble;
+
+use plan::{Pid, Tid};
+
+/// Whom a step is for: the process, and its thread that acts.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct At {
+    /// The process.
+    pub pid: Pid,
+    /// The thread; of what belongs to a whole process, its leader.
+    pub tid: Tid,
+}
+
+/// A resource.
+pub trait Resource: Sized {
+    /// Its name in plans, refusals and `inspect`.
+    const NAME: &'static str;
+}
+
+/// What belongs to a process or to a thread. (What stands behind a descriptor is an [`fd::Kind`].)
+pub trait Capture: Resource {
+    /// Asks what is to be known of it. Consumes nothing and changes nothing.
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
+    /// Appends the steps that make it again.
+    fn plan(&self, at: At, to: &mut Planning<'_>);
+}

@@ -1,0 +1,178 @@
+//! The only list of resources in the workspace. Tags are for ever: a retired one keeps its place and its name.
+
+use crate::{At, Planning, Resource};
+use crate::{fd, mm, task, tree};
+use image::{Need, RawRecord, Tag};
+use minicbor::Encode;
+use serde::{Deserialize, Serialize};
+
+/// A row of the coverage table.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Coverage {
+    /// The resource.
+    pub name: &'static str,
+    /// `process`, `thread`, `description` or `not supported`.
+    pub scope: &'static str,
+    /// Why not, or nothing.
+    pub reason: &'static str,
+}
+
+macro_rules! scope {
+    ($(#[$doc:meta])* $enum:ident, $($tag:literal $($path:ident)::+ $name:ident;)*) => {
+        $(#[$doc])*
+        #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+        #[serde(tag = "kind", rename_all = "snake_case")]
+        #[allow(missing_docs)]
+        pub enum $enum { $($name($($path)::+::$name),)* }
+
+        impl $enum {
+            /// The tag of its record.
+            pub const fn tag(&self) -> Tag {
+                match self { $($enum::$name(_) => Tag($tag),)* }
+            }
+            /// The name of the resource.
+            pub const fn name(&self) -> &'static str {
+                match self { $($enum::$name(_) => <$($path)::+::$name as Resource>::NAME,)* }
+            }
+            /// Its place on the list: resources are planned in this order.
+            pub fn position(&self) -> usize {
+                [$(Tag($tag)),*].iter().position(|t| *t == self.tag()).expect("every variant is on the list")
+            }
+            /// The record, if it is one of this scope.
+            pub fn from_record(record: &RawRecord) -> Option<Result<Self, image::Damage>> {
+                match record.tag.0 { $($tag => Some(record.decode().map($enum::$name)),)* _ => None }
+            }
+            /// Hands the record to a writer.
+            pub fn put(&self, id: u32, put: &mut dyn FnMut(Tag, u32, Need, Vec<u8>)) {
+                match self { $($enum::$name(r) => put(Tag($tag), id, Need::Must, encode(r)),)* }
+            }
+        }
+    };
+}
+
+/// The CBOR of a record.
+pub(crate) fn encode(record: &impl Encode<()>) -> Vec<u8> {
+    minicbor::to_vec(record).expect("a vector takes any number of bytes")
+}
+
+macro_rules! resources {
+    (
+        process { $($pt:literal $($pp:ident)::+ $pn:ident;)* }
+        thread { $($tt:literal $($tp:ident)::+ $tn:ident;)* }
+        description { $($dt:literal $($dp:ident)::+ $dn:ident;)* }
+        unsupported { $($un:literal $why:literal;)* }
+    ) => {
+        scope! { /// What a process has once.
+            ProcessState, $($pt $($pp)::+ $pn;)* }
+        scope! { /// What each thread has.
+            ThreadState, $($tt $($tp)::+ $tn;)* }
+        scope! { /// An open file description, by what it leads to.
+            Description, $($dt $($dp)::+ $dn;)* }
+
+        impl ProcessState {
+            /// Captures every resource of a process.
+            pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
+                $(each(<$($pp)::+::$pn as crate::Capture>::capture(from).map(ProcessState::$pn));)*
+            }
+            /// Appends the steps that make it again.
+            pub fn plan(&self, at: At, to: &mut Planning<'_>) {
+                match self { $(ProcessState::$pn(r) => crate::Capture::plan(r, at, to),)* }
+            }
+        }
+        impl ThreadState {
+            /// Captures every resource of a thread.
+            pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
+                $(each(<$($tp)::+::$tn as crate::Capture>::capture(from).map(ThreadState::$tn));)*
+            }
+            /// Appends the steps that make it again.
+            pub fn plan(&self, at: At, to: &mut Planning<'_>) {
+                match self { $(ThreadState::$tn(r) => crate::Capture::plan(r, at, to),)* }
+            }
+        }
+        impl Description {
+            /// The first kind that knows the description captures it.
+            pub fn capture(fd: &fd::Seen, from: &mut crate::Capturing<'_>) -> Result<Self, crate::Trouble> {
+                $(if <$($dp)::+::$dn as fd::Kind>::knows(fd) {
+                    return <$($dp)::+::$dn as fd::Kind>::capture(fd, from).map(Description::$dn);
+                })*
+                Err(fd::unsupported::refuse(fd).into())
+            }
+            /// Appends the steps that make the description with this id.
+            pub fn plan(&self, descr: plan::Descr, at: At, to: &mut Planning<'_>) {
+                match self { $(Description::$dn(k) => fd::Kind::plan(k, descr, at, to),)* }
+            }
+            /// The id of the file that it leads to, if it leads to one.
+            pub fn file(&self) -> Option<u32> {
+                match self { $(Description::$dn(k) => fd::Kind::file(k),)* }
+            }
+        }
+
+        /// What is known and not supported: link or file type as the kernel shows it, and the reason.
+        pub const UNSUPPORTED: &[(&str, &str)] = &[$(($un, $why),)*];
+
+        /// Every row of the list.
+        pub fn coverage() -> Vec<Coverage> {
+            let kept = |name, scope| Coverage { name, scope, reason: "" };
+            let mut rows = vec![
+                $(kept(<$($pp)::+::$pn as Resource>::NAME, "process"),)*
+                $(kept(<$($tp)::+::$tn as Resource>::NAME, "thread"),)*
+                $(kept(<$($dp)::+::$dn as Resource>::NAME, "description"),)*
+            ];
+            rows.extend(UNSUPPORTED.iter().map(|(name, reason)| Coverage { name, scope: "not supported", reason }));
+            rows
+        }
+    };
+}
+
+resources! {
+    process {
+        0x0101 tree::session Session;
+        0x0102 mm::space Space;
+        0x0103 task::fs Fs;
+        0x0104 task::handlers Handlers;
+        0x0105 task::itimers Itimers;
+        0x0106 task::posix_timers PosixTimers;
+        0x0107 task::attributes Attributes;
+        0x0108 task::limits Limits;
+    }
+    thread {
+        0x0201 task::sched Sched;
+        0x0202 task::futex Futex;
+        0x0203 task::rseq Rseq;
+        0x0204 task::creds Creds;
+        0x0205 task::prctl Prctl;
+        0x0206 task::signal Signal;
+        0x0207 task::regs Regs;
+    }
+    description {
+        0x0301 fd::regular Regular;
+        0x0302 fd::directory Directory;
+        0x0303 fd::opath OPath;
+        0x0304 fd::pipe PipeEnd;
+        0x0305 fd::eventfd Eventfd;
+        0x0306 fd::chardev Chardev;
+        0x0307 fd::tty Tty;
+    }
+    unsupported {
+        "socket" "sockets are not supported yet";
+        "fifo" "named pipes are not supported yet";
+        "anon_inode:[eventpoll]" "epoll instances are not supported yet";
+        "anon_inode:[timerfd]" "timer descriptors are not supported yet";
+        "anon_inode:[signalfd]" "signal descriptors are not supported yet";
+        "anon_inode:inotify" "inotify instances are not supported yet";
+        "anon_inode:[fanotify]" "fanotify groups are not supported yet";
+        "anon_inode:[pidfd]" "process descriptors are not supported yet";
+        "pidfd" "process descriptors are not supported yet";
+        "anon_inode:[io_uring]" "io_uring instances are not supported yet";
+        "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
+        "anon_inode:[perf_event]" "performance counters belong to this kernel";
+        "anon_inode:bpf-map" "BPF maps belong to this kernel";
+        "anon_inode:bpf-prog" "BPF programs belong to this kernel";
+        "anon_inode:seccomp notify" "a seccomp listener belongs to this kernel";
+        "anon_inode:kvm-vm" "virtual machines of KVM belong to this kernel";
+        "namespace" "namespace descriptors are not supported yet";
+        "block device" "block devices belong to this machine";
+        "character device" "this device belongs to this machine";
+        "terminal" "only the controlling terminal is supported yet";
+    }
+}

@@ -1,0 +1,283 @@
+//! Area: a run of addresses with one protection and one backing (`vm_area_struct`).
+//!
+//! - seen as    an entry of /proc/PID/smaps
+//! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
+//! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
+//! - refused    devices, huge page files, userfaultfd, shadow stacks, SysV segments, AIO rings: each by name
+//! - not kept   what was asked for the future by mlockall(2) with MCL_FUTURE
+
+use crate::fd::file::{Access, File};
+use crate::{Capturing, Planning, Text, Trouble};
+use abi::Sys;
+use abi::proc;
+use minicbor::{Decode, Encode};
+use plan::{Actor, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
+use serde::{Deserialize, Serialize};
+
+pub(crate) const NAME: &str = "area";
+pub(crate) const PROT_READ: u64 = 1;
+pub(crate) const PROT_WRITE: u64 = 2;
+pub(crate) const PROT_EXEC: u64 = 4;
+const MAP_SHARED: u64 = 0x01;
+const MAP_PRIVATE: u64 = 0x02;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_GROWSDOWN: u64 = 0x0100;
+const MAP_NORESERVE: u64 = 0x4000;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+const MREMAP_MAYMOVE_FIXED: u64 = 3;
+
+/// What the pages of an area come from.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+pub enum Backing {
+    /// Nothing: private memory of the process.
+    #[n(0)]
+    Anonymous,
+    /// A file, from this offset on.
+    #[n(1)]
+    File {
+        /// Its id.
+        #[n(0)]
+        file: u32,
+        /// In bytes.
+        #[n(1)]
+        offset: u64,
+    },
+    /// Shared memory without a file, from this offset on.
+    #[n(2)]
+    Shared {
+        /// Its inode number: areas with the same one share it.
+        #[n(0)]
+        object: u64,
+        /// In bytes.
+        #[n(1)]
+        offset: u64,
+    },
+}
+
+/// What was asked of the kernel for an area, by the two letters of VmFlags in /proc/PID/smaps, and how to ask again.
+const ADVICE: [(&[u8; 2], u64); 7] = [
+    (b"sr", 2),  // MADV_SEQUENTIAL
+    (b"rr", 1),  // MADV_RANDOM
+    (b"dc", 10), // MADV_DONTFORK
+    (b"mg", 12), // MADV_MERGEABLE
+    (b"nh", 15), // MADV_NOHUGEPAGE
+    (b"dd", 16), // MADV_DONTDUMP
+    (b"wf", 18), // MADV_WIPEONFORK
+];
+const MADV_HUGEPAGE: u64 = 14;
+/// Flags that are part of an area, besides the advice.
+const KEPT: [&[u8; 2]; 5] = [b"gd", b"lo", b"lf", b"nr", b"hg"];
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Area {
+    /// Its first address.
+    #[n(0)]
+    pub start: u64,
+    /// The address behind its last.
+    #[n(1)]
+    pub end: u64,
+    /// PROT_ bits (mmap(2)).
+    #[n(2)]
+    pub protection: u8,
+    /// Whether writes are seen by others (MAP_SHARED).
+    #[n(3)]
+    pub shared: bool,
+    /// Whether a shared file was open for writing, so that the area may become writable.
+    #[n(4)]
+    pub may_write: bool,
+    /// Where its pages come from.
+    #[n(5)]
+    pub backing: Backing,
+    /// A name given by prctl(PR_SET_VMA_ANON_NAME).
+    #[n(6)]
+    pub name: Option<Text>,
+    /// What was asked of the kernel for it: codes of VmFlags, proc_pid_smaps(5).
+    #[n(7)]
+    pub flags: Vec<String>,
+}
+
+impl Area {
+    /// Its length in bytes.
+    pub fn len(&self) -> u64 {
+        self.end - self.start
+    }
+
+    /// Areas are never empty.
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+
+    fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|f| f == flag)
+    }
+
+    /// Whether the next area continues this one, so that both could have been one.
+    pub(crate) fn continues(&self, next: &Area) -> bool {
+        let follows = match (&self.backing, &next.backing) {
+            (Backing::Anonymous, Backing::Anonymous) => true,
+            (Backing::File { file: a, offset }, Backing::File { file: b, offset: then }) => {
+                a == b && offset + self.len() == *then
+            }
+            (Backing::Shared { object: a, offset }, Backing::Shared { object: b, offset: then }) => {
+                a == b && offset + self.len() == *then
+            }
+            _ => false,
+        };
+        let alike = (self.protection, self.shared, self.may_write) == (next.protection, next.shared, next.may_write);
+        self.end == next.start
+            && follows
+            && alike
+            && self.name == next.name
+            && self.flags == next.flags
+            && !self.has("gd")
+    }
+}
+
+/// Why an area cannot be kept, if it cannot.
+fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
+    let no_yet = "this is not supported yet";
+    match () {
+        _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => Some(("it is watched by userfaultfd", no_yet)),
+        _ if area.has(b"ht") => Some(("it is made of huge pages (hugetlbfs)", no_yet)),
+        _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
+        _ if area.has(b"io") || area.has(b"pf") => {
+            Some(("it is the memory of a device", "let the program close the device"))
+        }
+        _ if area.name.starts_with(b"/SYSV") => Some(("it is a System V shared memory segment", no_yet)),
+        _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),
+        _ if area.name.starts_with(b"anon_inode:") => {
+            Some(("it belongs to a descriptor that is not supported", no_yet))
+        }
+        _ if area.name.starts_with(b"/dev/")
+            && !area.name.starts_with(b"/dev/zero")
+            && !area.name.starts_with(b"/dev/shm/") =>
+        {
+            Some(("it is the memory of a device", "let the program close the device"))
+        }
+        _ => None,
+    }
+}
+
+/// The record of an area of /proc/PID/smaps.
+pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Area, Trouble> {
+    if let Some((why, remedy)) = unsupported(area) {
+        let what = format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..]));
+        return Err(Refusal::new(what, why, remedy).into());
+    }
+    let backing = match area.name.strip_prefix(b"/dev/zero") {
+        Some(_) if !area.perms.shared => Backing::Anonymous,
+        Some(_) => Backing::Shared { object: area.inode, offset: area.offset },
+        None if area.name.starts_with(b"[anon_shmem:") => Backing::Shared { object: area.inode, offset: area.offset },
+        None if area.inode == 0 => Backing::Anonymous,
+        None => Backing::File { file: file(area, from)?, offset: area.offset },
+    };
+    let name = [&b"[anon:"[..], b"[anon_shmem:"].iter().find_map(|p| area.name.strip_prefix(*p)?.strip_suffix(b"]"));
+    let bit = |on: bool, bit: u64| if on { bit } else { 0 };
+    let p = area.perms;
+    let protection = bit(p.read, PROT_READ) | bit(p.write, PROT_WRITE) | bit(p.execute, PROT_EXEC);
+    let kept = |f: &&[u8; 2]| KEPT.contains(f) || ADVICE.iter().any(|(code, _)| code == f);
+    Ok(Area {
+        start: area.start,
+        end: area.end,
+        protection: protection as u8,
+        shared: p.shared,
+        may_write: p.shared && area.has(b"mw"),
+        backing,
+        name: name.map(Text::from),
+        flags: area.flags.iter().filter(kept).map(|f| String::from_utf8_lossy(f).into_owned()).collect(),
+    })
+}
+
+/// The file behind an area.
+fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
+    let link = format!("map_files/{:x}-{:x}", area.start, area.end);
+    let (path, _) = crate::fd::file::split(&area.name);
+    let dev = abi::proc::makedev(area.dev.0, area.dev.1);
+    let key = (dev, area.inode, path);
+    let (probe, files, keep) = (from.probe, &mut *from.files, from.keep);
+    // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
+    files.id(key, || {
+        let asking = Capturing { probe, files: &mut Default::default(), keep };
+        File::see(&area.name, area.inode, probe.stat(&link).ok(), &asking)
+    })
+}
+
+/// `mmap`, with the protection under which its pages are read in.
+pub(crate) fn place(area: &Area, protection: u64, pid: Pid, to: &mut Planning<'_>) {
+    let tid = Tid(pid.0);
+    let mut flags = MAP_FIXED_NOREPLACE | if area.shared { MAP_SHARED } else { MAP_PRIVATE };
+    flags |= if area.has("gd") { MAP_GROWSDOWN } else { 0 };
+    flags |= if area.has("nr") { MAP_NORESERVE } else { 0 };
+    let (fd, offset, needs) = match &area.backing {
+        Backing::File { file, offset } => {
+            let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
+            let Some(descr) = to.open(*file, access) else { return };
+            (Value::Descr(descr), *offset, vec![Fact::Bare(pid), Fact::Made(descr)])
+        }
+        _ => (Value::Int(u64::MAX), 0, vec![Fact::Bare(pid)]),
+    };
+    if !matches!(area.backing, Backing::File { .. }) {
+        flags |= MAP_ANONYMOUS;
+    }
+    let args = vec![area.start.into(), area.len().into(), protection.into(), flags.into(), fd, offset.into()];
+    let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(area.start) };
+    to.to.step(Moment::Place, NAME, Actor::Thread(tid), op, needs, vec![Fact::Mapped(pid)]);
+    if area.has("hg") {
+        advise(area, MADV_HUGEPAGE, Moment::Place, to, pid);
+    }
+}
+
+/// A further area of shared memory that has been placed already: a second view of the same pages (mremap(2), an old
+/// size of zero).
+pub(crate) fn place_view(area: &Area, first: u64, pid: Pid, to: &mut Planning<'_>) {
+    let args = vec![first.into(), 0.into(), area.len().into(), MREMAP_MAYMOVE_FIXED.into(), area.start.into()];
+    call(Moment::Link, Sys::Mremap, args, Expect::Exactly(area.start), pid, to);
+}
+
+/// A call of the first thread that has to do with areas, once all of them stand.
+pub(crate) fn call(moment: Moment, sys: Sys, args: Vec<Value>, expect: Expect, pid: Pid, to: &mut Planning<'_>) {
+    let makes = match moment {
+        Moment::Link => vec![Fact::Loaded(pid)],
+        _ => vec![Fact::Whole(Tid(pid.0))],
+    };
+    let op = Op::Call { sys, args, expect };
+    to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, vec![Fact::Mapped(pid)], makes);
+}
+
+fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: Pid) {
+    // Advice is not behaviour: a kernel built without huge pages or page merging goes on without it.
+    let args = vec![area.start.into(), area.len().into(), advice.into()];
+    let op = Op::Call { sys: Sys::Madvise, args, expect: Expect::Whatever };
+    let needs = if moment == Moment::Place { vec![Fact::Bare(pid)] } else { vec![Fact::Loaded(pid)] };
+    to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
+}
+
+/// Whatever is asked for an area once its pages are in.
+pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) {
+    let mut later = |sys, args, expect| {
+        let op = Op::Call { sys, args, expect };
+        let makes = vec![Fact::Whole(Tid(pid.0))];
+        to.to.step(Moment::Fill, NAME, Actor::Thread(Tid(pid.0)), op, vec![Fact::Loaded(pid)], makes);
+    };
+    if placed != u64::from(area.protection) {
+        let args = vec![area.start.into(), area.len().into(), u64::from(area.protection).into()];
+        later(Sys::Mprotect, args, Expect::Success);
+    }
+    if let Some(name) = &area.name {
+        // PR_SET_VMA, PR_SET_VMA_ANON_NAME (include/uapi/linux/prctl.h); EINVAL without CONFIG_ANON_VMA_NAME.
+        let args =
+            vec![0x53564d41.into(), 0.into(), area.start.into(), area.len().into(), Value::Bytes(name.c_string())];
+        later(Sys::Prctl, args, Expect::Whatever);
+    }
+    if area.has("lo") {
+        let on_fault = u64::from(area.has("lf"));
+        later(Sys::Mlock2, vec![area.start.into(), area.len().into(), on_fault.into()], Expect::Success);
+    }
+    for (code, advice) in ADVICE {
+        if area.has(&String::from_utf8_lossy(code)) {
+            advise(area, advice, Moment::Fill, to, pid);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Memory: the address space, its areas, and the code that the kernel lends to every process.
+
+pub mod area;
+pub mod space;
+pub mod vdso;

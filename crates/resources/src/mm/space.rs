@@ -1,0 +1,347 @@
+//! Space: an address space (`mm_struct`): its areas, their pages, and the marks in it that the kernel knows.
+//!
+//! - seen as    /proc/PID/smaps, /proc/PID/stat, /proc/PID/auxv, /proc/PID/exe
+//! - captured   areas; the pages that the process made or changed (PAGEMAP_SCAN), none of zeroes; guard regions; the
+//!   start and end of code, data, heap, stack, arguments and environment; the executable
+//! - recreated  `mmap` of each area, `preadv` from the image, `mprotect`; `prctl(PR_SET_MM, PR_SET_MM_MAP)`
+//! - refused    a mapped file that has changed since and is not in the image; a kernel with another vdso
+//! - not kept   nothing
+
+use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
+use super::vdso::{self, KernelArea};
+use crate::fd::file::{Access, File, Standing};
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble, Which};
+use abi::layout::PrctlMmMap;
+use abi::{Arg, Call, Sys, proc};
+use image::Extent;
+use minicbor::{Decode, Encode};
+use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+
+const PR_SET_MM: u64 = 35;
+const PR_SET_MM_MAP: u64 = 14;
+const MADV_GUARD_INSTALL: u64 = 102;
+
+/// The marks of an address space (proc_pid_stat(5); struct prctl_mm_map).
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+#[allow(missing_docs)]
+pub struct Marks {
+    #[n(0)]
+    pub code: (u64, u64),
+    #[n(1)]
+    pub data: (u64, u64),
+    #[n(2)]
+    pub brk: (u64, u64),
+    #[n(3)]
+    pub stack: u64,
+    #[n(4)]
+    pub args: (u64, u64),
+    #[n(5)]
+    pub env: (u64, u64),
+    /// Pairs of type and value (getauxval(3)).
+    #[n(6)]
+    pub auxv: Vec<(u64, u64)>,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Space {
+    /// Ascending, apart from each other.
+    #[n(0)]
+    pub areas: Vec<Area>,
+    /// Where the image holds which pages; ascending.
+    #[n(1)]
+    pub pages: Vec<Extent>,
+    /// Guard regions: first address and the one behind the last.
+    #[n(2)]
+    pub guards: Vec<(u64, u64)>,
+    /// See [`Marks`].
+    #[n(3)]
+    pub marks: Marks,
+    /// The id of the executable's file.
+    #[n(4)]
+    pub exe: u32,
+    /// The kernel's own areas.
+    #[n(5)]
+    pub kernel_areas: Vec<KernelArea>,
+    /// The checksum of the vdso's code.
+    #[n(6)]
+    pub vdso_sum: u64,
+}
+
+impl Space {
+    /// The ids of the files that it maps, and of its executable.
+    pub fn files(&self) -> BTreeSet<u32> {
+        let mapped = self.areas.iter().filter_map(|a| match a.backing {
+            Backing::File { file, .. } => Some(file),
+            _ => None,
+        });
+        mapped.chain([self.exe]).collect()
+    }
+}
+
+impl Resource for Space {
+    const NAME: &'static str = "space";
+}
+
+impl Capture for Space {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let seen = proc::smaps(&from.probe.text("smaps")?)?;
+        let mut refusals = Vec::new();
+        let mut areas: Vec<Area> = Vec::with_capacity(seen.len());
+        for a in seen.iter().filter(|a| !vdso::is_kernel_area(&a.name) && a.name != b"[vsyscall]") {
+            match area::capture(a, from) {
+                Ok(next) if areas.last().is_some_and(|last| last.continues(&next)) => {
+                    areas.last_mut().expect("there is a last one").end = next.end;
+                }
+                Ok(area) => areas.push(area),
+                Err(Trouble::Refused(r)) => refusals.extend(r),
+                Err(fault) => return Err(fault),
+            }
+        }
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        keep_files(&areas, &seen, from)?;
+        let exe = executable(from)?;
+        let saved = from.probe.save_memory(&wanted(&areas))?;
+        let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
+        let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
+        Ok(Space { areas, pages: saved.extents, guards, marks: marks(from)?, exe, kernel_areas, vdso_sum })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        self.check_vdso(to);
+        self.plan_ground(at, to);
+        let pages_in = self.areas_with_pages();
+        let mut shared: BTreeMap<u64, u64> = BTreeMap::new();
+        for (area, pages) in self.areas.iter().zip(&pages_in) {
+            self.plan_area(area, *pages, &mut shared, at, to);
+        }
+        self.plan_pages(at, to);
+        for (area, pages) in self.areas.iter().zip(&pages_in) {
+            area::finish(area, placed_as(area, *pages), at.pid, to);
+        }
+        self.plan_guards(at, to);
+        self.plan_marks(at, to);
+    }
+}
+
+/// Contents of files that cannot, or shall not have to, be found again.
+fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    let mut by_file: BTreeMap<u32, Vec<&Area>> = BTreeMap::new();
+    for a in areas {
+        if let Backing::File { file, .. } = a.backing {
+            by_file.entry(file).or_default().push(a);
+        }
+    }
+    for (id, areas) in by_file {
+        let file = &from.files.list[&id];
+        let gone = file.standing == Standing::Gone;
+        if file.contents.is_some() || !(gone || from.keep.libs) {
+            continue;
+        }
+        let (contents, size) =
+            if gone { contents_of_gone(file, &areas, seen, from)? } else { contents_of_named(file, from)? };
+        let file = from.files.list.get_mut(&id).expect("it is known");
+        (file.contents, file.size) = (Some(contents), size);
+    }
+    Ok(())
+}
+
+fn contents_of_named(file: &File, from: &Capturing<'_>) -> Result<(Vec<Extent>, u64), Trouble> {
+    Ok((from.probe.save_path(&file.path.0, file.size)?, file.size))
+}
+
+/// Of a file without a name: the whole of it if we may look (proc_pid_map_files(5)), else what the areas show of it.
+fn contents_of_gone(
+    file: &File,
+    areas: &[&Area],
+    seen: &[proc::Area],
+    from: &Capturing<'_>,
+) -> Result<(Vec<Extent>, u64), Trouble> {
+    let first = areas[0];
+    let whole = seen.iter().find(|a| a.start == first.start).map(|a| format!("map_files/{:x}-{:x}", a.start, a.end));
+    if file.size > 0
+        && let Some(extents) = whole.and_then(|link| from.probe.save_link(&link, file.size).ok())
+    {
+        return Ok((extents, file.size));
+    }
+    let ranges: Vec<(Range<u64>, Which)> = areas.iter().map(|a| (a.start..a.end, Which::All)).collect();
+    let shown = from.probe.save_memory(&ranges)?.extents;
+    let in_file = |e: &Extent| {
+        let area = areas.iter().find(|a| (a.start..a.end).contains(&e.at)).expect("only their pages were asked for");
+        let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
+        Extent { at: e.at - area.start + offset, ..*e }
+    };
+    let extents: Vec<Extent> = shown.iter().map(in_file).collect();
+    let end = areas.iter().filter_map(|a| match a.backing {
+        Backing::File { offset, .. } => Some(offset + a.len()),
+        _ => None,
+    });
+    Ok((extents, end.max().unwrap_or(0)))
+}
+
+fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
+    let shown = from.probe.link("exe")?;
+    let stat = from.probe.stat("exe")?;
+    let path = crate::fd::file::split(&shown).0;
+    let looked = File::see(&shown, stat.ino, Some(stat), from)?;
+    let id = from.files.id((stat.dev, stat.ino, path), || Ok(looked))?;
+    let file = &from.files.list[&id];
+    if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
+        let (probe, size) = (from.probe, stat.size as u64);
+        let contents = probe.save_link("exe", size)?;
+        let file = from.files.list.get_mut(&id).expect("it is known");
+        (file.contents, file.size) = (Some(contents), size);
+    }
+    Ok(id)
+}
+
+/// Which pages of which areas the image must hold.
+fn wanted(areas: &[Area]) -> Vec<(Range<u64>, Which)> {
+    let which = |a: &Area| match (&a.backing, a.shared) {
+        (Backing::File { .. }, true) => None,
+        (Backing::File { .. }, false) => Some(Which::Changed),
+        (Backing::Shared { .. }, _) => Some(Which::All),
+        (Backing::Anonymous, _) => Some(Which::Made),
+    };
+    areas.iter().filter_map(|a| Some((a.start..a.end, which(a)?))).collect()
+}
+
+fn kernel_areas(seen: &[proc::Area], from: &Capturing<'_>) -> Result<(Vec<KernelArea>, u64), Trouble> {
+    let own = seen.iter().filter(|a| vdso::is_kernel_area(&a.name));
+    let record = |a: &proc::Area| KernelArea {
+        name: String::from_utf8_lossy(&a.name).into_owned(),
+        start: a.start,
+        len: a.end - a.start,
+    };
+    let areas: Vec<KernelArea> = own.map(record).collect();
+    let sum = match areas.iter().find(|a| a.name == "[vdso]") {
+        Some(vdso) => vdso::code_sum(&from.probe.memory(vdso.start, vdso.len as usize)?),
+        None => 0,
+    };
+    Ok((areas, sum))
+}
+
+fn marks(from: &Capturing<'_>) -> Result<Marks, Trouble> {
+    let s = proc::stat(&from.probe.text("stat")?)?;
+    // The end of the heap stands in no file of /proc: brk(0) fails and returns it (mm/mmap.c).
+    let brk = from.probe.calls(&[Call::new(Sys::Brk, [Arg::Int(0)])])?[0].result.unwrap_or(s.start_brk);
+    Ok(Marks {
+        code: (s.start_code, s.end_code),
+        data: (s.start_data, s.end_data),
+        brk: (s.start_brk, brk),
+        stack: s.start_stack,
+        args: (s.arg_start, s.arg_end),
+        env: (s.env_start, s.env_end),
+        auxv: proc::auxv(&from.probe.text("auxv")?)?,
+    })
+}
+
+/// The protection under which the pages of an area are read in.
+fn placed_as(area: &Area, has_pages: bool) -> u64 {
+    let wanted = u64::from(area.protection);
+    if has_pages && wanted & PROT_WRITE == 0 {
+        // Write and execute at once may be forbidden (SELinux, PR_SET_MDWE): execute comes after.
+        (wanted | PROT_READ | PROT_WRITE) & !PROT_EXEC
+    } else {
+        wanted
+    }
+}
+
+impl Space {
+    fn check_vdso(&self, to: &mut Planning<'_>) {
+        let shape =
+            |areas: &[KernelArea]| -> Vec<(String, u64)> { areas.iter().map(|a| (a.name.clone(), a.len)).collect() };
+        let mut here = to.to.host.vdso.clone();
+        let mut mine = shape(&self.kernel_areas);
+        here.sort();
+        mine.sort();
+        if !mine.is_empty() && (mine != here || self.vdso_sum != to.to.host.vdso_sum) {
+            let why = "the kernel's own code in the process (vdso) is not that of this kernel";
+            to.to.refuse(Refusal::new("vdso", why, "thaw it on a machine with the kernel that it was frozen on"));
+        }
+    }
+
+    /// An address space with nothing but what the kernel puts there.
+    fn plan_ground(&self, at: At, to: &mut Planning<'_>) {
+        let by = Actor::Thread(at.tid);
+        let bare = Fact::Bare(at.pid);
+        let partly = Fact::Made(to.to.scratch());
+        to.to.step(Moment::Place, Self::NAME, by, Op::Empty, vec![Fact::Born(at.tid)], vec![partly.clone()]);
+        let areas = self.kernel_areas.iter().map(|a| (a.name.clone(), a.start)).collect();
+        to.to.step(Moment::Place, Self::NAME, by, Op::MoveKernelAreas { areas }, vec![partly], vec![bare]);
+    }
+
+    /// For each area, whether the image has pages of it. Both lists ascend.
+    fn areas_with_pages(&self) -> Vec<bool> {
+        let mut pages = self.pages.iter().peekable();
+        let has = |area: &Area| {
+            while pages.next_if(|e| e.at + e.len <= area.start).is_some() {}
+            pages.peek().is_some_and(|e| e.at < area.end)
+        };
+        self.areas.iter().map(has).collect()
+    }
+
+    fn plan_area(&self, area: &Area, pages: bool, shared: &mut BTreeMap<u64, u64>, at: At, to: &mut Planning<'_>) {
+        let Backing::Shared { object, offset } = area.backing else {
+            return area::place(area, placed_as(area, pages), at.pid, to);
+        };
+        match shared.get(&object) {
+            // `shared` holds where the object's first byte would be.
+            Some(first) => area::place_view(area, first.wrapping_add(offset), at.pid, to),
+            None => {
+                shared.insert(object, area.start.wrapping_sub(offset));
+                area::place(area, placed_as(area, pages), at.pid, to);
+            }
+        }
+    }
+
+    fn plan_pages(&self, at: At, to: &mut Planning<'_>) {
+        let op = Op::Pages { extents: self.pages.clone() };
+        let makes = vec![Fact::Loaded(at.pid)];
+        to.to.step(Moment::Fill, Self::NAME, Actor::Thread(at.tid), op, vec![Fact::Mapped(at.pid)], makes);
+    }
+
+    fn plan_guards(&self, at: At, to: &mut Planning<'_>) {
+        for (start, end) in &self.guards {
+            let args = vec![(*start).into(), (end - start).into(), MADV_GUARD_INSTALL.into()];
+            let op = Op::Call { sys: Sys::Madvise, args, expect: Expect::Success };
+            let needs = vec![Fact::Loaded(at.pid)];
+            to.to.step(Moment::Fill, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        }
+    }
+
+    fn plan_marks(&self, at: At, to: &mut Planning<'_>) {
+        let m = &self.marks;
+        let exe = to.open(self.exe, Access::Read);
+        let auxv: Vec<u8> = m.auxv.iter().flat_map(|(k, v)| [k.to_ne_bytes(), v.to_ne_bytes()].concat()).collect();
+        let map = PrctlMmMap {
+            start_code: m.code.0,
+            end_code: m.code.1,
+            start_data: m.data.0,
+            end_data: m.data.1,
+            start_brk: m.brk.0,
+            brk: m.brk.1,
+            start_stack: m.stack,
+            arg_start: m.args.0,
+            arg_end: m.args.1,
+            env_start: m.env.0,
+            env_end: m.env.1,
+            auxv: 0,
+            auxv_size: auxv.len() as u32,
+            exe_fd: exe.map_or(u32::MAX, |d| to.number(d) as u32),
+        };
+        let map = Value::Nested { bytes: map.to_bytes().to_vec(), at: PrctlMmMap::AUXV_AT, inner: auxv };
+        let args = vec![PR_SET_MM.into(), PR_SET_MM_MAP.into(), map, (PrctlMmMap::SIZE as u64).into(), 0.into()];
+        let op = Op::Call { sys: Sys::Prctl, args, expect: Expect::Success };
+        let mut needs = vec![Fact::Loaded(at.pid)];
+        needs.extend(exe.map(Fact::Made));
+        to.to.step(Moment::Fill, Self::NAME, Actor::Thread(Tid(at.pid.0)), op, needs, vec![Fact::Whole(at.tid)]);
+    }
+}

@@ -1,0 +1,164 @@
+//! The Model: the tree as an object graph. Each kernel object is there once and referred to by id.
+
+use crate::fd::file::File;
+use crate::list::encode;
+use crate::tree::process::Process;
+use crate::{Description, ProcessState, ThreadState};
+use image::{Damage, Need, RawRecord, Tag};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+
+/// The tag of [`Process`] records.
+pub(crate) const PROCESS: Tag = Tag(0x0001);
+/// The tag of [`File`] records.
+pub(crate) const FILE: Tag = Tag(0x0002);
+
+/// A thread with all that is its own.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ThreadModel {
+    /// Its id in its own pid namespace.
+    pub tid: u32,
+    /// What it has.
+    pub states: Vec<ThreadState>,
+}
+
+/// A process with its threads.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProcessModel {
+    /// Who it is, and its descriptors.
+    pub process: Process,
+    /// What it has once.
+    pub states: Vec<ProcessState>,
+    /// Its threads, the first one first.
+    pub threads: Vec<ThreadModel>,
+}
+
+/// A tree of processes.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct Model {
+    /// The root first, parents before children.
+    pub processes: Vec<ProcessModel>,
+    /// Open file descriptions by id.
+    pub descriptions: BTreeMap<u32, Description>,
+    /// Files behind areas and descriptions, by id.
+    pub files: BTreeMap<u32, File>,
+}
+
+impl Model {
+    /// Hands every record to a writer.
+    pub fn put(&self, put: &mut dyn FnMut(Tag, u32, Need, Vec<u8>)) {
+        for p in &self.processes {
+            put(PROCESS, p.process.pid, Need::Must, encode(&p.process));
+            p.states.iter().for_each(|s| s.put(p.process.pid, put));
+            p.threads.iter().for_each(|t| t.states.iter().for_each(|s| s.put(t.tid, put)));
+        }
+        self.descriptions.iter().for_each(|(id, d)| d.put(*id, put));
+        self.files.iter().for_each(|(id, f)| put(FILE, *id, Need::Must, encode(f)));
+    }
+
+    /// The model in the records of an image. Records that may be unknown are passed over; others that are, and
+    /// records of nobody, are damage.
+    pub fn from_records(records: &[RawRecord]) -> Result<Model, Damage> {
+        let mut model = Model::default();
+        for record in records.iter().filter(|r| r.tag == PROCESS) {
+            model.processes.push(Model::bare(record.decode()?));
+        }
+        for record in records.iter().filter(|r| r.tag != PROCESS) {
+            model.take(record)?;
+        }
+        model.validate()?;
+        Ok(model)
+    }
+
+    fn bare(process: Process) -> ProcessModel {
+        let threads = process.threads.iter().map(|tid| ThreadModel { tid: *tid, states: Vec::new() }).collect();
+        ProcessModel { process, states: Vec::new(), threads }
+    }
+
+    fn take(&mut self, record: &RawRecord) -> Result<(), Damage> {
+        if record.tag == FILE {
+            self.files.insert(record.id, record.decode()?);
+        } else if let Some(state) = ProcessState::from_record(record) {
+            let of = self.processes.iter_mut().find(|p| p.process.pid == record.id);
+            of.ok_or_else(|| stray(record))?.states.push(state?);
+        } else if let Some(state) = ThreadState::from_record(record) {
+            let of = self.processes.iter_mut().flat_map(|p| &mut p.threads).find(|t| t.tid == record.id);
+            of.ok_or_else(|| stray(record))?.states.push(state?);
+        } else if let Some(description) = Description::from_record(record) {
+            self.descriptions.insert(record.id, description?);
+        } else if record.need == Need::Must {
+            return Err(damage(record.tag, record.id, "it is of a later release of cryopid"));
+        }
+        Ok(())
+    }
+
+    /// What every plan relies on: references lead somewhere, lists are not empty.
+    fn validate(&self) -> Result<(), Damage> {
+        let bad = |id: u32, what: String| Err(damage(PROCESS, id, &what));
+        if self.processes.is_empty() {
+            return bad(0, "there is no process".into());
+        }
+        for p in &self.processes {
+            if p.process.threads.first() != Some(&p.process.pid) {
+                return bad(p.process.pid, "its first thread is missing".into());
+            }
+            for fd in &p.process.fds {
+                if !self.descriptions.contains_key(&fd.description) {
+                    return bad(p.process.pid, format!("fd {} leads nowhere", fd.number));
+                }
+            }
+        }
+        let files = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
+            ProcessState::Space(space) => Some(space.files()),
+            _ => None,
+        });
+        for id in files.flatten().chain(self.descriptions.values().filter_map(Description::file)) {
+            if !self.files.contains_key(&id) {
+                return bad(0, format!("file {id} is not in the image"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The ids of every process and thread.
+    pub fn ids(&self) -> Vec<u32> {
+        self.processes.iter().flat_map(|p| p.threads.iter().map(|t| t.tid)).collect()
+    }
+
+    fn spaces(&self) -> impl Iterator<Item = &crate::mm::space::Space> {
+        self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
+            ProcessState::Space(space) => Some(space),
+            _ => None,
+        })
+    }
+
+    /// Every run of pages and contents that the image holds.
+    pub fn extents(&self) -> impl Iterator<Item = &image::Extent> {
+        let pages = self.spaces().flat_map(|s| &s.pages);
+        pages.chain(self.files.values().filter_map(|f| f.contents.as_ref()).flatten())
+    }
+
+    /// Every range of addresses that some process uses.
+    pub fn ranges(&self) -> Vec<(u64, u64)> {
+        let areas = self.spaces().flat_map(|s| s.areas.iter().map(|a| (a.start, a.end)));
+        areas.chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
+    }
+
+    /// The kernel's own areas in the first process.
+    pub fn kernel_areas(&self) -> Vec<crate::mm::vdso::KernelArea> {
+        self.spaces().flat_map(|s| s.kernel_areas.clone()).collect()
+    }
+
+    /// The command name of the root, for messages.
+    pub fn name(&self) -> String {
+        self.processes.first().map_or_else(String::new, |p| p.process.name.to_string())
+    }
+}
+
+fn damage(tag: Tag, id: u32, why: &str) -> Damage {
+    Damage::Record { tag, id, why: why.into() }
+}
+
+fn stray(record: &RawRecord) -> Damage {
+    damage(record.tag, record.id, "whom it is of is not in the image")
+}

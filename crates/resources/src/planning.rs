@@ -1,0 +1,153 @@
+//! From a model and a host to a plan, or to every reason why not.
+
+use crate::fd::file::{Access, File};
+use crate::tree::process;
+use crate::{At, Model};
+use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
+use std::collections::HashMap;
+
+/// What a resource's plan works with: the planner, and the rest of the model.
+pub struct Planning<'a> {
+    /// Where steps go.
+    pub to: Planner<'a>,
+    /// The tree.
+    pub model: &'a Model,
+    /// Where the tree will live.
+    pub namespaces: Namespaces,
+    /// The number of description N of the store is `base + N`.
+    pub base: u32,
+    opened: HashMap<(u32, Access), Descr>,
+    refused: Vec<u32>,
+}
+
+impl Planning<'_> {
+    /// The number under which a description stands while the tree is made.
+    pub fn number(&self, descr: Descr) -> u64 {
+        u64::from(self.base + descr.0)
+    }
+
+    /// The file, open for mapping, once for each way of access; `None` when it was refused.
+    pub fn open(&mut self, id: u32, access: Access) -> Option<Descr> {
+        if let Some(descr) = self.opened.get(&(id, access)) {
+            return Some(*descr);
+        }
+        if self.refused.contains(&id) {
+            return None;
+        }
+        let file = &self.model.files[&id];
+        let descr = self.to.scratch();
+        if !file.open_for_mapping(descr, access, self) {
+            self.refused.push(id);
+            return None;
+        }
+        self.opened.insert((id, access), descr);
+        Some(descr)
+    }
+
+    /// The file with this id.
+    pub fn file(&self, id: u32) -> File {
+        self.model.files[&id].clone()
+    }
+}
+
+/// How many numbers, between the tree's own and the store's, are left to whoever executes the plan: the image, and for
+/// each thread its socket and its arena.
+fn reserve(model: &Model) -> u32 {
+    16 + 2 * model.ids().len() as u32
+}
+
+/// Where the tree can live with the ids that it had, or why nowhere.
+fn namespaces(model: &Model, host: &Host, options: &Options) -> Result<Namespaces, Vec<Refusal>> {
+    let taken: Vec<u32> = model.ids().into_iter().filter(|id| host.taken.contains(id)).collect();
+    let in_place = taken.is_empty() && host.may_choose_ids();
+    match options.pids {
+        Pids::Same if in_place => Ok(Namespaces::Same),
+        Pids::Same => Err(not_in_place(&taken)),
+        Pids::Auto if in_place => Ok(Namespaces::Same),
+        _ => fresh(host),
+    }
+}
+
+fn not_in_place(taken: &[u32]) -> Vec<Refusal> {
+    let remedy = "use --pids new, or auto, for a pid namespace of its own";
+    if taken.is_empty() {
+        let why = "only root, or who has CAP_CHECKPOINT_RESTORE, may choose the ids of processes";
+        return vec![Refusal::new("ids", why, remedy)];
+    }
+    taken.iter().map(|id| Refusal::new(format!("id {id}"), "it is taken by another process here", remedy)).collect()
+}
+
+fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
+    const CAP_SYS_ADMIN: u32 = 21;
+    if host.has(CAP_SYS_ADMIN) {
+        Ok(Namespaces::Pid)
+    } else if host.user_namespaces {
+        Ok(Namespaces::UserPid { uid: host.uid, gid: host.gid })
+    } else {
+        let why = "the ids that the programs had can only be given in a user namespace, which this host does not allow";
+        let remedy = "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, apparmor_restrict_unprivileged_userns), or thaw as root";
+        Err(vec![Refusal::new("user namespaces", why, remedy)])
+    }
+}
+
+/// The plan that makes the tree again on this host, in order, checked.
+///
+/// # Panics
+/// When the steps of the resources contradict each other: a bug.
+pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<Refusal>> {
+    let (namespaces, mut refusals) = match namespaces(model, host, options) {
+        Ok(n) => (n, Vec::new()),
+        Err(r) => (Namespaces::Same, r),
+    };
+    let first_free = model.descriptions.keys().max().map_or(1, |id| id + 1);
+    let highest = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)).max().unwrap_or(2).max(2);
+    let base = highest + 1 + reserve(model);
+    let to = Planner::new(host, options, first_free);
+    let mut planning = Planning { to, model, namespaces, base, opened: HashMap::new(), refused: Vec::new() };
+    all_resources(&mut planning);
+    let numbers = u64::from(base + planning.to.descriptions());
+    if numbers > host.max_files {
+        let why =
+            format!("{numbers} descriptors are needed while the tree is made, the hard limit is {}", host.max_files);
+        planning.to.refuse(Refusal::new("limits", why, "raise it: ulimit -Hn"));
+    }
+    match planning.to.finish() {
+        Ok(_) | Err(_) if !refusals.is_empty() => Err(refusals),
+        Err(more) => {
+            refusals.extend(more);
+            Err(refusals)
+        }
+        Ok((steps, notes)) => {
+            let steps = plan::order(steps).unwrap_or_else(|stuck| panic!("a plan that cannot be ordered: {stuck}"));
+            let plan = Plan { namespaces, base, steps, notes };
+            plan::check(&plan);
+            Ok(plan)
+        }
+    }
+}
+
+/// In the order of the list, so that of two steps that are both ready the one of the earlier resource goes first.
+fn all_resources(to: &mut Planning<'_>) {
+    let model = to.model;
+    for p in &model.processes {
+        process::births(p, to);
+    }
+    for (id, description) in &model.descriptions {
+        let root = &model.processes[0].process;
+        description.plan(Descr(*id), At { pid: Pid(root.pid), tid: Tid(root.pid) }, to);
+    }
+    for p in &model.processes {
+        let at = At { pid: Pid(p.process.pid), tid: Tid(p.process.pid) };
+        process::descriptors(p, at, to);
+        let mut states: Vec<_> = p.states.iter().collect();
+        states.sort_by_key(|s| s.position());
+        states.iter().for_each(|s| s.plan(at, to));
+        for t in &p.threads {
+            let mut states: Vec<_> = t.states.iter().collect();
+            states.sort_by_key(|s| s.position());
+            states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
+        }
+    }
+    let whole = model.ids().into_iter().map(|id| Fact::Whole(Tid(id))).collect();
+    to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, whole, vec![]);
+}

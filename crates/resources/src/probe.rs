@@ -1,0 +1,177 @@
+//! What a resource may ask about a stopped process, and nothing more. A seized process answers in earnest; recorded
+//! text answers in tests.
+
+use crate::{Text, Trouble, fd::file::File};
+use abi::layout::FileStat;
+use abi::signal::Siginfo;
+use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::{Answer, Call, Errno, Fault};
+use image::Extent;
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Which pages of an area go into the image.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Which {
+    /// Those that the process made: anonymous memory. Pages of zeroes are left out.
+    Made,
+    /// Those that differ from the file behind the area, zeroes or not.
+    Changed,
+    /// All that can be read, but zeroes.
+    All,
+}
+
+/// Which queue of pending signals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Queue {
+    /// The thread's own.
+    Thread,
+    /// The one that its process shares.
+    Process,
+}
+
+/// What was put into the image of some areas.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Saved {
+    /// The runs of pages.
+    pub extents: Vec<Extent>,
+    /// Guard regions (madvise(2), MADV_GUARD_INSTALL).
+    pub guards: Vec<Range<u64>>,
+}
+
+/// The raw observations. Each about one thread of a stopped process, or about the process.
+pub trait Probe {
+    /// The text of /proc/PID/`name`.
+    fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("read", name, Errno::ENOENT))
+    }
+    /// The text of /proc/PID/task/TID/`name`.
+    fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.text(name)
+    }
+    /// Where the link /proc/PID/`name` leads.
+    fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("readlink", name, Errno::ENOENT))
+    }
+    /// What stands behind the link /proc/PID/`name`.
+    fn stat(&self, name: &str) -> Result<FileStat, Fault> {
+        Err(Fault::new("stat", name, Errno::ENOENT))
+    }
+    /// What stands at a path, in the mount namespace of the process; `None`: nothing.
+    fn stat_path(&self, _path: &[u8]) -> Result<Option<FileStat>, Fault> {
+        Ok(None)
+    }
+    /// The first bytes of the file at a path, likewise.
+    fn head(&self, path: &[u8], _len: usize) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("open", path.escape_ascii(), Errno::ENOENT))
+    }
+    /// System calls made by the thread.
+    fn calls(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        let what = calls.first().map_or("no call", |c| c.sys.name());
+        Err(Fault::new(what, "recorded process", Errno::ENOSYS))
+    }
+    /// Bytes of the memory of the process.
+    fn memory(&self, _at: u64, _len: usize) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("process_vm_readv", "recorded process", Errno::EFAULT))
+    }
+    /// The general registers of the thread, with the interrupted call in them.
+    fn regs(&self) -> UserRegs {
+        UserRegs::default()
+    }
+    /// Its NT_X86_XSTATE regset.
+    fn xstate(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// Its blocked signals.
+    fn mask(&self) -> u64 {
+        0
+    }
+    /// Signals that wait.
+    fn pending(&self, _queue: Queue) -> Result<Vec<Siginfo>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Its registration for restartable sequences, if any.
+    fn rseq(&self) -> Option<RseqConfiguration> {
+        None
+    }
+    /// Whether the thread is the one that its process is named after.
+    fn is_first_thread(&self) -> bool {
+        true
+    }
+    /// Whether the process was stopped by a signal, and by which.
+    fn stopped(&self) -> Option<i32> {
+        None
+    }
+    /// For how many nanoseconds the thread had not run when it was seized; `None` where the kernel does not tell.
+    fn idle(&self) -> Option<u64> {
+        None
+    }
+    /// The kernel function in which it slept (/proc/PID/wchan), before it was seized.
+    fn wait_channel(&self) -> Vec<u8> {
+        Vec::new()
+    }
+    /// The id that a thread has in its own pid namespace, from the one that /proc here prints.
+    fn inner_tid(&self, outer: u32) -> Option<u32> {
+        Some(outer)
+    }
+    /// What waits to be read behind a descriptor, packet by packet; it stays there.
+    fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
+        Err(Fault::new("tee", fd, Errno::EINVAL))
+    }
+    /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`).
+    fn other_holders(&self, _link: &[u8]) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Puts pages of memory into the image.
+    fn save_memory(&self, _areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
+        Ok(Saved::default())
+    }
+    /// Puts the first `size` bytes of the file behind the link /proc/PID/`name` into the image.
+    fn save_link(&self, name: &str, _size: u64) -> Result<Vec<Extent>, Fault> {
+        Err(Fault::new("read", name, Errno::ENOENT))
+    }
+    /// Puts the first `size` bytes of the file at a path into the image.
+    fn save_path(&self, path: &[u8], _size: u64) -> Result<Vec<Extent>, Fault> {
+        Err(Fault::new("read", path.escape_ascii(), Errno::ENOENT))
+    }
+}
+
+/// What the user wants in the image beyond what must be there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Keep {
+    /// `--with-libs`: the contents of every mapped file.
+    pub libs: bool,
+    /// `--with-files`: the contents of the open regular files.
+    pub files: bool,
+}
+
+/// The files that areas and descriptors of the tree lead to, each once.
+#[derive(Default, Debug)]
+pub struct Files {
+    /// By id.
+    pub list: BTreeMap<u32, File>,
+    known: BTreeMap<(u64, u64, Text), u32>,
+}
+
+impl Files {
+    /// The id of the file with this inode and path; `see` tells what it is, the first time.
+    pub fn id(&mut self, key: (u64, u64, Text), see: impl FnOnce() -> Result<File, Trouble>) -> Result<u32, Trouble> {
+        if let Some(id) = self.known.get(&key) {
+            return Ok(*id);
+        }
+        let id = self.list.len() as u32 + 1;
+        self.list.insert(id, see()?);
+        self.known.insert(key, id);
+        Ok(id)
+    }
+}
+
+/// A capture under way.
+pub struct Capturing<'a> {
+    /// Of whom to ask.
+    pub probe: &'a dyn Probe,
+    /// The files seen so far.
+    pub files: &'a mut Files,
+    /// What to keep.
+    pub keep: Keep,
+}

@@ -1,0 +1,172 @@
+//! Credentials: user and group ids, capabilities, and the flags around them.
+//!
+//! - seen as    /proc/PID/status
+//! - captured   those, and `securebits` and `keepcaps` by `prctl`
+//! - recreated  `setresgid`, `setgroups`, `setresuid`, `prctl`, `capset`; nothing at all where they are the thawing user's
+//! - refused    another user's ids, or capabilities, for who may not take them
+//! - not kept   security labels (SELinux, AppArmor), keyrings
+
+use super::{ask, value_or};
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::layout::{CapData, CapHeader};
+use abi::{Sys, proc};
+use minicbor::{Decode, Encode};
+use plan::{Expect, Namespaces, Refusal, Tid, Value};
+use serde::{Deserialize, Serialize};
+
+const PR_GET_KEEPCAPS: u64 = 7;
+const PR_CAPBSET_DROP: u64 = 24;
+const PR_GET_SECUREBITS: u64 = 27;
+const PR_SET_SECUREBITS: u64 = 28;
+const PR_SET_NO_NEW_PRIVS: u64 = 38;
+const PR_CAP_AMBIENT: u64 = 47;
+const PR_CAP_AMBIENT_RAISE: u64 = 2;
+/// SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS: a change of ids leaves the capabilities alone.
+const SECBITS_STILL: u64 = 0x14;
+const CAP_SETGID: u32 = 6;
+const CAP_SETUID: u32 = 7;
+const CAP_SETPCAP: u32 = 8;
+const CAPABILITIES: u64 = 41;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Creds {
+    /// Real, effective, saved and file system user id.
+    #[n(0)]
+    pub uid: [u32; 4],
+    /// The same of the group.
+    #[n(1)]
+    pub gid: [u32; 4],
+    /// Supplementary groups, ascending.
+    #[n(2)]
+    pub groups: Vec<u32>,
+    /// Capabilities: inheritable, permitted, effective, bounding, ambient.
+    #[n(3)]
+    pub capabilities: [u64; 5],
+    /// SECBIT_ flags (capabilities(7)).
+    #[n(4)]
+    pub securebits: u64,
+    /// PR_SET_NO_NEW_PRIVS.
+    #[n(5)]
+    pub no_new_privs: bool,
+}
+
+impl Resource for Creds {
+    const NAME: &'static str = "creds";
+}
+
+impl Capture for Creds {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let s = proc::status(&from.probe.thread_text("status")?)?;
+        let answers = from.probe.calls(&[ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)])?;
+        let mut groups = s.groups.clone();
+        groups.sort_unstable();
+        Ok(Creds {
+            uid: s.uid,
+            gid: s.gid,
+            groups,
+            capabilities: [s.cap_inh, s.cap_prm, s.cap_eff, s.cap_bnd, s.cap_amb],
+            securebits: value_or(&answers[0], 0)?,
+            no_new_privs: s.no_new_privs != 0,
+        })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        if self.refuse(to) {
+            return;
+        }
+        if self.no_new_privs {
+            prctl(PR_SET_NO_NEW_PRIVS, 1, at.tid, Expect::Success, to);
+        }
+        match to.namespaces {
+            Namespaces::UserPid { .. } => self.plan_capabilities(at.tid, to),
+            _ if self.is_ours(to) => {}
+            _ => self.plan_all(at.tid, to),
+        }
+    }
+}
+
+fn prctl(option: u64, value: u64, tid: Tid, expect: Expect, to: &mut Planning<'_>) {
+    let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
+    to.to.arm(Creds::NAME, tid, Sys::Prctl, args, expect);
+}
+
+impl Creds {
+    fn same_ids(&self, to: &Planning<'_>) -> bool {
+        let host = to.to.host;
+        self.uid == [host.uid; 4] && self.gid == [host.gid; 4] && self.groups == host.groups
+    }
+
+    /// Whether it has just what the thawing user has.
+    fn is_ours(&self, to: &Planning<'_>) -> bool {
+        let host = to.to.host;
+        self.same_ids(to) && self.capabilities == host.capability_sets && self.securebits == host.securebits
+    }
+
+    /// Whether the thawing user may not give it what it had; says so.
+    fn refuse(&self, to: &mut Planning<'_>) -> bool {
+        let host = to.to.host;
+        let privileged =
+            host.has(CAP_SETUID) && host.has(CAP_SETGID) && !matches!(to.namespaces, Namespaces::UserPid { .. });
+        let refusal = if !privileged && !self.same_ids(to) {
+            let why = format!("it belonged to user {} (group {}, groups {:?})", self.uid[0], self.gid[0], self.groups);
+            Some((why, "thaw it as that user, or as root"))
+        } else if self.capabilities[1] & !host.capability_sets[1] != 0 {
+            let names = abi::consts::cap::names(self.capabilities[1] & !host.capability_sets[1]).join(", ");
+            Some((format!("it had capabilities that may not be given here: {names}"), "thaw it as root"))
+        } else {
+            None
+        };
+        if let Some((why, remedy)) = refusal
+            && !to.to.refused("credentials")
+        {
+            to.to.refuse(Refusal::new("credentials", why, remedy));
+            return true;
+        }
+        false
+    }
+
+    fn plan_all(&self, tid: Tid, to: &mut Planning<'_>) {
+        let ids = |id: [u32; 4]| id[..3].iter().map(|n| u64::from(*n).into()).collect();
+        prctl(PR_SET_SECUREBITS, SECBITS_STILL, tid, Expect::Success, to);
+        let groups = self.groups.iter().flat_map(|g| g.to_ne_bytes()).collect();
+        let args = vec![(self.groups.len() as u64).into(), Value::Bytes(groups)];
+        to.to.arm(Self::NAME, tid, Sys::Setgroups, args, Expect::Success);
+        to.to.arm(Self::NAME, tid, Sys::Setresgid, ids(self.gid), Expect::Success);
+        to.to.arm(Self::NAME, tid, Sys::Setresuid, ids(self.uid), Expect::Success);
+        // setfsuid and setfsgid return the old id whether they succeed or not.
+        to.to.arm(Self::NAME, tid, Sys::Setfsgid, vec![u64::from(self.gid[3]).into()], Expect::Whatever);
+        to.to.arm(Self::NAME, tid, Sys::Setfsuid, vec![u64::from(self.uid[3]).into()], Expect::Whatever);
+        self.plan_capabilities(tid, to);
+    }
+
+    fn plan_capabilities(&self, tid: Tid, to: &mut Planning<'_>) {
+        let [inheritable, permitted, effective, bounding, ambient] = self.capabilities;
+        let ours = to.to.host.capability_sets[3];
+        let fresh = matches!(to.namespaces, Namespaces::UserPid { .. });
+        let may_drop = fresh || to.to.host.has(CAP_SETPCAP);
+        for n in (0..CAPABILITIES).filter(|n| may_drop && (fresh || ours >> n & 1 == 1) && bounding >> n & 1 == 0) {
+            // EINVAL: a capability that this kernel does not have.
+            prctl(PR_CAPBSET_DROP, n, tid, Expect::Whatever, to);
+        }
+        // First what is needed to set the rest, then the rest.
+        let middle =
+            CapData { effective: permitted | 1 << CAP_SETPCAP, permitted: permitted | 1 << CAP_SETPCAP, inheritable };
+        if fresh || to.to.host.has(CAP_SETPCAP) {
+            self.capset(middle, tid, to);
+            for n in (0..CAPABILITIES).filter(|n| ambient >> n & 1 == 1) {
+                let args = vec![PR_CAP_AMBIENT.into(), PR_CAP_AMBIENT_RAISE.into(), n.into(), 0.into(), 0.into()];
+                to.to.arm(Self::NAME, tid, Sys::Prctl, args, Expect::Success);
+            }
+            prctl(PR_SET_SECUREBITS, self.securebits, tid, Expect::Success, to);
+        }
+        self.capset(CapData { effective, permitted, inheritable }, tid, to);
+    }
+
+    fn capset(&self, data: CapData, tid: Tid, to: &mut Planning<'_>) {
+        let header = Value::Bytes(CapHeader::v3(0).to_bytes().to_vec());
+        let args = vec![header, Value::Bytes(data.to_bytes().to_vec())];
+        to.to.arm(Self::NAME, tid, Sys::Capset, args, Expect::Success);
+    }
+}

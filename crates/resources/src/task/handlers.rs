@@ -1,0 +1,65 @@
+//! Signal handlers: what a process does with each signal (`sighand_struct`).
+//!
+//! - seen as    nothing in /proc but masks
+//! - captured   `rt_sigaction` of every signal, by the process itself
+//! - recreated  the same call, for all of them: what the thawing program had set must go too
+
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::signal::{KernelSigaction, NSIG, SIGKILL, SIGSTOP};
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Expect, Value};
+use serde::{Deserialize, Serialize};
+
+/// One signal's handler.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Handler {
+    /// The signal.
+    #[n(0)]
+    pub signal: i32,
+    /// What becomes of it.
+    #[n(1)]
+    pub action: KernelSigaction,
+}
+
+/// The handlers that are not the default ones.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Handlers {
+    /// Ascending by signal.
+    #[n(0)]
+    pub set: Vec<Handler>,
+}
+
+impl Resource for Handlers {
+    const NAME: &'static str = "handlers";
+}
+
+/// Every signal whose handler can be set.
+fn settable() -> impl Iterator<Item = i32> {
+    (1..=NSIG).filter(|s| *s != SIGKILL && *s != SIGSTOP)
+}
+
+impl Capture for Handlers {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let ask = |s: i32| {
+            let args = [Arg::Int(s as u64), Arg::Int(0), Arg::Out(KernelSigaction::SIZE), Arg::Int(8)];
+            Call::new(Sys::RtSigaction, args)
+        };
+        let calls: Vec<Call> = settable().map(ask).collect();
+        let answers = super::all(from, &calls)?;
+        let actions = answers.iter().filter_map(|a| KernelSigaction::from_bytes(super::written(a)));
+        let set = settable().zip(actions).filter(|(_, a)| !a.is_default());
+        Ok(Handlers { set: set.map(|(signal, action)| Handler { signal, action }).collect() })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let mut set = self.set.iter().peekable();
+        for signal in settable() {
+            let action = set.next_if(|h| h.signal == signal).map_or_else(KernelSigaction::default, |h| h.action);
+            let args = vec![(signal as u64).into(), Value::Bytes(action.to_bytes().to_vec()), 0.into(), 8.into()];
+            to.to.arm(Self::NAME, at.tid, Sys::RtSigaction, args, Expect::Success);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+//! Resource limits (prlimit(2)).
+//!
+//! - seen as    /proc/PID/limits
+//! - captured   `prlimit64` of all sixteen, by the process itself
+//! - recreated  the same call, late: nothing that the thaw needs is limited before
+//! - not kept   a hard limit above that of who thaws, without CAP_SYS_RESOURCE: the user is told
+
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::layout::Rlimit64;
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Expect, Fact, Moment, Op, Value};
+use serde::{Deserialize, Serialize};
+
+/// How many limits there are (RLIM_NLIMITS).
+pub const COUNT: u32 = 16;
+const NAMES: [&str; COUNT as usize] = [
+    "cpu",
+    "fsize",
+    "data",
+    "stack",
+    "core",
+    "rss",
+    "nproc",
+    "nofile",
+    "memlock",
+    "as",
+    "locks",
+    "sigpending",
+    "msgqueue",
+    "nice",
+    "rtprio",
+    "rttime",
+];
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Limits {
+    /// Soft and hard, by number (RLIMIT_CPU is 0); all ones is no limit.
+    #[n(0)]
+    pub limits: Vec<(u64, u64)>,
+}
+
+impl Resource for Limits {
+    const NAME: &'static str = "limits";
+}
+
+impl Capture for Limits {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let ask = |n: u32| {
+            Call::new(Sys::Prlimit64, [Arg::Int(0), Arg::Int(n.into()), Arg::Int(0), Arg::Out(Rlimit64::SIZE)])
+        };
+        let calls: Vec<Call> = (0..COUNT).map(ask).collect();
+        let answers = super::all(from, &calls)?;
+        let limits = answers.iter().filter_map(|a| Rlimit64::from_bytes(super::written(a)));
+        Ok(Limits { limits: limits.map(|l| (l.cur, l.max)).collect() })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        const CAP_SYS_RESOURCE: u32 = 24;
+        let may_raise = to.to.host.has(CAP_SYS_RESOURCE) && to.namespaces == plan::Namespaces::Same;
+        for (n, (soft, hard)) in self.limits.iter().enumerate().take(NAMES.len()) {
+            let ours = to.to.host.limits.get(n).map_or(u64::MAX, |l| l.1);
+            let mut hard = *hard;
+            if hard > ours && !may_raise {
+                hard = ours;
+                if *soft > hard {
+                    to.to.note(format!("the limit {} was {soft} and cannot be more than {hard} here", NAMES[n]));
+                }
+            }
+            let limit = Rlimit64 { cur: (*soft).min(hard), max: hard };
+            let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
+            let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
+            let needs = vec![Fact::Loaded(at.pid), Fact::Files(at.pid)];
+            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        }
+    }
+}

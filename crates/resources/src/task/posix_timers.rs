@@ -1,0 +1,135 @@
+//! POSIX timers (timer_create(2)).
+//!
+//! - seen as    /proc/PID/timers
+//! - captured   id, clock, how it tells, from /proc; the time left and the period by `timer_gettime`
+//! - recreated  `timer_create` with its id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before that ids are counted up to
+//!   it), `timer_settime`
+//! - refused    a way of telling that is not known; a clock of another process
+//! - not kept   the count of overruns that were not fetched yet
+
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::layout::{Itimerspec, Sigevent, Timespec};
+use abi::proc::{self, Notify, Target};
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
+use serde::{Deserialize, Serialize};
+
+const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
+const SIGEV_SIGNAL: i32 = 0;
+const SIGEV_NONE: i32 = 1;
+const SIGEV_THREAD_ID: i32 = 4;
+
+/// One timer.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct PosixTimer {
+    /// Its id.
+    #[n(0)]
+    pub id: i32,
+    /// Its clock (clock_gettime(2)).
+    #[n(1)]
+    pub clock: i32,
+    /// The signal that it sends.
+    #[n(2)]
+    pub signal: i32,
+    /// What comes along with it.
+    #[n(3)]
+    pub value: u64,
+    /// SIGEV_SIGNAL 0, SIGEV_NONE 1, SIGEV_THREAD_ID 4.
+    #[n(4)]
+    pub notify: i32,
+    /// The thread that gets the signal, with SIGEV_THREAD_ID.
+    #[n(5)]
+    pub thread: Option<u32>,
+    /// Nanoseconds that are left; 0: not armed. Volatile.
+    #[n(6)]
+    pub left: u64,
+    /// Nanoseconds of the period; 0: once.
+    #[n(7)]
+    pub period: u64,
+}
+
+/// All of them.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct PosixTimers {
+    /// Ascending by id.
+    #[n(0)]
+    pub timers: Vec<PosixTimer>,
+}
+
+impl Resource for PosixTimers {
+    const NAME: &'static str = "timers";
+}
+
+fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> Result<PosixTimer, Trouble> {
+    let refuse = |why: &str| Refusal::new(format!("timer {}", seen.id), why, "let the program delete it");
+    let thread = match seen.target {
+        Target::Tid(outer) => from.probe.inner_tid(outer),
+        Target::Pid(_) => None,
+    };
+    let notify = match (&seen.notify, thread) {
+        (Notify::None, _) => SIGEV_NONE,
+        (Notify::Signal | Notify::Thread, Some(_)) => SIGEV_THREAD_ID,
+        (Notify::Signal, None) => SIGEV_SIGNAL,
+        _ => return Err(refuse("it tells in a way that is not known").into()),
+    };
+    if seen.clock < 0 {
+        return Err(refuse("it runs on the clock of a process or of a device").into());
+    }
+    Ok(PosixTimer {
+        id: seen.id,
+        clock: seen.clock,
+        signal: seen.signal,
+        value: seen.value,
+        notify,
+        thread: thread.filter(|_| notify == SIGEV_THREAD_ID),
+        left: times.value.to_nanos().unwrap_or(0),
+        period: times.interval.to_nanos().unwrap_or(0),
+    })
+}
+
+impl Capture for PosixTimers {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut seen = proc::timers(&from.probe.text("timers")?)?;
+        seen.sort_by_key(|t| t.id);
+        let ask =
+            |t: &proc::PosixTimer| Call::new(Sys::TimerGettime, [Arg::Int(t.id as u64), Arg::Out(Itimerspec::SIZE)]);
+        let calls: Vec<Call> = seen.iter().map(ask).collect();
+        let answers = if calls.is_empty() { Vec::new() } else { super::all(from, &calls)? };
+        let times = answers.iter().filter_map(|a| Itimerspec::from_bytes(super::written(a)));
+        let timers: Result<Vec<_>, _> = seen.iter().zip(times).map(|(s, t)| timer(s, &t, from)).collect();
+        Ok(PosixTimers { timers: timers? })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        if self.timers.is_empty() {
+            return;
+        }
+        let ids = |on: u64| vec![PR_TIMER_CREATE_RESTORE_IDS.into(), on.into(), 0.into(), 0.into(), 0.into()];
+        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(1), Expect::Success);
+        for t in &self.timers {
+            self.plan_one(t, at, to);
+        }
+        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Success);
+        for t in self.timers.iter().filter(|t| t.left != 0) {
+            let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(t.left) };
+            let args = vec![(t.id as u64).into(), 0.into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
+            to.to.arm(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
+        }
+    }
+}
+
+impl PosixTimers {
+    fn plan_one(&self, t: &PosixTimer, at: At, to: &mut Planning<'_>) {
+        let event = Sigevent { value: t.value, signo: t.signal, notify: t.notify, tid: t.thread.unwrap_or(0) as i32 };
+        // The kernel takes the wished id from where it writes the id to (kernel/time/posix-timers.c).
+        let id = Value::Bytes(t.id.to_ne_bytes().to_vec());
+        let args = vec![(t.clock as u64).into(), Value::Bytes(event.to_bytes().to_vec()), id];
+        let op = Op::Call { sys: Sys::TimerCreate, args, expect: Expect::Success };
+        let mut needs = vec![Fact::Born(at.tid)];
+        needs.extend(t.thread.map(|tid| Fact::Born(Tid(tid))));
+        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+    }
+}

@@ -1,0 +1,98 @@
+//! What a thread sets for itself by prctl(2): name, signal at its parent's death, dumpability, slack of its timers,
+//! and some rarer switches.
+//!
+//! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
+//! - captured   by the thread itself
+//! - recreated  the same way; after the credentials, whose change resets some of it
+
+use super::{ask, ask_into, value_or, written};
+use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
+use abi::Sys;
+use minicbor::{Decode, Encode};
+use plan::{Expect, Value};
+use serde::{Deserialize, Serialize};
+
+const PR_SET_PDEATHSIG: u64 = 1;
+const PR_GET_PDEATHSIG: u64 = 2;
+const PR_GET_DUMPABLE: u64 = 3;
+const PR_SET_DUMPABLE: u64 = 4;
+const PR_SET_NAME: u64 = 15;
+const PR_GET_TSC: u64 = 25;
+const PR_SET_TSC: u64 = 26;
+const PR_SET_TIMERSLACK: u64 = 29;
+const PR_GET_TIMERSLACK: u64 = 30;
+const PR_MCE_KILL: u64 = 33;
+const PR_MCE_KILL_SET: u64 = 1;
+const PR_MCE_KILL_GET: u64 = 34;
+const PR_MCE_KILL_DEFAULT: u64 = 2;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Prctl {
+    /// Its name, at most 15 bytes.
+    #[n(0)]
+    pub name: Text,
+    /// The signal that it gets when its parent ends; 0: none.
+    #[n(1)]
+    pub parent_death_signal: i32,
+    /// 0, or 1: it may be traced and dumped.
+    #[n(2)]
+    pub dumpable: u64,
+    /// Nanoseconds.
+    #[n(3)]
+    pub timer_slack: u64,
+    /// PR_TSC_ENABLE 1, PR_TSC_SIGSEGV 2.
+    #[n(4)]
+    pub tsc: u32,
+    /// PR_MCE_KILL_LATE 0, EARLY 1, DEFAULT 2.
+    #[n(5)]
+    pub mce_kill: u64,
+}
+
+impl Resource for Prctl {
+    const NAME: &'static str = "prctl";
+}
+
+fn int(bytes: &[u8]) -> u32 {
+    bytes.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
+}
+
+impl Capture for Prctl {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let comm = from.probe.thread_text("comm")?;
+        let questions = [
+            ask_into(PR_GET_PDEATHSIG, 4),
+            ask(PR_GET_DUMPABLE),
+            ask(PR_GET_TIMERSLACK),
+            ask_into(PR_GET_TSC, 4),
+            ask(PR_MCE_KILL_GET),
+        ];
+        let answers = from.probe.calls(&questions)?;
+        Ok(Prctl {
+            name: comm.strip_suffix(b"\n").unwrap_or(&comm).into(),
+            parent_death_signal: int(written(&answers[0])) as i32,
+            dumpable: value_or(&answers[1], 1)?,
+            timer_slack: value_or(&answers[2], 50_000)?,
+            tsc: int(written(&answers[3])),
+            mce_kill: value_or(&answers[4], PR_MCE_KILL_DEFAULT)?,
+        })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let mut set = |option: u64, a: plan::Value, b: u64, expect| {
+            to.to.arm(Self::NAME, at.tid, Sys::Prctl, vec![option.into(), a, b.into(), 0.into(), 0.into()], expect);
+        };
+        set(PR_SET_NAME, Value::Bytes(self.name.c_string()), 0, Expect::Success);
+        set(PR_SET_TIMERSLACK, self.timer_slack.into(), 0, Expect::Success);
+        set(PR_SET_PDEATHSIG, (self.parent_death_signal as u64).into(), 0, Expect::Success);
+        if self.tsc == 2 {
+            set(PR_SET_TSC, 2.into(), 0, Expect::Success);
+        }
+        if self.mce_kill != PR_MCE_KILL_DEFAULT {
+            set(PR_MCE_KILL, PR_MCE_KILL_SET.into(), self.mce_kill, Expect::Success);
+        }
+        // 2, "dumpable by root only", is what a setuid program has and what nobody may set.
+        set(PR_SET_DUMPABLE, self.dumpable.min(1).into(), 0, Expect::Success);
+    }
+}

@@ -1,0 +1,109 @@
+//! Scheduling: policy, priority, nice value, processors, priority of input and output.
+//!
+//! - seen as    /proc/PID/stat
+//! - captured   `sched_getattr`, `sched_getaffinity`, `ioprio_get`, by the thread itself
+//! - recreated  `sched_setattr`, `sched_setaffinity`, `ioprio_set`
+//! - not kept   processors that this machine does not have; a priority that the user may not set: told
+
+use super::written;
+use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
+use abi::layout::SchedAttr;
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Expect, Value};
+use serde::{Deserialize, Serialize};
+
+const IOPRIO_WHO_PROCESS: u64 = 1;
+const CPU_BYTES: usize = 1024;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Sched {
+    /// SCHED_OTHER 0, SCHED_FIFO 1… (sched(7))
+    #[n(0)]
+    pub policy: u32,
+    /// SCHED_FLAG_ bits.
+    #[n(1)]
+    pub flags: u64,
+    /// -20 to 19.
+    #[n(2)]
+    pub nice: i32,
+    /// The priority of SCHED_FIFO and SCHED_RR.
+    #[n(3)]
+    pub priority: u32,
+    /// Runtime, deadline and period of SCHED_DEADLINE, in nanoseconds.
+    #[n(4)]
+    pub deadline: (u64, u64, u64),
+    /// A bit for each processor that it may run on.
+    #[n(5)]
+    pub processors: Blob,
+    /// Class and level (ioprio_set(2)).
+    #[n(6)]
+    pub io: u32,
+}
+
+impl Resource for Sched {
+    const NAME: &'static str = "sched";
+}
+
+impl Capture for Sched {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let size = SchedAttr::SIZE as u64;
+        let answers = super::all(
+            from,
+            &[
+                Call::new(Sys::SchedGetattr, [Arg::Int(0), Arg::Out(SchedAttr::SIZE), Arg::Int(size), Arg::Int(0)]),
+                Call::new(Sys::SchedGetaffinity, [Arg::Int(0), Arg::Int(CPU_BYTES as u64), Arg::Out(CPU_BYTES)]),
+                Call::new(Sys::IoprioGet, [Arg::Int(IOPRIO_WHO_PROCESS), Arg::Int(0)]),
+            ],
+        )?;
+        let attr = SchedAttr::from_bytes(written(&answers[0])).unwrap_or_default();
+        let filled = *answers[1].result.as_ref().unwrap_or(&0) as usize;
+        Ok(Sched {
+            policy: attr.policy,
+            flags: attr.flags,
+            nice: attr.nice,
+            priority: attr.priority,
+            deadline: (attr.runtime, attr.deadline, attr.period),
+            processors: Blob(written(&answers[1])[..filled.min(CPU_BYTES)].to_vec()),
+            io: *answers[2].result.as_ref().unwrap_or(&0) as u32,
+        })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let attr = SchedAttr {
+            size: SchedAttr::SIZE as u32,
+            policy: self.policy,
+            flags: self.flags,
+            nice: self.nice,
+            priority: self.priority,
+            runtime: self.deadline.0,
+            deadline: self.deadline.1,
+            period: self.deadline.2,
+            // uclamp is asked for by flags that sched_getattr never returns (kernel/sched/syscalls.c).
+            util_min: 0,
+            util_max: 0,
+        };
+        let privileged = self.policy != 0 || self.nice < to.to.host.nice;
+        let expect = if privileged && !to.to.host.has(CAP_SYS_NICE) { Expect::Whatever } else { Expect::Success };
+        if expect == Expect::Whatever {
+            to.to.note("the scheduling priority was higher than this user may set: it may be lower now");
+        }
+        to.to.arm(
+            Self::NAME,
+            at.tid,
+            Sys::SchedSetattr,
+            vec![0.into(), Value::Bytes(attr.to_bytes().to_vec()), 0.into()],
+            expect,
+        );
+        let len = self.processors.0.len() as u64;
+        let args = vec![0.into(), len.into(), Value::Bytes(self.processors.0.clone())];
+        // EINVAL where none of them is here: then it may run on all.
+        to.to.arm(Self::NAME, at.tid, Sys::SchedSetaffinity, args, Expect::Whatever);
+        let args = vec![IOPRIO_WHO_PROCESS.into(), 0.into(), u64::from(self.io).into()];
+        to.to.arm(Self::NAME, at.tid, Sys::IoprioSet, args, Expect::Whatever);
+    }
+}
+
+const CAP_SYS_NICE: u32 = 23;

@@ -1,0 +1,4 @@
+//! Processes and how they belong together.
+
+pub mod process;
+pub mod session;

@@ -1,0 +1,184 @@
+//! Attributes of a process: each is set to a value that it had not, and must read the same ever after.
+
+use crate::life::Living;
+use crate::sys::{self, Outcome, fine, must, prctl, same};
+
+/// Reads something now, and compares at every check.
+fn keeps(what: &'static str, mut read: impl FnMut() -> Result<String, String> + 'static) -> Result<Living, String> {
+    let expected = read()?;
+    Living::reads(move |_| same(what, &expected, &read()?))
+}
+
+/// The same, but what was set must be what is read, so that a setter which does nothing is noticed.
+fn set_to(
+    what: &'static str,
+    expected: &str,
+    mut read: impl FnMut() -> Result<String, String> + 'static,
+) -> Result<Living, String> {
+    let expected = expected.to_owned();
+    same(what, &expected, &read()?)?;
+    Living::reads(move |_| same(what, &expected, &read()?))
+}
+
+pub(crate) fn cwd(_: &[String]) -> Result<Living, String> {
+    fine("mkdir", std::fs::create_dir_all("a directory/inside"))?;
+    fine("chdir", std::env::set_current_dir("a directory/inside"))?;
+    keeps("cwd", || Ok(format!("{:?}", fine("cwd", std::env::current_dir())?)))
+}
+
+pub(crate) fn deleted_cwd(_: &[String]) -> Result<Living, String> {
+    fine("mkdir", std::fs::create_dir_all("short-lived"))?;
+    fine("chdir", std::env::set_current_dir("short-lived"))?;
+    fine("rmdir", std::fs::remove_dir("../short-lived"))?;
+    Living::reads(|_| same("getcwd succeeds", &false, &std::env::current_dir().is_ok()))
+}
+
+pub(crate) fn umask(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes an integer.
+    unsafe { libc::umask(0o137) };
+    set_to("umask", "0137", || sys::status("Umask"))
+}
+
+/// Names are bytes: blanks, a parenthesis, what is not UTF-8.
+pub(crate) fn comm(_: &[String]) -> Result<Living, String> {
+    prctl(libc::PR_SET_NAME, [c"a (b) \xff c".as_ptr() as u64, 0, 0, 0])?;
+    keeps("comm", || fine("comm", std::fs::read("/proc/self/comm")).map(|name| format!("{name:?}")))
+}
+
+pub(crate) fn personality(_: &[String]) -> Result<Living, String> {
+    const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
+    const UNAME26: u64 = 0x0002_0000;
+    // SAFETY: takes an integer.
+    must("personality", unsafe { libc::personality(ADDR_NO_RANDOMIZE | UNAME26) })?;
+    // SAFETY: as above; this value only asks.
+    set_to("personality", "60000", || Ok(format!("{:x}", unsafe { libc::personality(0xffff_ffff) })))
+}
+
+/// Every limit lowered, soft below hard; the hard ones cannot be raised again, and need not be.
+pub(crate) fn limits(_: &[String]) -> Result<Living, String> {
+    for (which, soft, hard) in [
+        (libc::RLIMIT_NOFILE, 300, 1000),
+        (libc::RLIMIT_CORE, 4096, 8192),
+        (libc::RLIMIT_FSIZE, 1 << 40, 1 << 41),
+        (libc::RLIMIT_STACK, 4 << 20, 6 << 20),
+        (libc::RLIMIT_CPU, 100_000, 200_000),
+        (libc::RLIMIT_MSGQUEUE, 1000, 2000),
+    ] {
+        let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+        // SAFETY: the limit lives as long as the call.
+        must("setrlimit", unsafe { libc::setrlimit(which, &raw const limit) })?;
+    }
+    keeps("limits", || sys::proc_text("limits"))
+}
+
+pub(crate) fn nice(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    must("setpriority", unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) })?;
+    // SAFETY: takes integers.
+    set_to("nice", "7", || Ok(unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) }.to_string()))
+}
+
+/// `sched_setattr(2)`: policy, flags, nice, priority.
+fn scheduling() -> Result<String, String> {
+    let mut attributes = [0u32; 14];
+    // SAFETY: the buffer is as long as we say.
+    must("sched_getattr", unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), 56, 0) })?;
+    // The time slice (`sched_runtime`) of the fair policies follows the kernel's settings; the utilisation clamps follow it too.
+    Ok(format!("{:?}", &attributes[1..6]))
+}
+
+fn schedule(policy: i32, priority: i32) -> Outcome {
+    let parameter = libc::sched_param { sched_priority: priority };
+    // SAFETY: the parameter lives as long as the call.
+    must("sched_setscheduler", unsafe { libc::sched_setscheduler(0, policy, &raw const parameter) }).map(drop)
+}
+
+pub(crate) fn batch(_: &[String]) -> Result<Living, String> {
+    schedule(libc::SCHED_BATCH, 0)?;
+    keeps("scheduling", scheduling)
+}
+
+pub(crate) fn idle(_: &[String]) -> Result<Living, String> {
+    schedule(libc::SCHED_IDLE, 0)?;
+    keeps("scheduling", scheduling)
+}
+
+pub(crate) fn fifo(_: &[String]) -> Result<Living, String> {
+    schedule(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 3)?;
+    keeps("scheduling", scheduling)
+}
+
+pub(crate) fn affinity(_: &[String]) -> Result<Living, String> {
+    // SAFETY: zero is the empty set, and the index is below CPU_SETSIZE.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        set
+    };
+    // SAFETY: the set is as long as we say.
+    must("sched_setaffinity", unsafe { libc::sched_setaffinity(0, size_of_val(&set), &raw const set) })?;
+    set_to("affinity", "0", || sys::status("Cpus_allowed_list"))
+}
+
+/// `ioprio_set(2)`: class best effort, level 6.
+pub(crate) fn ioprio(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    must("ioprio_set", unsafe { libc::syscall(libc::SYS_ioprio_set, 1, 0, 2 << 13 | 6) })?;
+    // SAFETY: takes integers.
+    set_to("ioprio", "16390", || Ok(unsafe { libc::syscall(libc::SYS_ioprio_get, 1, 0) }.to_string()))
+}
+
+/// Raised only: an ordinary user may not lower it.
+pub(crate) fn oom(_: &[String]) -> Result<Living, String> {
+    fine("oom_score_adj", std::fs::write("/proc/self/oom_score_adj", "321"))?;
+    set_to("oom_score_adj", "321\n", || sys::proc_text("oom_score_adj"))
+}
+
+/// An attribute behind a pair of prctls that take and give an integer.
+fn integer(what: &'static str, set: (i32, u64), get: i32) -> Result<Living, String> {
+    prctl(set.0, [set.1, 0, 0, 0])?;
+    set_to(what, &set.1.to_string(), move || prctl(get, [0; 4]).map(|value| value.to_string()))
+}
+
+/// Not dumpable: nobody but root may look into the process, and its /proc files are root's.
+pub(crate) fn dumpable(_: &[String]) -> Result<Living, String> {
+    integer("dumpable", (libc::PR_SET_DUMPABLE, 0), libc::PR_GET_DUMPABLE)
+}
+
+pub(crate) fn no_new_privs(_: &[String]) -> Result<Living, String> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0])?;
+    set_to("no_new_privs", "1", || sys::status("NoNewPrivs"))
+}
+
+pub(crate) fn timer_slack(_: &[String]) -> Result<Living, String> {
+    integer("timer slack", (libc::PR_SET_TIMERSLACK, 123_456), libc::PR_GET_TIMERSLACK)
+}
+
+pub(crate) fn huge_pages(_: &[String]) -> Result<Living, String> {
+    integer("THP disabled", (libc::PR_SET_THP_DISABLE, 1), libc::PR_GET_THP_DISABLE)
+}
+
+pub(crate) fn keep_caps(_: &[String]) -> Result<Living, String> {
+    integer("keepcaps", (libc::PR_SET_KEEPCAPS, 1), libc::PR_GET_KEEPCAPS)
+}
+
+/// SECBIT_NO_SETUID_FIXUP and SECBIT_NOROOT, the second one locked.
+pub(crate) fn secure_bits(_: &[String]) -> Result<Living, String> {
+    integer("securebits", (libc::PR_SET_SECUREBITS, 0b111), libc::PR_GET_SECUREBITS)
+}
+
+fn through_pointer(option: i32) -> Result<String, String> {
+    let mut value = 0i32;
+    prctl(option, [&raw mut value as u64, 0, 0, 0])?;
+    Ok(value.to_string())
+}
+
+pub(crate) fn death_signal(_: &[String]) -> Result<Living, String> {
+    prctl(libc::PR_SET_PDEATHSIG, [libc::SIGUSR2 as u64, 0, 0, 0])?;
+    set_to("pdeathsig", &libc::SIGUSR2.to_string(), || through_pointer(libc::PR_GET_PDEATHSIG))
+}
+
+pub(crate) fn subreaper(_: &[String]) -> Result<Living, String> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0])?;
+    set_to("child subreaper", "1", || through_pointer(libc::PR_GET_CHILD_SUBREAPER))
+}

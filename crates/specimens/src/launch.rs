@@ -1,0 +1,56 @@
+//! The first program in a new pseudo-terminal: a session of its own, nothing inherited, the uid that was asked for.
+//!
+//! `specimen launch UID PROGRAM…` makes the terminal on descriptor 0 its controlling terminal (`tty_ioctl(4)`: only a
+//! session leader without one may), closes every other descriptor, drops to UID (0: stays root), and executes PROGRAM.
+
+use crate::sys::{self, must};
+use std::ffi::CString;
+use std::process::ExitCode;
+
+pub(crate) fn launch(words: &[String]) -> ExitCode {
+    let reason = become_program(words).expect_err("a program that was executed never returns");
+    sys::say(&format!("launch: {reason}"));
+    ExitCode::from(126)
+}
+
+fn become_program(words: &[String]) -> Result<(), String> {
+    let (uid, command) = words.split_first().ok_or("launch needs a uid and a program")?;
+    own_terminal()?;
+    drop_to(uid.parse().map_err(|_| format!("not a uid: {uid}"))?)?;
+    execute(command)
+}
+
+fn own_terminal() -> Result<(), String> {
+    // SAFETY: three calls that take integers only; no descriptor above 2 is used after this.
+    unsafe {
+        must("setsid", libc::setsid())?;
+        must("TIOCSCTTY", libc::ioctl(0, libc::TIOCSCTTY, 0))?;
+        must("close_range", libc::syscall(libc::SYS_close_range, 3, u32::MAX, 0))?;
+    }
+    Ok(())
+}
+
+fn drop_to(uid: u32) -> Result<(), String> {
+    if uid == 0 {
+        return Ok(());
+    }
+    // SAFETY: an empty list of groups is never read; the other calls take integers only.
+    unsafe {
+        must("fchown of the terminal", libc::fchown(0, uid, uid))?;
+        must("setgroups", libc::setgroups(0, std::ptr::null()))?;
+        must("setresgid", libc::setresgid(uid, uid, uid))?;
+        must("setresuid", libc::setresuid(uid, uid, uid))?;
+    }
+    sys::prctl(libc::PR_SET_DUMPABLE, [1, 0, 0, 0]).map(drop)
+}
+
+fn execute(command: &[String]) -> Result<(), String> {
+    let owned: Vec<CString> =
+        command.iter().map(|word| CString::new(word.as_str()).expect("no NUL in a word")).collect();
+    let mut words: Vec<*const libc::c_char> = owned.iter().map(|word| word.as_ptr()).collect();
+    words.push(std::ptr::null());
+    let program = owned.first().ok_or("launch needs a program")?;
+    // SAFETY: a NUL-terminated name, and a list of such words that ends in null; both live until the call.
+    unsafe { libc::execvp(program.as_ptr(), words.as_ptr()) };
+    Err(format!("cannot execute {program:?}: {}", std::io::Error::last_os_error()))
+}

@@ -1,0 +1,50 @@
+//! The one list of specimens: a name, and what sets it up.
+
+use crate::life::Living;
+use crate::{
+    args, attrs, calls, creds, files, ids, mem, pipes, refused, regs, rseq, signals, terminal, threads, timers, vdso,
+};
+
+/// One specimen.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) start: fn(&[String]) -> Result<Living, String>,
+}
+
+macro_rules! kinds {
+    ($($name:literal $start:path;)*) => { &[$(Kind { name: $name, start: $start }),*] };
+}
+
+pub(crate) const KINDS: &[Kind] = kinds! {
+    "registers" regs::start; "storm" regs::storm; "rseq" rseq::start; "vdso" vdso::start; "ids" ids::start;
+    "sleep" calls::sleep; "clock-sleep" calls::clock_sleep; "absolute-sleep" calls::absolute_sleep; "poll" calls::poll;
+    "ppoll" calls::ppoll; "select" calls::select; "futex" calls::futex; "sigtimedwait" calls::sigtimedwait; "epoll" calls::epoll;
+    "pause" calls::pause; "sigsuspend" calls::sigsuspend;
+    "mem-anonymous" mem::anonymous; "mem-private-file" mem::private_file; "mem-shared-file" mem::shared_file;
+    "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
+    "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
+    "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
+    "mem-shared-anonymous" mem::shared_anonymous; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code;
+    "mem-many" mem::many; "mem-large" mem::large; "mem-layout" mem::layout;
+    "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
+    "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
+    "signal-stopped" signals::stopped;
+    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
+    "cwd" attrs::cwd; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
+    "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
+    "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
+    "no-new-privs" attrs::no_new_privs; "timer-slack" attrs::timer_slack; "thp-disabled" attrs::huge_pages;
+    "keep-caps" attrs::keep_caps; "secure-bits" attrs::secure_bits; "death-signal" attrs::death_signal; "subreaper" attrs::subreaper;
+    "creds" creds::same_as_before; "creds-dropped" creds::dropped; "arguments" args::arguments; "executable" args::executable;
+    "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
+    "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer;
+    "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
+    "directory" files::directory; "devices" files::devices; "files-many" files::many;
+    "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
+    "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named;
+    "eventfd" pipes::event_counts;
+    "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
+    "terminal-nonblocking" terminal::nonblocking;
+    "threads" threads::start; "thread-second" threads::second;
+    "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "pty-master" refused::pty_master;
+};

@@ -1,0 +1,62 @@
+//! `specimen KIND [ARGUMENT]`: a program that holds one kernel resource and can tell whether it still has it.
+//!
+//! A specimen sets its resource up, says `ready` (or touches the file named by `SPECIMEN_READY`), and waits for lines on
+//! its terminal: `check [SECONDS AWAY]` makes it examine *itself* and answer `ok` or `FAIL: …`; `quit` ends it, with exit
+//! status 0 if every check was fine. It never asks whether it was frozen: it knows only what it set up, and what it sees.
+//!
+//! `specimen list` prints the kinds; `specimen launch` is the little program that a pseudo-terminal is opened with.
+
+mod args;
+mod attrs;
+mod calls;
+mod creds;
+mod files;
+mod ids;
+mod launch;
+mod life;
+mod list;
+mod mem;
+mod pipes;
+mod refused;
+mod regs;
+mod rseq;
+mod signals;
+mod sys;
+mod terminal;
+mod threads;
+mod timers;
+mod vdso;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.first().map(String::as_str) {
+        Some("launch") => launch::launch(&words[1..]),
+        Some("list") => print_kinds(),
+        Some(name) => live(name, &words[1..]),
+        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM…"),
+    }
+}
+
+fn live(name: &str, arguments: &[String]) -> ExitCode {
+    let Some(kind) = list::KINDS.iter().find(|kind| kind.name == name) else {
+        return usage(&format!("no kind is called {name}"));
+    };
+    match (kind.start)(arguments) {
+        Ok(living) => life::live(living),
+        Err(reason) => usage(&format!("FAIL: {name} could not set itself up: {reason}")),
+    }
+}
+
+fn print_kinds() -> ExitCode {
+    for kind in list::KINDS {
+        println!("{}", kind.name);
+    }
+    ExitCode::SUCCESS
+}
+
+fn usage(text: &str) -> ExitCode {
+    println!("{text}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,429 @@
+//! The address space: areas of every sort, their contents, and what was said about them.
+
+use crate::life::Living;
+use crate::sys::{self, Outcome, fine, must, pattern, same, same_bytes};
+use std::io::Write;
+
+const PAGE: usize = 4096;
+const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+
+/// An area that we mapped and never unmap: it is ours for as long as we run.
+#[derive(Clone, Copy)]
+struct Area {
+    start: usize,
+    length: usize,
+}
+
+impl Area {
+    fn map(length: usize, protection: i32, flags: i32, fd: i32) -> Result<Area, String> {
+        Area::map_at(0, length, protection, flags, fd)
+    }
+
+    fn map_at(hint: usize, length: usize, protection: i32, flags: i32, fd: i32) -> Result<Area, String> {
+        // SAFETY: without MAP_FIXED the kernel chooses a free place.
+        let start = unsafe { libc::mmap(hint as *mut _, length, protection, flags, fd, 0) };
+        must("mmap", start as i64).map(|start| Area { start: start as usize, length })
+    }
+
+    fn part(self, from: usize, length: usize) -> Area {
+        assert!(from + length <= self.length);
+        Area { start: self.start + from, length }
+    }
+
+    fn bytes(self) -> &'static mut [u8] {
+        // SAFETY: mapped readable and writable for the rest of our life, and this program has one thread here.
+        unsafe { std::slice::from_raw_parts_mut(self.start as *mut u8, self.length) }
+    }
+
+    fn protect(self, protection: i32) -> Outcome {
+        // SAFETY: the area is ours; the callers know what they may still touch.
+        must("mprotect", unsafe { libc::mprotect(self.start as *mut _, self.length, protection) }).map(drop)
+    }
+
+    fn advise(self, advice: i32) -> Outcome {
+        // SAFETY: the area is ours; the callers expect what the advice does to its contents.
+        must(&format!("madvise {advice}"), unsafe { libc::madvise(self.start as *mut _, self.length, advice) })
+            .map(drop)
+    }
+
+    /// One line of its record in smaps.
+    fn line(self, name: &str) -> Result<String, String> {
+        let text = sys::proc_text("smaps")?;
+        let record = text.split_inclusive('\n').skip_while(|line| !covers(line, self.start));
+        let found = record
+            .skip(1)
+            .take_while(|line| range(line).is_none())
+            .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        found.map(|rest| rest.trim().to_owned()).ok_or_else(|| format!("no {name} of {:#x} in smaps", self.start))
+    }
+
+    /// The line of its area in maps.
+    fn head(self) -> Result<String, String> {
+        let text = sys::proc_text("maps")?;
+        let line = text.lines().find(|line| covers(line, self.start));
+        line.map(str::to_owned).ok_or_else(|| format!("{:#x} is not mapped", self.start))
+    }
+}
+
+fn range(line: &str) -> Option<(usize, usize)> {
+    let (start, rest) = line.split_once('-')?;
+    let end = rest.split_once(' ')?.0;
+    Some((usize::from_str_radix(start, 16).ok()?, usize::from_str_radix(end, 16).ok()?))
+}
+
+fn covers(line: &str, address: usize) -> bool {
+    range(line).is_some_and(|(start, end)| (start..end).contains(&address))
+}
+
+/// Whether a byte can be read: asked of the kernel, which answers EFAULT instead of sending SIGSEGV.
+fn touchable(address: usize) -> Result<bool, String> {
+    let fd = sys::open("/dev/null", libc::O_WRONLY)?;
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    must("pipe", unsafe { libc::pipe(ends.as_mut_ptr()) })?;
+    // SAFETY: the kernel checks the address itself.
+    let count = unsafe { libc::write(ends[1], address as *const _, 1) };
+    [fd, ends[0], ends[1]].into_iter().for_each(sys::close);
+    Ok(count == 1)
+}
+
+pub(crate) fn anonymous(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(256 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    // Every second page stays untouched: it must read as zeros, and cost nothing.
+    for page in (0..256).step_by(2) {
+        area.part(page * PAGE, PAGE).bytes().copy_from_slice(&pattern(page as u64, PAGE));
+    }
+    let read_only = Area::map(4 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    read_only.bytes().copy_from_slice(&pattern(77, 4 * PAGE));
+    read_only.protect(libc::PROT_READ)?;
+    Living::reads(move |_| {
+        for page in 0..256 {
+            let expected = if page % 2 == 0 { pattern(page as u64, PAGE) } else { vec![0; PAGE] };
+            same_bytes(&format!("anonymous page {page}"), &expected, area.part(page * PAGE, PAGE).bytes())?;
+        }
+        same_bytes("read-only area", &pattern(77, 4 * PAGE), read_only.bytes())?;
+        same("protection", &true, &read_only.head()?.contains(" r--p "))
+    })
+}
+
+fn file_of(name: &str, bytes: &[u8]) -> Result<i32, String> {
+    fine(name, std::fs::write(name, bytes))?;
+    sys::open(name, libc::O_RDWR | libc::O_CLOEXEC)
+}
+
+/// A private map of a file, longer than the file's last page, with one page changed.
+pub(crate) fn private_file(_: &[String]) -> Result<Living, String> {
+    let contents = pattern(1, 5 * PAGE + 100);
+    let fd = file_of("private-map", &contents)?;
+    let area = Area::map(6 * PAGE, READ_WRITE, libc::MAP_PRIVATE, fd)?;
+    sys::close(fd);
+    area.part(2 * PAGE, PAGE).bytes().copy_from_slice(&pattern(2, PAGE));
+    let mut expected = contents;
+    expected[2 * PAGE..3 * PAGE].copy_from_slice(&pattern(2, PAGE));
+    expected.resize(6 * PAGE, 0);
+    Living::reads(move |_| {
+        same_bytes("private map", &expected, area.bytes())?;
+        let on_disk = fine("private-map", std::fs::read("private-map"))?;
+        same_bytes("file of the private map", &pattern(1, 5 * PAGE + 100), &on_disk)?;
+        same("path of the map", &true, &area.head()?.ends_with("/private-map"))
+    })
+}
+
+/// A shared map: what is written through it reaches the file, before and after.
+pub(crate) fn shared_file(_: &[String]) -> Result<Living, String> {
+    let fd = file_of("shared-map", &pattern(3, 4 * PAGE))?;
+    let area = Area::map(4 * PAGE, READ_WRITE, libc::MAP_SHARED, fd)?;
+    area.bytes()[10] = 42;
+    let mut round = 0u8;
+    Living::reads(move |_| {
+        let mut expected = pattern(3, 4 * PAGE);
+        (expected[10], expected[PAGE]) = (42, if round == 0 { expected[PAGE] } else { round });
+        same_bytes("shared map", &expected, area.bytes())?;
+        round += 1;
+        area.bytes()[PAGE] = round;
+        let on_disk = fine("shared-map", std::fs::read("shared-map"))?;
+        same_bytes("file of the shared map", area.bytes(), &on_disk)?;
+        same("sharing", &true, &area.head()?.contains(" rw-s "))
+    })
+}
+
+/// A file map whose file is gone: its pages exist nowhere else.
+pub(crate) fn deleted_file(_: &[String]) -> Result<Living, String> {
+    let fd = file_of("deleted-map", &pattern(4, 8 * PAGE))?;
+    let private = Area::map(8 * PAGE, READ_WRITE, libc::MAP_PRIVATE, fd)?;
+    sys::close(fd);
+    fine("deleted-map", std::fs::remove_file("deleted-map"))?;
+    private.bytes()[5 * PAGE] = 9;
+    let mut expected = pattern(4, 8 * PAGE);
+    expected[5 * PAGE] = 9;
+    Living::reads(move |_| same_bytes("map of a deleted file", &expected, private.bytes()))
+}
+
+pub(crate) fn stack(_: &[String]) -> Result<Living, String> {
+    let depth = pattern(5, 100_000);
+    same("the stack before", &sum(&depth), &descend(200))?;
+    Living::reads(move |_| {
+        same("64 KiB a level, 60 levels deeper than before", &sum(&depth), &descend(60))?;
+        same("flags of the stack", &true, &stack_area().line("VmFlags")?.contains("gd"))
+    })
+}
+
+fn sum(bytes: &[u8]) -> u64 {
+    bytes.iter().map(|byte| u64::from(*byte)).sum()
+}
+
+fn stack_area() -> Area {
+    let here = 0u8;
+    Area { start: &raw const here as usize, length: 1 }
+}
+
+#[inline(never)]
+fn descend(levels: u32) -> u64 {
+    let mut room = [0u8; 16 * 1024];
+    room[levels as usize] = levels as u8;
+    let room = std::hint::black_box(room);
+    let deeper = if levels > 0 { descend(levels - 1) } else { sum(&pattern(5, 100_000)) };
+    deeper + u64::from(room[levels as usize]) - u64::from(levels as u8)
+}
+
+pub(crate) fn heap(_: &[String]) -> Result<Living, String> {
+    let start = grow_heap(20 * PAGE)?;
+    start.bytes().copy_from_slice(&pattern(6, 20 * PAGE));
+    Living::reads(move |_| {
+        same_bytes("heap", &pattern(6, 20 * PAGE), start.bytes())?;
+        let more = grow_heap(100 * PAGE)?;
+        same_bytes("new heap", &vec![0; 100 * PAGE], more.bytes())?;
+        more.bytes().fill(1);
+        same("name of the area", &true, &start.head()?.ends_with("[heap]"))
+    })
+}
+
+fn grow_heap(length: usize) -> Result<Area, String> {
+    // SAFETY: sbrk only adds room after what malloc has, as its manual allows.
+    let start = unsafe { libc::sbrk(length as isize) };
+    must("sbrk", start as i64).map(|start| Area { start: start as usize, length })
+}
+
+/// A guard page between two areas, and an area whose contents nobody may read.
+pub(crate) fn guard(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(30 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    area.bytes().copy_from_slice(&pattern(7, 30 * PAGE));
+    let hidden = area.part(10 * PAGE, 10 * PAGE);
+    hidden.protect(libc::PROT_NONE)?;
+    Living::reads(move |_| {
+        same("the guard can be read", &false, &touchable(hidden.start)?)?;
+        same("protection of the guard", &true, &hidden.head()?.contains(" ---p "))?;
+        hidden.protect(READ_WRITE)?;
+        let outcome = same_bytes("area with a guard inside", &pattern(7, 30 * PAGE), area.bytes());
+        hidden.protect(libc::PROT_NONE)?;
+        outcome
+    })
+}
+
+/// Each advice that leaves a mark in VmFlags.
+pub(crate) fn advice(_: &[String]) -> Result<Living, String> {
+    let advices = [
+        libc::MADV_DONTFORK,
+        libc::MADV_DONTDUMP,
+        libc::MADV_WIPEONFORK,
+        libc::MADV_HUGEPAGE,
+        libc::MADV_NOHUGEPAGE,
+        libc::MADV_SEQUENTIAL,
+        libc::MADV_RANDOM,
+        libc::MADV_MERGEABLE,
+    ];
+    let areas: Vec<Area> = advices.iter().map(|_| separate_area()).collect::<Result<_, _>>()?;
+    for (area, advice) in areas.iter().zip(advices) {
+        area.advise(advice)?;
+    }
+    keeps(move || areas.iter().map(|area| vm_flags(*area)).collect())
+}
+
+/// An area between two others of another protection, so that it never merges with a neighbour.
+fn separate_area() -> Result<Area, String> {
+    let whole = Area::map(6 * PAGE, libc::PROT_NONE, ANONYMOUS, -1)?;
+    let area = whole.part(PAGE, 4 * PAGE);
+    area.protect(READ_WRITE)?;
+    area.bytes().fill(8);
+    Ok(area)
+}
+
+/// The flags that a program sets; `sd` (soft-dirty) and `mw`, `mr`, `me`, `um`, `uw` follow from history and kernel.
+fn vm_flags(area: Area) -> Result<String, String> {
+    let flags = area.line("VmFlags")?;
+    let kept = flags.split(' ').filter(|flag| !matches!(*flag, "sd" | "uw" | "um"));
+    Ok(kept.collect::<Vec<_>>().join(" "))
+}
+
+/// A specimen that reads something about itself, and must read the same ever after.
+fn keeps(mut read: impl FnMut() -> Result<Vec<String>, String> + 'static) -> Result<Living, String> {
+    let expected = read()?;
+    Living::reads(move |_| same("what was set", &expected, &read()?))
+}
+
+pub(crate) fn mlock(_: &[String]) -> Result<Living, String> {
+    let (now, on_fault) = (separate_area()?, separate_area()?);
+    // SAFETY: both areas are ours; locking changes no contents.
+    unsafe {
+        must("mlock", libc::mlock(now.start as *const _, now.length))?;
+        must("mlock2", libc::syscall(libc::SYS_mlock2, on_fault.start, on_fault.length, 1))?;
+    }
+    keeps(move || Ok(vec![vm_flags(now)?, vm_flags(on_fault)?, now.line("Locked")?]))
+}
+
+/// `mlockall(MCL_FUTURE)`: even areas that do not exist yet.
+pub(crate) fn mlock_future(_: &[String]) -> Result<Living, String> {
+    // SAFETY: locking changes no contents.
+    must("mlockall", unsafe { libc::mlockall(libc::MCL_FUTURE) })?;
+    Living::reads(|_| {
+        let area = separate_area()?;
+        same("a new area is locked", &true, &area.line("VmFlags")?.split(' ').any(|flag| flag == "lo"))
+    })
+}
+
+pub(crate) fn grows_down(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(4 * PAGE, READ_WRITE, ANONYMOUS | libc::MAP_GROWSDOWN, -1)?;
+    area.bytes().copy_from_slice(&pattern(9, 4 * PAGE));
+    Living::reads(move |_| {
+        same_bytes("area that grows down", &pattern(9, 4 * PAGE), area.bytes())?;
+        same("flags", &true, &area.line("VmFlags")?.contains("gd"))
+    })
+}
+
+/// `prctl(2)`, PR_SET_VMA: a name for an anonymous area, as malloc and language runtimes give. A kernel built without
+/// CONFIG_ANON_VMA_NAME refuses it with EINVAL; there the two areas must stay without a name.
+pub(crate) fn named(_: &[String]) -> Result<Living, String> {
+    let (plain, awkward) = (separate_area()?, separate_area()?);
+    for (area, name) in [(plain, c"specimen"), (awkward, c"with: a blank/slash (deleted)")] {
+        let named = sys::prctl(libc::PR_SET_VMA, [0, area.start as u64, area.length as u64, name.as_ptr() as u64]);
+        same("a kernel without names says EINVAL", &true, &(named.is_ok() || sys::errno() == libc::EINVAL))?;
+    }
+    keeps(move || Ok(vec![tail(plain)?, tail(awkward)?]))
+}
+
+fn tail(area: Area) -> Result<String, String> {
+    Ok(area.head()?.splitn(6, ' ').nth(5).unwrap_or_default().trim().to_owned())
+}
+
+/// MADV_GUARD_INSTALL (Linux 6.13): guards inside an area, which no area boundary shows.
+pub(crate) fn light_guard(_: &[String]) -> Result<Living, String> {
+    const MADV_GUARD_INSTALL: i32 = 102;
+    let area = Area::map(16 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    area.bytes().copy_from_slice(&pattern(10, 16 * PAGE));
+    area.part(4 * PAGE, 2 * PAGE).advise(MADV_GUARD_INSTALL)?;
+    Living::reads(move |_| {
+        for (page, expected) in (0..16).map(|page| (page, !(4..6).contains(&page))) {
+            same(&format!("page {page} can be touched"), &expected, &touchable(area.start + page * PAGE)?)?;
+        }
+        same_bytes("before the guard", &pattern(10, 4 * PAGE), area.part(0, 4 * PAGE).bytes())?;
+        same_bytes("after the guard", &pattern(10, 16 * PAGE)[6 * PAGE..], area.part(6 * PAGE, 10 * PAGE).bytes())
+    })
+}
+
+/// 64 GiB of addresses with a hundred pages in use.
+pub(crate) fn sparse(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(64 << 30, READ_WRITE, ANONYMOUS | libc::MAP_NORESERVE, -1)?;
+    let pages: Vec<Area> = (0..100usize).map(|at| area.part(at * (640 << 20) + at * PAGE, PAGE)).collect();
+    for (at, page) in pages.iter().enumerate() {
+        page.bytes().copy_from_slice(&pattern(at as u64, PAGE));
+    }
+    Living::reads(move |_| {
+        for (at, page) in pages.iter().enumerate() {
+            same_bytes(&format!("page {at} of the large map"), &pattern(at as u64, PAGE), page.bytes())?;
+        }
+        same_bytes("a page never touched", &[0; PAGE], area.part(320 << 20, PAGE).bytes())?;
+        same("flags", &true, &area.line("VmFlags")?.contains("nr"))
+    })
+}
+
+/// Shared anonymous memory, seen through two areas of ours.
+pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    area.part(0, PAGE).bytes().copy_from_slice(&pattern(11, PAGE));
+    // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)).
+    let again =
+        unsafe { libc::mremap(area.start as *mut _, 0, 16 * PAGE, libc::MREMAP_MAYMOVE, std::ptr::null_mut::<u8>()) };
+    let again = Area { start: must("mremap", again as i64)? as usize, length: 16 * PAGE };
+    let mut round = 0u8;
+    Living::reads(move |_| {
+        same_bytes("shared memory", &pattern(11, PAGE), again.part(0, PAGE).bytes())?;
+        round += 1;
+        area.bytes()[PAGE] = round;
+        // Volatile, because the compiler knows nothing of two areas with one memory.
+        // SAFETY: inside the second area, which is ours.
+        let seen = unsafe { std::ptr::read_volatile((again.start + PAGE) as *const u8) };
+        same("what the other area sees", &round, &seen)
+    })
+}
+
+/// A shared file map without the right to write: the protection and what it may be raised to.
+pub(crate) fn read_only_file(_: &[String]) -> Result<Living, String> {
+    sys::close(file_of("read-only-map", &pattern(12, 2 * PAGE))?);
+    let fd = sys::open("read-only-map", libc::O_RDONLY)?;
+    let area = Area::map(2 * PAGE, libc::PROT_READ, libc::MAP_SHARED, fd)?;
+    sys::close(fd);
+    let flags = vm_flags(area)?;
+    Living::reads(move |_| {
+        same_bytes("read-only map", &pattern(12, 2 * PAGE), area.bytes())?;
+        same("VmFlags", &flags, &vm_flags(area)?)?;
+        same("may become writable", &false, &area.protect(READ_WRITE).is_ok())
+    })
+}
+
+/// Code made at run time, as a JIT does.
+pub(crate) fn code(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    // mov eax, 4711; ret
+    area.bytes()[..6].copy_from_slice(&[0xb8, 0x67, 0x12, 0, 0, 0xc3]);
+    area.protect(libc::PROT_READ | libc::PROT_EXEC)?;
+    // SAFETY: the six bytes above are a whole function of this type.
+    let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(area.start) };
+    Living::reads(move |_| same("result of the made function", &4711, &function()))
+}
+
+pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
+    let count = sys::number(arguments, 2_000);
+    let area = Area::map(count * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    for page in 0..count {
+        area.part(page * PAGE, PAGE).bytes()[0] = page as u8;
+    }
+    // Every second page read-only: neighbours differ, so each is an area.
+    for page in (0..count).step_by(2) {
+        area.part(page * PAGE, PAGE).protect(libc::PROT_READ)?;
+    }
+    Living::reads(move |_| {
+        let lines = sys::proc_text("maps")?.lines().count();
+        same(&format!("at least {count} areas"), &true, &(lines >= count))?;
+        let wrong = (0..count).find(|page| area.part(page * PAGE, PAGE).bytes()[0] != *page as u8);
+        same("first page with another content", &None, &wrong)
+    })
+}
+
+/// Many megabytes, so that a freeze takes long enough to be killed in the middle.
+pub(crate) fn large(arguments: &[String]) -> Result<Living, String> {
+    let length = sys::number(arguments, 64) << 20;
+    let area = Area::map(length, READ_WRITE, ANONYMOUS, -1)?;
+    let block = pattern(13, 1 << 20);
+    for (at, part) in area.bytes().chunks_mut(1 << 20).enumerate() {
+        part.copy_from_slice(&block);
+        part[0] = at as u8;
+    }
+    Living::reads(move |_| {
+        for (at, part) in area.bytes().chunks(1 << 20).enumerate() {
+            same(&format!("first byte of MiB {at}"), &(at as u8), &part[0])?;
+            same_bytes(&format!("MiB {at}"), &block[1..], &part[1..])?;
+        }
+        fine("flush", std::io::stdout().flush())
+    })
+}
+
+/// What /proc shows of the places of code, data, heap, stack, arguments: `PR_SET_MM_MAP`.
+pub(crate) fn layout(_: &[String]) -> Result<Living, String> {
+    keeps(|| {
+        let text = sys::proc_text("stat")?;
+        let fields: Vec<&str> = text.rsplit_once(')').map_or(vec![], |(_, rest)| rest.split_whitespace().collect());
+        // proc_pid_stat(5), fields 26 to 28 and 45 to 51; the first here is number 3.
+        Ok((26..=28).chain(45..=51).map(|field| format!("{field}: {}", fields[field - 3])).collect())
+    })
+}

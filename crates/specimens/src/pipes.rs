@@ -1,0 +1,141 @@
+//! Pipes to oneself, and eventfds: small stores of bytes and counts behind descriptors.
+
+use crate::life::Living;
+use crate::sys::{self, fcntl, must, pattern, same, same_bytes};
+
+fn pipe(flags: i32) -> Result<[i32; 2], String> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    must("pipe2", unsafe { libc::pipe2(ends.as_mut_ptr(), flags) })?;
+    Ok(ends)
+}
+
+/// Takes out what is in a pipe, compares it, and puts it back: a check that can be made again.
+fn still_holds(ends: [i32; 2], expected: &[u8]) -> sys::Outcome {
+    let seen = sys::read_up_to(ends[0], expected.len() + 100)?;
+    sys::write(ends[1], &seen)?;
+    same_bytes("bytes in the pipe", expected, &seen)
+}
+
+pub(crate) fn bytes(_: &[String]) -> Result<Living, String> {
+    let (ends, expected) = (pipe(libc::O_NONBLOCK)?, pattern(30, 30_000));
+    sys::write(ends[1], &expected)?;
+    Living::reads(move |_| still_holds(ends, &expected))
+}
+
+pub(crate) fn empty(_: &[String]) -> Result<Living, String> {
+    let ends = pipe(libc::O_CLOEXEC)?;
+    Living::reads(move |_| {
+        same("something to read", &false, &sys::readable(ends[0]))?;
+        still_works(ends)
+    })
+}
+
+fn still_works(ends: [i32; 2]) -> sys::Outcome {
+    sys::write(ends[1], b"through")?;
+    same_bytes("what came through", b"through", &sys::read_up_to(ends[0], 100)?)
+}
+
+/// A larger pipe, full to the last byte.
+pub(crate) fn full(_: &[String]) -> Result<Living, String> {
+    let ends = pipe(libc::O_NONBLOCK)?;
+    fcntl(ends[1], libc::F_SETPIPE_SZ, 1 << 18)?;
+    let expected = pattern(31, 1 << 18);
+    sys::write(ends[1], &expected)?;
+    Living::reads(move |_| {
+        same("size", &(1 << 18), &fcntl(ends[0], libc::F_GETPIPE_SZ, 0)?)?;
+        same("a byte more fits", &false, &sys::write(ends[1], b"x").is_ok())?;
+        still_holds(ends, &expected)
+    })
+}
+
+/// Packets (`pipe2(2)`, O_DIRECT): each read gives one write.
+pub(crate) fn packets(_: &[String]) -> Result<Living, String> {
+    let ends = pipe(libc::O_DIRECT | libc::O_NONBLOCK)?;
+    let sizes = [1usize, 4096, 17, 300];
+    sizes.iter().try_for_each(|size| sys::write(ends[1], &pattern(32, *size)).map(drop))?;
+    Living::reads(move |_| {
+        for size in sizes {
+            let seen = sys::read_up_to(ends[0], 10_000)?;
+            sys::write(ends[1], &seen)?;
+            same_bytes("a packet", &pattern(32, size), &seen)?;
+        }
+        same("flags", &libc::O_DIRECT, &(fcntl(ends[1], libc::F_GETFL, 0)? & libc::O_DIRECT))
+    })
+}
+
+/// Flags of each end by itself; ends that were duplicated; a number far up.
+pub(crate) fn ends(_: &[String]) -> Result<Living, String> {
+    let [reader, writer] = pipe(0)?;
+    fcntl(reader, libc::F_SETFL, libc::O_NONBLOCK)?;
+    let far = fcntl(writer, libc::F_DUPFD_CLOEXEC, 150)?;
+    sys::close(writer);
+    Living::reads(move |_| {
+        same("flags of the reading end", &libc::O_NONBLOCK, &fcntl(reader, libc::F_GETFL, 0)?)?;
+        same("flags of the writing end", &libc::O_WRONLY, &fcntl(far, libc::F_GETFL, 0)?)?;
+        same("reading an empty pipe gives", &Err(libc::EAGAIN), &sys::read(reader, &mut [0]))?;
+        still_works([reader, far])
+    })
+}
+
+/// The writers are gone: after the bytes comes the end.
+pub(crate) fn no_writer(_: &[String]) -> Result<Living, String> {
+    let [reader, writer] = pipe(0)?;
+    sys::write(writer, b"last words")?;
+    sys::close(writer);
+    let mut heard = Vec::new();
+    Living::reads(move |_| {
+        heard.extend(sys::read_up_to(reader, 100)?);
+        same_bytes("what the writer left", b"last words", &heard)?;
+        same_bytes("and then the end", b"", &sys::read_up_to(reader, 100)?)
+    })
+}
+
+/// The reader is gone: writing gives EPIPE.
+pub(crate) fn no_reader(_: &[String]) -> Result<Living, String> {
+    let [reader, writer] = pipe(0)?;
+    sys::close(reader);
+    Living::reads(move |_| {
+        // The Rust runtime ignores SIGPIPE.
+        same("a write succeeds", &false, &sys::write(writer, b"x").is_ok())
+    })
+}
+
+/// A named pipe, open at both ends by us.
+pub(crate) fn named(_: &[String]) -> Result<Living, String> {
+    // SAFETY: a NUL-terminated name.
+    must("mkfifo", unsafe { libc::mkfifo(c"fifo".as_ptr(), 0o600) })?;
+    let fd = sys::open("fifo", libc::O_RDWR | libc::O_NONBLOCK)?;
+    sys::write(fd, b"in the fifo")?;
+    Living::reads(move |_| still_holds([fd, fd], b"in the fifo"))
+}
+
+fn eventfd(count: u32, flags: i32) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    must("eventfd", unsafe { libc::eventfd(count, flags) }).map(|fd| fd as i32)
+}
+
+fn value(fd: i32) -> Result<u64, String> {
+    let bytes = sys::read_up_to(fd, 8)?;
+    bytes.try_into().map(u64::from_ne_bytes).map_err(|seen| format!("eventfd gave {seen:?}"))
+}
+
+/// A count that needs more than 32 bits, a semaphore, and an empty one.
+pub(crate) fn event_counts(_: &[String]) -> Result<Living, String> {
+    let large = eventfd(7, libc::EFD_NONBLOCK)?;
+    sys::write(large, &(1u64 << 40).to_ne_bytes())?;
+    let semaphore = eventfd(5, libc::EFD_SEMAPHORE | libc::EFD_NONBLOCK | libc::EFD_CLOEXEC)?;
+    let empty = eventfd(0, libc::EFD_NONBLOCK)?;
+    let mut left = 5;
+    Living::reads(move |_| {
+        same("count", &((1 << 40) + 7), &value(large)?)?;
+        sys::write(large, &((1u64 << 40) + 7).to_ne_bytes())?;
+        if left > 0 {
+            left -= 1;
+            same("one of the semaphore", &1, &value(semaphore)?)?;
+        }
+        same("the semaphore is readable", &(left > 0), &sys::readable(semaphore))?;
+        same("the empty one is readable", &false, &sys::readable(empty))?;
+        same("close on exec", &1, &fcntl(semaphore, libc::F_GETFD, 0)?)
+    })
+}

@@ -1,0 +1,62 @@
+//! Things that are not supported yet: the harness wants to see each refused, and the program unharmed.
+
+use crate::life::Living;
+use crate::sys::{self, must, same};
+
+/// A child that sleeps until it is killed.
+pub(crate) fn child(_: &[String]) -> Result<Living, String> {
+    // SAFETY: the child calls only what may be called after fork, and never returns.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        // SAFETY: as above; it ends with its parent.
+        unsafe {
+            libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL);
+            loop {
+                libc::pause();
+            }
+        }
+    }
+    let pid = must("fork", pid)? as i32;
+    // SAFETY: signal zero only asks.
+    Living::reads(move |_| same("the child is there", &0, &unsafe { libc::kill(pid, 0) }))
+}
+
+fn socket(domain: i32, kind: i32) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    must("socket", unsafe { libc::socket(domain, kind, 0) }).map(|fd| fd as i32)
+}
+
+pub(crate) fn socket_pair(_: &[String]) -> Result<Living, String> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    must("socketpair", unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) })?;
+    Living::reads(move |_| {
+        sys::write(ends[0], b"across")?;
+        same("what came across", &Ok(b"across".to_vec()), &sys::read_up_to(ends[1], 100))
+    })
+}
+
+/// Several reasons at once, which must all be named: a socket, a timer descriptor, an io_uring-like rarity, a child.
+pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
+    let fd = socket(libc::AF_INET, libc::SOCK_STREAM)?;
+    // SAFETY: takes integers.
+    let listener = must("inotify_init", unsafe { libc::inotify_init1(0) })? as i32;
+    let mut living = child(arguments)?;
+    Ok(Living {
+        act: living.act,
+        check: Box::new(move |away| {
+            same(
+                "descriptors are open",
+                &[0, 0],
+                &[sys::fcntl(fd, libc::F_GETFD, 0)?, sys::fcntl(listener, libc::F_GETFD, 0)?],
+            )?;
+            (living.check)(away)
+        }),
+    })
+}
+
+/// A descriptor of a kind that no release supports: /dev/ptmx's own side, with the other end elsewhere.
+pub(crate) fn pty_master(_: &[String]) -> Result<Living, String> {
+    let fd = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
+    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
+}

@@ -1,0 +1,70 @@
+//! Threads: each with a name, a mask, a word of thread-local storage, waiting in its own way.
+
+use crate::life::Living;
+use crate::signals;
+use crate::sys::{self, Outcome, same};
+use std::cell::Cell;
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+
+thread_local! {
+    static MARK: Cell<u64> = const { Cell::new(0) };
+}
+
+/// What a thread tells of itself.
+type Report = Result<String, String>;
+
+struct Asked {
+    round: Mutex<u64>,
+    changed: Condvar,
+}
+
+pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
+    let asked = Arc::new(Asked { round: Mutex::new(0), changed: Condvar::new() });
+    let (tell, hear) = mpsc::channel();
+    for number in 0..sys::number(arguments, 3) as u64 {
+        let (asked, tell) = (Arc::clone(&asked), tell.clone());
+        let name = format!("worker {number}");
+        sys::fine("thread", std::thread::Builder::new().name(name).spawn(move || work(number, &asked, &tell)))?;
+    }
+    let expected = reports(&hear, sys::number(arguments, 3))?;
+    Living::reads(move |_| {
+        *asked.round.lock().expect("no thread panics") += 1;
+        asked.changed.notify_all();
+        same("what the threads tell", &expected, &reports(&hear, expected.len())?)
+    })
+}
+
+fn reports(hear: &mpsc::Receiver<Report>, count: usize) -> Result<Vec<String>, String> {
+    let mut all = (0..count)
+        .map(|_| hear.recv_timeout(std::time::Duration::from_secs(3)).map_err(|_| "a thread is silent".to_owned())?);
+    let mut all = all.by_ref().collect::<Result<Vec<_>, _>>()?;
+    all.sort();
+    Ok(all)
+}
+
+fn work(number: u64, asked: &Asked, tell: &mpsc::Sender<Report>) {
+    MARK.set(number + 1000);
+    let set_up = signals::block(&[40 + number as i32]);
+    let mut seen = 0;
+    while tell.send(set_up.clone().and_then(|()| report())).is_ok() {
+        let mut round = asked.round.lock().expect("no thread panics");
+        while *round == seen {
+            round = asked.changed.wait(round).expect("no thread panics");
+        }
+        seen = *round;
+    }
+}
+
+fn report() -> Report {
+    Ok(format!("{} {} {}", sys::status("Name")?, sys::status("SigBlk")?, MARK.get()))
+}
+
+/// One more thread, which waits for ever and is never asked.
+pub(crate) fn second(_: &[String]) -> Result<Living, String> {
+    std::thread::spawn(|| {
+        loop {
+            std::thread::park()
+        }
+    });
+    Living::reads(|_| -> Outcome { Ok(()) })
+}

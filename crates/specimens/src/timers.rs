@@ -1,0 +1,133 @@
+//! Timers that send signals: they go on with the time that was left.
+
+use crate::life::Living;
+use crate::signals;
+use crate::sys::{self, Outcome, must, same};
+
+const KINDS: [(i32, i32); 3] =
+    [(libc::ITIMER_REAL, libc::SIGALRM), (libc::ITIMER_VIRTUAL, libc::SIGVTALRM), (libc::ITIMER_PROF, libc::SIGPROF)];
+
+fn timeval(microseconds: i64) -> libc::timeval {
+    libc::timeval { tv_sec: microseconds / 1_000_000, tv_usec: microseconds % 1_000_000 }
+}
+
+fn set(which: i32, first: i64, interval: i64) -> Outcome {
+    let value = libc::itimerval { it_interval: timeval(interval), it_value: timeval(first) };
+    // SAFETY: the value lives as long as the call.
+    must("setitimer", unsafe { libc::syscall(libc::SYS_setitimer, which, &raw const value, 0) }).map(drop)
+}
+
+pub(crate) fn every_microseconds(which: i32, interval: i64) -> Outcome {
+    set(which, interval, interval)
+}
+
+/// Interval and time left, in microseconds.
+fn get(which: i32) -> Result<(i64, i64), String> {
+    let mut value = libc::itimerval { it_interval: timeval(0), it_value: timeval(0) };
+    // SAFETY: the kernel writes one value.
+    must("getitimer", unsafe { libc::syscall(libc::SYS_getitimer, which, &raw mut value) })?;
+    let sum = |time: libc::timeval| time.tv_sec * 1_000_000 + time.tv_usec;
+    Ok((sum(value.it_interval), sum(value.it_value)))
+}
+
+/// All three interval timers tick, while the program computes.
+pub(crate) fn intervals(_: &[String]) -> Result<Living, String> {
+    for (which, signal) in KINDS {
+        signals::catch(signal)?;
+        every_microseconds(which, 20_000)?;
+    }
+    Living::busy(compute, |_| {
+        for (which, signal) in KINDS {
+            let before = signals::count(signal);
+            sys::soon(&format!("the next tick of timer {which}"), || {
+                (0..30).all(|_| compute().is_ok()) && signals::count(signal) > before
+            })?;
+            same(&format!("interval of timer {which}"), &true, &near(get(which)?.0, 20_000, 4_000))?;
+        }
+        Ok(())
+    })
+}
+
+fn compute() -> Outcome {
+    let sum: u64 = (0..200_000u64).map(std::hint::black_box).sum();
+    same("a sum", &19_999_900_000, &sum)
+}
+
+fn near(seen: i64, expected: i64, by: i64) -> bool {
+    (seen - expected).abs() <= by
+}
+
+/// An alarm far away: the time left does not shrink while the program is away.
+pub(crate) fn alarm(_: &[String]) -> Result<Living, String> {
+    const FIRST: i64 = 500_000_000;
+    set(libc::ITIMER_REAL, FIRST, 7_000_000)?;
+    let began = sys::monotonic();
+    Living::reads(move |away| {
+        let (interval, left) = get(libc::ITIMER_REAL)?;
+        same("interval", &7_000_000, &interval)?;
+        let awake = ((sys::monotonic() - began - away.0) * 1e6) as i64;
+        let error = left - (FIRST - awake);
+        // `away` is the least that the program was away: more is left than this reckons, never less.
+        sys::holds(
+            &format!("time left of the alarm is off by {error} microseconds"),
+            sys::Truth((-100_000..1_200_000).contains(&error)),
+        )
+    })
+}
+
+/// The alarm that rings soon: exactly once.
+pub(crate) fn ring(_: &[String]) -> Result<Living, String> {
+    signals::catch(libc::SIGALRM)?;
+    set(libc::ITIMER_REAL, 2_500_000, 0)?;
+    let began = sys::monotonic();
+    Living::reads(move |away| {
+        while sys::monotonic() - began < 3.2 + away.0 {
+            sys::pause_for(10);
+        }
+        same("number of SIGALRMs", &1, &signals::count(libc::SIGALRM))
+    })
+}
+
+/// Three POSIX timers with their ids, clocks, signals and values; the middle one deleted, so that ids have a gap.
+pub(crate) fn posix(_: &[String]) -> Result<Living, String> {
+    let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME];
+    let ids: Vec<i32> = (0..3).map(|at| create(clocks[at], 40 + at as i32)).collect::<Result<_, _>>()?;
+    // SAFETY: the id is one of ours.
+    must("timer_delete", unsafe { libc::syscall(libc::SYS_timer_delete, ids[1]) })?;
+    arm(ids[0], 30_000_000)?;
+    arm(ids[2], 400_000_000_000)?;
+    let expected = sys::proc_text("timers")?;
+    Living::reads(move |_| {
+        same("timers", &expected, &sys::proc_text("timers")?)?;
+        let before = signals::count(40);
+        sys::soon("the next tick of the fast timer", || signals::count(40) > before)?;
+        same("time left of the slow timer is below 400 s and above 200 s", &true, &(200..400).contains(&left(ids[2])?))
+    })
+}
+
+fn create(clock: i32, signal: i32) -> Result<i32, String> {
+    signals::catch(signal)?;
+    // SAFETY: zero is a value of the type.
+    let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
+    (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_SIGNAL, signal);
+    event.sigev_value.sival_ptr = (signal as usize * 1000) as *mut _;
+    let mut id = 0;
+    // SAFETY: the event is read and the id written during the call.
+    must("timer_create", unsafe { libc::syscall(libc::SYS_timer_create, clock, &raw mut event, &raw mut id) })?;
+    Ok(id)
+}
+
+fn arm(id: i32, nanoseconds: i64) -> Outcome {
+    let time = libc::timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 };
+    let value = libc::itimerspec { it_interval: time, it_value: time };
+    // SAFETY: the value lives as long as the call.
+    must("timer_settime", unsafe { libc::syscall(libc::SYS_timer_settime, id, 0, &raw const value, 0) }).map(drop)
+}
+
+fn left(id: i32) -> Result<i64, String> {
+    // SAFETY: zero is a value of the type.
+    let mut value: libc::itimerspec = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one value.
+    must("timer_gettime", unsafe { libc::syscall(libc::SYS_timer_gettime, id, &raw mut value) })?;
+    Ok(value.it_value.tv_sec)
+}

@@ -1,0 +1,502 @@
+//! x86_64: the blob, and how an interrupted call is restarted.
+//!
+//! The blob is constant and position-independent. Its only state is in registers: rbp the data block (0: exit at EOF,
+//! never heal), rbx the arena, r13 the socket, and while it sets itself up r12 the memfd and r14 the freezer's end.
+//! The x87, SSE and AVX state is never touched, so none of it needs saving.
+
+use abi::x86_64::UserRegs;
+use std::arch::global_asm;
+
+/// The machine of this module.
+pub const MACHINE: abi::Machine = abi::Machine::X86_64;
+
+/// Code segment of a 64-bit process (arch/x86/include/asm/segment.h, `__USER_CS`).
+pub(crate) const CODE_SEGMENT: u64 = 0x33;
+
+/// Below the stack pointer, the bytes that belong to the function that runs (System V psABI, 3.2.2).
+pub const RED_ZONE: u64 = 128;
+
+/// Bytes below the red zone that a heal writes: 15 registers, flags and instruction pointer, and a signal set.
+pub const HEAL_STACK: u64 = 17 * 8 + 16;
+
+/// In the arena, after the two counts: descriptors that a heal closes, 0 for none.
+pub const SLOTS_AT: usize = 24;
+/// How many.
+pub const SLOTS: usize = 10;
+/// Where the entries begin.
+pub const ENTRIES_AT: usize = 64;
+/// Bytes of an entry: number, six arguments, result, and for a clone the arena and the socket of the child.
+pub const ENTRY: usize = 80;
+
+/// What the blob reads beside its code; written by the freezer, the process only reads it.
+#[repr(C)]
+#[derive(Clone, Copy, Default, Debug)]
+pub struct Data {
+    /// Bytes of the arena.
+    pub arena_size: u64,
+    /// Flags of the memfd_create.
+    pub memfd_flags: u64,
+    /// The thread's own signal mask.
+    pub mask: u64,
+    /// Signals that, when they pend at the heal, make the interrupted call end with EINTR.
+    pub interrupting: u64,
+    /// Where the thread goes on, and with which rax.
+    pub rip: u64,
+    /// See `rip`.
+    pub rax: u64,
+    /// Where it goes on when the call ends with EINTR.
+    pub rip_interrupted: u64,
+    /// The other registers.
+    pub eflags: u64,
+    /// Stack pointer.
+    pub rsp: u64,
+    /// rbx rcx rdx rsi rdi rbp r8 … r15.
+    pub general: [u64; 14],
+    /// The thread that they belong to.
+    pub owner: u64,
+}
+
+/// Bytes of [`Data`].
+pub const DATA: usize = size_of::<Data>();
+
+impl Data {
+    /// Its bytes, as they lie in the memory of the process.
+    pub fn to_bytes(&self) -> [u8; DATA] {
+        // SAFETY: `Data` is repr(C) and consists of u64s only, so it has no padding and every byte is initialised.
+        unsafe { std::mem::transmute::<Data, [u8; DATA]>(*self) }
+    }
+
+    /// Where `interrupting` stands in it.
+    pub const INTERRUPTING_AT: u64 = std::mem::offset_of!(Data, interrupting) as u64;
+    /// Where `owner` stands in it.
+    pub const OWNER_AT: u64 = std::mem::offset_of!(Data, owner) as u64;
+}
+
+global_asm!(
+    ".pushsection .rodata.tracee_blob,\"a\",@progbits",
+    ".balign 16",
+    "tracee_blob:",
+    // memfd_create(name, flags) -> r12. The freezer sets its size: the RLIMIT_FSIZE of the victim must not count.
+    "lea rdi, [rip + tracee_blob_name]",
+    "mov rsi, [rbp + {memfd_flags}]",
+    "mov eax, 319",
+    "syscall",
+    "test rax, rax",
+    "js tracee_blob_heal",
+    "mov r12, rax",
+    // mmap(0, size, READ|WRITE, SHARED, r12, 0) -> rbx
+    "xor edi, edi",
+    "mov rsi, [rbp + {arena_size}]",
+    "mov edx, 3",
+    "mov r10d, 1",
+    "mov r8, r12",
+    "xor r9d, r9d",
+    "mov eax, 9",
+    "syscall",
+    "cmp rax, -4096",
+    "ja tracee_blob_heal",
+    "mov rbx, rax",
+    // socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC, 0, arena) -> r13, r14
+    "mov edi, 1",
+    "mov esi, 0x80005",
+    "xor edx, edx",
+    "mov r10, rbx",
+    "mov eax, 53",
+    "syscall",
+    "test rax, rax",
+    "jnz tracee_blob_heal",
+    "mov r13d, [rbx]",
+    "mov r14d, [rbx + 4]",
+    // Without the freezer's end closed here there would be no EOF, ever.
+    "mov rdi, r14",
+    "mov eax, 3",
+    "syscall",
+    "mov r14, -1",
+    "mov rdi, r12",
+    "mov eax, 3",
+    "syscall",
+    "mov r12, -1",
+    // recvfrom(r13, arena, 4, 0, 0, 0): how many entries
+    "tracee_blob_loop:",
+    "mov rdi, r13",
+    "mov rsi, rbx",
+    "mov edx, 4",
+    "xor r10d, r10d",
+    "xor r8d, r8d",
+    "xor r9d, r9d",
+    "mov eax, 45",
+    "syscall",
+    "cmp rax, 4",
+    "jne tracee_blob_leave",
+    "mov eax, [rbx]",
+    "mov [rbx + 4], eax",
+    "lea r12, [rbx + {entries}]",
+    "2:",
+    "sub dword ptr [rbx + 4], 1",
+    "jb 4f",
+    // The child of a clone takes arena and socket from registers: the entry may be rewritten before it first runs.
+    "mov r14, [r12 + 64]",
+    "mov r15, [r12 + 72]",
+    "mov rax, [r12]",
+    "mov rdi, [r12 + 8]",
+    "mov rsi, [r12 + 16]",
+    "mov rdx, [r12 + 24]",
+    "mov r10, [r12 + 32]",
+    "mov r8, [r12 + 40]",
+    "mov r9, [r12 + 48]",
+    "syscall",
+    "test rax, rax",
+    "jnz 3f",
+    "test r14, r14",
+    "jz 3f",
+    "mov rbx, r14",
+    "mov r13, r15",
+    "xor ebp, ebp",
+    "jmp tracee_blob_loop",
+    "3:",
+    "mov [r12 + 56], rax",
+    "add r12, {entry}",
+    "jmp 2b",
+    // sendto(r13, arena, 4, MSG_NOSIGNAL, 0, 0): done
+    "4:",
+    "mov rdi, r13",
+    "mov rsi, rbx",
+    "mov edx, 4",
+    "mov r10d, 0x4000",
+    "xor r8d, r8d",
+    "xor r9d, r9d",
+    "mov eax, 44",
+    "syscall",
+    "cmp rax, 4",
+    "je tracee_blob_loop",
+    // The freezer is gone. No data block: nobody to heal, exit(0).
+    "tracee_blob_leave:",
+    "test rbp, rbp",
+    "jnz 5f",
+    "mov eax, 60",
+    "xor edi, edi",
+    "syscall",
+    "ud2",
+    "5:",
+    "mov r12, -1",
+    "mov r14, -1",
+    "xor r15d, r15d",
+    "6:",
+    "mov edi, [rbx + r15*4 + {slots_at}]",
+    "test edi, edi",
+    "jz 7f",
+    "mov eax, 3",
+    "syscall",
+    "7:",
+    "inc r15d",
+    "cmp r15d, {slots}",
+    "jb 6b",
+    // What exists of socket, freezer's end, memfd and arena goes.
+    "tracee_blob_heal:",
+    "test r13, r13",
+    "js 8f",
+    "mov rdi, r13",
+    "mov eax, 3",
+    "syscall",
+    "8:",
+    "test r14, r14",
+    "js 8f",
+    "mov rdi, r14",
+    "mov eax, 3",
+    "syscall",
+    "8:",
+    "test r12, r12",
+    "js 8f",
+    "mov rdi, r12",
+    "mov eax, 3",
+    "syscall",
+    "8:",
+    "test rbx, rbx",
+    "jz 8f",
+    "mov rdi, rbx",
+    "mov rsi, [rbp + {arena_size}]",
+    "mov eax, 11",
+    "syscall",
+    "8:",
+    // rt_sigpending(below the red zone, 8): would the kernel have ended the call, or restarted it?
+    "mov rsp, [rbp + {rsp}]",
+    "lea rsp, [rsp - {red_zone}]",
+    "lea rdi, [rsp - 16]",
+    "mov esi, 8",
+    "mov eax, 127",
+    "syscall",
+    "mov rcx, [rbp + {rip}]",
+    "mov rdx, [rbp + {rax}]",
+    "test rax, rax",
+    "jnz 9f",
+    "mov rsi, [rsp - 16]",
+    "test [rbp + {interrupting}], rsi",
+    "jz 9f",
+    "mov rcx, [rbp + {rip_interrupted}]",
+    "mov rdx, -4",
+    "9:",
+    "push rcx",
+    "push qword ptr [rbp + {eflags}]",
+    "push rdx",
+    "push qword ptr [rbp + {general}]",
+    "push qword ptr [rbp + {general} + 8]",
+    "push qword ptr [rbp + {general} + 16]",
+    "push qword ptr [rbp + {general} + 24]",
+    "push qword ptr [rbp + {general} + 32]",
+    "push qword ptr [rbp + {general} + 40]",
+    "push qword ptr [rbp + {general} + 48]",
+    "push qword ptr [rbp + {general} + 56]",
+    "push qword ptr [rbp + {general} + 64]",
+    "push qword ptr [rbp + {general} + 72]",
+    "push qword ptr [rbp + {general} + 80]",
+    "push qword ptr [rbp + {general} + 88]",
+    "push qword ptr [rbp + {general} + 96]",
+    "push qword ptr [rbp + {general} + 104]",
+    // rt_sigprocmask(SIG_SETMASK, mask, 0, 8). From here on a handler may run, and another freezer may rewrite the
+    // data block: what is left to do uses the stack only.
+    "mov edi, 2",
+    "lea rsi, [rbp + {mask}]",
+    "xor edx, edx",
+    "mov r10d, 8",
+    "mov eax, 14",
+    "syscall",
+    "pop r15",
+    "pop r14",
+    "pop r13",
+    "pop r12",
+    "pop r11",
+    "pop r10",
+    "pop r9",
+    "pop r8",
+    "pop rbp",
+    "pop rdi",
+    "pop rsi",
+    "pop rdx",
+    "pop rcx",
+    "pop rbx",
+    "pop rax",
+    "popfq",
+    "ret {red_zone}",
+    "tracee_blob_name:",
+    ".asciz \"cryopid\"",
+    ".balign 16",
+    "tracee_blob_end:",
+    ".popsection",
+    memfd_flags = const std::mem::offset_of!(Data, memfd_flags),
+    arena_size = const std::mem::offset_of!(Data, arena_size),
+    mask = const std::mem::offset_of!(Data, mask),
+    interrupting = const std::mem::offset_of!(Data, interrupting),
+    rip = const std::mem::offset_of!(Data, rip),
+    rax = const std::mem::offset_of!(Data, rax),
+    rip_interrupted = const std::mem::offset_of!(Data, rip_interrupted),
+    eflags = const std::mem::offset_of!(Data, eflags),
+    rsp = const std::mem::offset_of!(Data, rsp),
+    general = const std::mem::offset_of!(Data, general),
+    red_zone = const RED_ZONE,
+    slots_at = const SLOTS_AT,
+    slots = const SLOTS,
+    entries = const ENTRIES_AT,
+    entry = const ENTRY,
+);
+
+#[allow(missing_docs)]
+unsafe extern "C" {
+    static tracee_blob: u8;
+    static tracee_blob_loop: u8;
+    static tracee_blob_leave: u8;
+    static tracee_blob_end: u8;
+}
+
+/// The code of the envoy: constant, position-independent, about 600 bytes.
+pub fn code() -> &'static [u8] {
+    let (begin, end) = (&raw const tracee_blob, &raw const tracee_blob_end);
+    // SAFETY: the assembler above laid both labels, in this order, into one read-only section, with constant bytes between.
+    unsafe { std::slice::from_raw_parts(begin, end.addr() - begin.addr()) }
+}
+
+/// Where in [`code`] the loop begins: rbp, rbx and r13 set as the module says.
+pub fn loop_at() -> u64 {
+    ((&raw const tracee_blob_loop).addr() - (&raw const tracee_blob).addr()) as u64
+}
+
+/// Where in [`code`] everything is undone, as at EOF.
+pub fn leave_at() -> u64 {
+    ((&raw const tracee_blob_leave).addr() - (&raw const tracee_blob).addr()) as u64
+}
+
+/// XCR0, or what a processor without XSAVE has: x87 and SSE (Intel SDM volume 2, CPUID leaf 1, XGETBV).
+pub(crate) fn xfeatures() -> u64 {
+    const OSXSAVE: u32 = 1 << 27;
+    if std::arch::x86_64::__cpuid(1).ecx & OSXSAVE == 0 {
+        return 3;
+    }
+    let (low, high): (u32, u32);
+    // SAFETY: OSXSAVE says that the instruction is there and allowed; register 0 always exists.
+    unsafe { std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
+    u64::from(low) | u64::from(high) << 32
+}
+
+/// Jumps into the loop of the envoy at `at`, never to heal and never to return.
+///
+/// # Safety
+/// The code of the blob must be at `at`, and `arena` and `socket` be what its loop takes them for.
+pub(crate) unsafe fn begin(at: u64, arena: u64, socket: u64) -> ! {
+    // SAFETY: the caller's promise; the loop uses no stack, and rbp 0 makes it exit at the end of the socket.
+    unsafe {
+        std::arch::asm!(
+            "mov rbx, rcx",
+            "mov r13, rdx",
+            "xor ebp, ebp",
+            "jmp rax",
+            in("rax") at,
+            in("rcx") arena,
+            in("rdx") socket,
+            options(noreturn),
+        )
+    }
+}
+
+/// Errors with which the kernel marks a call to be restarted; no program ever sees them (include/linux/errno.h).
+mod restart {
+    pub(super) const SYS: i64 = -512;
+    pub(super) const NOINTR: i64 = -513;
+    pub(super) const NOHAND: i64 = -514;
+    pub(super) const BLOCK: i64 = -516;
+}
+
+/// How a thread got out of its system call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Interrupted {
+    /// It was in none, or the call is done.
+    No,
+    /// Made again, whatever signal came (ERESTARTNOINTR).
+    Always,
+    /// Made again, unless a handler runs (ERESTARTNOHAND).
+    UnlessHandler,
+    /// Made again, unless a handler without SA_RESTART runs (ERESTARTSYS).
+    UnlessHandlerWithoutRestart,
+    /// Gone on with by restart_syscall(2), unless a handler runs (ERESTART_RESTARTBLOCK).
+    Continued,
+}
+
+/// What the registers of a stopped thread tell about its system call (arch/x86/kernel/signal.c, `handle_signal`).
+pub(crate) fn interrupted(regs: &UserRegs) -> Interrupted {
+    if (regs.orig_rax as i64) < 0 {
+        return Interrupted::No;
+    }
+    match regs.rax as i64 {
+        restart::SYS => Interrupted::UnlessHandlerWithoutRestart,
+        restart::NOINTR => Interrupted::Always,
+        restart::NOHAND => Interrupted::UnlessHandler,
+        restart::BLOCK => Interrupted::Continued,
+        _ => Interrupted::No,
+    }
+}
+
+/// Calls that end with a plain EINTR whenever their thread is stopped, handler or not (signal(7), "Interruption of
+/// system calls and library functions by stop signals"; sockets only with a timeout).
+const ENDS_AT_STOP: [u64; 20] = [
+    0,   // read: sockets with a timeout
+    1,   // write: likewise
+    43,  // accept
+    44,  // sendto
+    45,  // recvfrom
+    46,  // sendmsg
+    47,  // recvmsg
+    65,  // semop
+    69,  // msgsnd
+    70,  // msgrcv
+    128, // rt_sigtimedwait
+    208, // io_getevents
+    220, // semtimedop
+    232, // epoll_wait
+    281, // epoll_pwait
+    288, // accept4
+    299, // recvmmsg
+    333, // io_pgetevents
+    426, // io_uring_enter
+    441, // epoll_pwait2
+];
+
+/// The registers that make the kernel itself do the right thing with a call which our stop ended by EINTR: EINTR if a
+/// handler runs, the call again if none does. `None`: they are right as they are.
+pub(crate) fn without_spurious_eintr(regs: &UserRegs) -> Option<UserRegs> {
+    let ours = regs.rax as i64 == -i64::from(libc::EINTR) && ENDS_AT_STOP.contains(&regs.orig_rax);
+    ours.then_some(UserRegs { rax: restart::NOHAND as u64, ..*regs })
+}
+
+/// The number of restart_syscall(2).
+const RESTART_SYSCALL: u64 = 219;
+/// Bytes of the `syscall` instruction.
+pub(crate) const SYSCALL: [u8; 2] = [0x0f, 0x05];
+
+/// The data block that brings a thread back to where `regs` say it is.
+pub(crate) fn data(regs: &UserRegs, mask: u64, interrupting: u64, arena_size: u64, owner: u64) -> Data {
+    let (rip, rax) = match interrupted(regs) {
+        Interrupted::No => (regs.rip, regs.rax),
+        Interrupted::Continued => (regs.rip - SYSCALL.len() as u64, RESTART_SYSCALL),
+        _ => (regs.rip - SYSCALL.len() as u64, regs.orig_rax),
+    };
+    Data {
+        arena_size,
+        memfd_flags: 0,
+        mask,
+        interrupting,
+        rip,
+        rax,
+        rip_interrupted: regs.rip,
+        eflags: regs.eflags,
+        rsp: regs.rsp,
+        general: [
+            regs.rbx, regs.rcx, regs.rdx, regs.rsi, regs.rdi, regs.rbp, regs.r8, regs.r9, regs.r10, regs.r11, regs.r12,
+            regs.r13, regs.r14, regs.r15,
+        ],
+        owner,
+    }
+}
+
+/// eflags of a process that was just executed: interrupts on, all else clear.
+const PLAIN_FLAGS: u64 = 0x202;
+/// No system call is in progress: nothing for the kernel to restart.
+const NO_CALL: u64 = u64::MAX;
+/// In place of a descriptor: there is none.
+const NO_FD: u64 = u64::MAX;
+
+/// The registers with which a thread begins the blob at `code`, its data block at `data`.
+pub(crate) fn enter(regs: &UserRegs, code: u64, data: u64) -> UserRegs {
+    UserRegs {
+        rip: code,
+        rbp: data,
+        rbx: 0,
+        r12: NO_FD,
+        r13: NO_FD,
+        r14: NO_FD,
+        orig_rax: NO_CALL,
+        eflags: PLAIN_FLAGS,
+        ..*regs
+    }
+}
+
+/// The registers with which a thread that stands in the loop undoes everything.
+pub(crate) fn undo(regs: &UserRegs, code: u64) -> UserRegs {
+    UserRegs { rip: code + leave_at(), orig_rax: NO_CALL, ..*regs }
+}
+
+/// The registers with which the kernel leaves out the call at whose entry the thread stands.
+pub(crate) fn skip(regs: &UserRegs) -> UserRegs {
+    UserRegs { orig_rax: NO_CALL, ..*regs }
+}
+
+/// The calls that the blob makes for itself, in their order, as the tracer sees them.
+pub(crate) mod calls {
+    pub(crate) const MEMFD_CREATE: u64 = 319;
+    pub(crate) const MMAP: u64 = 9;
+    pub(crate) const SOCKETPAIR: u64 = 53;
+    pub(crate) const CLOSE: u64 = 3;
+    pub(crate) const RT_SIGPENDING: u64 = 127;
+}
+
+/// The freezer's end of the socket, while the thread still holds it.
+pub(crate) fn peer(regs: &UserRegs) -> i32 {
+    regs.r14 as i32
+}

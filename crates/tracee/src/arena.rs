@@ -1,0 +1,180 @@
+//! The memory that freezer and envoy share: counts, descriptors to be closed, entries, and what their pointers lead to.
+
+use crate::arch::{ENTRIES_AT, ENTRY};
+use crate::{EnvoyError, arch, fault, sys};
+use abi::{Answer, Arg, Call, Fault};
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsRawFd, OwnedFd};
+
+/// Its bytes; only those that are used exist.
+pub(crate) const SIZE: usize = 1 << 20;
+
+/// What an argument points to begins at a multiple of this.
+const ALIGN: usize = 16;
+
+/// Our mapping of it, and its address in the victim.
+#[derive(Debug)]
+pub(crate) struct Arena {
+    ours: *mut u8,
+    theirs: u64,
+}
+
+/// Calls of a batch that is in the arena, by where their results will be.
+pub(crate) struct Batch {
+    pub(crate) entries: usize,
+    outs: Vec<Vec<(usize, usize)>>,
+}
+
+impl Arena {
+    /// Maps it; `memfd` may be closed then.
+    pub(crate) fn map(memfd: &OwnedFd, theirs: u64) -> Result<Arena, Fault> {
+        let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let ours = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, rw, shared, memfd.as_raw_fd(), 0) };
+        if ours == libc::MAP_FAILED {
+            return Err(Fault::new(format!("mmap({SIZE})"), "the arena", std::io::Error::last_os_error()));
+        }
+        Ok(Arena { ours: ours.cast(), theirs })
+    }
+
+    /// The arena at an address that is ours as well as theirs, and that somebody else unmaps.
+    pub(crate) fn at(address: u64) -> ManuallyDrop<Arena> {
+        ManuallyDrop::new(Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address })
+    }
+
+    /// What the child of the clone in an entry begins with: its arena and its socket.
+    pub(crate) fn set_twin(&self, entry: usize, arena: u64, socket: u64) -> Result<(), Fault> {
+        self.store(ENTRIES_AT + entry * ENTRY + 64, &[arena, socket].map(u64::to_le_bytes).concat())
+    }
+
+    /// Puts bytes where no entry is in the way; gives their address in the process. They stay until the next batch.
+    pub(crate) fn lend(&self, bytes: &[u8]) -> Result<u64, Fault> {
+        self.store(SIZE / 2, bytes)?;
+        Ok(self.theirs + (SIZE / 2) as u64)
+    }
+
+    fn store(&self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
+        fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
+        assert!(at + bytes.len() <= SIZE, "a store goes into the arena");
+        // SAFETY: the range lies in our mapping, as just asserted; the envoy does not run while we store.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ours.add(at), bytes.len()) };
+        Ok(())
+    }
+
+    fn load(&self, at: usize, len: usize) -> Vec<u8> {
+        assert!(at + len <= SIZE, "a load comes from the arena");
+        let mut bytes = vec![0; len];
+        // SAFETY: the range lies in our mapping, as just asserted; the envoy has answered and does not store.
+        unsafe { std::ptr::copy_nonoverlapping(self.ours.add(at), bytes.as_mut_ptr(), len) };
+        bytes
+    }
+
+    /// Stores as many of the calls, from the first, as there is room for.
+    pub(crate) fn put(&self, calls: &[Call]) -> Result<Batch, EnvoyError> {
+        let entries = fitting(calls)?;
+        let mut free = ENTRIES_AT + entries * ENTRY;
+        let mut outs = Vec::with_capacity(entries);
+        for (i, call) in calls[..entries].iter().enumerate() {
+            outs.push(self.put_call(ENTRIES_AT + i * ENTRY, call, &mut free)?);
+        }
+        Ok(Batch { entries, outs })
+    }
+
+    fn put_call(&self, at: usize, call: &Call, free: &mut usize) -> Result<Vec<(usize, usize)>, EnvoyError> {
+        let mut words = [0u64; ENTRY / 8];
+        words[0] = call.sys.number(arch::MACHINE);
+        let mut outs = Vec::new();
+        assert!(call.args.len() <= 6, "no system call has more than six arguments");
+        for (word, arg) in words[1..].iter_mut().zip(&call.args) {
+            *word = self.put_arg(arg, free, &mut outs)?;
+        }
+        self.store(at, &words.map(u64::to_le_bytes).concat())?;
+        Ok(outs)
+    }
+
+    fn put_arg(&self, arg: &Arg, free: &mut usize, outs: &mut Vec<(usize, usize)>) -> Result<u64, EnvoyError> {
+        match arg {
+            Arg::Int(n) => Ok(*n),
+            Arg::Bytes(bytes) => self.put_bytes(bytes, free),
+            Arg::Out(len) => {
+                outs.push((*free, *len));
+                self.put_bytes(&vec![0; *len], free)
+            }
+            Arg::Nested { bytes, at, inner } => {
+                let pointer = self.put_bytes(inner, free)?;
+                let mut bytes = bytes.clone();
+                bytes[*at..*at + 8].copy_from_slice(&pointer.to_le_bytes());
+                self.put_bytes(&bytes, free)
+            }
+        }
+    }
+
+    fn put_bytes(&self, bytes: &[u8], free: &mut usize) -> Result<u64, EnvoyError> {
+        let at = *free;
+        *free += bytes.len().next_multiple_of(ALIGN);
+        self.store(at, bytes)?;
+        Ok(self.theirs + at as u64)
+    }
+
+    /// The answers of a batch that has been run.
+    pub(crate) fn answers(&self, batch: &Batch) -> Vec<Answer> {
+        let answer = |(i, outs): (usize, &Vec<(usize, usize)>)| {
+            let raw = self.load(ENTRIES_AT + i * ENTRY + 56, 8).try_into().expect("eight bytes");
+            Answer::from_raw(u64::from_le_bytes(raw), outs.iter().map(|(at, len)| self.load(*at, *len)).collect())
+        };
+        batch.outs.iter().enumerate().map(answer).collect()
+    }
+}
+
+impl Drop for Arena {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of which no pointer is left.
+        let r = unsafe { libc::munmap(self.ours.cast(), SIZE) };
+        debug_assert!(sys::result(i64::from(r)).is_ok(), "the arena was mapped");
+    }
+}
+
+/// Bytes that a call takes.
+fn need(call: &Call) -> usize {
+    let pad = |len: usize| len.next_multiple_of(ALIGN);
+    let arg = |arg: &Arg| match arg {
+        Arg::Int(_) => 0,
+        Arg::Bytes(bytes) => pad(bytes.len()),
+        Arg::Out(len) => pad(*len),
+        Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),
+    };
+    ENTRY + call.args.iter().map(arg).sum::<usize>()
+}
+
+/// How many of the calls go into one batch.
+fn fitting(calls: &[Call]) -> Result<usize, EnvoyError> {
+    let mut left = SIZE - ENTRIES_AT;
+    for (i, call) in calls.iter().enumerate() {
+        match left.checked_sub(need(call)) {
+            Some(rest) => left = rest,
+            None if i == 0 => return Err(EnvoyError::TooLarge(call.sys)),
+            None => return Ok(i),
+        }
+    }
+    Ok(calls.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::Sys;
+
+    #[test]
+    fn a_batch_ends_where_the_arena_is_full() {
+        let calls = vec![Call::new(Sys::Read, [0.into(), Arg::Out(300_000), 300_000.into()]); 7];
+        assert_eq!(fitting(&calls).unwrap(), 3);
+        let calls = vec![Call::new(Sys::Getpid, []); 20_000];
+        assert_eq!(fitting(&calls).unwrap(), (SIZE - ENTRIES_AT) / ENTRY);
+    }
+
+    #[test]
+    fn a_call_larger_than_the_arena_is_told() {
+        let call = Call::new(Sys::Read, [0.into(), Arg::Out(SIZE), 0.into()]);
+        assert_eq!(fitting(&[call]), Err(EnvoyError::TooLarge(Sys::Read)));
+    }
+}

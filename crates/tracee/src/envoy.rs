@@ -1,0 +1,461 @@
+//! The envoy: a stopped thread, lent to system calls.
+//!
+//! The order of everything here follows from one demand: when we are killed, the thread finds its own way home.
+//!
+//! 1. Clear the kernel's note of a mask to be restored (it would let a signal into the envoy), harmless by itself.
+//! 2. Write code and data block where nobody runs.
+//! 3. Registers into the envoy: the switch. From here on our death means that the envoy heals the thread.
+//! 4. Only then block all signals, for it is the envoy that unblocks them.
+//! 5. It makes the memfd, the arena and the socket; at the entry of close(our end) we take copies, so that it never
+//!    waits for us while it holds our end itself: there would be no EOF.
+//!
+//! Home again: the envoy undoes what it made; then the thread is brought onto the kernel's own signal path, where mask
+//! and registers are put back with the call as it was interrupted, so that the kernel itself restarts it.
+
+use crate::arch::{self, calls as nr};
+use crate::arena::{Arena, SIZE};
+use crate::place::{Place, Tail};
+use crate::process::{Lost, PATIENCE, await_event, has_ended};
+use crate::ptrace::{self, Stop};
+use crate::status::Status;
+use crate::{EnvoyError, Process, fault, sys};
+use abi::x86_64::UserRegs;
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::time::Duration;
+
+/// The frozen thread makes system calls for us until this is dropped.
+#[derive(Debug)]
+pub struct Envoy<'p> {
+    post: Option<Post<'p>>,
+    arena: Arena,
+    socket: OwnedFd,
+}
+
+/// A thread whose registers lead into the envoy.
+#[derive(Debug)]
+struct Post<'p> {
+    process: &'p mut Process,
+    index: usize,
+    place: Place,
+}
+
+/// Calls that would not come back as the same thread, would wipe out the kernel's restart block, or open the mask.
+const FORBIDDEN: [Sys; 14] = [
+    Sys::Clone,
+    Sys::Clone3,
+    Sys::Execveat,
+    Sys::Exit,
+    Sys::ExitGroup,
+    Sys::Nanosleep,
+    Sys::ClockNanosleep,
+    Sys::Futex,
+    Sys::Pause,
+    Sys::RtSigsuspend,
+    Sys::RestartSyscall,
+    Sys::Ppoll,
+    Sys::Pselect6,
+    Sys::EpollPwait,
+];
+
+impl Process {
+    /// Makes the thread of that index an envoy.
+    pub fn envoy(&mut self, index: usize) -> Result<Envoy<'_>, EnvoyError> {
+        let place = self.place.ok_or(EnvoyError::NoRoom)?;
+        let status = self.fit(index, place)?;
+        let post = self.install(index, place, &status)?;
+        match post.set_up() {
+            Ok((arena, socket)) => {
+                let mut envoy = Envoy { post: Some(post), arena, socket };
+                envoy.learn_interrupting(&status)?;
+                Ok(envoy)
+            }
+            Err(e) => {
+                let _ = post.go_home();
+                Err(e)
+            }
+        }
+    }
+
+    /// Everything that might make the envoy or its way home fail is looked at before anything is touched.
+    fn fit(&self, index: usize, place: Place) -> Result<Status, EnvoyError> {
+        let thread = &self.threads[index];
+        let status = Status::of(thread.tid())?;
+        let regs = thread.regs();
+        let stack = regs.rsp.wrapping_sub(arch::RED_ZONE + arch::HEAL_STACK)..regs.rsp.wrapping_sub(arch::RED_ZONE);
+        if status.seccomp != 0 {
+            return Err(EnvoyError::Seccomp);
+        }
+        if status.shadow_stack {
+            return Err(EnvoyError::ShadowStack);
+        }
+        if ptrace::dispatches_syscalls(thread.tid())? {
+            return Err(EnvoyError::UserDispatch);
+        }
+        if stack.start > stack.end || !self.areas.can_write(&self.memory, stack) {
+            return Err(EnvoyError::NoStack);
+        }
+        self.is_plain_call(regs)?;
+        self.is_alone(place)?;
+        Ok(status)
+    }
+
+    /// `int 0x80` has other numbers, also that of restart_syscall.
+    fn is_plain_call(&self, regs: &UserRegs) -> Result<(), EnvoyError> {
+        if arch::interrupted(regs) == arch::Interrupted::No {
+            return Ok(());
+        }
+        let mut bytes = [0; 2];
+        self.memory.read(regs.rip.wrapping_sub(2), &mut bytes)?;
+        if bytes == arch::SYSCALL { Ok(()) } else { Err(EnvoyError::ForeignCall) }
+    }
+
+    /// The data block belongs to another thread that still needs it, if one of another process, with the same memory,
+    /// stands in the code. Threads of our own were let run out of it when they were seized.
+    fn is_alone(&self, place: Place) -> Result<(), EnvoyError> {
+        if place.tail == Tail::Free {
+            return Ok(());
+        }
+        let tid = self.memory.read_u64(place.data() + arch::Data::OWNER_AT)? as i32;
+        let ours = tid == 0 || self.threads.iter().any(|t| t.tid() == tid);
+        if ours || sys::kcmp_memory(self.pid(), tid).is_ok_and(|o| o.is_ne()) {
+            return Ok(());
+        }
+        for _ in 0..100 {
+            match instruction_pointer(tid) {
+                Ok(Some(ip)) if !place.contains(ip) => return Ok(()),
+                Err(_) => return Ok(()),
+                _ => std::thread::sleep(Duration::from_millis(1)),
+            }
+        }
+        Err(EnvoyError::Busy { tid })
+    }
+
+    /// Steps 1 to 4.
+    fn install(&mut self, index: usize, place: Place, status: &Status) -> Result<Post<'_>, EnvoyError> {
+        let thread = &self.threads[index];
+        let (tid, mask, regs) = (thread.tid(), thread.sigmask(), *thread.regs());
+        let data = arch::Data {
+            memfd_flags: memfd_flags(),
+            ..arch::data(&regs, mask, interrupting(&regs, mask, status), SIZE as u64, tid as u64)
+        };
+        ptrace::setsigmask(tid, mask)?;
+        let written = place.write(&self.memory, &data);
+        let switched = written.and_then(|()| ptrace::setregs(tid, &arch::enter(&regs, place.code, place.data())));
+        if let Err(fault) = switched {
+            let _ = self.wipe(place);
+            return Err(fault.into());
+        }
+        let post = Post { process: self, index, place };
+        match ptrace::setsigmask(tid, u64::MAX) {
+            Ok(()) => Ok(post),
+            Err(fault) => {
+                let _ = post.go_home();
+                Err(fault.into())
+            }
+        }
+    }
+
+    /// Nobody stands in the code, nor will return into it, unless an earlier freezer was killed.
+    fn wipe(&self, place: Place) -> Result<(), Fault> {
+        if place.tail == Tail::Free { place.wipe(&self.memory) } else { Ok(()) }
+    }
+}
+
+/// Which pending signals make the call end with EINTR, as far as is known without asking for their SA_RESTART. Signals
+/// that the call itself let in are not among them: the call, made again, lets them in again.
+fn interrupting(regs: &UserRegs, mask: u64, status: &Status) -> u64 {
+    match arch::interrupted(regs) {
+        arch::Interrupted::UnlessHandler | arch::Interrupted::Continued => status.caught & !mask & !status.blocked,
+        _ => 0,
+    }
+}
+
+/// MFD_CLOEXEC, and MFD_NOEXEC_SEAL where the kernel (6.3) knows it: with vm.memfd_noexec=2 it is demanded.
+fn memfd_flags() -> u64 {
+    const NOEXEC_SEAL: u32 = 8;
+    // SAFETY: the name is a C string.
+    let fd = unsafe { libc::memfd_create(c"cryopid".as_ptr(), libc::MFD_CLOEXEC | NOEXEC_SEAL) };
+    if fd < 0 {
+        return u64::from(libc::MFD_CLOEXEC);
+    }
+    // SAFETY: the descriptor that was just made.
+    unsafe { libc::close(fd) };
+    u64::from(libc::MFD_CLOEXEC | NOEXEC_SEAL)
+}
+
+/// Where a thread stands (proc_pid_syscall(5)); `None` while it runs.
+fn instruction_pointer(tid: i32) -> std::io::Result<Option<u64>> {
+    let text = std::fs::read_to_string(format!("/proc/{tid}/syscall"))?;
+    let last = text.trim().rsplit(' ').next().and_then(|word| word.strip_prefix("0x"));
+    Ok(last.and_then(|hex| u64::from_str_radix(hex, 16).ok()))
+}
+
+impl Post<'_> {
+    fn tid(&self) -> i32 {
+        self.process.threads[self.index].tid()
+    }
+
+    fn died(&self) -> EnvoyError {
+        EnvoyError::Died { pid: self.process.pid() }
+    }
+
+    fn lost(&self, lost: Lost) -> EnvoyError {
+        match lost {
+            Lost::Died => self.died(),
+            Lost::Stuck => EnvoyError::Silent,
+            Lost::Fault(fault) if fault.errno == Errno::ESRCH && crate::status::is_dead(self.tid()) => self.died(),
+            Lost::Fault(fault) => fault.into(),
+        }
+    }
+
+    /// Step 5. On return the envoy waits for a batch.
+    fn set_up(&self) -> Result<(Arena, OwnedFd), EnvoyError> {
+        self.next_entry(nr::MEMFD_CREATE)?;
+        let memfd = self.next_exit("memfd_create")?;
+        let memfd = self.take(memfd as i32)?;
+        set_size(&memfd)?;
+        self.next_entry(nr::MMAP)?;
+        let theirs = self.next_exit("mmap")?;
+        let arena = Arena::map(&memfd, theirs)?;
+        self.next_entry(nr::SOCKETPAIR)?;
+        self.next_exit("socketpair")?;
+        let regs = self.next_entry(nr::CLOSE)?;
+        let socket = self.take(arch::peer(&regs))?;
+        ptrace::cont(self.tid(), 0)?;
+        Ok((arena, socket))
+    }
+
+    fn take(&self, fd: i32) -> Result<OwnedFd, EnvoyError> {
+        let failed = |e| Fault::new(format!("pidfd_getfd({fd})"), self.process.pid(), e);
+        fault::point().map_err(failed)?;
+        Ok(self.process.descriptor(fd)?)
+    }
+
+    /// Runs to the next entry or exit of a system call.
+    fn next_stop(&self) -> Result<UserRegs, EnvoyError> {
+        let mut pass = ptrace::look(self.tid())?.map_or(0, Stop::signal_to_pass);
+        loop {
+            ptrace::syscall(self.tid(), pass)?;
+            pass = match ptrace::wait(self.tid(), PATIENCE)? {
+                Some(Stop::Syscall) => return self.regs(),
+                Some(Stop::Exited) => return Err(self.died()),
+                Some(stop) => stop.signal_to_pass(),
+                None => return Err(EnvoyError::Silent),
+            }
+        }
+    }
+
+    /// The registers of the thread, as long as it stands in the envoy.
+    fn regs(&self) -> Result<UserRegs, EnvoyError> {
+        let regs = ptrace::getregs(self.tid())?;
+        regs.filter(|regs| self.place.contains(regs.rip)).ok_or(EnvoyError::Silent)
+    }
+
+    fn next_entry(&self, number: u64) -> Result<UserRegs, EnvoyError> {
+        let regs = self.next_stop()?;
+        if regs.orig_rax == number { Ok(regs) } else { Err(EnvoyError::Silent) }
+    }
+
+    /// What the call at whose entry the thread stands gives.
+    fn next_exit(&self, name: &str) -> Result<u64, EnvoyError> {
+        let raw = self.next_stop()?.rax;
+        Errno::from_raw(raw).map_err(|e| EnvoyError::Setup(Fault::new(name, self.process.pid(), e)))
+    }
+
+    /// Stops the envoy, which finds EOF from here on; from its loop it goes straight to undoing. Anywhere else, just
+    /// before the loop or already on its way home, it holds other things in its registers and comes there by itself.
+    fn undo(&self, socket: &OwnedFd) -> Result<(), EnvoyError> {
+        let stopped = ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()));
+        hang_up(socket);
+        stopped.map_err(|lost| self.lost(lost))?;
+        let regs = self.regs()?;
+        if (arch::loop_at()..arch::leave_at()).contains(&regs.rip.wrapping_sub(self.place.code)) {
+            ptrace::setregs(self.tid(), &arch::undo(&regs, self.place.code))?;
+        }
+        Ok(())
+    }
+
+    /// From any stop in the envoy: home, by the kernel's own restart; if that fails, by the envoy's.
+    fn go_home(self) -> Result<(), EnvoyError> {
+        match self.restore() {
+            Ok(event) => {
+                self.process.threads[self.index].see_event(event);
+                Ok(self.process.wipe(self.place)?)
+            }
+            Err(e) => Err(self.abandon(e)),
+        }
+    }
+
+    /// The thread finds home by itself; the code stays, as after the death of a freezer.
+    fn abandon(self, why: EnvoyError) -> EnvoyError {
+        self.process.give_up(self.tid());
+        self.process.place = Some(Place { tail: Tail::Taken, ..self.place });
+        why
+    }
+
+    /// Gives the signal of the last stop: the process may have been stopped, or let go on, meanwhile.
+    fn restore(&self) -> Result<i32, EnvoyError> {
+        let tid = self.tid();
+        let regs = self.run_to_pending()?;
+        ptrace::setregs(tid, &arch::skip(&regs))?;
+        ptrace::interrupt(tid)?;
+        ptrace::cont(tid, 0)?;
+        let event = await_event(tid).map_err(|lost| self.lost(lost))?;
+        let thread = &self.process.threads[self.index];
+        ptrace::setsigmask(tid, thread.sigmask())?;
+        ptrace::setregs(tid, thread.regs())?;
+        Ok(event)
+    }
+
+    /// Descriptors and arena are gone, nothing is on the stack: the last point that all ways home have in common.
+    fn run_to_pending(&self) -> Result<UserRegs, EnvoyError> {
+        /// More stops than the longest way there has.
+        const STOPS: usize = 100;
+        for _ in 0..STOPS {
+            let regs = self.next_stop()?;
+            if regs.orig_rax == nr::RT_SIGPENDING {
+                return Ok(regs);
+            }
+        }
+        Err(EnvoyError::Silent)
+    }
+}
+
+/// The freezer makes the memfd as large as the arena, as its own limit of file sizes counts then, not the victim's.
+fn set_size(memfd: &OwnedFd) -> Result<(), Fault> {
+    let failed = |e: Errno| Fault::new(format!("ftruncate({SIZE})"), "the arena", e);
+    fault::point().map_err(failed)?;
+    // SAFETY: ftruncate reads no memory of ours.
+    let r = unsafe { libc::ftruncate(memfd.as_raw_fd(), SIZE as i64) };
+    sys::result(i64::from(r)).map(drop).map_err(failed)
+}
+
+/// EOF for the envoy: it undoes everything by itself.
+fn hang_up(socket: &OwnedFd) {
+    // SAFETY: shutdown reads no memory of ours.
+    unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
+}
+
+impl Envoy<'_> {
+    /// Makes the calls, in their order, and gives their answers. An error of one does not keep the next from being
+    /// made. They go in as few batches as the arena allows.
+    pub fn calls(&mut self, calls: &[Call]) -> Result<Vec<Answer>, EnvoyError> {
+        if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
+            return Err(EnvoyError::Forbidden(call.sys));
+        }
+        let mut answers = Vec::with_capacity(calls.len());
+        while answers.len() < calls.len() {
+            let batch = self.arena.put(&calls[answers.len()..])?;
+            self.send(batch.entries as u32)?;
+            self.await_answer()?;
+            answers.extend(self.arena.answers(&batch));
+        }
+        Ok(answers)
+    }
+
+    /// The process, to be asked what needs no call of its own.
+    pub fn process(&self) -> &Process {
+        self.post().process
+    }
+
+    /// Brings the thread back to where it was. The process is still held.
+    pub fn leave(mut self) -> Result<(), EnvoyError> {
+        self.go()
+    }
+
+    fn go(&mut self) -> Result<(), EnvoyError> {
+        let Some(post) = self.post.take() else {
+            return Ok(());
+        };
+        match post.undo(&self.socket) {
+            Ok(()) => post.go_home(),
+            Err(e) => Err(post.abandon(e)),
+        }
+    }
+
+    fn post(&self) -> &Post<'_> {
+        self.post.as_ref().expect("only leaving takes the post")
+    }
+
+    fn send(&self, entries: u32) -> Result<(), EnvoyError> {
+        let failed = |e: Errno| Fault::new("send", "the envoy", e);
+        fault::point().map_err(failed)?;
+        let bytes = entries.to_le_bytes();
+        // SAFETY: the bytes are borrowed for the call.
+        let r = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };
+        match sys::result(r as i64) {
+            Ok(_) => Ok(()),
+            Err(_) if self.has_died(Duration::from_secs(1)) => Err(self.post().died()),
+            Err(e) => Err(failed(e).into()),
+        }
+    }
+
+    /// The pidfd tells of an end only when all threads are waited for, so the thread itself is looked at.
+    fn has_died(&self, patience: Duration) -> bool {
+        let tid = self.post().tid();
+        matches!(ptrace::wait(tid, patience), Ok(Some(Stop::Exited))) || crate::status::is_dead(tid)
+    }
+
+    /// Waits for the answer, and meanwhile sees to stops and death: a SIGSTOP from outside takes effect at the release.
+    fn await_answer(&mut self) -> Result<(), EnvoyError> {
+        const LOOK: Duration = Duration::from_millis(5);
+        loop {
+            if self.readable(LOOK) {
+                return if self.receive() { Ok(()) } else { Err(self.gone()) };
+            }
+            self.see_stops()?;
+        }
+    }
+
+    fn gone(&self) -> EnvoyError {
+        if self.has_died(PATIENCE) { self.post().died() } else { EnvoyError::Silent }
+    }
+
+    fn readable(&self, patience: Duration) -> bool {
+        has_ended(self.socket.as_fd(), patience)
+    }
+
+    fn receive(&self) -> bool {
+        let mut bytes = [0u8; 4];
+        // SAFETY: the bytes are borrowed mutably for the call.
+        unsafe { libc::recv(self.socket.as_raw_fd(), bytes.as_mut_ptr().cast(), 4, 0) == 4 }
+    }
+
+    fn see_stops(&mut self) -> Result<(), EnvoyError> {
+        let tid = self.post().tid();
+        match ptrace::look(tid)? {
+            None if crate::status::is_dead(tid) => Err(self.post().died()),
+            None => Ok(()),
+            Some(Stop::Exited) => Err(self.post().died()),
+            Some(stop) => Ok(ptrace::cont(tid, stop.signal_to_pass())?),
+        }
+    }
+
+    /// A call that ERESTARTSYS interrupted ends with EINTR only for handlers without SA_RESTART: ask for them.
+    fn learn_interrupting(&mut self, status: &Status) -> Result<(), EnvoyError> {
+        let thread = &self.post().process.threads[self.post().index];
+        let caught = status.caught & !thread.sigmask() & !status.blocked;
+        if arch::interrupted(thread.regs()) != arch::Interrupted::UnlessHandlerWithoutRestart || caught == 0 {
+            return Ok(());
+        }
+        let signals: Vec<u64> = (1..=64).filter(|s| caught & 1 << (s - 1) != 0).collect();
+        let ask = |s: &u64| Call::new(Sys::RtSigaction, [Arg::Int(*s), Arg::Int(0), Arg::Out(32), Arg::Int(8)]);
+        let answers = self.calls(&signals.iter().map(ask).collect::<Vec<_>>())?;
+        let ends = signals.iter().zip(&answers).filter(|(_, a)| !restarts(a)).map(|(s, _)| 1 << (s - 1)).sum::<u64>();
+        let (post, at) = (self.post(), arch::Data::INTERRUPTING_AT);
+        Ok(post.process.memory.write(post.place.data() + at, &ends.to_le_bytes())?)
+    }
+}
+
+/// Whether a sigaction of the kernel (handler, flags, restorer, mask) has SA_RESTART.
+fn restarts(answer: &Answer) -> bool {
+    let flags = answer.out[0][8..16].try_into().map_or(0, u64::from_le_bytes);
+    flags & libc::SA_RESTART as u64 != 0
+}
+
+impl Drop for Envoy<'_> {
+    fn drop(&mut self) {
+        let _ = self.go();
+    }
+}

@@ -1,0 +1,170 @@
+//! Where the envoy stands: in the zero tail of the victim's [vdso], a page that no program reads or changes.
+//!
+//! The code is constant. Where it is found, an earlier freezer was killed on this victim; then it is used again and
+//! never wiped, as a signal handler may yet return into it.
+
+use crate::arch;
+use crate::memory::Memory;
+use abi::Fault;
+use std::fs;
+use std::ops::Range;
+
+/// What the kernel's tail of the image is kept clear of.
+const MARGIN: usize = 16;
+const ALIGN: usize = 16;
+
+/// What /proc/TID/maps tells, as far as it matters here.
+#[derive(Debug, Default)]
+pub(crate) struct Areas {
+    writable: Vec<Range<u64>>,
+    vdso: Option<Range<u64>>,
+}
+
+/// Whose code is in the tail.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Tail {
+    /// Nobody's: zeroes.
+    Free,
+    /// The envoy of an earlier freezer, or of another process that shares the memory.
+    Taken,
+}
+
+/// Addresses of the envoy in the victim.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) code: u64,
+    pub(crate) tail: Tail,
+}
+
+impl Areas {
+    pub(crate) fn of(tid: i32) -> Result<Areas, Fault> {
+        let path = format!("/proc/{tid}/maps");
+        let text = fs::read(&path).map_err(|e| Fault::new(format!("read({path})"), tid, e))?;
+        Ok(Areas::parse(&text))
+    }
+
+    fn parse(text: &[u8]) -> Areas {
+        let mut areas = Areas::default();
+        for line in text.split(|b| *b == b'\n') {
+            let Some(range) = range(line) else { continue };
+            if line.ends_with(b" [vdso]") {
+                areas.vdso = Some(range.clone());
+            }
+            if line.split(|b| *b == b' ').nth(1).is_some_and(|p| p.starts_with(b"rw")) {
+                areas.writable.push(range);
+            }
+        }
+        areas
+    }
+
+    /// Whether the process itself could write all of `range`. A stack is made to grow down to it first.
+    pub(crate) fn can_write(&self, memory: &Memory, range: Range<u64>) -> bool {
+        let inside = |r: &Range<u64>| r.start <= range.start && range.end <= r.end;
+        let next = || self.writable.iter().find(|r| r.end >= range.end);
+        // Reading below a stack through /proc/PID/mem makes it grow (mm/memory.c, `__access_remote_vm`); what does
+        // not grow gives an error, and what is mapped there otherwise was in the list.
+        let grown = || next().is_some_and(|r| r.start > range.start) && memory.read_u64(range.start).is_ok();
+        self.writable.iter().any(inside) || (grown() && !self.is_mapped_apart(&range))
+    }
+
+    fn is_mapped_apart(&self, range: &Range<u64>) -> bool {
+        self.writable.iter().any(|r| r.contains(&range.start) && r.end < range.end)
+    }
+}
+
+/// The addresses at the beginning of a line of maps.
+fn range(line: &[u8]) -> Option<Range<u64>> {
+    let text = std::str::from_utf8(line.split(|b| *b == b' ').next()?).ok()?;
+    let (start, end) = text.split_once('-')?;
+    Some(u64::from_str_radix(start, 16).ok()?..u64::from_str_radix(end, 16).ok()?)
+}
+
+impl Place {
+    /// The place in the process with these areas; `None`: no [vdso], or too little room in it.
+    pub(crate) fn find(areas: &Areas, memory: &Memory) -> Result<Option<Place>, Fault> {
+        let Some(vdso) = areas.vdso.clone() else {
+            return Ok(None);
+        };
+        let mut image = vec![0; (vdso.end - vdso.start) as usize];
+        memory.read(vdso.start, &mut image)?;
+        Ok(Place::in_image(&image).map(|(at, tail)| Place { code: vdso.start + at as u64, tail }))
+    }
+
+    fn in_image(image: &[u8]) -> Option<(usize, Tail)> {
+        let need = Place::size();
+        let fits = |at: usize| at + need <= image.len();
+        let taken = (0..image.len()).step_by(ALIGN).find(|at| fits(*at) && image[*at..].starts_with(arch::code()));
+        let used = image.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
+        let free = (used + MARGIN).next_multiple_of(ALIGN);
+        taken.map(|at| (at, Tail::Taken)).or(fits(free).then_some((free, Tail::Free)))
+    }
+
+    /// Bytes of code and data block.
+    pub(crate) fn size() -> usize {
+        Place::data_at() + arch::DATA
+    }
+
+    fn data_at() -> usize {
+        arch::code().len().next_multiple_of(ALIGN)
+    }
+
+    /// Where the data block stands.
+    pub(crate) fn data(&self) -> u64 {
+        self.code + Place::data_at() as u64
+    }
+
+    /// Whether `ip` is in the code.
+    pub(crate) fn contains(&self, ip: u64) -> bool {
+        (self.code..self.data()).contains(&ip)
+    }
+
+    /// Writes the code, if it is not there yet, and the data block.
+    pub(crate) fn write(&self, memory: &Memory, data: &arch::Data) -> Result<(), Fault> {
+        if self.tail == Tail::Free {
+            memory.write(self.code, arch::code())?;
+        }
+        memory.write(self.data(), &data.to_bytes())
+    }
+
+    /// Makes it zeroes again.
+    pub(crate) fn wipe(&self, memory: &Memory) -> Result<(), Fault> {
+        memory.write(self.code, &vec![0; Place::size()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn image(used: usize, len: usize) -> Vec<u8> {
+        (0..len).map(|i| u8::from(i < used)).collect()
+    }
+
+    #[test]
+    fn a_free_tail_is_found_behind_the_image_and_not_in_it() {
+        let (at, tail) = Place::in_image(&image(0x1a11, 0x2000)).unwrap();
+        assert_eq!((at, tail), (0x1a30, Tail::Free));
+    }
+
+    #[test]
+    fn too_little_room_is_no_room() {
+        assert_eq!(Place::in_image(&image(0x1f00, 0x2000)), None);
+        assert_eq!(Place::in_image(&[]), None);
+    }
+
+    #[test]
+    fn the_code_of_an_earlier_freezer_is_found_again() {
+        let mut image = image(0x1a11, 0x2000);
+        image[0x1a30..0x1a30 + arch::code().len()].copy_from_slice(arch::code());
+        image[0x1a30 + Place::data_at()] = 7;
+        assert_eq!(Place::in_image(&image), Some((0x1a30, Tail::Taken)));
+    }
+
+    #[test]
+    fn maps_are_read() {
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \n7000-9000 r-xp 00000000 00:00 0                  [vdso]\n";
+        let areas = Areas::parse(text);
+        assert_eq!(areas.vdso, Some(0x7000..0x9000));
+        assert!(areas.writable.iter().eq([&(0x1000..0x3000)]));
+    }
+}

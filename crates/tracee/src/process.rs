@@ -1,0 +1,326 @@
+//! A process all of whose threads we hold. They are let go as they were found when it is dropped, or when we die.
+
+use crate::memory::Memory;
+use crate::place::{Areas, Place};
+use crate::ptrace::{self, Stop};
+use crate::status::{self, Status};
+use crate::{SeizeError, Stopped, sys};
+use abi::{Errno, Fault};
+use std::collections::BTreeMap;
+use std::fs;
+use std::marker::PhantomData;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
+
+/// Which queue of pending signals.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Queue {
+    /// Signals for this thread alone.
+    Thread,
+    /// Signals for the process, of which any thread may take one.
+    Process,
+}
+
+/// How long a thread may take to stop.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often new threads may appear, or a program be executed, while we seize.
+const ROUNDS: u32 = 1000;
+/// How often threads that are leaving the envoy of an earlier freezer are let run on.
+const RUN_OUTS: u32 = 1000;
+
+/// A process that we hold: every thread is stopped.
+///
+/// ptrace(2) obeys only the thread that seized, so this cannot be sent to another one.
+#[derive(Debug)]
+pub struct Process {
+    pid: i32,
+    pidfd: OwnedFd,
+    pub(crate) threads: Vec<Stopped>,
+    /// Threads that we trace, by the signal of their stop; also those not yet read, or given up.
+    traced: BTreeMap<i32, Option<i32>>,
+    pub(crate) memory: Memory,
+    pub(crate) areas: Areas,
+    pub(crate) place: Option<Place>,
+    not_send: PhantomData<*const ()>,
+}
+
+/// Why a thread did not come to a stop.
+#[derive(Debug)]
+pub(crate) enum Lost {
+    Fault(Fault),
+    Died,
+    Stuck,
+}
+
+impl From<Fault> for Lost {
+    fn from(fault: Fault) -> Self {
+        Lost::Fault(fault)
+    }
+}
+
+/// Waits for the thread that was interrupted; whatever it meets before is passed on. Gives the signal of the stop.
+pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
+    let end = Instant::now() + PATIENCE;
+    while Instant::now() < end {
+        match ptrace::wait(tid, PATIENCE)? {
+            Some(Stop::Event(signal)) => return Ok(signal),
+            Some(Stop::Exited) => return Err(Lost::Died),
+            Some(stop) => ptrace::cont(tid, stop.signal_to_pass())?,
+            None => return Err(Lost::Stuck),
+        }
+    }
+    Err(Lost::Stuck)
+}
+
+/// The threads that are not dead, as far as one look tells.
+fn tasks(pid: i32) -> Vec<i32> {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
+        return Vec::new();
+    };
+    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// Tells a process that is no more from one whose parent has yet to wait for it.
+fn ended(pid: i32) -> SeizeError {
+    match status::is_dead(pid) && fs::exists(format!("/proc/{pid}/stat")).unwrap_or(false) {
+        true => SeizeError::Zombie { pid },
+        false => SeizeError::Died { pid },
+    }
+}
+
+fn is_gone(fault: &Fault) -> bool {
+    fault.errno == Errno::ESRCH
+}
+
+impl Process {
+    /// Stops every thread of the process and reads its state. If the process is stopped by SIGSTOP or the like, it is
+    /// stopped again afterwards.
+    pub fn seize(pid: i32) -> Result<Process, SeizeError> {
+        let gone = |fault: Fault| {
+            if is_gone(&fault) { SeizeError::Died { pid } } else { fault.into() }
+        };
+        let pidfd = sys::pidfd_open(pid).map_err(gone)?;
+        let mut traced = Traced { pid, threads: BTreeMap::new() };
+        traced.catch_all()?;
+        let Some(first) = traced.threads.keys().next().copied() else {
+            return Err(ended(pid));
+        };
+        let memory = Memory::open(first)?;
+        let areas = Areas::of(first)?;
+        let place = Place::find(&areas, &memory)?;
+        let traced = std::mem::take(&mut traced.threads);
+        let threads = Vec::new();
+        let mut process = Process { pid, pidfd, threads, traced, memory, areas, place, not_send: PhantomData };
+        process.read_threads()?;
+        Ok(process)
+    }
+
+    fn read_threads(&mut self) -> Result<(), SeizeError> {
+        let tids: Vec<_> = self.traced.keys().copied().collect();
+        for tid in tids {
+            let stopped = self.read_thread(tid)?;
+            self.threads.push(stopped);
+        }
+        Ok(())
+    }
+
+    /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first.
+    fn read_thread(&mut self, tid: i32) -> Result<Stopped, SeizeError> {
+        for _ in 0..RUN_OUTS {
+            let event = self.traced[&tid].expect("every traced thread was brought to a stop");
+            let stopped = Stopped::read(tid, event, &self.memory)?;
+            match self.place {
+                Some(place) if place.contains(stopped.regs().rip) => self.run_on(tid)?,
+                _ => return Ok(stopped),
+            }
+        }
+        Err(SeizeError::Stuck { tid })
+    }
+
+    fn run_on(&mut self, tid: i32) -> Result<(), SeizeError> {
+        ptrace::cont(tid, 0)?;
+        std::thread::sleep(Duration::from_micros(200));
+        ptrace::interrupt(tid)?;
+        let event = await_event(tid).map_err(|lost| seize_error(lost, self.pid, tid))?;
+        self.traced.insert(tid, Some(event));
+        Ok(())
+    }
+
+    /// Its id.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// Its threads. The first is the leader, unless that has ended before the others.
+    pub fn threads(&self) -> &[Stopped] {
+        &self.threads
+    }
+
+    /// Whether the leader has ended while other threads live.
+    pub fn leader_has_ended(&self) -> bool {
+        !self.traced.contains_key(&self.pid)
+    }
+
+    /// A descriptor of the process itself.
+    pub fn pidfd(&self) -> BorrowedFd<'_> {
+        self.pidfd.as_fd()
+    }
+
+    /// Its memory.
+    pub fn memory(&self) -> &Memory {
+        &self.memory
+    }
+
+    /// A copy of its descriptor `fd`: the same open file description.
+    pub fn descriptor(&self, fd: RawFd) -> Result<OwnedFd, Fault> {
+        let call = |e| Fault::new(format!("pidfd_getfd({}, {fd})", self.pid), self.pid, e);
+        if !self.leader_has_ended() {
+            return sys::pidfd_getfd(self.pidfd(), fd).map_err(call);
+        }
+        // A dead leader has no descriptors any more; another thread has them still.
+        let thread = sys::pidfd_open_thread(self.threads[0].tid())?;
+        sys::pidfd_getfd(thread.as_fd(), fd).map_err(call)
+    }
+
+    /// Lets every thread go as it was found.
+    pub fn release(mut self) -> Result<(), Fault> {
+        self.let_all_go()
+    }
+
+    /// Ends the process and waits until it is gone (its parent has yet to wait for it).
+    pub fn kill(mut self) -> Result<(), Fault> {
+        let fault = |e| Fault::new(format!("pidfd_send_signal({}, SIGKILL)", self.pid), self.pid, e);
+        sys::pidfd_kill(self.pidfd()).map_err(fault)?;
+        for tid in std::mem::take(&mut self.traced).into_keys().rev() {
+            while ptrace::wait(tid, PATIENCE)?.is_some_and(|stop| stop != Stop::Exited) {}
+        }
+        let gone = has_ended(self.pidfd(), PATIENCE);
+        if gone { Ok(()) } else { Err(fault(Errno::ETIMEDOUT)) }
+    }
+
+    fn let_all_go(&mut self) -> Result<(), Fault> {
+        let tids = std::mem::take(&mut self.traced).into_keys();
+        // All of them, also when one cannot be let go.
+        let all: Vec<_> = tids.map(let_go).collect();
+        all.into_iter().collect()
+    }
+
+    /// The thread is not ours any more.
+    pub(crate) fn give_up(&mut self, tid: i32) {
+        if self.traced.remove(&tid).is_some() {
+            let _ = let_go(tid);
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.let_all_go();
+    }
+}
+
+/// Lets a thread go that may be stopped, in whatever stop, or running.
+fn let_go(tid: i32) -> Result<(), Fault> {
+    let signal = ptrace::look(tid)?.map_or(0, Stop::signal_to_pass);
+    if ptrace::detach_with(tid, signal).is_ok() {
+        return Ok(());
+    }
+    // ESRCH: not stopped, or dead (ptrace(2)).
+    let _ = ptrace::interrupt(tid);
+    match await_event(tid) {
+        Ok(_) => ptrace::detach(tid),
+        Err(Lost::Died) => Ok(()),
+        Err(Lost::Fault(fault)) if is_gone(&fault) => Ok(()),
+        Err(Lost::Fault(fault)) => Err(fault),
+        Err(Lost::Stuck) => Err(Fault::new(format!("ptrace(PTRACE_DETACH, {tid})"), tid, Errno::EBUSY)),
+    }
+}
+
+/// Whether the process ends within that time.
+pub(crate) fn has_ended(pidfd: BorrowedFd<'_>, patience: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: one pollfd, borrowed for the call.
+    unsafe { libc::poll(&raw mut poll, 1, patience.as_millis() as i32) == 1 }
+}
+
+pub(crate) fn seize_error(lost: Lost, pid: i32, tid: i32) -> SeizeError {
+    match lost {
+        Lost::Fault(fault) if is_gone(&fault) => ended(pid),
+        Lost::Fault(fault) => fault.into(),
+        Lost::Died => ended(pid),
+        Lost::Stuck => SeizeError::Stuck { tid },
+    }
+}
+
+/// The threads of a process while they are brought to a stop; let go when dropped.
+struct Traced {
+    pid: i32,
+    threads: BTreeMap<i32, Option<i32>>,
+}
+
+impl Traced {
+    /// Until two looks in a row show no new thread: a look may miss one while others end.
+    fn catch_all(&mut self) -> Result<(), SeizeError> {
+        let mut quiet = 0;
+        for _ in 0..ROUNDS {
+            quiet = if self.catch_new()? { 0 } else { quiet + 1 };
+            if quiet == 2 {
+                return Ok(());
+            }
+        }
+        Err(SeizeError::Restless { pid: self.pid })
+    }
+
+    /// Stops the threads that we do not hold yet: first all are asked, then each is waited for.
+    fn catch_new(&mut self) -> Result<bool, SeizeError> {
+        let mut new = Vec::new();
+        for tid in tasks(self.pid) {
+            if !self.threads.contains_key(&tid) && self.catch(tid)? {
+                new.push(tid);
+            }
+        }
+        for tid in &new {
+            self.hold(*tid)?;
+        }
+        Ok(!new.is_empty())
+    }
+
+    fn catch(&mut self, tid: i32) -> Result<bool, SeizeError> {
+        if let Err(fault) = ptrace::seize(tid, ptrace::O_TRACESYSGOOD) {
+            return self.not_caught(tid, fault);
+        }
+        self.threads.insert(tid, None);
+        match ptrace::interrupt(tid) {
+            Err(fault) if !is_gone(&fault) => Err(fault.into()),
+            _ => Ok(true),
+        }
+    }
+
+    /// EPERM is said of the dead as well as of those that others trace (ptrace(2)).
+    fn not_caught(&self, tid: i32, fault: Fault) -> Result<bool, SeizeError> {
+        if is_gone(&fault) || status::is_dead(tid) {
+            return Ok(false);
+        }
+        match Status::of(tid) {
+            Ok(status) if status.tracer != 0 => Err(SeizeError::Traced { by: status.tracer }),
+            _ => Err(fault.into()),
+        }
+    }
+
+    fn hold(&mut self, tid: i32) -> Result<(), SeizeError> {
+        match await_event(tid) {
+            Ok(event) => drop(self.threads.insert(tid, Some(event))),
+            Err(Lost::Died) => drop(self.threads.remove(&tid)),
+            Err(lost) => return Err(seize_error(lost, self.pid, tid)),
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Traced {
+    fn drop(&mut self) {
+        for tid in std::mem::take(&mut self.threads).into_keys() {
+            let _ = let_go(tid);
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! The lines of /proc/TID/status and stat that decide how a thread may be handled.
+
+use abi::Fault;
+use std::fs;
+
+/// What the kernel tells of a thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(crate) struct Status {
+    /// Who traces it; 0: nobody.
+    pub(crate) tracer: i32,
+    /// Signals that are blocked just now: inside sigsuspend(2) and the like, by the mask of that call.
+    pub(crate) blocked: u64,
+    /// Signals with a handler.
+    pub(crate) caught: u64,
+    /// 0: free of seccomp.
+    pub(crate) seccomp: u64,
+    /// The thread has a shadow stack.
+    pub(crate) shadow_stack: bool,
+}
+
+fn field<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
+    let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
+    std::str::from_utf8(line).ok().map(str::trim)
+}
+
+impl Status {
+    fn parse(text: &[u8]) -> Status {
+        let hex = |name| field(text, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
+        let dec = |name| field(text, name).and_then(|v| v.parse().ok()).unwrap_or(0);
+        Status {
+            tracer: dec("TracerPid:") as i32,
+            blocked: hex("SigBlk:"),
+            caught: hex("SigCgt:"),
+            seccomp: dec("Seccomp:"),
+            shadow_stack: field(text, "x86_Thread_features:")
+                .is_some_and(|v| v.split(' ').any(|feature| feature == "shstk")),
+        }
+    }
+
+    /// Of a thread that is there.
+    pub(crate) fn of(tid: i32) -> Result<Status, Fault> {
+        let path = format!("/proc/{tid}/status");
+        let text = fs::read(&path).map_err(|e| Fault::new(format!("read({path})"), tid, e))?;
+        Ok(Status::parse(&text))
+    }
+}
+
+/// Whether the thread is gone, or a zombie.
+pub(crate) fn is_dead(tid: i32) -> bool {
+    // The name in parentheses may hold anything; the state follows the last parenthesis (proc_pid_stat(5)).
+    let text = fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let state = text.iter().rposition(|b| *b == b')').and_then(|at| text.get(at + 2));
+    matches!(state, None | Some(b'Z' | b'X'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_status_is_read_whatever_the_name() {
+        let text = b"Name:\tx SigBlk: 1\nTracerPid:\t7\nSeccomp:\t2\nSeccomp_filters:\t1\nSigBlk:\t0000000000000204\n\
+            SigCgt:\tfffffffc01c1a4f9\nx86_Thread_features:\tshstk wrss \n";
+        let want = Status { tracer: 7, blocked: 0x204, caught: 0xfffffffc01c1a4f9, seccomp: 2, shadow_stack: true };
+        assert_eq!(Status::parse(text), want);
+    }
+
+    #[test]
+    fn we_are_alive_and_nobody_is_not() {
+        assert!(!is_dead(std::process::id() as i32));
+        assert!(is_dead(i32::MAX));
+    }
+}

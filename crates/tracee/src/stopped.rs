@@ -1,0 +1,89 @@
+//! A stopped thread: what it will go on with.
+
+use crate::memory::Memory;
+use crate::{Queue, SeizeError, arch, ptrace};
+use abi::Fault;
+use abi::x86_64::{RseqConfiguration, RseqCs, UserRegs};
+
+/// A thread that we hold, with its state as it is to be restored.
+#[derive(Debug)]
+pub struct Stopped {
+    tid: i32,
+    regs: UserRegs,
+    xstate: Vec<u8>,
+    sigmask: u64,
+    group_stop: Option<i32>,
+    rseq: Option<RseqConfiguration>,
+}
+
+impl Stopped {
+    /// Reads the state of a thread that has just stopped; `event` is the signal of the stop.
+    pub(crate) fn read(tid: i32, event: i32, memory: &Memory) -> Result<Stopped, SeizeError> {
+        let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
+        let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
+        if let Some(right) = arch::without_spurious_eintr(&regs) {
+            ptrace::setregs(tid, &right)?;
+            regs = right;
+        }
+        let rseq = ptrace::rseq(tid)?;
+        if let Some(abort_ip) = rseq.as_ref().and_then(|rseq| abort_ip(rseq, &regs, memory)) {
+            regs.rip = abort_ip;
+        }
+        let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop: group_stop(event), rseq })
+    }
+
+    /// Its id.
+    pub fn tid(&self) -> i32 {
+        self.tid
+    }
+
+    /// Its general registers, as they are to be restored: a call that our stop would end with EINTR is one that is to
+    /// be made again, and a restartable sequence that we disturbed is left.
+    pub fn regs(&self) -> &UserRegs {
+        &self.regs
+    }
+
+    /// Its extended state, as XSAVE lays it out.
+    pub fn xstate(&self) -> &[u8] {
+        &self.xstate
+    }
+
+    /// The signals that it blocks; inside sigsuspend(2) and the like those that it blocks afterwards.
+    pub fn sigmask(&self) -> u64 {
+        self.sigmask
+    }
+
+    /// The signal by which its process was stopped before we came, and is stopped again when we go.
+    pub fn group_stop(&self) -> Option<i32> {
+        self.group_stop
+    }
+
+    /// The registration of its restartable sequences.
+    pub fn rseq(&self) -> Option<&RseqConfiguration> {
+        self.rseq.as_ref()
+    }
+
+    /// Signals that wait to be delivered, as siginfo_t, in their order; none is taken out.
+    pub fn pending(&self, queue: Queue) -> Result<Vec<[u8; 128]>, Fault> {
+        ptrace::pending(self.tid, queue)
+    }
+
+    /// The process was stopped, or let go on, by somebody else meanwhile.
+    pub(crate) fn see_event(&mut self, event: i32) {
+        self.group_stop = group_stop(event);
+    }
+}
+
+/// A stop event has SIGTRAP, except while the process is stopped (kernel/signal.c, `do_jobctl_trap`).
+fn group_stop(event: i32) -> Option<i32> {
+    (event != libc::SIGTRAP).then_some(event)
+}
+
+/// Where the kernel would send the thread when it is preempted just now (kernel/rseq.c, `rseq_ip_fixup`).
+fn abort_ip(rseq: &RseqConfiguration, regs: &UserRegs, memory: &Memory) -> Option<u64> {
+    let section = memory.read_u64(rseq.pointer + RseqCs::POINTER_AT).ok().filter(|at| *at != 0)?;
+    let mut bytes = [0; RseqCs::SIZE];
+    memory.read(section, &mut bytes).ok()?;
+    RseqCs::from_bytes(&bytes).filter(|cs| cs.contains(regs.rip)).map(|cs| cs.abort_ip)
+}

@@ -1,0 +1,718 @@
+//! Stubs: the processes and threads that a thaw makes, each an envoy from its first instruction on.
+//!
+//! The first one is a fork of ourselves that jumps into the code of the envoy, in memory that both share (the *ground*),
+//! at an address where the frozen process had nothing. So everything else of its address space can be taken away and
+//! put back by calls that it makes itself. Further threads are its clones and begin in the same code.
+//!
+//! A stub lives no longer than we do: at the end of the socket it exits, and from its seizure on the kernel kills it
+//! with us (PTRACE_O_EXITKILL), until [`Stubs::commit`].
+
+use crate::arena::{Arena, Batch, SIZE};
+use crate::process::{Lost, await_event, has_ended};
+use crate::ptrace::{self, Stop};
+use crate::{arch, fault, sys};
+use abi::layout::CloneArgs;
+use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::mem::ManuallyDrop;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+const PAGE: u64 = 4096;
+/// How long a stub may take to answer a batch: as long as it lives.
+const FOREVER: i32 = -1;
+
+/// Memory that we and every stub share: a page of code, and an arena for each thread.
+#[derive(Debug)]
+pub struct Ground {
+    at: u64,
+    slots: usize,
+}
+
+impl Ground {
+    /// The bytes that it takes for so many threads.
+    pub const fn size(slots: usize) -> u64 {
+        PAGE + (slots * SIZE) as u64
+    }
+
+    /// Maps it; nothing may be there.
+    pub fn map(at: u64, slots: usize) -> Result<Ground, Fault> {
+        let call = |e| Fault::new(format!("mmap({at:#x}, {}, MAP_SHARED)", Ground::size(slots)), "the ground", e);
+        let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
+        let address = std::ptr::without_provenance_mut::<libc::c_void>(at as usize);
+        let len = Ground::size(slots) as usize;
+        // SAFETY: MAP_FIXED_NOREPLACE replaces nothing.
+        let got = unsafe { libc::mmap(address, len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
+        if got.addr() as u64 != at {
+            return Err(call(Errno::from(std::io::Error::last_os_error())));
+        }
+        let ground = Ground { at, slots };
+        let code = arch::code();
+        assert!(code.len() as u64 <= PAGE, "the code of the envoy fits into its page");
+        // SAFETY: the page was mapped writable just now, and no stub is there yet.
+        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), got.cast(), code.len()) };
+        // SAFETY: the first page of our own mapping.
+        let r = unsafe { libc::mprotect(got, PAGE as usize, libc::PROT_READ | libc::PROT_EXEC) };
+        sys::result(i64::from(r)).map_err(call)?;
+        Ok(ground)
+    }
+
+    /// Its first address and the one behind its last.
+    pub fn range(&self) -> std::ops::Range<u64> {
+        self.at..self.at + Ground::size(self.slots)
+    }
+
+    fn arena(&self, slot: usize) -> u64 {
+        self.at + PAGE + (slot * SIZE) as u64
+    }
+}
+
+impl Drop for Ground {
+    fn drop(&mut self) {
+        let address = std::ptr::without_provenance_mut(self.at as usize);
+        // SAFETY: our own mapping, of which no pointer is left: arenas live no longer than the stubs that hold the ground.
+        unsafe { libc::munmap(address, Ground::size(self.slots) as usize) };
+    }
+}
+
+/// In which namespaces the first stub is born.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Nest {
+    /// In ours.
+    Same,
+    /// In a new pid namespace, and a mount namespace in which /proc tells of it.
+    Pid,
+    /// The same in a new user namespace with these ids only.
+    UserPid {
+        /// User id.
+        uid: u32,
+        /// Group id.
+        gid: u32,
+    },
+}
+
+/// A thread of the tree to be.
+#[derive(Debug)]
+struct Stub {
+    slot: usize,
+    /// Its id here; known once it was looked for.
+    tid: Option<i32>,
+    socket: OwnedFd,
+    arena: ManuallyDrop<Arena>,
+}
+
+/// The threads of one process to be, all of them stubs. Killed when dropped, unless committed.
+#[derive(Debug)]
+pub struct Stubs {
+    pid: i32,
+    pidfd: OwnedFd,
+    threads: BTreeMap<u32, Stub>,
+    /// What the first process of a new pid namespace listens to.
+    init: Option<UnixStream>,
+    rseq: Option<RseqConfiguration>,
+    reserve: RawFd,
+    // After `threads`: their arenas lie in it.
+    ground: Ground,
+    fate: Fate,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Fate {
+    /// They are killed with us, or when dropped.
+    Ours,
+    /// They are on their own.
+    Free,
+}
+
+/// A socket pair: our end, and the number at which the stub has its own.
+fn channel(number: RawFd) -> Result<(OwnedFd, OwnedFd), Fault> {
+    let call = |e| Fault::new("socketpair", "a stub", e);
+    let mut ends = [0; 2];
+    // SAFETY: socketpair writes two descriptors.
+    let r = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
+    sys::result(i64::from(r)).map_err(call)?;
+    // SAFETY: both were made just now.
+    let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
+    // SAFETY: dup3 to a number that the caller set apart.
+    let r = unsafe { libc::dup3(theirs.as_raw_fd(), number, libc::O_CLOEXEC) };
+    sys::result(i64::from(r)).map_err(call)?;
+    // SAFETY: made just now.
+    Ok((ours, unsafe { OwnedFd::from_raw_fd(number) }))
+}
+
+/// clone3(2) of this process. In the child it returns 0.
+///
+/// # Safety
+/// The child is a copy of a process that may have had other threads: it may only do what is safe after a fork(2).
+unsafe fn clone_self(flags: u64, exit_signal: u64, pid: Option<u32>) -> Result<i32, Errno> {
+    let ids = [pid.unwrap_or(0) as i32];
+    let args = CloneArgs {
+        flags,
+        exit_signal,
+        set_tid: if pid.is_some() { ids.as_ptr().addr() as u64 } else { 0 },
+        set_tid_size: u64::from(pid.is_some()),
+        ..CloneArgs::default()
+    };
+    let bytes = args.to_bytes();
+    // SAFETY: the structure and the id live until the call returns; without CLONE_VM the child has copies.
+    sys::result(unsafe { libc::syscall(libc::SYS_clone3, bytes.as_ptr(), bytes.len()) }).map(|pid| pid as i32)
+}
+
+/// What a helper tells: how far it came, the error there, and the id of the newborn.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    stage: u32,
+    errno: i32,
+    pid: i32,
+}
+
+const STAGES: [&str; 8] = [
+    "clone3(set_tid)",
+    "unshare(CLONE_NEWUSER)",
+    "write(/proc/self/uid_map)",
+    "unshare(CLONE_NEWPID|CLONE_NEWNS)",
+    "mount(MS_SLAVE)",
+    "clone3(the first process of the namespace)",
+    "mount(/proc)",
+    "prctl(PR_SET_PDEATHSIG)",
+];
+
+impl Word {
+    fn failed(stage: u32, e: Errno) -> Word {
+        Word { stage, errno: e.0, pid: 0 }
+    }
+
+    fn to_bytes(self) -> [u8; 12] {
+        let mut bytes = [0; 12];
+        bytes[..4].copy_from_slice(&self.stage.to_ne_bytes());
+        bytes[4..8].copy_from_slice(&self.errno.to_ne_bytes());
+        bytes[8..].copy_from_slice(&self.pid.to_ne_bytes());
+        bytes
+    }
+
+    fn from_bytes(b: [u8; 12]) -> Word {
+        let int = |at: usize| i32::from_ne_bytes([b[at], b[at + 1], b[at + 2], b[at + 3]]);
+        Word { stage: int(0) as u32, errno: int(4), pid: int(8) }
+    }
+
+    fn pid(self) -> Result<i32, Fault> {
+        match self.errno {
+            0 => Ok(self.pid),
+            e => Err(Fault::new(*STAGES.get(self.stage as usize).unwrap_or(&"clone3"), "the first stub", Errno(e))),
+        }
+    }
+}
+
+/// What the first stub needs to begin.
+struct Start {
+    code: u64,
+    arena: u64,
+    socket: RawFd,
+    /// Our ends, of which it must keep no copy: it would never see their end.
+    ours: Vec<RawFd>,
+}
+
+impl Start {
+    /// In the child: into the code of the envoy, never to return.
+    fn begin(&self) -> ! {
+        for fd in &self.ours {
+            // SAFETY: our ends are of no use to the child, which touches nothing of ours any more.
+            unsafe { libc::close(*fd) };
+        }
+        // SAFETY: the code of the envoy is at `code`; with these registers it runs its loop (see `arch`), which uses no
+        // stack and never returns, since rbp is 0.
+        unsafe { arch::begin(self.code + arch::loop_at(), self.arena, self.socket as u64) }
+    }
+}
+
+impl Stubs {
+    /// The first thread of a process in `nest`, waiting for calls; `tids` are the ids that it and its further threads shall
+    /// have. The numbers from `reserve` on, one for each thread, are ours until the commit.
+    pub fn first(tids: &[u32], nest: Nest, ground: Ground, reserve: RawFd) -> Result<Stubs, Fault> {
+        fault::point().map_err(|e| Fault::new("clone3", tids[0], e))?;
+        assert!(tids.len() <= ground.slots, "the ground has a slot for each thread");
+        let (mut threads, mut theirs, mut ours) = (BTreeMap::new(), Vec::new(), Vec::new());
+        for (slot, tid) in tids.iter().enumerate() {
+            let (socket, end) = channel(reserve + slot as RawFd)?;
+            ours.push(socket.as_raw_fd());
+            theirs.push(end);
+            threads.insert(*tid, Stub { slot, tid: None, socket, arena: Arena::at(ground.arena(slot)) });
+        }
+        let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours };
+        let (pid, init) = match nest {
+            Nest::Same => (born_here(tids[0], &start)?, None),
+            _ => born_in(nest, tids[0], &mut start).map(|(pid, init)| (pid, Some(init)))?,
+        };
+        drop(theirs);
+        // From here on it is killed when this is dropped.
+        let pidfd = sys::pidfd_open(pid)?;
+        let mut stubs = Stubs { pid, pidfd, threads, init, rseq: None, reserve, ground, fate: Fate::Ours };
+        ptrace::seize(pid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+        stubs.rseq = stubs.own_rseq()?;
+        Ok(stubs)
+    }
+
+    /// The registration for restartable sequences that the first stub has from us. It must go before our memory does.
+    fn own_rseq(&self) -> Result<Option<RseqConfiguration>, Fault> {
+        ptrace::interrupt(self.pid)?;
+        await_event(self.pid).map_err(|lost| self.lost(lost))?;
+        let rseq = ptrace::rseq(self.pid)?;
+        ptrace::cont(self.pid, 0)?;
+        Ok(rseq)
+    }
+
+    fn lost(&self, lost: Lost) -> Fault {
+        match lost {
+            Lost::Fault(fault) => fault,
+            Lost::Died => Fault::new("wait", self.pid, Errno::ESRCH),
+            Lost::Stuck => Fault::new("wait", self.pid, Errno::ETIMEDOUT),
+        }
+    }
+
+    /// Its id here.
+    pub fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// The registration for restartable sequences that the first stub was born with.
+    pub fn inherited_rseq(&self) -> Option<RseqConfiguration> {
+        self.rseq
+    }
+
+    /// Where the ground is.
+    pub fn ground(&self) -> std::ops::Range<u64> {
+        self.ground.range()
+    }
+
+    /// A further thread of the process, cloned by its first one, with id `tid`.
+    pub fn thread(&mut self, first: u32, tid: u32) -> Result<(), Fault> {
+        let flags = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM;
+        let args = CloneArgs { flags: flags as u64, set_tid_size: 1, ..CloneArgs::default() };
+        let (bytes, inner) = (args.to_bytes().to_vec(), tid.to_ne_bytes().to_vec());
+        let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
+        let call = Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)]);
+        let slot = self.threads[&tid].slot;
+        let stub = self.threads.get_mut(&first).expect("the first thread is born");
+        let batch = put(&stub.arena, &[call])?;
+        stub.arena.set_twin(0, self.ground.arena(slot), (self.reserve + slot as RawFd) as u64)?;
+        let answers = stub.run(self.pid, &self.pidfd, &batch)?;
+        answers[0].result.map(drop).map_err(|e| Fault::new(format!("clone3(CLONE_THREAD, set_tid {tid})"), self.pid, e))
+    }
+
+    /// Calls made by a thread, in batches as large as its arena allows; it stops at none that fails.
+    pub fn calls(&mut self, tid: u32, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        let stub = self.threads.get_mut(&tid).expect("calls are made by threads that are born");
+        let mut answers = Vec::with_capacity(calls.len());
+        let mut rest = calls;
+        while !rest.is_empty() {
+            let batch = put(&stub.arena, rest)?;
+            answers.extend(stub.run(self.pid, &self.pidfd, &batch)?);
+            rest = &rest[batch.entries..];
+        }
+        Ok(answers)
+    }
+
+    /// Stops every thread: from now on they are held, and make calls no more but through [`Stubs::call_held`].
+    pub fn hold(&mut self) -> Result<(), Fault> {
+        self.find_threads()?;
+        let first = self.pid;
+        for tid in self.threads.values().filter_map(|s| s.tid).collect::<Vec<_>>() {
+            if tid != first {
+                ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+            }
+            ptrace::interrupt(tid)?;
+            await_event(tid).map_err(|lost| self.lost(lost))?;
+        }
+        Ok(())
+    }
+
+    /// The ids here of the threads whose ids in their own namespace we chose.
+    fn find_threads(&mut self) -> Result<(), Fault> {
+        let call = |e: std::io::Error| Fault::new("readdir(/proc/PID/task)", self.pid, e);
+        for entry in std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_err(call)? {
+            let name = entry.map_err(call)?.file_name();
+            let Some(host) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let text = std::fs::read(format!("/proc/{}/task/{host}/status", self.pid)).map_err(call)?;
+            let status = abi::proc::status(&text).map_err(|_| Fault::new("read(status)", host, Errno::EINVAL))?;
+            if let Some(stub) = status.ns_pid.last().and_then(|inner| self.threads.get_mut(inner)) {
+                stub.tid = Some(host);
+            }
+        }
+        match self.threads.values().find(|s| s.tid.is_none()) {
+            None => Ok(()),
+            Some(_) => Err(Fault::new("readdir(/proc/PID/task)", self.pid, Errno::ESRCH)),
+        }
+    }
+
+    fn held(&self, tid: u32) -> i32 {
+        self.threads[&tid].tid.expect("threads are held before they are set right")
+    }
+
+    /// One call of a held thread, through the `syscall` instruction at `gate`; none of its memory is needed.
+    pub fn call_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
+        let tid = self.held(tid);
+        let regs = self.regs_for(tid, gate, sys, args)?;
+        ptrace::setregs(tid, &regs)?;
+        self.to_syscall_stop(tid)?;
+        self.to_syscall_stop(tid)?;
+        let rax = self.getregs(tid)?.rax;
+        self.to_event_stop(tid)?;
+        Errno::from_raw(rax).map_err(|e| Fault::new(sys.name(), tid, e))
+    }
+
+    /// A call that is begun and interrupted before it can sleep: the kernel keeps the rest of it. Gives the raw value of
+    /// the return register, which says whether there is a rest. Pointers must lead into memory that the thread has.
+    pub fn begin_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
+        let tid = self.held(tid);
+        let regs = self.regs_for(tid, gate, sys, args)?;
+        ptrace::setregs(tid, &regs)?;
+        self.to_syscall_stop(tid)?;
+        // With the interruption pending, a call that would sleep returns at once, as at any signal.
+        self.to_event_stop(tid)?;
+        Ok(self.getregs(tid)?.rax)
+    }
+
+    /// Puts bytes where a held thread can read them, as an argument of [`Stubs::begin_held`]; gives their address.
+    pub fn lend(&self, tid: u32, bytes: &[u8]) -> Result<u64, Fault> {
+        self.threads[&tid].arena.lend(bytes)
+    }
+
+    fn getregs(&self, tid: i32) -> Result<UserRegs, Fault> {
+        let regs = ptrace::getregs(tid)?;
+        regs.ok_or_else(|| Fault::new("ptrace(PTRACE_GETREGSET)", tid, Errno::EINVAL))
+    }
+
+    fn regs_for(&self, tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<UserRegs, Fault> {
+        let arg = |n: usize| args.get(n).copied().unwrap_or(0);
+        Ok(UserRegs {
+            rip: gate,
+            rax: sys.number(arch::MACHINE),
+            orig_rax: u64::MAX,
+            rdi: arg(0),
+            rsi: arg(1),
+            rdx: arg(2),
+            r10: arg(3),
+            r8: arg(4),
+            r9: arg(5),
+            ..self.getregs(tid)?
+        })
+    }
+
+    fn to_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
+        ptrace::syscall(tid, 0)?;
+        loop {
+            match ptrace::wait(tid, Duration::from_secs(10))? {
+                Some(Stop::Syscall) => return Ok(()),
+                Some(Stop::Event(_) | Stop::Other(_)) => ptrace::syscall(tid, 0)?,
+                Some(Stop::Signal(signal)) => ptrace::syscall(tid, signal)?,
+                Some(Stop::Exited) => return Err(Fault::new("wait", tid, Errno::ESRCH)),
+                None => return Err(Fault::new("wait", tid, Errno::ETIMEDOUT)),
+            }
+        }
+    }
+
+    /// From a stop at a system call to one on the way of signals, without an instruction of the thread between.
+    fn to_event_stop(&self, tid: i32) -> Result<(), Fault> {
+        ptrace::interrupt(tid)?;
+        ptrace::cont(tid, 0)?;
+        await_event(tid).map(drop).map_err(|lost| self.lost(lost))
+    }
+
+    /// The state with which a held thread goes on.
+    pub fn set(&self, tid: u32, regs: &UserRegs, xstate: &[u8], mask: u64) -> Result<(), Fault> {
+        let tid = self.held(tid);
+        ptrace::setxstate(tid, xstate)?;
+        ptrace::setregs(tid, regs)?;
+        ptrace::setsigmask(tid, mask)
+    }
+
+    /// A signal for the whole process, to be felt when it runs.
+    pub fn signal(&self, signal: i32) -> Result<(), Fault> {
+        // SAFETY: kill reads no memory of ours.
+        let r = unsafe { libc::kill(self.pid, signal) };
+        sys::result(i64::from(r)).map(drop).map_err(|e| Fault::new(format!("kill({signal})"), self.pid, e))
+    }
+
+    /// The last thing that can fail: the first process of a new pid namespace is told to stay, and whom to wait for.
+    pub fn prepare(&mut self) -> Result<(), Fault> {
+        match &self.init {
+            None => Ok(()),
+            Some(link) => send_fd(link, &self.pidfd).map_err(|e| Fault::new("sendmsg", "the namespace", e)),
+        }
+    }
+
+    /// All of them run, each on its own. Gives the id of the process here.
+    pub fn commit(mut self) -> i32 {
+        self.fate = Fate::Free;
+        let tids: Vec<i32> = self.threads.values().filter_map(|s| s.tid).collect();
+        // First none of them dies with us any more, then they go: our death between two of them harms nobody.
+        for tid in &tids {
+            let _ = ptrace::set_options(*tid, ptrace::O_TRACESYSGOOD);
+        }
+        for tid in &tids {
+            let _ = ptrace::detach(*tid);
+        }
+        self.pid
+    }
+}
+
+impl Drop for Stubs {
+    fn drop(&mut self) {
+        if self.fate == Fate::Ours {
+            let _ = sys::pidfd_kill(self.pidfd.as_fd());
+            has_ended(self.pidfd.as_fd(), Duration::from_secs(10));
+            reap(self.pid);
+        }
+    }
+}
+
+/// Takes note of the end of a child of ours.
+fn reap(pid: i32) {
+    let mut status = 0;
+    // SAFETY: waitpid writes one int.
+    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1
+        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
+    {}
+}
+
+fn put(arena: &Arena, calls: &[Call]) -> Result<Batch, Fault> {
+    arena.put(calls).map_err(|e| Fault::new(e.to_string(), "a stub", Errno::E2BIG))
+}
+
+impl Stub {
+    /// Has a batch run, and waits for it or for the end of the process.
+    fn run(&mut self, pid: i32, pidfd: &OwnedFd, batch: &Batch) -> Result<Vec<Answer>, Fault> {
+        let call = |name: &str, e: Errno| Fault::new(name, pid, e);
+        fault::point().map_err(|e| call("send", e))?;
+        let count = (batch.entries as u32).to_ne_bytes();
+        // SAFETY: four bytes of ours.
+        let r = unsafe { libc::send(self.socket.as_raw_fd(), count.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };
+        sys::result(r as i64).map_err(|e| call("send", e))?;
+        self.answered(pid, pidfd)?;
+        Ok(self.arena.answers(batch))
+    }
+
+    fn answered(&self, pid: i32, pidfd: &OwnedFd) -> Result<(), Fault> {
+        let mut word = [0u8; 4];
+        loop {
+            // SAFETY: recv writes at most four bytes into four.
+            let r = unsafe { libc::recv(self.socket.as_raw_fd(), word.as_mut_ptr().cast(), 4, libc::MSG_DONTWAIT) };
+            match sys::result(r as i64) {
+                Ok(4) => return Ok(()),
+                Ok(_) => return Err(Fault::new("recv", pid, Errno::EPIPE)),
+                Err(Errno::EAGAIN | Errno::EINTR) => {}
+                Err(e) => return Err(Fault::new("recv", pid, e)),
+            }
+            let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+            let mut both = [poll(self.socket.as_raw_fd()), poll(pidfd.as_raw_fd())];
+            // SAFETY: two pollfds, borrowed for the call.
+            unsafe { libc::poll(both.as_mut_ptr(), 2, FOREVER) };
+            if both[0].revents == 0 && both[1].revents != 0 {
+                return Err(Fault::new("a call in it", pid, Errno::ESRCH));
+            }
+        }
+    }
+}
+
+/// A child of ours that begins in the envoy.
+fn born_here(pid: u32, start: &Start) -> Result<i32, Fault> {
+    let fault = |e| Fault::new(format!("clone3(set_tid {pid})"), "the first stub", e);
+    // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
+    match unsafe { clone_self(0, libc::SIGCHLD as u64, Some(pid)) }.map_err(fault)? {
+        0 => start.begin(),
+        pid => Ok(pid),
+    }
+}
+
+/// A child of ours in a new pid namespace, born there by a helper; and the link to the first process of the namespace.
+fn born_in(nest: Nest, pid: u32, start: &mut Start) -> Result<(i32, UnixStream), Fault> {
+    let call = |name: &'static str| move |e: std::io::Error| Fault::new(name, "the first stub", e);
+    let (mut ours, theirs) = UnixStream::pair().map_err(call("socketpair"))?;
+    let (to_init, of_init) = UnixStream::pair().map_err(call("socketpair"))?;
+    start.ours.extend([ours.as_raw_fd(), to_init.as_raw_fd()]);
+    // SAFETY: we have no other threads, so the child may do as it likes.
+    let helper =
+        unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Fault::new("clone3", "a helper", e))?;
+    if helper == 0 {
+        let ends = HelperEnds { word: theirs, init: of_init };
+        nest::help(nest, pid, start, ends);
+    }
+    drop((theirs, of_init));
+    let mut bytes = [0; 12];
+    let read = ours.read_exact(&mut bytes);
+    reap(helper);
+    read.map_err(call("the helper"))?;
+    Word::from_bytes(bytes).pid().map(|pid| (pid, to_init))
+}
+
+/// What the helper has of us.
+struct HelperEnds {
+    word: UnixStream,
+    init: UnixStream,
+}
+
+/// The helper, and the first process of a new pid namespace.
+mod nest {
+    use super::{Errno, HelperEnds, Nest, Start, Word, clone_self, sys};
+    use std::io::{Read, Write};
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::os::unix::net::UnixStream;
+
+    /// Makes the namespaces, their first process and the first stub, tells its id and exits.
+    pub(super) fn help(nest: Nest, pid: u32, start: &Start, mut ends: HelperEnds) -> ! {
+        let word = made(nest, pid, start, &ends).unwrap_or_else(|word| word);
+        let _ = ends.word.write_all(&word.to_bytes());
+        exit()
+    }
+
+    fn exit() -> ! {
+        // SAFETY: _exit runs nothing of the process whose copy we are.
+        unsafe { libc::_exit(0) }
+    }
+
+    fn checked(stage: u32, r: i32) -> Result<(), Word> {
+        sys::result(i64::from(r)).map(drop).map_err(|e| Word::failed(stage, e))
+    }
+
+    fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, Word> {
+        // SAFETY: prctl with numbers only. If our maker is gone already, the word goes nowhere and all of us exit.
+        checked(7, unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
+        if let Nest::UserPid { uid, gid } = nest {
+            // SAFETY: unshare with numbers only.
+            checked(1, unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+            map_ids(uid, gid).map_err(|e| Word::failed(2, Errno::from(e)))?;
+        }
+        // SAFETY: likewise.
+        checked(3, unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) })?;
+        mount(4, c"/", c"", libc::MS_REC | libc::MS_SLAVE)?;
+        first_process(start, ends)?;
+        let clone_parent = libc::CLONE_PARENT as u64;
+        // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
+        match unsafe { clone_self(clone_parent, 0, Some(pid)) } {
+            Ok(0) => {
+                // SAFETY: two descriptors that the stub must not keep.
+                unsafe { (libc::close(ends.word.as_raw_fd()), libc::close(ends.init.as_raw_fd())) };
+                start.begin()
+            }
+            Ok(pid) => Ok(Word { stage: 0, errno: 0, pid }),
+            Err(e) => Err(Word::failed(0, e)),
+        }
+    }
+
+    fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Result<(), Word> {
+        // SAFETY: C strings, no data.
+        checked(stage, unsafe { libc::mount(c"proc".as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+    }
+
+    /// user_namespaces(7): an unprivileged process may map its own ids, the group only once setgroups is denied.
+    fn map_ids(uid: u32, gid: u32) -> std::io::Result<()> {
+        std::fs::write("/proc/self/setgroups", "deny")?;
+        std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
+        std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
+    }
+
+    /// Process 1 of the namespace: mounts its /proc, then waits to be told to stay.
+    fn first_process(start: &Start, ends: &HelperEnds) -> Result<(), Word> {
+        let (mut ready, said) = UnixStream::pair().map_err(|e| Word::failed(5, Errno::from(e)))?;
+        // SAFETY: the helper has no other threads.
+        let init = unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Word::failed(5, e))?;
+        if init == 0 {
+            be_first(start, said, &ends.init, ends.word.as_raw_fd());
+        }
+        drop(said);
+        let mut bytes = [0; 12];
+        ready.read_exact(&mut bytes).map_err(|e| Word::failed(6, Errno::from(e)))?;
+        let word = Word::from_bytes(bytes);
+        if word.errno == 0 { Ok(()) } else { Err(word) }
+    }
+
+    fn be_first(start: &Start, mut said: UnixStream, link: &UnixStream, word_end: RawFd) -> ! {
+        let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
+        let word = mount(6, c"/proc", c"proc", flags).err().unwrap_or_default();
+        let _ = said.write_all(&word.to_bytes());
+        for fd in start.ours.iter().chain([&word_end]) {
+            // SAFETY: ends of our maker: as long as we kept them nobody would see them close.
+            unsafe { libc::close(*fd) };
+        }
+        // SAFETY: prctl with a name, and an ignored SIGCHLD: orphans of the namespace that end are nobody's business.
+        unsafe {
+            (libc::prctl(libc::PR_SET_NAME, c"cryopid-init".as_ptr()), libc::signal(libc::SIGCHLD, libc::SIG_IGN))
+        };
+        let Some(tree) = super::receive_fd(link) else { exit() };
+        keep_only(tree);
+        let _ = std::env::set_current_dir("/");
+        let mut poll = libc::pollfd { fd: tree, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one pollfd, borrowed for the call; a poll that is interrupted is made again.
+        while unsafe { libc::poll(&raw mut poll, 1, -1) } < 1 {}
+        // SAFETY: no status is asked for. Fails with ECHILD once no process of the namespace is left.
+        while unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::__WALL) } >= 0 {}
+        exit()
+    }
+
+    fn keep_only(fd: RawFd) {
+        let fd = fd as u32;
+        // SAFETY: nothing that these descriptors belong to is used any more.
+        unsafe {
+            libc::syscall(libc::SYS_close_range, 0, fd - 1, 0);
+            libc::syscall(libc::SYS_close_range, fd + 1, u32::MAX, 0);
+        }
+    }
+}
+
+/// Sends one descriptor (unix(7), SCM_RIGHTS).
+fn send_fd(link: &UnixStream, fd: &OwnedFd) -> Result<(), Errno> {
+    let mut byte = 0u8;
+    let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut control = Control::default();
+    let message = control.message(&mut io);
+    // SAFETY: the first control header of a buffer that has room for it and one descriptor.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (*header).cmsg_level = libc::SOL_SOCKET;
+        (*header).cmsg_type = libc::SCM_RIGHTS;
+        (*header).cmsg_len = libc::CMSG_LEN(4) as usize;
+        libc::CMSG_DATA(header).cast::<i32>().write_unaligned(fd.as_raw_fd());
+    }
+    // SAFETY: the message leads to buffers that live until the call returns.
+    sys::result(unsafe { libc::sendmsg(link.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) } as i64).map(drop)
+}
+
+/// Receives one descriptor; `None` at the end of the link.
+fn receive_fd(link: &UnixStream) -> Option<RawFd> {
+    let mut byte = 0u8;
+    let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
+    let mut control = Control::default();
+    let mut message = control.message(&mut io);
+    // SAFETY: the message leads to buffers that live until the call returns.
+    let got = unsafe { libc::recvmsg(link.as_raw_fd(), &raw mut message, 0) };
+    // SAFETY: recvmsg filled the control buffer in, or left it empty.
+    unsafe {
+        let header = libc::CMSG_FIRSTHDR(&raw const message);
+        (got == 1 && !header.is_null()).then(|| libc::CMSG_DATA(header).cast::<i32>().read_unaligned())
+    }
+}
+
+/// Room for a control message with one descriptor, aligned as its header is.
+#[derive(Default)]
+struct Control([u64; 4]);
+
+impl Control {
+    fn message(&mut self, io: &mut libc::iovec) -> libc::msghdr {
+        // SAFETY: zeroes are a valid msghdr: no address, no buffers.
+        let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+        message.msg_iov = io;
+        message.msg_iovlen = 1;
+        message.msg_control = self.0.as_mut_ptr().cast();
+        // SAFETY: computes a number.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(4) } as usize;
+        message
+    }
+}

@@ -1,0 +1,71 @@
+//! The few system calls that libc has no function for.
+
+use abi::{Errno, Fault};
+use std::cmp::Ordering;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+
+/// What a call of libc's `syscall(3)` gave.
+pub(crate) fn result(r: i64) -> Result<u64, Errno> {
+    if r == -1 { Err(Errno::from(std::io::Error::last_os_error())) } else { Ok(r as u64) }
+}
+
+fn owned(r: i64) -> Result<OwnedFd, Errno> {
+    // SAFETY: the kernel just made this descriptor for us, so nobody else owns it.
+    result(r).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// pidfd_open(2) of a process.
+pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Fault> {
+    pidfd_open_flags(pid, 0)
+}
+
+/// pidfd_open(2) of a thread (PIDFD_THREAD, since Linux 6.9).
+pub fn pidfd_open_thread(tid: i32) -> Result<OwnedFd, Fault> {
+    pidfd_open_flags(tid, libc::O_EXCL)
+}
+
+fn pidfd_open_flags(id: i32, flags: i32) -> Result<OwnedFd, Fault> {
+    // SAFETY: pidfd_open reads no memory of ours.
+    let r = unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) };
+    owned(r).map_err(|e| Fault::new(format!("pidfd_open({id}, {flags:#x})"), id, e))
+}
+
+/// pidfd_getfd(2): a copy of descriptor `fd` of that process.
+pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
+    // SAFETY: pidfd_getfd reads no memory of ours.
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
+}
+
+/// SIGKILL by pidfd, so that no other process of the same id can be meant.
+pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
+    // SAFETY: pidfd_send_signal reads no memory of ours when the siginfo is null.
+    let r = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), libc::SIGKILL, 0, 0) };
+    result(r).map(drop)
+}
+
+/// Types of kcmp(2) (linux/kcmp.h): the open file description of a descriptor, the memory.
+const KCMP_FILE: i32 = 0;
+const KCMP_VM: i32 = 1;
+
+/// Whether two threads run in the same memory (kcmp(2)).
+pub fn kcmp_memory(a: i32, b: i32) -> Result<Ordering, Fault> {
+    kcmp(KCMP_VM, a, b, 0, 0)
+}
+
+/// kcmp(2) of two descriptors: `Equal` when they are the same open file description, else a lasting order.
+pub fn kcmp_file(a: (i32, RawFd), b: (i32, RawFd)) -> Result<Ordering, Fault> {
+    kcmp(KCMP_FILE, a.0, b.0, a.1 as u64, b.1 as u64)
+}
+
+/// kcmp(2) with a type that takes numbers.
+fn kcmp(kind: i32, pid1: i32, pid2: i32, idx1: u64, idx2: u64) -> Result<Ordering, Fault> {
+    let fault = |e| Fault::new(format!("kcmp({pid1}, {pid2}, {kind}, {idx1}, {idx2})"), pid1, e);
+    // SAFETY: the kinds used here take numbers, so kcmp reads no memory of ours.
+    let r = unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, kind, idx1, idx2) };
+    match result(r).map_err(fault)? {
+        0 => Ok(Ordering::Equal),
+        1 => Ok(Ordering::Less),
+        2 => Ok(Ordering::Greater),
+        _ => Err(fault(Errno::EINVAL)),
+    }
+}
