@@ -86,6 +86,7 @@ syscalls! {
     Getpriority "getpriority" 140;
     Setpriority "setpriority" 141;
     Mlock "mlock" 149;
+    Mlockall "mlockall" 151;
     Prctl "prctl" 157;
     ArchPrctl "arch_prctl" 158;
     Chroot "chroot" 161;

@@ -2,7 +2,7 @@
 
 use crate::args::CheckArgs;
 use crate::say::{Say, Style};
-use engine::{Ending, Error, Request};
+use engine::{Ending, Request};
 use plan::{Host, Namespaces, Options};
 use resources::Model;
 use serde_json::json;

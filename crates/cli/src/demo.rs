@@ -14,6 +14,8 @@ use std::time::{Duration, Instant};
 struct Session {
     master: File,
     child: Child,
+    /// What it said and nobody listened for yet.
+    heard: String,
 }
 
 fn fault(call: &str) -> impl Fn(std::io::Error) -> Error + '_ {
@@ -39,7 +41,7 @@ impl Session {
         command.arg("--ctty").arg(program).args(args);
         command.env("PS1", "$ ").env("TERM", "dumb").env_remove("PROMPT_COMMAND");
         let child = command.stdin(end()?).stdout(end()?).stderr(end()?).spawn().map_err(fault("setsid"))?;
-        Ok(Session { master, child })
+        Ok(Session { master, child, heard: String::new() })
     }
 
     /// Types a line.
@@ -50,9 +52,12 @@ impl Session {
     /// What the program says until `until` appears; prints it as it comes.
     fn listen(&mut self, until: &str) -> Result<(), Error> {
         let end = Instant::now() + Duration::from_secs(10);
-        let mut heard = String::new();
         let mut buffer = [0; 4096];
         while Instant::now() < end {
+            if let Some(at) = self.heard.find(until) {
+                self.heard.drain(..at + until.len());
+                return Ok(());
+            }
             let mut poll = [rustix::event::PollFd::new(&self.master, rustix::event::PollFlags::IN)];
             let wait = rustix::event::Timespec { tv_sec: 0, tv_nsec: 100_000_000 };
             if rustix::event::poll(&mut poll, Some(&wait)).unwrap_or(0) == 0 {
@@ -62,10 +67,7 @@ impl Session {
             let text = String::from_utf8_lossy(&buffer[..n]).replace('\r', "");
             print!("{text}");
             let _ = std::io::stdout().flush();
-            heard += &text;
-            if heard.contains(until) {
-                return Ok(());
-            }
+            self.heard += &text;
         }
         Err(Error::refuse("demo", format!("the program did not say \"{until}\" in ten seconds"), "try again"))
     }
@@ -76,6 +78,9 @@ fn title(text: &str) {
 }
 
 pub(crate) fn demo(args: &DemoArgs) -> ExitCode {
+    // What our own shell left open is nothing that the program of the demo should inherit: a pipe to somebody outside of it
+    // would be refused.
+    engine::close_inherited();
     match play(&args.output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

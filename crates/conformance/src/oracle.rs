@@ -7,7 +7,18 @@ use crate::scene::Scene;
 use serde_json::Value;
 
 /// The names of the fields that may differ between two images of one program.
-pub const VOLATILE: &[&str] = &["volatile", "created", "time", "paused", "size", "offset_in_image", "checksum"];
+pub const VOLATILE: &[&str] = &[
+    // Of the header.
+    "created",
+    // Inode numbers tell which ends and areas belong together, and are new in each life.
+    "pipe", "object",
+    // A leader of a session becomes the leader of a group in the session of its new terminal.
+    "role", "window",
+    // What is left of a time.
+    "left",
+    // Where an image holds what.
+    "offset",
+];
 
 /// Compares what two images tell.
 ///

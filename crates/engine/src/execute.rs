@@ -51,7 +51,7 @@ struct Execution<'a> {
     stubs: Option<Stubs>,
     terminal: Option<Held>,
     replaced: Vec<Replaced>,
-    _store: Store,
+    store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
     hop: u64,
     ground: u64,
@@ -104,7 +104,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         stubs: None,
         terminal: None,
         replaced: Vec::new(),
-        _store: Store { from: plan.base - reserve(loaded) },
+        store: Some(Store { from: plan.reserve }),
         hop,
         ground,
         gate: gate(loaded)?,
@@ -129,11 +129,6 @@ fn at_step(e: Error, n: usize, step: &Step) -> Error {
         Error::Fault(f) => Error::Fault(Fault { whom: format!("step {} ({}, {})", n + 1, step.by, f.whom), ..f }),
         other => other,
     }
-}
-
-/// How many numbers below the store's are the executor's own; see `resources::plan`.
-fn reserve(loaded: &Loaded) -> u32 {
-    16 + 2 * loaded.model.ids().len() as u32
 }
 
 /// The address of a `syscall` instruction in the vdso of the tree, once that is in its place.
@@ -226,9 +221,9 @@ impl<'a> Execution<'a> {
             (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
             (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),
             (Op::Pages { extents }, Actor::Thread(tid)) => self.pages(tid, extents),
-            (Op::Contents { descr, size, extents }, _) => {
+            (Op::Contents { descr, size, mtime, extents }, _) => {
                 let fd = self.number(*descr) as i32;
-                Ok(self.contents(fd, *size, extents)?)
+                Ok(self.contents(fd, *size, *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
             (Op::Host(effect), _) => self.host(effect),
@@ -297,7 +292,7 @@ impl<'a> Execution<'a> {
             Namespaces::UserPid { uid, gid } => Nest::UserPid { uid, gid },
         };
         let ground = Ground::map(self.ground, self.tids.len())?;
-        let reserve = (self.plan.base - reserve(self.loaded)) as i32;
+        let reserve = self.plan.reserve as i32;
         let stubs = Stubs::first(&self.tids, nest, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
@@ -370,11 +365,14 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn contents(&self, fd: i32, size: u64, extents: &[Extent]) -> Result<(), Fault> {
+    fn contents(&self, fd: i32, size: u64, mtime: (i64, u32), extents: &[Extent]) -> Result<(), Fault> {
         let path = format!("/proc/self/fd/{fd}");
         let fault = |call: &str, e: std::io::Error| Fault::new(call, "a saved file", e);
         let file = File::options().write(true).open(path).map_err(|e| fault("open", e))?;
-        self.write_contents(&file, size, extents).map_err(|e| fault("write", e))
+        self.write_contents(&file, size, extents).map_err(|e| fault("write", e))?;
+        let time = rustix::fs::Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
+        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+        rustix::fs::futimens(&file, &times).map_err(|e| fault("futimens", e.into()))
     }
 
     fn write_contents(&self, file: &File, size: u64, extents: &[Extent]) -> std::io::Result<()> {
@@ -439,6 +437,8 @@ impl<'a> Execution<'a> {
             stubs.signal(signal)?;
         }
         stubs.prepare()?;
+        // A pipe whose other end only we still had would seem to have one.
+        self.store.take();
         let pid = self.stubs.take().expect("the tree is born").commit();
         let terminal = self.terminal.take().map(Held::keep);
         self.replaced.drain(..).for_each(Replaced::keep);
@@ -469,7 +469,7 @@ impl<'a> Execution<'a> {
     /// The last of us goes out of the process: our descriptors in it, and the memory that we share.
     fn leave_ground(&mut self) -> Result<(), Error> {
         let (gate, first) = (self.gate, self.first);
-        let numbers = [u64::from(self.plan.base - reserve(self.loaded)), u64::from(self.plan.base) - 1, 0];
+        let numbers = [u64::from(self.plan.reserve), u64::from(self.plan.base) - 1, 0];
         let stubs = self.stubs();
         let ground = stubs.ground();
         stubs.call_held(first, gate, Sys::CloseRange, &numbers)?;

@@ -2,7 +2,7 @@
 
 use crate::identify;
 use crate::save::{Encoded, Saver};
-use crate::target::{Before, Pending, Target, envoy_fault};
+use crate::target::{Before, Standing, Target, envoy_fault};
 use crate::{Error, Output, Progress};
 use abi::{Machine, proc};
 use image::Header;
@@ -124,14 +124,27 @@ fn presentable(pid: i32) -> Result<(), Error> {
 fn before(pid: i32) -> Before {
     let mut before = Before { root: root_of(pid), ..Before::default() };
     let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let ran = |path: String| fs::read(path).ok().and_then(|t| proc::sched_exec_start(&t));
     for tid in threads.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
         let channel = fs::read(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
-        let last = ran(format!("/proc/{pid}/task/{tid}/sched"));
-        let idle = last.and_then(|last| Some(ran("/proc/self/sched".into())?.saturating_sub(last)));
-        before.idle.insert(tid, (idle, channel));
+        before.idle.insert(tid, (idle(pid, tid), channel));
     }
     before
+}
+
+/// For how many nanoseconds a thread has not run: the clock of its processor, now and when it last ran. Each processor has
+/// its own (it leaves out time stolen by a hypervisor: kernel/sched/core.c, update_rq_clock_task), so we go there to look.
+fn idle(pid: i32, tid: i32) -> Option<u64> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let ran = |path: String| fs::read(path).ok().and_then(|t| proc::sched_exec_start(&t));
+    let stat = proc::stat(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?).ok()?;
+    let last = ran(format!("/proc/{pid}/task/{tid}/sched"))?;
+    let ours = sched_getaffinity(None).ok()?;
+    let mut its = CpuSet::new();
+    its.set(stat.processor as usize);
+    sched_setaffinity(None, &its).ok()?;
+    let now = ran("/proc/self/sched".into());
+    sched_setaffinity(None, &ours).ok()?;
+    Some(now?.saturating_sub(last))
 }
 
 /// Paths that /proc shows of a process in another mount namespace are found below its root directory.
@@ -244,15 +257,15 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
         fs::read(format!("/proc/{pid}/smaps")).map_err(|e| Error::io("read", format!("/proc/{pid}/smaps"), e))?;
     let text = fs::read(format!("/proc/{pid}/stat")).map_err(|e| Error::io("read", format!("/proc/{pid}/stat"), e))?;
     let stat = proc::stat(&text).map_err(Trouble::from)?;
+    let text = fs::read(format!("/proc/{pid}/status")).map_err(|e| Error::io("read", format!("/proc/{pid}/status"), e))?;
+    before.locked_kb = proc::status(&text).map_err(Trouble::from)?.vm_lck_kb;
     let table = identify::table(pid, stat.tty_nr)?;
     let before = &*before;
     // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
     for index in (0..process.threads().len()).rev() {
-        // A thread answers what ptrace(2) asks only while it stands still: before it carries the envoy.
-        let pending = Pending::of(&process.threads()[index])?;
         let envoy = process.envoy(index).map_err(|e| envoy_error(e, pid))?;
         let target =
-            Target { envoy: RefCell::new(envoy), index, pid, before, pending, saver, holders: RefCell::new(None) };
+            Target { envoy: RefCell::new(envoy), index, pid, before, saver, holders: RefCell::new(None) };
         let tid = before.inner[&(target_tid(&target) as u32)];
         let mut states = Vec::new();
         let mut from = Capturing { probe: &target, files: &mut files, keep };
@@ -264,6 +277,10 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
         target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;
     }
     findings.end()?;
+    for (index, thread) in process.threads().iter().enumerate() {
+        let last = Standing { thread, index };
+        threads[index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
+    }
     let mut first = model.processes.remove(0);
     first.process.threads = threads.iter().map(|t| t.tid).collect();
     first.process.pid = first.process.threads[0];

@@ -46,9 +46,16 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         vdso: areas,
         vdso_sum: sum,
         xfeatures: tracee::here::xfeatures(),
+        highest_fd: highest_fd(),
         max_files: limits.get(7).map_or(1024, |l| l.1),
         limits,
     })
+}
+
+/// The highest number that we have open.
+fn highest_fd() -> u32 {
+    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
+    open.filter_map(|e| e.file_name().to_str()?.parse().ok()).max().unwrap_or(2)
 }
 
 fn number(path: &str) -> Option<i64> {

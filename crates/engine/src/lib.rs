@@ -19,6 +19,11 @@ mod supervise;
 mod target;
 mod thaw;
 
+/// Closes every descriptor but the standard ones.
+pub fn close_inherited() {
+    tracee::here::close_range(3, u32::MAX);
+}
+
 pub use error::Error;
 pub use freeze::{Done, Ending, Frozen, Request, freeze};
 pub use host::survey;

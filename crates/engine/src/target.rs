@@ -7,7 +7,7 @@ use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
-use resources::{Probe, Queue, Saved, Which};
+use resources::{Probe, Queue, Saved, Still, Which};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
@@ -27,21 +27,33 @@ pub(crate) struct Before {
     pub(crate) inner: BTreeMap<u32, u32>,
     /// /proc/PID/smaps, without an envoy's own area.
     pub(crate) areas: Vec<u8>,
+    /// Locked memory, in KiB, without an envoy's own area.
+    pub(crate) locked_kb: u64,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: PathBuf,
 }
 
-/// The signals that wait for a thread, and for its process.
-#[derive(Debug)]
-pub(crate) struct Pending {
-    thread: Vec<Siginfo>,
-    process: Vec<Siginfo>,
+/// A thread that stands still: the last look.
+pub(crate) struct Standing<'a> {
+    pub(crate) thread: &'a Stopped,
+    pub(crate) index: usize,
 }
 
-impl Pending {
-    pub(crate) fn of(thread: &Stopped) -> Result<Pending, Fault> {
-        let all = |queue| Ok(thread.pending(queue)?.into_iter().map(Siginfo).collect());
-        Ok(Pending { thread: all(tracee::Queue::Thread)?, process: all(tracee::Queue::Process)? })
+impl Still for Standing<'_> {
+    fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault> {
+        let queue = match queue {
+            Queue::Thread => tracee::Queue::Thread,
+            Queue::Process => tracee::Queue::Process,
+        };
+        Ok(self.thread.pending(queue)?.into_iter().map(Siginfo).collect())
+    }
+
+    fn stopped(&self) -> Option<i32> {
+        self.thread.group_stop()
+    }
+
+    fn is_first_thread(&self) -> bool {
+        self.index == 0
     }
 }
 
@@ -51,7 +63,6 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) index: usize,
     pub(crate) pid: i32,
     pub(crate) before: &'a Before,
-    pub(crate) pending: Pending,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
     pub(crate) holders: RefCell<Option<HashMap<Vec<u8>, Vec<u32>>>>,
 }
@@ -157,23 +168,15 @@ impl Probe for Target<'_, '_, '_> {
         self.with(|_, t| t.sigmask())
     }
 
-    fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault> {
-        Ok(match queue {
-            Queue::Thread => self.pending.thread.clone(),
-            Queue::Process => self.pending.process.clone(),
-        })
-    }
-
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.with(|_, t| t.rseq().copied())
     }
 
-    fn is_first_thread(&self) -> bool {
-        self.index == 0
-    }
-
-    fn stopped(&self) -> Option<i32> {
-        self.with(|_, t| t.group_stop())
+    /// The kernel tells nobody, but our own area in the process is such a new one.
+    fn locks_new_areas(&self) -> Result<bool, Fault> {
+        let path = self.path("status");
+        let status = abi::proc::status(&read(&path)?).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
+        Ok(status.vm_lck_kb > self.before.locked_kb)
     }
 
     fn idle(&self) -> Option<u64> {
@@ -228,14 +231,13 @@ fn peek(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
         Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
         Err(e) => return Err(e),
     }
-    let packets = rustix::fs::fcntl_getfl(pipe)?.contains(rustix::fs::OFlags::DIRECT);
+    // A read ends where a packet ends, and takes all there is where there are none (pipe(7)).
     let mut all: Vec<Vec<u8>> = Vec::new();
     let mut buffer = vec![0; capacity.max(65536)];
     loop {
         match rustix::io::read(&read, &mut buffer[..]) {
             Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(all),
-            Ok(n) if packets || all.is_empty() => all.push(buffer[..n].to_vec()),
-            Ok(n) => all.last_mut().expect("not empty").extend_from_slice(&buffer[..n]),
+            Ok(n) => all.push(buffer[..n].to_vec()),
             Err(e) => return Err(e),
         }
     }

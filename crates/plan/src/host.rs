@@ -74,6 +74,8 @@ pub struct Host {
     pub xfeatures: u64,
     /// The hard limit on descriptors.
     pub max_files: u64,
+    /// The highest number that the thawing process has open.
+    pub highest_fd: u32,
     /// The resource limits of whoever thaws, by number: soft and hard.
     pub limits: Vec<(u64, u64)>,
 }

@@ -212,6 +212,8 @@ pub enum Op {
         descr: Descr,
         /// Its length.
         size: u64,
+        /// Seconds and nanoseconds of its last modification.
+        mtime: (i64, u32),
         /// Which.
         extents: Vec<Extent>,
     },
@@ -284,6 +286,8 @@ pub struct Plan {
     pub namespaces: Namespaces,
     /// The first number of the store's descriptions: description N has the number `base + N`.
     pub base: u32,
+    /// The first of the numbers, up to `base`, that belong to whoever executes the plan.
+    pub reserve: u32,
     /// Every step, in order.
     pub steps: Vec<Step>,
     /// What the user is to be told: what is not as it was.
@@ -349,7 +353,7 @@ impl fmt::Display for Op {
             Op::Pages { extents } => {
                 write!(f, "read {} KiB in {} runs into place", total(extents) / 1024, extents.len())
             }
-            Op::Contents { descr, size, extents } => {
+            Op::Contents { descr, size, extents, .. } => {
                 write!(f, "write {} bytes of {size} into {descr}", total(extents))
             }
             Op::Feed { descr, packets } => {

@@ -20,7 +20,7 @@ pub mod tree;
 pub use list::{Coverage, Description, ProcessState, ThreadState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use planning::{Planning, plan};
-pub use probe::{Capturing, Files, Keep, Probe, Queue, Saved, Which};
+pub use probe::{Capturing, Files, Keep, Probe, Queue, Saved, Still, Which};
 pub use text::{Blob, Text};
 pub use trouble::Trouble;
 
@@ -45,6 +45,10 @@ pub trait Resource: Sized {
 pub trait Capture: Resource {
     /// Asks what is to be known of it. Consumes nothing and changes nothing.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
+    /// Asks what can only be known at the very end.
+    fn conclude(&mut self, _: &dyn Still) -> Result<(), abi::Fault> {
+        Ok(())
+    }
     /// Appends the steps that make it again.
     fn plan(&self, at: At, to: &mut Planning<'_>);
 }

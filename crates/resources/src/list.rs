@@ -84,6 +84,10 @@ macro_rules! resources {
             pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
                 $(each(<$($tp)::+::$tn as crate::Capture>::capture(from).map(ThreadState::$tn));)*
             }
+            /// Asks what can only be known at the very end.
+            pub fn conclude(&mut self, last: &dyn crate::Still) -> Result<(), abi::Fault> {
+                match self { $(ThreadState::$tn(r) => crate::Capture::conclude(r, last),)* }
+            }
             /// Appends the steps that make it again.
             pub fn plan(&self, at: At, to: &mut Planning<'_>) {
                 match self { $(ThreadState::$tn(r) => crate::Capture::plan(r, at, to),)* }

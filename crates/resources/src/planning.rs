@@ -16,7 +16,11 @@ pub struct Planning<'a> {
     pub namespaces: Namespaces,
     /// The number of description N of the store is `base + N`.
     pub base: u32,
+    /// The first of the numbers that are left to whoever executes the plan.
+    pub reserve: u32,
     opened: HashMap<(u32, Access), Descr>,
+    /// Files made anew from their saved contents, by id.
+    pub(crate) saved: HashMap<u32, Descr>,
     refused: Vec<u32>,
 }
 
@@ -36,7 +40,7 @@ impl Planning<'_> {
         }
         let file = &self.model.files[&id];
         let descr = self.to.scratch();
-        if !file.open_for_mapping(descr, access, self) {
+        if !file.open_for_mapping(id, descr, access, self) {
             self.refused.push(id);
             return None;
         }
@@ -50,10 +54,20 @@ impl Planning<'_> {
     }
 }
 
-/// How many numbers, between the tree's own and the store's, are left to whoever executes the plan: the image, and for
-/// each thread its socket and its arena.
-fn reserve(model: &Model) -> u32 {
-    16 + 2 * model.ids().len() as u32
+/// Numbers that the executor opens for a while below its own: what the kernel gives is always the lowest free one.
+const PASSING: u32 = 32;
+
+/// How many numbers, between the tree's own and the store's, are left to whoever executes the plan: the image, and the
+/// socket of each thread.
+fn reserved(model: &Model) -> u32 {
+    2 + model.ids().len() as u32
+}
+
+/// The first number above all that the tree has open, and all that the executor has or will have open in passing.
+fn first_reserved(model: &Model, host: &Host) -> u32 {
+    let own = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)).max().unwrap_or(2);
+    let passing = host.highest_fd + PASSING + 2 * model.ids().len() as u32;
+    own.max(passing).max(2) + 1
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.
@@ -100,10 +114,10 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         Err(r) => (Namespaces::Same, r),
     };
     let first_free = model.descriptions.keys().max().map_or(1, |id| id + 1);
-    let highest = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)).max().unwrap_or(2).max(2);
-    let base = highest + 1 + reserve(model);
+    let reserve = first_reserved(model, host);
+    let base = reserve + reserved(model);
     let to = Planner::new(host, options, first_free);
-    let mut planning = Planning { to, model, namespaces, base, opened: HashMap::new(), refused: Vec::new() };
+    let mut planning = Planning { to, model, namespaces, base, reserve, opened: HashMap::new(), saved: HashMap::new(), refused: Vec::new() };
     all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
@@ -119,7 +133,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         }
         Ok((steps, notes)) => {
             let steps = plan::order(steps).unwrap_or_else(|stuck| panic!("a plan that cannot be ordered: {stuck}"));
-            let plan = Plan { namespaces, base, steps, notes };
+            let plan = Plan { namespaces, base, reserve, steps, notes };
             plan::check(&plan);
             Ok(plan)
         }

@@ -86,21 +86,13 @@ pub trait Probe {
     fn mask(&self) -> u64 {
         0
     }
-    /// Signals that wait.
-    fn pending(&self, _queue: Queue) -> Result<Vec<Siginfo>, Fault> {
-        Ok(Vec::new())
-    }
     /// Its registration for restartable sequences, if any.
     fn rseq(&self) -> Option<RseqConfiguration> {
         None
     }
-    /// Whether the thread is the one that its process is named after.
-    fn is_first_thread(&self) -> bool {
-        true
-    }
-    /// Whether the process was stopped by a signal, and by which.
-    fn stopped(&self) -> Option<i32> {
-        None
+    /// Whether areas that the process makes from now on are locked into memory (mlockall(2), MCL_FUTURE).
+    fn locks_new_areas(&self) -> Result<bool, Fault> {
+        Ok(false)
     }
     /// For how many nanoseconds the thread had not run when it was seized; `None` where the kernel does not tell.
     fn idle(&self) -> Option<u64> {
@@ -134,6 +126,17 @@ pub trait Probe {
     fn save_path(&self, path: &[u8], _size: u64) -> Result<Vec<Extent>, Fault> {
         Err(Fault::new("read", path.escape_ascii(), Errno::ENOENT))
     }
+}
+
+/// What is asked last, when every thread stands still again and nothing more is called: what reached the process while it
+/// was captured is seen too.
+pub trait Still {
+    /// Signals that wait.
+    fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault>;
+    /// Whether the process was stopped by a signal, and by which.
+    fn stopped(&self) -> Option<i32>;
+    /// Whether the thread is the one that its process is named after.
+    fn is_first_thread(&self) -> bool;
 }
 
 /// What the user wants in the image beyond what must be there.

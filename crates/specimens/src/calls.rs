@@ -140,13 +140,23 @@ pub(crate) fn futex(arguments: &[String]) -> Result<Living, String> {
 }
 
 /// `semtimedop` waits in the same way, and is on the list of calls that a signal may always end.
+/// The kernel ends this call with EINTR at any stop, so all that can be had is that it is made again, in full length.
 pub(crate) fn sigtimedwait(arguments: &[String]) -> Result<Living, String> {
     let length = seconds(arguments);
     let (time, set) = (timespec(length), signals::set_of(&[libc::SIGUSR2]));
     signals::block(&[libc::SIGUSR2])?;
-    // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
-    waits(length, (-1, libc::EAGAIN), move || {
-        unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) }.into()
+    let slot: Rc<RefCell<Option<Returned>>> = Rc::default();
+    let seen = Rc::clone(&slot);
+    let act = move || {
+        // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
+        let call = || unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) }.into();
+        *slot.borrow_mut() = Some(timed(call));
+    };
+    Living::once(act, move |_| {
+        let seen = seen.borrow();
+        let seen = seen.as_ref().expect("the call has returned");
+        same("result and errno of the call", &(-1, libc::EAGAIN), &(seen.result, seen.errno))?;
+        sys::holds(&format!("the call took {:.3} s, expected no less than {length:.3} s", seen.took), sys::Truth(seen.took > length - 0.03))
     })
 }
 

@@ -445,7 +445,12 @@ impl Stubs {
     pub fn prepare(&mut self) -> Result<(), Fault> {
         match &self.init {
             None => Ok(()),
-            Some(link) => send_fd(link, &self.pidfd).map_err(|e| Fault::new("sendmsg", "the namespace", e)),
+            Some(link) => {
+                send_fd(link, &self.pidfd).map_err(|e| Fault::new("sendmsg", "the namespace", e))?;
+                // It has let go of everything else that it had of ours.
+                let mut said = [0];
+                (&*link).read_exact(&mut said).map_err(|e| Fault::new("recv", "the namespace", e))
+            }
         }
     }
 
@@ -647,7 +652,10 @@ mod nest {
             (libc::prctl(libc::PR_SET_NAME, c"cryopid-init".as_ptr()), libc::signal(libc::SIGCHLD, libc::SIG_IGN))
         };
         let Some(tree) = super::receive_fd(link) else { exit() };
-        keep_only(tree);
+        keep_only(tree, link.as_raw_fd());
+        let _ = (&*link).write_all(&[0]);
+        // SAFETY: the link is not used again.
+        unsafe { libc::close(link.as_raw_fd()) };
         let _ = std::env::set_current_dir("/");
         let mut poll = libc::pollfd { fd: tree, events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, borrowed for the call; a poll that is interrupted is made again.
@@ -657,12 +665,14 @@ mod nest {
         exit()
     }
 
-    fn keep_only(fd: RawFd) {
-        let fd = fd as u32;
-        // SAFETY: nothing that these descriptors belong to is used any more.
-        unsafe {
-            libc::syscall(libc::SYS_close_range, 0, fd - 1, 0);
-            libc::syscall(libc::SYS_close_range, fd + 1, u32::MAX, 0);
+    /// Closes all but these two.
+    fn keep_only(a: RawFd, b: RawFd) {
+        let (low, high) = (i64::from(a.min(b)), i64::from(a.max(b)));
+        for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, i64::from(u32::MAX))] {
+            if first <= last {
+                // SAFETY: nothing that these descriptors belong to is used any more.
+                unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            }
         }
     }
 }

@@ -83,8 +83,13 @@ impl File {
     /// What is known of a file without its contents. `stat` is what the file itself told, `None` where only a
     /// privileged process may ask; then it must stand at its path.
     pub fn see(shown: &[u8], inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Result<File, Trouble> {
-        let (path, mut standing) = split(shown);
-        let at_path = from.probe.stat_path(&path.0)?;
+        let (mut path, mut standing) = split(shown);
+        // A name may really end like the mark of a name that is gone.
+        let whole = from.probe.stat_path(shown)?.filter(|s| s.ino == inode);
+        if whole.is_some() {
+            (path, standing) = (shown.into(), Standing::Named);
+        }
+        let at_path = if whole.is_some() { whole } else { from.probe.stat_path(&path.0)? };
         if at_path.is_none_or(|s| s.ino != inode) {
             standing = Standing::Gone; // another file stands there now, or the name is hidden below a mount
         }
@@ -122,7 +127,7 @@ impl File {
 
     /// Opens it for areas that must find the very bytes that were there. Refuses, and says `false`, when they are neither
     /// at the path nor in the image.
-    pub(crate) fn open_for_mapping(&self, descr: Descr, access: Access, to: &mut Planning<'_>) -> bool {
+    pub(crate) fn open_for_mapping(&self, id: u32, descr: Descr, access: Access, to: &mut Planning<'_>) -> bool {
         let access = match access {
             Access::Read => 0,
             Access::ReadWrite => flags::RDWR,
@@ -132,7 +137,7 @@ impl File {
         if self.unchanged(to) || own_data {
             self.open_path(descr, access, to);
         } else if self.contents.is_some() {
-            self.make_saved(descr, access, to);
+            self.make_saved(id, descr, access, to);
         } else {
             to.to.refuse(self.changed_mapping(to));
             return false;
@@ -149,10 +154,10 @@ impl File {
     }
 
     /// Opens it for a description with these flags; says what becomes of a file that has changed.
-    pub(crate) fn open_as(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+    pub(crate) fn open_as(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         let here = to.to.host.files.contains_key(&self.path.0);
         match (self.standing, to.to.options.files) {
-            (Standing::Gone, _) => self.make_saved(descr, open_flags, to),
+            (Standing::Gone, _) => self.make_saved(id, descr, open_flags, to),
             _ if self.unchanged(to) => self.open_path(descr, open_flags, to),
             (_, FilePolicy::Saved) => self.put_back(descr, open_flags, to),
             (_, FilePolicy::Warn) if here => {
@@ -204,22 +209,28 @@ impl File {
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![fact], vec![Fact::Made(descr)]);
     }
 
-    /// A file without a name, with the saved contents.
-    fn make_saved(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
-        let writable = open_flags & flags::ACCMODE == flags::RDWR && open_flags & !(flags::ACCMODE | 0o100000) == 0;
-        let first = if writable { descr } else { to.to.scratch() };
-        self.make_unnamed(first, to);
+    /// Opens the file that is made anew from the saved contents: once, however many descriptions and areas lead to it.
+    fn make_saved(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let made = match to.saved.get(&id) {
+            Some(made) => *made,
+            None => self.make_unnamed_with_contents(id, to),
+        };
+        let again = format!("/proc/self/fd/{}\0", to.number(made)).into_bytes();
+        let open_flags = u64::from(open_flags & !flags::TMPFILE);
+        let args = vec![AT_FDCWD.into(), Value::Bytes(again), open_flags.into(), 0.into()];
+        let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+        let needs = vec![Fact::Made(made), Fact::Filled(made)];
+        to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
+    }
+
+    fn make_unnamed_with_contents(&self, id: u32, to: &mut Planning<'_>) -> Descr {
+        let made = to.to.scratch();
+        to.saved.insert(id, made);
+        self.make_unnamed(made, to);
         let extents = self.contents.clone().unwrap_or_default();
-        let op = Op::Contents { descr: first, size: self.size, extents };
-        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(first)], vec![Fact::Filled(first)]);
-        if !writable {
-            let again = format!("/proc/self/fd/{}\0", to.number(first)).into_bytes();
-            let args =
-                vec![AT_FDCWD.into(), Value::Bytes(again), u64::from(open_flags & !flags::TMPFILE).into(), 0.into()];
-            let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
-            let needs = vec![Fact::Made(first), Fact::Filled(first)];
-            to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
-        }
+        let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        made
     }
 
     fn make_unnamed(&self, descr: Descr, to: &mut Planning<'_>) {

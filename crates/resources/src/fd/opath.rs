@@ -44,12 +44,10 @@ impl Kind for OPath {
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        // O_NOFOLLOW: a symbolic link can only be held open by its own name.
-        const O_NOFOLLOW: u32 = 0o400000;
         let args = vec![
             AT_FDCWD.into(),
             Value::Bytes(self.path.c_string()),
-            u64::from(self.flags | O_NOFOLLOW).into(),
+            u64::from(self.flags).into(),
             0.into(),
         ];
         to.to.make(Self::NAME, descr, Sys::Openat, args);

@@ -45,10 +45,6 @@ impl PipeEnd {
     fn reads(&self) -> bool {
         self.flags & flags::ACCMODE != flags::WRONLY
     }
-
-    fn writes(&self) -> bool {
-        self.flags & flags::ACCMODE != 0
-    }
 }
 
 impl Kind for PipeEnd {
@@ -96,7 +92,9 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     let only = |access: u32| ends.iter().find(|(_, e)| e.flags & flags::ACCMODE == access).map(|(d, _)| *d);
     let reader = only(0).unwrap_or_else(|| to.to.scratch());
     let writer = only(flags::WRONLY).unwrap_or_else(|| to.to.scratch());
-    let packets = ends.iter().filter(|(_, e)| e.writes()).fold(0, |all, (_, e)| all | e.flags & flags::DIRECT);
+    // More than one packet can only have been written in packet mode; the flags of now are set when all is in.
+    let boundaries = ends.iter().any(|(_, e)| e.waiting.len() > 1);
+    let packets = if boundaries { flags::DIRECT } else { 0 };
     let op = Op::Make {
         sys: Sys::Pipe2,
         args: vec![Value::Out(8), u64::from(packets).into()],

@@ -64,7 +64,7 @@ impl Kind for Regular {
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        to.file(self.file).open_as(descr, self.flags, to);
+        to.file(self.file).open_as(self.file, descr, self.flags, to);
         seek(Self::NAME, descr, self.offset, to);
     }
 

@@ -35,7 +35,7 @@ pub struct Tty {
     pub termios: Blob,
     /// Rows and columns.
     #[n(3)]
-    pub size: (u16, u16),
+    pub window: (u16, u16),
 }
 
 impl Resource for Tty {
@@ -70,7 +70,7 @@ impl Kind for Tty {
             flags: seen.flags(),
             by_role: device(seen) == DEV_TTY,
             termios: Blob(answers[0].out[0].clone()),
-            size: (size.row, size.col),
+            window: (size.row, size.col),
         })
     }
 

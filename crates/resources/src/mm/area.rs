@@ -4,7 +4,7 @@
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
 //! - refused    devices, huge page files, userfaultfd, shadow stacks, SysV segments, AIO rings: each by name
-//! - not kept   what was asked for the future by mlockall(2) with MCL_FUTURE
+//! - not kept   nothing
 
 use crate::fd::file::{Access, File};
 use crate::{Capturing, Planning, Text, Trouble};

@@ -71,6 +71,9 @@ pub struct Space {
     /// The checksum of the vdso's code.
     #[n(6)]
     pub vdso_sum: u64,
+    /// Whether areas to come are locked into memory (mlockall(2), MCL_FUTURE).
+    #[n(7)]
+    pub lock_future: bool,
 }
 
 impl Space {
@@ -111,7 +114,8 @@ impl Capture for Space {
         let saved = from.probe.save_memory(&wanted(&areas))?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
-        Ok(Space { areas, pages: saved.extents, guards, marks: marks(from)?, exe, kernel_areas, vdso_sum })
+        let lock_future = from.probe.locks_new_areas()?;
+        Ok(Space { areas, pages: saved.extents, guards, marks: marks(from)?, exe, kernel_areas, vdso_sum, lock_future })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
@@ -128,6 +132,10 @@ impl Capture for Space {
         }
         self.plan_guards(at, to);
         self.plan_marks(at, to);
+        if self.lock_future {
+            const MCL_FUTURE: u64 = 2;
+            to.to.arm(Self::NAME, at.tid, Sys::Mlockall, vec![MCL_FUTURE.into()], Expect::Success);
+        }
     }
 }
 

@@ -55,12 +55,13 @@ impl Capture for Itimers {
         let values = answers.iter().filter_map(|a| Itimerval::from_bytes(super::written(a)));
         let timers =
             (0..).zip(values).map(|(which, v)| Itimer { which, left: micros(v.value), period: micros(v.interval) });
-        Ok(Itimers { armed: timers.filter(|t| t.left != 0).collect() })
+        // A periodic ITIMER_REAL whose signal waits to be taken stands still until it is (kernel/signal.c, dequeue_signal).
+        Ok(Itimers { armed: timers.filter(|t| t.left != 0 || (t.which == 0 && t.period != 0)).collect() })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         for t in &self.armed {
-            let value = Itimerval { interval: timeval(t.period), value: timeval(t.left) };
+            let value = Itimerval { interval: timeval(t.period), value: timeval(t.left.max(1)) };
             let args = vec![u64::from(t.which).into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
             to.to.arm(Self::NAME, at.tid, Sys::Setitimer, args, Expect::Success);
         }

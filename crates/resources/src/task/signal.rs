@@ -6,9 +6,9 @@
 //! - not kept   nothing
 
 use super::{all, written};
-use crate::{At, Capture, Capturing, Planning, Queue, Resource, Trouble};
+use crate::{At, Capture, Capturing, Planning, Queue, Resource, Still, Trouble};
 use abi::signal::{Siginfo, StackT};
-use abi::{Arg, Call, Sys};
+use abi::{Arg, Call, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
@@ -44,13 +44,16 @@ impl Capture for Signal {
         let answers = all(from, &[Call::new(Sys::Sigaltstack, [Arg::Int(0), Arg::Out(StackT::SIZE)])])?;
         let stack = StackT::from_bytes(written(&answers[0])).filter(|s| s.flags & SS_DISABLE == 0);
         let stack = stack.map(|s| StackT { flags: s.flags & !SS_ONSTACK, ..s });
-        let first = from.probe.is_first_thread();
-        Ok(Signal {
-            stack,
-            pending: from.probe.pending(Queue::Thread)?,
-            process_pending: if first { from.probe.pending(Queue::Process)? } else { Vec::new() },
-            stopped: if first { from.probe.stopped() } else { None },
-        })
+        Ok(Signal { stack, pending: Vec::new(), process_pending: Vec::new(), stopped: None })
+    }
+
+    fn conclude(&mut self, last: &dyn Still) -> Result<(), Fault> {
+        self.pending = last.pending(Queue::Thread)?;
+        if last.is_first_thread() {
+            self.process_pending = last.pending(Queue::Process)?;
+            self.stopped = last.stopped();
+        }
+        Ok(())
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {

@@ -69,7 +69,7 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
         let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
         to.to.step(Moment::Place, NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Files(at.pid)]);
     }
-    for (first, last) in gaps(p, to.base) {
+    for (first, last) in gaps(p, to.reserve, to.base) {
         let args = vec![first.into(), last.into(), 0.into()];
         let op = Op::Call { sys: Sys::CloseRange, args, expect: Expect::Success };
         let needs = vec![Fact::Mapped(at.pid), Fact::Files(at.pid)];
@@ -77,9 +77,8 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
     }
 }
 
-/// The numbers that are to be closed: between the tree's own, and the store's. What lies between the last one of the
-/// tree and the store's belongs to the executor, who closes it last.
-fn gaps(p: &ProcessModel, base: u32) -> Vec<(u64, u64)> {
+/// The numbers that are to be closed: all but the tree's own, and but those of the executor, who closes them last.
+fn gaps(p: &ProcessModel, reserve: u32, base: u32) -> Vec<(u64, u64)> {
     let mut gaps = Vec::new();
     let mut next = 0;
     for fd in &p.process.fds {
@@ -88,8 +87,8 @@ fn gaps(p: &ProcessModel, base: u32) -> Vec<(u64, u64)> {
         }
         next = fd.number + 1;
     }
-    if next < 3 {
-        gaps.push((next.into(), 2));
+    if next < reserve {
+        gaps.push((next.into(), u64::from(reserve) - 1));
     }
     gaps.push((base.into(), u32::MAX.into()));
     gaps

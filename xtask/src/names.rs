@@ -1,0 +1,145 @@
+//! `engine` and `tracee` name no resource, so that adding one touches neither.
+//!
+//! The names are those of the list of resources. Some are words of the two crates' own trade; the others may stand in no
+//! identifier, but where a reason is given here.
+
+use crate::source::{Source, words};
+use crate::tidy::Finding;
+
+/// The crates.
+const CRATES: [&str; 2] = ["engine", "tracee"];
+
+/// Names that are no sign of knowing the resource, and what they are besides.
+const GENERAL: [(&str, &str); 19] = [
+    ("regs", "a stopped thread's registers are what ptrace(2) gives"),
+    ("signal", "every stop is about one"),
+    ("rseq", "a stub must give up its own registration before its memory goes, or the kernel kills it"),
+    ("prctl", "a call that the helpers of a thaw make about themselves"),
+    ("futex", "one of the calls that an envoy must not make"),
+    ("sched", "the text in /proc that tells for how long a thread slept"),
+    ("socket", "the envoy is driven over one"),
+    ("pidfd", "how a process is held"),
+    ("namespace", "where the tree is born"),
+    ("terminal", "a thaw is a job of its shell"),
+    ("session", "the same"),
+    ("fs", "the module of the standard library"),
+    ("space", "a word"),
+    ("limits", "our own, which planning must know"),
+    ("attributes", "a word"),
+    ("regular", "a word"),
+    ("directory", "where an image is written"),
+    ("process", "what all of it is about"),
+    ("file", "what an image is"),
+];
+
+/// Where one of the other names stands, and why.
+const ALLOWED: [(&str, &str, &str); 3] = [
+    (
+        "crates/engine/src/target.rs",
+        "pipe",
+        "to look at what waits in one takes one of our own (tee(2)): an observation",
+    ),
+    ("crates/engine/src/host.rs", "tty", "`tty_nr` is a field of /proc/PID/stat"),
+    ("crates/engine/src/freeze.rs", "tty", "the same"),
+];
+
+/// The names that may not stand there, each in words.
+fn names() -> Vec<Vec<String>> {
+    let mut all: Vec<Vec<String>> = resources::coverage().iter().map(|row| parts(row.name)).collect();
+    all.retain(|name| !name.is_empty() && !GENERAL.iter().any(|(general, _)| [*general] == name[..]));
+    all.sort();
+    all.dedup();
+    all
+}
+
+/// The words of a name on the list: `anon_inode:[timerfd]` is called timerfd.
+fn parts(name: &str) -> Vec<String> {
+    split(name.trim_start_matches("anon_inode:"))
+}
+
+/// The words of an identifier: `PipeFlags`, `pipe_flags` and `PIPE2_FLAGS` all have `pipe`.
+fn split(identifier: &str) -> Vec<String> {
+    let mut words: Vec<String> = vec![String::new()];
+    let mut small = false;
+    for c in identifier.chars() {
+        if !c.is_alphabetic() || (c.is_uppercase() && small) {
+            words.push(String::new());
+        }
+        small = c.is_lowercase();
+        if c.is_alphabetic() {
+            words.last_mut().expect("never empty").extend(c.to_lowercase());
+        }
+    }
+    words.retain(|w| !w.is_empty());
+    words
+}
+
+/// Each identifier with the name of a resource in it, and each permission that nobody needs any more.
+pub(crate) fn no_resource_named(sources: &[Source]) -> Vec<Finding> {
+    let names = names();
+    let mut used = Vec::new();
+    let mut all = Vec::new();
+    for source in sources.iter().filter(|s| s.is_shipped() && CRATES.iter().any(|krate| s.is_of(krate))) {
+        let code = source.shipped_code();
+        for (at, identifier) in words(&code) {
+            let Some(name) = named(identifier, &names) else { continue };
+            match ALLOWED.iter().find(|(path, allowed, _)| *path == source.path && *allowed == name) {
+                Some(allowed) => used.push(allowed),
+                None => all.push(Finding::at(
+                    &source.path,
+                    source.line(at),
+                    format!("{identifier} names a resource, {name}"),
+                )),
+            }
+        }
+    }
+    let idle = ALLOWED.iter().filter(|allowed| !used.contains(allowed));
+    all.extend(idle.map(|(path, name, _)| Finding::of(path, format!("{name} need not be allowed here any more"))));
+    all
+}
+
+/// The name that an identifier has in it.
+fn named(identifier: &str, names: &[Vec<String>]) -> Option<String> {
+    let words = split(identifier);
+    let within = |name: &&Vec<String>| words.windows(name.len()).any(|w| w == name.as_slice());
+    names.iter().find(within).map(|name| name.join(" "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_split() {
+        assert_eq!(split("PipeFlags"), ["pipe", "flags"]);
+        assert_eq!(split("SYS_eventfd2"), ["sys", "eventfd"]);
+        assert_eq!(split("IoUring"), ["io", "uring"]);
+        assert_eq!(parts("anon_inode:[timerfd]"), ["timerfd"]);
+    }
+
+    #[test]
+    fn the_list_gives_the_names() {
+        let names = names();
+        let has = |name: &str| names.contains(&split(name));
+        assert!(has("eventfd") && has("pipe") && has("io_uring") && has("block device") && !has("signal"));
+    }
+
+    #[test]
+    fn a_resource_that_is_named_is_found() {
+        let of = |path: &str, text: &str| {
+            let all = no_resource_named(&[Source::new(path, text)]);
+            all.into_iter().filter(|f| f.what.contains("names")).count()
+        };
+        assert_eq!(of("crates/engine/src/a.rs", "fn f() { make_eventfd(Sys::Pipe2) }"), 2);
+        assert_eq!(of("crates/engine/src/a.rs", "// eventfd\nfn f() { say(\"eventfd\"); EPIPE }"), 0);
+        assert_eq!(of("crates/engine/src/target.rs", "let pipe = 1;"), 0);
+        assert_eq!(of("crates/tracee/src/a.rs", "#[cfg(test)]\nmod tests { fn pipe() {} }"), 0);
+        assert_eq!(of("crates/resources/src/a.rs", "fn eventfd() {}"), 0);
+    }
+
+    #[test]
+    fn a_permission_that_is_not_used_is_found() {
+        let all = no_resource_named(&[Source::new("crates/engine/src/target.rs", "let pipe = 1;")]);
+        assert_eq!(all.len(), ALLOWED.len() - 1);
+    }
+}
