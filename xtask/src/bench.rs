@@ -127,7 +127,8 @@ fn number(json: &str, key: &str) -> Option<f64> {
 /// Ends a process that is no child of ours.
 fn end(folder: &Folder, pid: u32) {
     let _ = folder.quiet("sh", &["-c", &format!("kill -9 {pid}")]).status();
-    let gone = || !Path::new(&format!("/proc/{pid}")).exists();
+    // What has ended and waits for its new parent to take note of that has no program any more.
+    let gone = || fs::read_link(format!("/proc/{pid}/exe")).is_err();
     let patience = Instant::now() + Duration::from_secs(5);
     while !gone() && Instant::now() < patience {
         std::thread::sleep(Duration::from_millis(1));

@@ -94,7 +94,7 @@ fn is_there(package: &str) -> bool {
 }
 
 fn unit_tests() -> Result<String, String> {
-    let (lines, good) = watch(&mut cargo(&["test", "--workspace"]))?;
+    let (lines, good) = watch(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
     let text = tally(&lines).to_string();
     if good { Ok(text) } else { Err(text) }
 }

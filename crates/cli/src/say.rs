@@ -43,6 +43,8 @@ pub(crate) struct Say {
     since: Instant,
     last: Instant,
     bar: Option<ProgressBar>,
+    /// Whether anybody would see how far long work has come.
+    bars: bool,
 }
 
 /// Bytes for people.
@@ -75,7 +77,12 @@ impl Say {
             _ => Form::Text,
         };
         let now = Instant::now();
-        Say { form, style, verbose: tone.verbose, stage: ("", 0), since: now, last: now, bar: None }
+        let bars = match form {
+            Form::Json => true,
+            Form::Text => std::io::stderr().is_terminal(),
+            Form::Quiet => false,
+        };
+        Say { bars, form, style, verbose: tone.verbose, stage: ("", 0), since: now, last: now, bar: None }
     }
 
     /// A result.
@@ -198,12 +205,7 @@ impl Progress for Say {
 
     fn done(&mut self, bytes: u64) {
         let now = Instant::now();
-        let wanted = match self.form {
-            Form::Json => true,
-            Form::Text => std::io::stderr().is_terminal(),
-            Form::Quiet => false,
-        };
-        if wanted && now - self.since > LONG && now - self.last > Duration::from_millis(100) {
+        if self.bars && now - self.since > LONG && now - self.last > Duration::from_millis(100) {
             self.last = now;
             self.show(bytes);
         }

@@ -135,12 +135,7 @@ impl Case {
             program: Program::Specimen(words.to_vec()),
             files: Vec::new(),
             before: vec![Step::Expect("ready\r\n")],
-            after: vec![
-                Step::Check,
-                Step::Check,
-                Step::Type("quit\n"),
-                Step::Exit(0),
-            ],
+            after: vec![Step::Check, Step::Check, Step::Type("quit\n"), Step::Exit(0)],
             delay: 0..60,
             flavours: Flavour::ALL.to_vec(),
             expect: Expect::Kept,

@@ -1,6 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::identify;
+use crate::procfs::read;
 use crate::save::{Encoded, Saver};
 use crate::target::{Before, Standing, Target, envoy_fault};
 use crate::{Error, Output, Progress};
@@ -135,8 +136,8 @@ fn before(pid: i32) -> Before {
 /// its own (it leaves out time stolen by a hypervisor: kernel/sched/core.c, update_rq_clock_task), so we go there to look.
 fn idle(pid: i32, tid: i32) -> Option<u64> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let ran = |path: String| fs::read(path).ok().and_then(|t| proc::sched_exec_start(&t));
-    let stat = proc::stat(&fs::read(format!("/proc/{pid}/task/{tid}/stat")).ok()?).ok()?;
+    let ran = |path: String| read(path).ok().and_then(|t| proc::sched_exec_start(&t));
+    let stat = proc::stat(&read(format!("/proc/{pid}/task/{tid}/stat")).ok()?).ok()?;
     let last = ran(format!("/proc/{pid}/task/{tid}/sched"))?;
     let ours = sched_getaffinity(None).ok()?;
     let mut its = CpuSet::new();
@@ -160,7 +161,7 @@ fn inner_ids(process: &Process) -> Result<BTreeMap<u32, u32>, Error> {
     let mut ids = BTreeMap::new();
     for t in process.threads() {
         let path = format!("/proc/{}/task/{}/status", process.pid(), t.tid());
-        let text = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
+        let text = read(&path)?;
         let status = proc::status(&text).map_err(Trouble::from)?;
         ids.insert(t.tid() as u32, status.ns_pid.last().copied().unwrap_or(t.tid() as u32));
     }
@@ -253,19 +254,15 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
         unreachable!("a refusal ends it");
     }
     // An envoy brings a socket and an area of its own: what is there without it is looked at first.
-    before.areas =
-        fs::read(format!("/proc/{pid}/smaps")).map_err(|e| Error::io("read", format!("/proc/{pid}/smaps"), e))?;
-    let text = fs::read(format!("/proc/{pid}/stat")).map_err(|e| Error::io("read", format!("/proc/{pid}/stat"), e))?;
-    let stat = proc::stat(&text).map_err(Trouble::from)?;
-    let text = fs::read(format!("/proc/{pid}/status")).map_err(|e| Error::io("read", format!("/proc/{pid}/status"), e))?;
-    before.locked_kb = proc::status(&text).map_err(Trouble::from)?.vm_lck_kb;
+    before.areas = read(format!("/proc/{pid}/smaps"))?;
+    let stat = proc::stat(&read(format!("/proc/{pid}/stat"))?).map_err(Trouble::from)?;
+    before.locked_kb = proc::status(&read(format!("/proc/{pid}/status"))?).map_err(Trouble::from)?.vm_lck_kb;
     let table = identify::table(pid, stat.tty_nr)?;
     let before = &*before;
     // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
     for index in (0..process.threads().len()).rev() {
         let envoy = process.envoy(index).map_err(|e| envoy_error(e, pid))?;
-        let target =
-            Target { envoy: RefCell::new(envoy), index, pid, before, saver, holders: RefCell::new(None) };
+        let target = Target { envoy: RefCell::new(envoy), index, pid, before, saver, holders: RefCell::new(None) };
         let tid = before.inner[&(target_tid(&target) as u32)];
         let mut states = Vec::new();
         let mut from = Capturing { probe: &target, files: &mut files, keep };

@@ -44,7 +44,7 @@ fn see(pid: i32, fd: u32, terminal: i32) -> Result<Seen, Error> {
     let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
     let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
-    let info = std::fs::read(format!("/proc/{pid}/fdinfo/{fd}")).map_err(|e| fault("read fdinfo", e))?;
+    let info = crate::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
     let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
     Ok(Seen { fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
 }

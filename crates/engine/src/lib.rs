@@ -13,6 +13,7 @@ mod freeze;
 mod host;
 mod identify;
 mod output;
+mod procfs;
 mod progress;
 mod save;
 mod supervise;

@@ -30,7 +30,7 @@ struct Runs {
 }
 
 fn is_zero(page: &[u8]) -> bool {
-    page.iter().all(|b| *b == 0)
+    *page == [0; PAGE][..page.len()]
 }
 
 impl<'a> Saver<'a> {
@@ -41,7 +41,8 @@ impl<'a> Saver<'a> {
         progress: &'a mut dyn Progress,
     ) -> io::Result<Saver<'a>> {
         let writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
-        Ok(Saver { writer, buffer: Vec::new(), progress, saved: 0 })
+        // Zeroed memory of the allocator costs nothing until it is used, and none of the time in which the tree stands still.
+        Ok(Saver { writer, buffer: vec![0; BUFFER], progress, saved: 0 })
     }
 
     /// Appends whole pages that describe `at` on.
@@ -68,7 +69,6 @@ impl<'a> Saver<'a> {
         areas: &[(Range<u64>, Which)],
     ) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
-        self.buffer.resize(BUFFER, 0);
         for (range, which) in areas {
             let mut runs = Runs { runs: Vec::new(), len: 0 };
             let wanted = wanted(pagemap, range, *which, &mut saved.guards)?;
@@ -121,14 +121,14 @@ impl<'a> Saver<'a> {
         if which == Which::Changed {
             return self.append(at, data, into);
         }
-        let pages: Vec<&[u8]> = data.chunks(PAGE).collect();
-        let mut page = 0;
-        for group in pages.chunk_by(|a, b| is_zero(a) == is_zero(b)) {
-            let (from, to) = (page * PAGE, (page + group.len()) * PAGE);
-            page += group.len();
-            if !is_zero(group[0]) {
+        let zero: Vec<bool> = data.chunks(PAGE).map(is_zero).collect();
+        let mut from = 0;
+        for group in zero.chunk_by(|a, b| a == b) {
+            let to = (from + group.len() * PAGE).min(data.len());
+            if !group[0] {
                 self.append(at + from as u64, &data[from..to], into)?;
             }
+            from = to;
         }
         Ok(())
     }
@@ -137,7 +137,7 @@ impl<'a> Saver<'a> {
     pub(crate) fn file(&mut self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         let fault = |call: &str, e: io::Error| Fault::new(call, "a file to be kept", e);
         let mut extents = Vec::new();
-        let mut buffer = vec![0; BUFFER];
+        let mut buffer = std::mem::take(&mut self.buffer);
         let mut at = 0;
         while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
             let mut from = data.start / PAGE as u64 * PAGE as u64;
@@ -151,6 +151,7 @@ impl<'a> Saver<'a> {
             }
             at = from.max(data.end);
         }
+        self.buffer = buffer;
         Ok(extents)
     }
 

@@ -1,6 +1,7 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
 use crate::identify::file_stat;
+use crate::procfs::read;
 use crate::save::Saver;
 use abi::layout::FileStat;
 use abi::signal::Siginfo;
@@ -106,20 +107,16 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
     Fault::new(call, path.display(), e)
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Fault> {
-    std::fs::read(path).map_err(|e| fault("read", path, e))
-}
-
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         if name == "smaps" {
             return Ok(self.before.areas.clone());
         }
-        read(&self.path(name))
+        read(self.path(name))
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        read(&self.path(&format!("task/{}/{name}", self.tid())))
+        read(self.path(&format!("task/{}/{name}", self.tid())))
     }
 
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
@@ -175,7 +172,8 @@ impl Probe for Target<'_, '_, '_> {
     /// The kernel tells nobody, but our own area in the process is such a new one.
     fn locks_new_areas(&self) -> Result<bool, Fault> {
         let path = self.path("status");
-        let status = abi::proc::status(&read(&path)?).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
+        let status =
+            abi::proc::status(&read(&path)?).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
         Ok(status.vm_lck_kb > self.before.locked_kb)
     }
 

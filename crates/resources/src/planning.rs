@@ -117,7 +117,16 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
     let reserve = first_reserved(model, host);
     let base = reserve + reserved(model);
     let to = Planner::new(host, options, first_free);
-    let mut planning = Planning { to, model, namespaces, base, reserve, opened: HashMap::new(), saved: HashMap::new(), refused: Vec::new() };
+    let mut planning = Planning {
+        to,
+        model,
+        namespaces,
+        base,
+        reserve,
+        opened: HashMap::new(),
+        saved: HashMap::new(),
+        refused: Vec::new(),
+    };
     all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {

@@ -156,7 +156,10 @@ pub(crate) fn sigtimedwait(arguments: &[String]) -> Result<Living, String> {
         let seen = seen.borrow();
         let seen = seen.as_ref().expect("the call has returned");
         same("result and errno of the call", &(-1, libc::EAGAIN), &(seen.result, seen.errno))?;
-        sys::holds(&format!("the call took {:.3} s, expected no less than {length:.3} s", seen.took), sys::Truth(seen.took > length - 0.03))
+        sys::holds(
+            &format!("the call took {:.3} s, expected no less than {length:.3} s", seen.took),
+            sys::Truth(seen.took > length - 0.03),
+        )
     })
 }
 

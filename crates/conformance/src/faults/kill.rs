@@ -135,21 +135,34 @@ impl Victim {
         gone && scene.path("k.cryo").exists() && whole()
     }
 
-    /// Healing takes a moment; after it, everything is as it was.
+    /// Healing takes a moment; after it, everything is as it was. A stopped victim stays stopped, and heals when it goes on.
     fn unharmed(&self, scene: &Scene) -> Outcome {
+        if matches!(self.ask, Ask::Stopped) {
+            let stopped = || (process::state(self.pid()) == "state T").then_some(());
+            until(Duration::from_secs(2), stopped).ok_or_else(|| format!("it is in {}", process::state(self.pid())))?;
+            process::send(self.pid(), Signal::CONT);
+        }
+        let healed = self.healed();
+        if matches!(self.ask, Ask::Stopped) {
+            process::send(self.pid(), Signal::STOP);
+        }
+        healed?;
+        scene.only(&[self.pid()])
+    }
+
+    fn healed(&self) -> Outcome {
         let mut last = Ok(());
         let healed = until(Duration::from_secs(2), || {
             last = self.as_it_was();
             last.is_ok().then_some(())
         });
-        healed.map_or(last, Ok)?;
-        scene.only(&[self.pid()])
+        healed.map_or(last, Ok)
     }
 
     fn as_it_was(&self) -> Outcome {
         let pid = self.pid();
         match self.ask {
-            Ask::Stopped => same("state", &"state T".to_owned(), &process::state(pid))?,
+            Ask::Stopped => {}
             _ => process::unharmed(pid)?,
         }
         same("TracerPid", &"0".to_owned(), &process::status(pid, "TracerPid"))?;

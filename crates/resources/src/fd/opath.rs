@@ -44,12 +44,7 @@ impl Kind for OPath {
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        let args = vec![
-            AT_FDCWD.into(),
-            Value::Bytes(self.path.c_string()),
-            u64::from(self.flags).into(),
-            0.into(),
-        ];
+        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), u64::from(self.flags).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
     }
 }

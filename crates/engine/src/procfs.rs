@@ -1,0 +1,30 @@
+//! Files of /proc: their length is not known before, and each read makes the kernel write the text anew, so they are read
+//! in one go where that can be.
+
+use abi::Fault;
+use std::fs::File;
+use std::io::Read;
+use std::path::Path;
+
+/// Enough for nearly every file of /proc; larger ones take more and larger reads.
+const ENOUGH: usize = 4096;
+
+/// The text of a file.
+pub(crate) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+    let path = path.as_ref();
+    let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
+    let mut file = File::open(path).map_err(|e| fault("open", e))?;
+    let mut text = vec![0; ENOUGH];
+    let mut filled = 0;
+    loop {
+        if filled == text.len() {
+            text.resize(filled * 8, 0);
+        }
+        match file.read(&mut text[filled..]).map_err(|e| fault("read", e))? {
+            0 => break,
+            n => filled += n,
+        }
+    }
+    text.truncate(filled);
+    Ok(text)
+}
