@@ -79,7 +79,8 @@ fn install() -> Result<(), String> {
         return Err(format!("as root, install what the tests need: apt-get install {}", missing.join(" ")));
     }
     let apt = |words: &[&str]| {
-        let mut apt = command("apt-get", words);
+        // A new machine may still be installing its own updates.
+        let mut apt = command("apt-get", &[&["-o", "DPkg::Lock::Timeout=300"], words].concat());
         apt.env("DEBIAN_FRONTEND", "noninteractive");
         run(&mut apt)
     };

@@ -36,6 +36,11 @@ fn text(loaded: &Loaded, what: What) -> String {
     }
 }
 
+/// Descriptors and files, for who wants to hear more of a freeze.
+pub(crate) fn summary(model: &Model) -> String {
+    each(model, |p| fds(model, p)) + &files(model)
+}
+
 fn object(loaded: &Loaded, what: What) -> Value {
     let model = &loaded.model;
     match what {

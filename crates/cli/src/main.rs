@@ -14,7 +14,7 @@ use engine::{Ending, Error, Request};
 use image::{Image, OpenError};
 use say::{Say, Style};
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// The kernel said no, a disk filled up.
@@ -108,7 +108,7 @@ fn verify(args: &ImageArgs) -> ExitCode {
     }
 }
 
-fn verified(path: &PathBuf, say: &mut Say) -> Result<u64, Error> {
+fn verified(path: &Path, say: &mut Say) -> Result<u64, Error> {
     use engine::Progress;
     use image::Source;
     let loaded = open(path)?;

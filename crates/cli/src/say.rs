@@ -38,7 +38,7 @@ const LONG: Duration = Duration::from_millis(300);
 pub(crate) struct Say {
     form: Form,
     style: Style,
-    pub(crate) verbose: bool,
+    verbose: bool,
     stage: (&'static str, u64),
     since: Instant,
     last: Instant,
@@ -126,12 +126,21 @@ impl Say {
             "image": path.display().to_string(), "image_bytes": d.size, "seconds": d.took.as_secs_f64(),
             "paused_seconds": d.paused.as_secs_f64(), "notes": d.notes,
         });
+        self.details(&frozen.model);
         self.line(&text, object);
+    }
+
+    /// What was kept, in words.
+    fn details(&mut self, model: &resources::Model) {
+        if self.verbose {
+            eprint!("{}", crate::inspect::summary(model));
+        }
     }
 
     pub(crate) fn would_freeze(&mut self, pid: i32, frozen: &Frozen) {
         let d = &frozen.done;
         self.notes(&d.notes);
+        self.details(&frozen.model);
         let text = format!("{pid} ({}) can be frozen: {}, {}", d.name, plural(d.processes, "process"), bytes(d.saved));
         let object = json!({
             "event": "freezable", "pid": pid, "name": d.name, "processes": d.processes, "saved_bytes": d.saved, "notes": d.notes,
@@ -197,6 +206,12 @@ impl Say {
 }
 
 impl Progress for Say {
+    fn planned(&mut self, plan: &plan::Plan) {
+        if self.verbose {
+            eprint!("{plan}");
+        }
+    }
+
     fn stage(&mut self, name: &'static str, total: u64) {
         self.clear();
         self.stage = (name, total);

@@ -6,6 +6,8 @@ pub trait Progress {
     fn stage(&mut self, name: &'static str, total: u64);
     /// So many bytes of it are done.
     fn done(&mut self, bytes: u64);
+    /// This is what will be done.
+    fn planned(&mut self, _: &plan::Plan) {}
 }
 
 /// Shows nothing.

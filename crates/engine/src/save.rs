@@ -112,7 +112,8 @@ impl<'a> Saver<'a> {
             })
         });
         self.buffer = buffer;
-        (runs.runs.clear(), runs.len = 0).1;
+        runs.runs.clear();
+        runs.len = 0;
         kept
     }
 

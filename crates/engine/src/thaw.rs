@@ -72,6 +72,7 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
     loaded.image.verify(&mut |done, _| progress.done(done))?;
     let host = crate::survey(&loaded.model)?;
     let plan = plan_for(loaded, &host, options)?;
+    progress.planned(&plan);
     progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
     match execute(&plan, loaded, progress) {
         Err(Error::Fault(f))

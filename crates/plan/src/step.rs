@@ -31,6 +31,8 @@ pub enum Fact {
     Made(Descr),
     /// What a description leads to has its contents.
     Filled(Descr),
+    /// What a description refers to, it refers to again.
+    Linked(Descr),
     /// The thread exists, and waits for work.
     Born(Tid),
     /// Nothing of the thawing program is left in the address space of the process.

@@ -156,11 +156,11 @@ resources! {
         0x0305 fd::eventfd Eventfd;
         0x0306 fd::chardev Chardev;
         0x0307 fd::tty Tty;
+        0x0308 fd::epoll Epoll;
     }
     unsupported {
         "socket" "sockets are not supported yet";
         "fifo" "named pipes are not supported yet";
-        "anon_inode:[eventpoll]" "epoll instances are not supported yet";
         "anon_inode:[timerfd]" "timer descriptors are not supported yet";
         "anon_inode:[signalfd]" "signal descriptors are not supported yet";
         "anon_inode:inotify" "inotify instances are not supported yet";

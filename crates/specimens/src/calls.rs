@@ -140,38 +140,45 @@ pub(crate) fn futex(arguments: &[String]) -> Result<Living, String> {
 }
 
 /// `semtimedop` waits in the same way, and is on the list of calls that a signal may always end.
-/// The kernel ends this call with EINTR at any stop, so all that can be had is that it is made again, in full length.
+/// A specimen that waits in a call which the kernel ends with EINTR at any stop (signal(7)): all that can be had for the one
+/// that runs on is that the call is made again, in full length.
+fn waits_no_less(
+    seconds: f64,
+    expected: (i64, i32),
+    call: impl FnOnce() -> i64 + 'static,
+) -> Result<Living, String> {
+    let slot: Rc<RefCell<Option<Returned>>> = Rc::default();
+    let seen = Rc::clone(&slot);
+    let act = move || *slot.borrow_mut() = Some(timed(call));
+    Living::once(act, move |_| {
+        let seen = seen.borrow();
+        let seen = seen.as_ref().expect("the call has returned");
+        same("result and errno of the call", &expected, &(seen.result, seen.errno))?;
+        let text = format!("the call took {:.3} s, expected no less than {seconds:.3} s", seen.took);
+        sys::holds(&text, sys::Truth(seen.took > seconds - 0.03))
+    })
+}
+
 pub(crate) fn sigtimedwait(arguments: &[String]) -> Result<Living, String> {
     let length = seconds(arguments);
     let (time, set) = (timespec(length), signals::set_of(&[libc::SIGUSR2]));
     signals::block(&[libc::SIGUSR2])?;
-    let slot: Rc<RefCell<Option<Returned>>> = Rc::default();
-    let seen = Rc::clone(&slot);
-    let act = move || {
-        // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
-        let call = || unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) }.into();
-        *slot.borrow_mut() = Some(timed(call));
-    };
-    Living::once(act, move |_| {
-        let seen = seen.borrow();
-        let seen = seen.as_ref().expect("the call has returned");
-        same("result and errno of the call", &(-1, libc::EAGAIN), &(seen.result, seen.errno))?;
-        sys::holds(
-            &format!("the call took {:.3} s, expected no less than {length:.3} s", seen.took),
-            sys::Truth(seen.took > length - 0.03),
-        )
+    // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
+    waits_no_less(length, (-1, libc::EAGAIN), move || {
+        unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) }.into()
     })
 }
 
-/// The manual page allows `epoll_wait` to time out early or late by a restart, so only the result is judged, and that it
-/// took no less than the time asked for.
 pub(crate) fn epoll(arguments: &[String]) -> Result<Living, String> {
     let length = seconds(arguments);
     // SAFETY: takes an integer.
     let fd = must("epoll_create1", unsafe { libc::epoll_create1(0) })? as i32;
+    let mut watched = libc::epoll_event { events: libc::EPOLLIN as u32, u64: 7 };
+    // SAFETY: the event lives as long as the call.
+    must("epoll_ctl", unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, quiet_pipe()?, &raw mut watched) })?;
     // SAFETY: zero is an event; the kernel writes at most one.
     let mut event = unsafe { std::mem::zeroed() };
-    waits(length, (0, 0), move || unsafe_epoll_wait(fd, &mut event, length))
+    waits_no_less(length, (0, 0), move || unsafe_epoll_wait(fd, &mut event, length))
 }
 
 fn unsafe_epoll_wait(fd: i32, event: &mut libc::epoll_event, length: f64) -> i64 {

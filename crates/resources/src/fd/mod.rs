@@ -2,6 +2,7 @@
 
 pub mod chardev;
 pub mod directory;
+pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod opath;

@@ -17,6 +17,7 @@ use plan::{Actor, Fact, Moment, Op, Refusal, Restart, Value};
 use serde::{Deserialize, Serialize};
 
 const ERESTART_RESTARTBLOCK: u64 = -516i64 as u64;
+const ERESTARTNOHAND: u64 = -514i64 as u64;
 const USER_CS: u64 = 0x33;
 /// Clocks are small numbers, addresses are not: tells clock_nanosleep from nanosleep.
 const CLOCKS: u64 = 4096;
@@ -57,6 +58,13 @@ pub enum Waiting {
     /// futex with an absolute time: the call is as good as it was.
     #[n(3)]
     FutexUntil,
+    /// epoll_wait, epoll_pwait with a timeout, which is in a register.
+    #[n(4)]
+    Epoll {
+        /// Milliseconds. Volatile.
+        #[n(0)]
+        left: u64,
+    },
 }
 
 /// See the module.
@@ -89,6 +97,7 @@ impl Capture for Regs {
         }
         let waiting = match general.rax {
             ERESTART_RESTARTBLOCK if (general.orig_rax as i64) >= 0 => Some(waiting(&general, from)?),
+            ERESTARTNOHAND => epoll(&general, from),
             _ => None,
         };
         Ok(Regs { general, extended: Blob(from.probe.xstate()), mask: from.probe.mask(), waiting })
@@ -101,7 +110,11 @@ impl Capture for Regs {
             to.to.refuse(Refusal::new("processor", why, "thaw it on a processor of the same kind"));
         }
         let restart = self.waiting.as_ref().map_or(Restart::Registers, |w| again(w, &self.general));
-        let op = Op::Regs { regs: Box::new(self.general), xstate: self.extended.0.clone(), mask: self.mask, restart };
+        let mut general = self.general;
+        if let Some(Waiting::Epoll { left }) = &self.waiting {
+            general.r10 = *left;
+        }
+        let op = Op::Regs { regs: Box::new(general), xstate: self.extended.0.clone(), mask: self.mask, restart };
         let needs = vec![Fact::Born(at.tid), Fact::Loaded(at.pid)];
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }
@@ -140,6 +153,15 @@ fn sleep(asked: u64, rest: u64, clock: u64, from: &Capturing<'_>) -> Result<Wait
     Ok(Waiting::Sleep { left, clock, rest })
 }
 
+/// An epoll_wait with a timeout is made again as it was, so its timeout is what has to be made shorter. The register in
+/// which it stands is one that no caller expects to survive a call of libc.
+fn epoll(r: &UserRegs, from: &Capturing<'_>) -> Option<Waiting> {
+    let call = Sys::from_number(r.orig_rax, Machine::X86_64)?;
+    let timeout = u64::try_from(r.r10 as u32 as i32).ok()?;
+    let left = timeout.saturating_sub(from.probe.idle().unwrap_or(0) / 1_000_000);
+    matches!(call, Sys::EpollWait | Sys::EpollPwait).then_some(Waiting::Epoll { left })
+}
+
 fn waiting(r: &UserRegs, from: &Capturing<'_>) -> Result<Waiting, Trouble> {
     let idle = from.probe.idle().unwrap_or(0);
     match sleeping_in(r, from) {
@@ -165,6 +187,7 @@ fn waiting(r: &UserRegs, from: &Capturing<'_>) -> Result<Waiting, Trouble> {
 fn again(waiting: &Waiting, r: &UserRegs) -> Restart {
     let time = |nanos: u64| Value::Bytes(Timespec::from_nanos(nanos).to_bytes().to_vec());
     let (sys, args) = match waiting {
+        Waiting::Epoll { .. } => return Restart::Registers,
         Waiting::Sleep { left, clock, rest } => {
             (Sys::ClockNanosleep, vec![(*clock).into(), 0.into(), time(*left), (*rest).into()])
         }

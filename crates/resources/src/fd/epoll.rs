@@ -1,0 +1,79 @@
+//! Epoll instance: a set of watched descriptors (epoll(7)).
+//!
+//! - seen as    `anon_inode:[eventpoll]`
+//! - captured   the watches, from the `tfd:` lines of fdinfo
+//! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
+//!   number and description
+//! - refused    a watch whose number leads elsewhere by now, or nowhere
+//! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
+
+use super::{Kind, Seen, common_refusals};
+use crate::{At, Capturing, Planning, Resource, Trouble};
+use abi::{Sys, proc};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
+use serde::{Deserialize, Serialize};
+
+const EPOLL_CTL_ADD: u64 = 1;
+
+/// One watched descriptor.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Watch {
+    /// Its number.
+    #[n(0)]
+    pub fd: u32,
+    /// EPOLL bits (epoll_ctl(2)).
+    #[n(1)]
+    pub events: u32,
+    /// What the program gets back with an event.
+    #[n(2)]
+    pub data: u64,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Epoll {
+    /// Ascending by number.
+    #[n(0)]
+    pub watches: Vec<Watch>,
+}
+
+impl Resource for Epoll {
+    const NAME: &'static str = "epoll";
+}
+
+impl Kind for Epoll {
+    fn knows(seen: &Seen) -> bool {
+        seen.link.0 == b"anon_inode:[eventpoll]"
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut refusals = common_refusals(seen);
+        let mut watches = Vec::new();
+        for w in proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)? {
+            let there = from.probe.stat(&format!("fd/{}", w.fd)).is_ok_and(|s| s.ino == w.ino);
+            if there {
+                watches.push(Watch { fd: w.fd, events: w.events, data: w.data });
+            } else {
+                let why = format!("it watches what was number {}, which is closed or another one by now", w.fd);
+                refusals.push(seen.refuse(why, "this is not supported yet"));
+            }
+        }
+        watches.sort_by_key(|w| w.fd);
+        if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }
+    }
+
+    fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
+        to.to.make(Self::NAME, descr, Sys::EpollCreate1, vec![0.into()]);
+        for w in &self.watches {
+            // struct epoll_event is packed on x86-64 (linux/eventpoll.h).
+            let event = [&w.events.to_ne_bytes()[..], &w.data.to_ne_bytes()].concat();
+            let args = vec![Value::Descr(descr), EPOLL_CTL_ADD.into(), u64::from(w.fd).into(), Value::Bytes(event)];
+            let op = Op::Call { sys: Sys::EpollCtl, args, expect: Expect::Success };
+            let needs = vec![Fact::Made(descr), Fact::Files(at.pid)];
+            to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Linked(descr)]);
+        }
+    }
+}
