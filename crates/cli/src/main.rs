@@ -93,7 +93,10 @@ fn failed(say: &mut Say, what: &str, comfort: &str, e: &Error) -> ExitCode {
 
 /// The image in a file; `-` is standard input.
 fn open(path: &Path) -> Result<engine::Loaded, Error> {
-    let file = if path == Path::new("-") { File::open("/dev/stdin") } else { File::open(path) };
+    let file = match path == Path::new("-") {
+        true => rustix::io::dup(rustix::stdio::stdin()).map(File::from).map_err(std::io::Error::from),
+        false => File::open(path),
+    };
     engine::load(file.map_err(|e| Error::io("open", path.display(), e))?)
 }
 

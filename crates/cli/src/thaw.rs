@@ -41,7 +41,8 @@ fn options(args: &ThawArgs) -> Options {
         FilesArg::Warn => FilePolicy::Warn,
         FilesArg::Saved => FilePolicy::Saved,
     };
-    Options { pids, files }
+    let standing = if args.detach { plan::Standing::Detached } else { plan::Standing::Foreground };
+    Options { pids, files, standing }
 }
 
 fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {

@@ -17,6 +17,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tracee::stub::{Ground, Nest, Stubs};
+use tracee::fault::point;
 use tracee::{here, job};
 
 const PAGE: u64 = 4096;
@@ -191,6 +192,7 @@ impl<'a> Execution<'a> {
     }
 
     fn step(&mut self, step: &'a Step) -> Result<(), Error> {
+        point().map_err(|e| Fault::new(step.op.to_string(), step.actor, e))?;
         match (&step.op, step.actor) {
             (Op::Call { sys, args, .. }, Actor::Thread(tid)) => {
                 let call = Call::new(*sys, self.args(args));

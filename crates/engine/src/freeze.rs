@@ -89,6 +89,13 @@ fn header(pid: i32) -> Header {
     }
 }
 
+/// ptrace(2), "Ptrace access mode checking".
+fn not_allowed(pid: i32) -> Error {
+    let why = "the kernel does not let you trace it: it is another user's, has other privileges, or hides its memory";
+    let remedy = "use root, or see kernel.yama.ptrace_scope (sysctl)";
+    Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)])
+}
+
 /// What nobody can freeze, told before anything is touched.
 fn presentable(pid: i32) -> Result<(), Error> {
     let refuse = |why: &str, remedy: &str| Err(Error::refuse("process", why, remedy));
@@ -113,7 +120,7 @@ fn presentable(pid: i32) -> Result<(), Error> {
             _ if fs::metadata(format!("/proc/{pid}/exe"))
                 .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) =>
             {
-                Err(Error::io("ptrace", format!("process {pid}"), abi::Errno::EPERM))
+                Err(not_allowed(pid))
             }
             _ => refuse("it is a part of the kernel", "name another process"),
         };
@@ -171,6 +178,7 @@ fn inner_ids(process: &Process) -> Result<BTreeMap<u32, u32>, Error> {
 fn seize_error(e: SeizeError, pid: i32) -> Error {
     let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
     match e {
+        SeizeError::Fault(fault) if fault.errno == abi::Errno::EPERM => not_allowed(pid),
         SeizeError::Fault(fault) => Error::Fault(fault),
         SeizeError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
         SeizeError::Traced { by } => refuse(format!("process {by} traces it"), "end the debugger, or let it detach"),

@@ -6,6 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
+use tracee::fault::point;
 
 /// An image being written. Dropped without [`Output::publish`], it leaves nothing.
 #[derive(Debug)]
@@ -96,11 +97,13 @@ impl Output {
     pub fn publish(self) -> Result<(), Error> {
         let Output::File { file, target, beside: named } = self else { return Ok(()) };
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
+        point().map_err(|e| fault("fsync", e.into()))?;
         file.sync_all().map_err(|e| fault("fsync", e))?;
         let named = match named {
             Some(named) => named,
             None => link(&file, &target)?,
         };
+        point().map_err(|e| fault("rename", e.into()))?;
         std::fs::rename(&named.0, &target).map_err(|e| fault("rename", e))?;
         let directory = File::open(directory(&target)).and_then(|d| d.sync_all());
         // The name is there; a directory that cannot be opened or synced is no reason to say that it is not.
@@ -113,6 +116,7 @@ impl Output {
 /// Gives an unnamed file a name beside its target (open(2), O_TMPFILE).
 fn link(file: &File, target: &Path) -> Result<Beside, Error> {
     let path = beside(target);
+    point().map_err(|e| Error::io("linkat", path.display(), e))?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, unnamed, CWD, &path, AtFlags::SYMLINK_FOLLOW)
         .map_err(|e| Error::io("linkat", path.display(), io::Error::from(e)))?;
@@ -121,6 +125,7 @@ fn link(file: &File, target: &Path) -> Result<Beside, Error> {
 
 impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        point()?;
         match self {
             Output::File { file, .. } | Output::Stream(file) => file.write(buf),
         }

@@ -23,10 +23,31 @@ pub(crate) struct Saver<'a> {
     pub(crate) saved: u64,
 }
 
-/// Pages that were read, by the address of each run.
-struct Runs {
-    runs: Vec<(u64, usize)>,
+/// Runs of pages that are read together: address, length, and what of them is kept.
+struct Batch {
+    runs: Vec<(u64, usize, Which)>,
     len: usize,
+}
+
+/// Runs that are read together.
+const PIECES: usize = 4096;
+
+impl Batch {
+    /// Reads all of them, one behind the other.
+    fn read(&self, memory: &Memory, buffer: &mut [u8]) -> Result<(), Fault> {
+        let mut rest = &mut buffer[..self.len];
+        let mut pieces = Vec::with_capacity(self.runs.len());
+        for (at, len, which) in &self.runs {
+            let (piece, after) = rest.split_at_mut(*len);
+            match which {
+                // Behind the end of a file there is nothing to read, and nothing to keep.
+                Which::All => read_what_is(memory, *at, piece)?,
+                _ => pieces.push((*at, piece)),
+            }
+            rest = after;
+        }
+        memory.read_vectored(&mut pieces)
+    }
 }
 
 fn is_zero(page: &[u8]) -> bool {
@@ -62,58 +83,39 @@ impl<'a> Saver<'a> {
     }
 
     /// Saves the wanted pages of areas, given in ascending order.
-    pub(crate) fn memory(
-        &mut self,
-        memory: &Memory,
-        pagemap: &File,
-        areas: &[(Range<u64>, Which)],
-    ) -> Result<Saved, Fault> {
+    pub(crate) fn memory(&mut self, memory: &Memory, pagemap: &File, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
-        for (range, which) in areas {
-            let mut runs = Runs { runs: Vec::new(), len: 0 };
-            let wanted = wanted(pagemap, range, *which, &mut saved.guards)?;
-            for (mut start, end) in wanted {
-                while start < end {
-                    let len = ((end - start) as usize).min(BUFFER - runs.len);
-                    runs.runs.push((start, len));
-                    runs.len += len;
-                    start += len as u64;
-                    if runs.len == BUFFER {
-                        self.flush(memory, &mut runs, *which, &mut saved.extents)?;
-                    }
+        let mut batch = Batch { runs: Vec::new(), len: 0 };
+        for (mut start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
+            while start < end {
+                let len = ((end - start) as usize).min(BUFFER - batch.len);
+                batch.runs.push((start, len, which));
+                batch.len += len;
+                start += len as u64;
+                if batch.len == BUFFER || batch.runs.len() == PIECES {
+                    self.flush(memory, &mut batch, &mut saved.extents)?;
                 }
             }
-            self.flush(memory, &mut runs, *which, &mut saved.extents)?;
         }
+        self.flush(memory, &mut batch, &mut saved.extents)?;
         Ok(saved)
     }
 
-    /// Reads the runs and appends what of them is to be kept.
-    fn flush(&mut self, memory: &Memory, runs: &mut Runs, which: Which, into: &mut Vec<Extent>) -> Result<(), Fault> {
+    /// Reads the runs of a batch and appends what of them is to be kept.
+    fn flush(&mut self, memory: &Memory, batch: &mut Batch, into: &mut Vec<Extent>) -> Result<(), Fault> {
         let mut buffer = std::mem::take(&mut self.buffer);
-        let mut rest = &mut buffer[..runs.len];
-        let mut pieces = Vec::with_capacity(runs.runs.len());
-        for (at, len) in &runs.runs {
-            let (piece, after) = rest.split_at_mut(*len);
-            pieces.push((*at, piece));
-            rest = after;
-        }
-        let read = match which {
-            // Behind the end of a file there is nothing to read, and nothing to keep.
-            Which::All => pieces.iter_mut().try_for_each(|(at, piece)| read_what_is(memory, *at, piece)),
-            _ => memory.read_vectored(&mut pieces),
-        };
+        let read = batch.read(memory, &mut buffer);
         let kept = read.and_then(|()| {
             let mut from = 0;
-            runs.runs.iter().try_for_each(|(at, len)| {
+            batch.runs.iter().try_for_each(|(at, len, which)| {
                 let data = &buffer[from..from + len];
                 from += len;
-                self.keep(*at, data, which, into)
+                self.keep(*at, data, *which, into)
             })
         });
         self.buffer = buffer;
-        runs.runs.clear();
-        runs.len = 0;
+        batch.runs.clear();
+        batch.len = 0;
         kept
     }
 
@@ -177,28 +179,41 @@ fn read_what_is(memory: &Memory, at: u64, piece: &mut [u8]) -> Result<(), Fault>
     Ok(())
 }
 
-/// The runs of pages of an area that are to be read.
+/// The runs of pages that are to be read, ascending. One sweep over all areas: page tables are walked once.
 fn wanted(
     pagemap: &File,
-    range: &Range<u64>,
-    which: Which,
+    areas: &[(Range<u64>, Which)],
     guards: &mut Vec<Range<u64>>,
-) -> Result<Vec<(u64, u64)>, Fault> {
-    if which == Which::All {
-        return Ok(vec![(range.start, range.end)]);
-    }
+) -> Result<Vec<(u64, u64, Which)>, Fault> {
     let mut runs = Vec::new();
-    tracee::scan(pagemap, range.start, range.end, &mut |start, end, c: Categories| {
-        if c.has(Categories::GUARD) {
-            guards.push(start..end);
-        } else if !c.has(Categories::FILE)
-            && !c.has(Categories::PFNZERO)
-            && (c.has(Categories::PRESENT) || c.has(Categories::SWAPPED))
-        {
-            runs.push((start, end));
+    let mut swept = areas.iter().filter(|(_, which)| *which != Which::All).peekable();
+    let (Some(first), Some(last)) = (swept.peek().copied(), areas.last()) else { return Ok(all_of(areas)) };
+    tracee::scan(pagemap, first.0.start, last.0.end, &mut |start, end, c: Categories| {
+        let guard = c.has(Categories::GUARD);
+        let own = !c.has(Categories::FILE) && !c.has(Categories::PFNZERO);
+        if !guard && !(own && (c.has(Categories::PRESENT) || c.has(Categories::SWAPPED))) {
+            return;
+        }
+        while swept.next_if(|(area, _)| area.end <= start).is_some() {}
+        // A run may go over several areas that touch each other.
+        let mut ahead = swept.clone();
+        while let Some((area, which)) = ahead.next_if(|(area, _)| area.start < end) {
+            let (from, to) = (start.max(area.start), end.min(area.end));
+            match guard {
+                true => guards.push(from..to),
+                false => runs.push((from, to, *which)),
+            }
         }
     })?;
+    runs.extend(all_of(areas));
+    runs.sort_unstable_by_key(|(start, ..)| *start);
     Ok(runs)
+}
+
+/// The areas of which everything is read.
+fn all_of(areas: &[(Range<u64>, Which)]) -> Vec<(u64, u64, Which)> {
+    let whole = areas.iter().filter(|(_, which)| *which == Which::All);
+    whole.map(|(range, which)| (range.start, range.end, *which)).collect()
 }
 
 /// The next run of data of a file at or behind `at` (lseek(2), SEEK_DATA), or all of it where holes are not told.

@@ -30,6 +30,7 @@ impl FileFacts {
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Terminal {
     /// Its path, such as `/dev/pts/3`.
+    #[serde(with = "crate::paths::one")]
     pub path: Vec<u8>,
 }
 
@@ -41,8 +42,10 @@ pub struct Host {
     /// Bytes of a page.
     pub page_size: u32,
     /// The files that the image names, as they are here; a missing one is not in the map.
+    #[serde(with = "crate::paths::map")]
     pub files: BTreeMap<Vec<u8>, FileFacts>,
     /// Directories of deleted files in which an unnamed file can be made here (open(2), O_TMPFILE).
+    #[serde(with = "crate::paths::set")]
     pub scratch: BTreeSet<Vec<u8>>,
     /// Process and thread ids of the image that are taken here.
     pub taken: BTreeSet<u32>,
@@ -119,6 +122,16 @@ pub enum FilePolicy {
     Saved,
 }
 
+/// `--detach`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum Standing {
+    /// Whoever thaws it waits for it: it is its parent.
+    #[default]
+    Foreground,
+    /// Whoever thaws it goes away at once.
+    Detached,
+}
+
 /// What the user asked for.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Options {
@@ -126,4 +139,7 @@ pub struct Options {
     pub pids: Pids,
     /// What to do about open files that have changed.
     pub files: FilePolicy,
+    /// Whether it is waited for.
+    #[serde(default)]
+    pub standing: Standing,
 }

@@ -7,12 +7,13 @@
 mod check;
 mod host;
 mod order;
+mod paths;
 mod planner;
 mod refusal;
 mod step;
 
 pub use check::check;
-pub use host::{FileFacts, FilePolicy, Host, Options, Pids, Terminal};
+pub use host::{FileFacts, FilePolicy, Host, Options, Pids, Standing, Terminal};
 pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;

@@ -11,6 +11,7 @@ mod planning;
 mod probe;
 mod text;
 mod trouble;
+mod validate;
 
 pub mod fd;
 pub mod mm;

@@ -3,6 +3,7 @@
 use crate::fd::file::File;
 use crate::list::encode;
 use crate::tree::process::Process;
+use crate::validate::validate;
 use crate::{Description, ProcessState, ThreadState};
 use image::{Damage, Need, RawRecord, Tag};
 use serde::{Deserialize, Serialize};
@@ -66,7 +67,7 @@ impl Model {
         for record in records.iter().filter(|r| r.tag != PROCESS) {
             model.take(record)?;
         }
-        model.validate()?;
+        validate(&model)?;
         Ok(model)
     }
 
@@ -92,40 +93,12 @@ impl Model {
         Ok(())
     }
 
-    /// What every plan relies on: references lead somewhere, lists are not empty.
-    fn validate(&self) -> Result<(), Damage> {
-        let bad = |id: u32, what: String| Err(damage(PROCESS, id, &what));
-        if self.processes.is_empty() {
-            return bad(0, "there is no process".into());
-        }
-        for p in &self.processes {
-            if p.process.threads.first() != Some(&p.process.pid) {
-                return bad(p.process.pid, "its first thread is missing".into());
-            }
-            for fd in &p.process.fds {
-                if !self.descriptions.contains_key(&fd.description) {
-                    return bad(p.process.pid, format!("fd {} leads nowhere", fd.number));
-                }
-            }
-        }
-        let files = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
-            ProcessState::Space(space) => Some(space.files()),
-            _ => None,
-        });
-        for id in files.flatten().chain(self.descriptions.values().filter_map(Description::file)) {
-            if !self.files.contains_key(&id) {
-                return bad(0, format!("file {id} is not in the image"));
-            }
-        }
-        Ok(())
-    }
-
     /// The ids of every process and thread.
     pub fn ids(&self) -> Vec<u32> {
         self.processes.iter().flat_map(|p| p.threads.iter().map(|t| t.tid)).collect()
     }
 
-    fn spaces(&self) -> impl Iterator<Item = &crate::mm::space::Space> {
+    pub(crate) fn spaces(&self) -> impl Iterator<Item = &crate::mm::space::Space> {
         self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
             ProcessState::Space(space) => Some(space),
             _ => None,

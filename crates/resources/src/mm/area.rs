@@ -118,10 +118,10 @@ impl Area {
         let follows = match (&self.backing, &next.backing) {
             (Backing::Anonymous, Backing::Anonymous) => true,
             (Backing::File { file: a, offset }, Backing::File { file: b, offset: then }) => {
-                a == b && offset + self.len() == *then
+                a == b && offset.checked_add(self.len()) == Some(*then)
             }
             (Backing::Shared { object: a, offset }, Backing::Shared { object: b, offset: then }) => {
-                a == b && offset + self.len() == *then
+                a == b && offset.checked_add(self.len()) == Some(*then)
             }
             _ => false,
         };

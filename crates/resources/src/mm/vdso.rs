@@ -32,11 +32,11 @@ pub fn is_kernel_area(name: &[u8]) -> bool {
 /// which an envoy may stand while this is read.
 pub fn code_sum(vdso: &[u8]) -> u64 {
     let word =
-        |at: usize| -> Option<usize> { Some(u64::from_le_bytes(vdso.get(at..at + 8)?.try_into().ok()?) as usize) };
+        |at: usize| -> Option<usize> { Some(u64::from_le_bytes(*vdso.get(at..)?.first_chunk()?) as usize) };
     let loaded = || -> Option<usize> {
         const PT_LOAD: &[u8] = &[1, 0, 0, 0];
         let table = word(32)?;
-        (vdso.get(table..table + 4)? == PT_LOAD).then(|| word(table + 32))?
+        vdso.get(table..)?.starts_with(PT_LOAD).then(|| word(table + 32))?
     };
     let len = loaded().unwrap_or(vdso.len()).min(vdso.len());
     xxhash_rust::xxh3::xxh3_64(&vdso[..len])

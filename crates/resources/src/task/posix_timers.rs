@@ -16,6 +16,8 @@ use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
+/// Up to this id it is worth while to count.
+const COUNTED: i32 = 1024;
 const SIGEV_SIGNAL: i32 = 0;
 const SIGEV_NONE: i32 = 1;
 const SIGEV_THREAD_ID: i32 = 4;
@@ -66,7 +68,10 @@ impl Resource for PosixTimers {
 fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> Result<PosixTimer, Trouble> {
     let refuse = |why: &str| Refusal::new(format!("timer {}", seen.id), why, "let the program delete it");
     let thread = match seen.target {
-        Target::Tid(outer) => from.probe.inner_tid(outer),
+        Target::Tid(outer) => match from.probe.inner_tid(outer) {
+            None => return Err(refuse("it tells a thread that has ended").into()),
+            inner => inner,
+        },
         Target::Pid(_) => None,
     };
     let notify = match (&seen.notify, thread) {
@@ -108,11 +113,20 @@ impl Capture for PosixTimers {
             return;
         }
         let ids = |on: u64| vec![PR_TIMER_CREATE_RESTORE_IDS.into(), on.into(), 0.into(), 0.into(), 0.into()];
-        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(1), Expect::Success);
-        for t in &self.timers {
-            self.plan_one(t, at, to);
+        let last = self.timers.iter().map(|t| t.id).max().unwrap_or(0);
+        // A kernel that cannot be told an id counts them up from 0: then those that are not wanted are made, and deleted.
+        let count = last < COUNTED;
+        let expect = if count { Expect::Whatever } else { Expect::Success };
+        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(1), expect);
+        let mut timers = self.timers.iter().peekable();
+        for id in 0..=last {
+            match timers.next_if(|t| t.id == id) {
+                Some(timer) => self.plan_one(timer, at, to),
+                None if count => self.plan_gap(id, at, to),
+                None => {}
+            }
         }
-        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Success);
+        to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Whatever);
         for t in self.timers.iter().filter(|t| t.left != 0) {
             let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(t.left) };
             let args = vec![(t.id as u64).into(), 0.into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
@@ -122,6 +136,15 @@ impl Capture for PosixTimers {
 }
 
 impl PosixTimers {
+    fn plan_gap(&self, id: i32, at: At, to: &mut Planning<'_>) {
+        let event = Sigevent { notify: SIGEV_NONE, ..Sigevent::default() };
+        let clock = 1; // CLOCK_MONOTONIC
+        let (event, number) = (event.to_bytes().to_vec(), id.to_ne_bytes().to_vec());
+        let args = vec![clock.into(), Value::Bytes(event), Value::Bytes(number)];
+        to.to.arm(Self::NAME, at.tid, Sys::TimerCreate, args, Expect::Success);
+        to.to.arm(Self::NAME, at.tid, Sys::TimerDelete, vec![(id as u64).into()], Expect::Success);
+    }
+
     fn plan_one(&self, t: &PosixTimer, at: At, to: &mut Planning<'_>) {
         let event = Sigevent { value: t.value, signo: t.signal, notify: t.notify, tid: t.thread.unwrap_or(0) as i32 };
         // The kernel takes the wished id from where it writes the id to (kernel/time/posix-timers.c).

@@ -4,6 +4,7 @@
 //! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
+//! - not kept   the signal at the parent's death, when it is thawed detached: the user is told
 
 use super::{ask, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
@@ -80,12 +81,18 @@ impl Capture for Prctl {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let detached = to.to.options.standing == plan::Standing::Detached;
+        if detached && self.parent_death_signal != 0 {
+            // Whoever thaws is its parent and ends at once, which would be felt as the death of the parent.
+            to.to.note("it had asked for a signal at the end of its parent; a detached program has none");
+        }
+        let death_signal = if detached { 0 } else { self.parent_death_signal };
         let mut set = |option: u64, a: plan::Value, b: u64, expect| {
             to.to.arm(Self::NAME, at.tid, Sys::Prctl, vec![option.into(), a, b.into(), 0.into(), 0.into()], expect);
         };
         set(PR_SET_NAME, Value::Bytes(self.name.c_string()), 0, Expect::Success);
         set(PR_SET_TIMERSLACK, self.timer_slack.into(), 0, Expect::Success);
-        set(PR_SET_PDEATHSIG, (self.parent_death_signal as u64).into(), 0, Expect::Success);
+        set(PR_SET_PDEATHSIG, (death_signal as u64).into(), 0, Expect::Success);
         if self.tsc == 2 {
             set(PR_SET_TSC, 2.into(), 0, Expect::Success);
         }

@@ -129,9 +129,12 @@ fn sleeping_in(regs: &UserRegs, from: &Capturing<'_>) -> Option<Sys> {
     }
     let channel = from.probe.wait_channel();
     let slept_in = |name: &[u8]| channel.windows(name.len()).any(|w| w == name);
+    // The kernel leaves the functions of its scheduler out, and those that ended in a jump: of a sleep that goes on, only the
+    // entry of all system calls remains.
+    let asleep = slept_in(b"nanosleep") || slept_in(b"do_syscall");
     match () {
-        _ if slept_in(b"nanosleep") && regs.rdi < CLOCKS => Some(Sys::ClockNanosleep),
-        _ if slept_in(b"nanosleep") => Some(Sys::Nanosleep),
+        _ if asleep && regs.rdi < CLOCKS => Some(Sys::ClockNanosleep),
+        _ if asleep => Some(Sys::Nanosleep),
         _ if slept_in(b"poll") => Some(Sys::Poll),
         _ if slept_in(b"futex") => Some(Sys::Futex),
         _ => None,

@@ -52,7 +52,9 @@ pub(crate) fn births(p: &ProcessModel, to: &mut Planning<'_>) {
     let pid = Pid(p.process.pid);
     let first = Tid(p.process.pid);
     let op = Op::Clone { tid: first, within: None };
-    to.to.step(Moment::Birth, NAME, Actor::Store, op, vec![], vec![Fact::Born(first)]);
+    // A process without any descriptor has its table from the start.
+    let makes = vec![Fact::Born(first), Fact::Files(pid)];
+    to.to.step(Moment::Birth, NAME, Actor::Store, op, vec![], makes);
     for tid in p.process.threads.iter().skip(1).map(|t| Tid(*t)) {
         let op = Op::Clone { tid, within: Some(pid) };
         to.to.step(Moment::Birth, NAME, Actor::Thread(first), op, vec![Fact::Born(first)], vec![Fact::Born(tid)]);

@@ -1,0 +1,223 @@
+//! A freeze at each of whose points something fails, or it is killed: its victim runs on unharmed, and no file is left.
+
+use crate::act::{Blow, End, Orders, Word};
+use crate::stage::{Stage, USER, fine};
+use crate::{Outcome, Test};
+use conformance::process::{self, until};
+use conformance::pty::Terminal;
+use engine::Ending;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// A program to be frozen.
+#[derive(Clone, Copy)]
+struct Spec {
+    words: &'static [&'static str],
+    uid: u32,
+    ending: Ending,
+    ask: Ask,
+}
+
+/// How it is asked whether it is well.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Ask {
+    /// It reads its terminal, or looks at it now and then.
+    Always,
+    /// It makes one call for so many seconds, which must take so long and no longer; then it reads.
+    After(u64),
+}
+
+const SPECS: [Spec; 5] = [
+    Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6) },
+    Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always },
+    Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always },
+    Spec { words: &["pipe-bytes"], uid: USER, ending: Ending::RunOn, ask: Ask::Always },
+    Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always },
+];
+
+pub(crate) fn tests() -> Vec<Test> {
+    let both = |spec: Spec| [Blow::Fail, Blow::Die].map(|blow| (spec, blow));
+    let test = |(spec, blow): (Spec, Blow)| Test {
+        name: format!("freeze {} {:?} {blow:?}", spec.words.join(" "), spec.ending),
+        run: Box::new(move |stage| every_point(stage, spec, blow)),
+    };
+    SPECS.into_iter().flat_map(both).map(test).collect()
+}
+
+/// The first freeze that passes fewer points is one to which nothing happened.
+fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
+    let (home, target) = (stage.place(spec.uid)?, stage.place(spec.uid)?);
+    let mut victim = Victim::start(stage, spec, &home)?;
+    for at in 1.. {
+        if victim.is_due() {
+            victim.answers()?;
+            victim = Victim::start(stage, spec, &home)?;
+        }
+        let word = freeze_once(stage, &mut victim, &target, blow, at);
+        let word = word.map_err(|e| format!("{} at point {at}: {e}", spec.words[0]))?;
+        match word {
+            Some(word) if word.passed < at => return whole(&mut victim, &word, &target).map(|()| word.passed),
+            // The act that failed did not matter: the image is whole, and the program may be in it.
+            Some(word) if word.end == End::Done && spec.ending == Ending::End => {
+                victim = Victim::start(stage, spec, &home)?
+            }
+            _ => {}
+        }
+    }
+    unreachable!("a freeze has an end")
+}
+
+/// One freeze; what it said, unless it was killed.
+fn freeze_once(
+    stage: &Stage,
+    victim: &mut Victim,
+    target: &Path,
+    blow: Blow,
+    at: u64,
+) -> Result<Option<Word>, String> {
+    let image = target.join("image.cryo");
+    let (pid, ending) = (victim.pid(), victim.spec.ending);
+    let orders = Orders { at, pid, ending, ..Orders::new("freeze", blow, image.clone()) };
+    let mut freezer = stage.assign(&orders, victim.spec.uid)?;
+    let mut line = String::new();
+    let stdout = freezer.child().stdout.take().ok_or("the freezer has no pipe")?;
+    fine("read", BufReader::new(stdout).read_line(&mut line))?;
+    let word = Word::parse(&line);
+    let told = |e: String| format!("{e}; the freezer said {line:?}");
+    match (&word, blow) {
+        (None, Blow::Die) => killed(&image, target).map_err(told)?,
+        (None, Blow::Fail) => return Err("the freezer says nothing".into()),
+        (Some(word), _) if word.end == End::Dirty => return Err(told("it is not clean".into())),
+        (Some(word), _) if word.end == End::Done => is_whole(&image).map_err(told)?,
+        (Some(_), _) => nothing_in(target, &[]).map_err(told)?,
+    }
+    let ended = word.as_ref().is_some_and(|w| w.end == End::Done) && ending == Ending::End;
+    if !ended {
+        victim.unharmed().map_err(told)?;
+    }
+    drop(freezer.child().stdin.take());
+    let expected = if word.is_some() { 0 } else { 128 + 9 };
+    let code = freezer.end_within(Duration::from_secs(10))?;
+    if code == expected { Ok(word) } else { Err(told(format!("the freezer ended with {code}"))) }
+}
+
+/// Nothing, or the whole image: it has its name before the tree ends.
+fn killed(image: &Path, target: &Path) -> Result<(), String> {
+    nothing_in(target, &[image])?;
+    if image.exists() { is_whole(image) } else { Ok(()) }
+}
+
+fn nothing_in(target: &Path, but: &[&Path]) -> Result<(), String> {
+    let entries = fine("readdir", std::fs::read_dir(target))?;
+    let left: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| !but.contains(&p.as_path())).collect();
+    if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
+}
+
+/// The image can be thawed; then it goes.
+fn is_whole(image: &Path) -> Result<(), String> {
+    let loaded = fine("load", engine::load(fine("open", File::open(image))?))?;
+    fine("verify", loaded.image.verify(&mut |_, _| {}))?;
+    fine("remove", std::fs::remove_file(image))
+}
+
+/// After a freeze to which nothing happened.
+fn whole(victim: &mut Victim, word: &Word, target: &Path) -> Result<(), String> {
+    nothing_in(target, &[])?;
+    let two_threads = victim.spec.words[0] == "threads";
+    match word.end {
+        End::Done if victim.spec.ending == Ending::End => victim.has_ended(),
+        End::Done => victim.answers(),
+        End::Refused if two_threads => victim.answers(),
+        _ => Err(format!("nothing failed, and yet: {word:?}")),
+    }
+}
+
+/// A running victim, and how it was before anybody touched it.
+struct Victim {
+    terminal: Terminal,
+    spec: Spec,
+    began: Instant,
+    before: Traces,
+}
+
+/// What a freezer might leave in it.
+#[derive(PartialEq, Eq, Debug)]
+struct Traces {
+    descriptors: Vec<(i32, PathBuf)>,
+    areas: Vec<String>,
+    /// Of each thread: whether it runs or sleeps, its tracer, its mask.
+    threads: Vec<(i32, bool, String, String)>,
+}
+
+impl Traces {
+    fn of(pid: i32) -> Traces {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut tids: Vec<i32> = entries.filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
+        tids.sort_unstable();
+        let thread = |tid: &i32| {
+            let well = process::look(*tid).is_some_and(|p| matches!(p.state, 'R' | 'S'));
+            (*tid, well, process::status(*tid, "TracerPid"), process::status(*tid, "SigBlk"))
+        };
+        let threads = tids.iter().map(thread).collect();
+        Traces { descriptors: process::descriptors(pid), areas: process::areas(pid), threads }
+    }
+}
+
+impl Victim {
+    fn start(stage: &Stage, spec: Spec, home: &Path) -> Result<Victim, String> {
+        let began = Instant::now();
+        let terminal = stage.start(spec.words, spec.uid, home)?;
+        let pid = terminal.program.pid();
+        // It has said ready, and is on its way into the call in which it waits.
+        let at_rest = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
+        if spec.words[0] != "registers" {
+            until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
+        }
+        Ok(Victim { before: Traces::of(pid), terminal, spec, began })
+    }
+
+    fn pid(&self) -> i32 {
+        self.terminal.program.pid()
+    }
+
+    /// As it was, after the moment that healing takes; and by its own account, where it can be asked.
+    fn unharmed(&mut self) -> Result<(), String> {
+        let pid = self.pid();
+        let as_before = || (Traces::of(pid) == self.before).then_some(());
+        let healed = until(Duration::from_secs(5), as_before);
+        healed.ok_or_else(|| format!("{:#?} became {:#?}", self.before, Traces::of(pid)))?;
+        if self.spec.ask == Ask::Always { self.check() } else { Ok(()) }
+    }
+
+    fn check(&mut self) -> Result<(), String> {
+        self.terminal.write("check 0\n")?;
+        match self.terminal.expect_one(&["ok\r\n", "FAIL: "])? {
+            0 => Ok(()),
+            _ => Err(self.terminal.expect("\r\n").err().unwrap_or_else(|| self.terminal.said())),
+        }
+    }
+
+    /// Its call is about to end.
+    fn is_due(&self) -> bool {
+        matches!(self.spec.ask, Ask::After(seconds) if self.began.elapsed() + Duration::from_secs(1) > Duration::from_secs(seconds))
+    }
+
+    /// The last question.
+    fn answers(&mut self) -> Result<(), String> {
+        self.check()?;
+        self.terminal.write("quit\n")?;
+        match self.terminal.exit()? {
+            0 => Ok(()),
+            code => Err(format!("it ends with {code}")),
+        }
+    }
+
+    fn has_ended(&mut self) -> Result<(), String> {
+        match self.terminal.exit()? {
+            137 => Ok(()),
+            code => Err(format!("it was to end by SIGKILL, and ended with {code}")),
+        }
+    }
+}

@@ -1,0 +1,118 @@
+//! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
+//! plan has to doubt it, and no arithmetic on it can overflow.
+
+use crate::mm::space::Space;
+use crate::model::PROCESS;
+use crate::task::posix_timers::PosixTimers;
+use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState};
+use image::{Damage, Extent};
+use std::collections::BTreeSet;
+
+/// The kernel gives no higher id (include/linux/threads.h, PID_MAX_LIMIT).
+const ID_MAX: u32 = 1 << 22;
+/// Half of what the kernel allows for descriptor numbers (fs/file.c, sysctl_nr_open_max), so that there is room above the
+/// tree's own for what the thaw opens.
+const NUMBER_MAX: u32 = 1 << 30;
+
+type Found = Result<(), String>;
+
+fn holds(fact: bool, else_what: impl FnOnce() -> String) -> Found {
+    if fact { Ok(()) } else { Err(else_what()) }
+}
+
+/// References lead somewhere; ids and ranges are such as the kernel can give; nothing is there twice.
+pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
+    let of = |id: u32| move |why: String| Damage::Record { tag: PROCESS, id, why };
+    holds(!model.processes.is_empty(), || "there is no process".into()).map_err(of(0))?;
+    ids(model).map_err(of(0))?;
+    for p in &model.processes {
+        process(p, model).map_err(of(p.process.pid))?;
+    }
+    let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
+    holds(too_high.is_none(), || format!("there cannot be a description {too_high:?}")).map_err(of(0))?;
+    files(model).map_err(of(0))
+}
+
+fn ids(model: &Model) -> Found {
+    let mut seen = BTreeSet::new();
+    for id in model.ids() {
+        holds((1..=ID_MAX).contains(&id), || format!("there cannot be a thread {id}"))?;
+        holds(seen.insert(id), || format!("thread {id} is there twice"))?;
+    }
+    Ok(())
+}
+
+fn process(p: &ProcessModel, model: &Model) -> Found {
+    holds(p.process.threads.first() == Some(&p.process.pid), || "its first thread is missing".into())?;
+    numbers(p, model)?;
+    once(p.states.iter().map(ProcessState::name))?;
+    holds(p.states.iter().any(|s| matches!(s, ProcessState::Space(_))), || "it has no address space".into())?;
+    for state in &p.states {
+        match state {
+            ProcessState::Space(s) => space(s)?,
+            ProcessState::PosixTimers(t) => timers(t, p)?,
+            _ => {}
+        }
+    }
+    p.threads.iter().try_for_each(thread)
+}
+
+fn numbers(p: &ProcessModel, model: &Model) -> Found {
+    let fds = &p.process.fds;
+    holds(fds.is_sorted_by(|a, b| a.number < b.number), || "its descriptors do not ascend".into())?;
+    for fd in fds {
+        holds(fd.number < NUMBER_MAX, || format!("there cannot be an fd {}", fd.number))?;
+        holds(model.descriptions.contains_key(&fd.description), || format!("fd {} leads nowhere", fd.number))?;
+    }
+    Ok(())
+}
+
+fn once<'a>(names: impl Iterator<Item = &'a str>) -> Found {
+    let mut seen = BTreeSet::new();
+    names.into_iter().try_for_each(|name| holds(seen.insert(name), || format!("its {name} is there twice")))
+}
+
+fn thread(t: &ThreadModel) -> Found {
+    once(t.states.iter().map(ThreadState::name))?;
+    let regs = t.states.iter().any(|s| matches!(s, ThreadState::Regs(_)));
+    holds(regs, || format!("thread {} has no registers", t.tid))
+}
+
+fn timers(timers: &PosixTimers, p: &ProcessModel) -> Found {
+    let stray = timers.timers.iter().find(|t| t.thread.is_some_and(|tid| !p.process.threads.contains(&tid)));
+    holds(stray.is_none(), || format!("timer {} tells a thread that is not there", stray.map_or(0, |t| t.id)))
+}
+
+fn space(s: &Space) -> Found {
+    holds(!s.areas.is_empty(), || "its address space is empty".into())?;
+    ascending(s.areas.iter().map(|a| (a.start, a.end)))?;
+    ascending(s.guards.iter().copied())?;
+    extents(&s.pages)?;
+    ascending(s.pages.iter().map(|e| (e.at, e.at + e.len)))?;
+    let kernel = s.kernel_areas.iter().find(|a| a.start.checked_add(a.len).is_none());
+    holds(kernel.is_none(), || "an area of the kernel has no end".into())
+}
+
+/// Ranges that are not empty, each behind the one before.
+fn ascending(ranges: impl Iterator<Item = (u64, u64)>) -> Found {
+    let mut behind = 0;
+    for (start, end) in ranges {
+        holds(behind <= start && start < end, || format!("{start:x}-{end:x} is no range, or not in its place"))?;
+        behind = end;
+    }
+    Ok(())
+}
+
+fn extents(all: &[Extent]) -> Found {
+    let endless = |e: &&Extent| e.at.checked_add(e.len).is_none() || e.offset.checked_add(e.len).is_none();
+    let found = all.iter().find(endless);
+    holds(found.is_none(), || format!("a stretch has no end: {found:?}"))
+}
+
+fn files(model: &Model) -> Found {
+    let mapped = model.spaces().flat_map(Space::files);
+    for id in mapped.chain(model.descriptions.values().filter_map(Description::file)) {
+        holds(model.files.contains_key(&id), || format!("file {id} is not in the image"))?;
+    }
+    model.files.values().filter_map(|f| f.contents.as_deref()).try_for_each(extents)
+}

@@ -1,0 +1,406 @@
+//! What the tests of the resources share: a process that was written down, a host that is written down, goldens.
+#![allow(dead_code, reason = "each test takes what it needs")]
+
+use abi::layout::{FileStat, SchedAttr, Timespec};
+use abi::proc;
+use abi::signal::{Siginfo, StackT};
+use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use image::{Extent, RawRecord};
+use plan::{FileFacts, Host, Options, Plan, Refusal, Terminal};
+use resources::fd::Seen;
+use resources::tree::process::{Fd, Process};
+use resources::{
+    Capturing, Description, Files, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
+    ThreadModel, ThreadState, Trouble, Which,
+};
+use std::collections::BTreeMap;
+use std::fs;
+use std::ops::Range;
+use std::path::PathBuf;
+
+const PAGE: u64 = 4096;
+/// -516: the call is made again by the rest that the kernel has of it (linux/errno.h).
+pub(crate) const RESTART_BLOCK: u64 = -516i64 as u64;
+
+fn here(path: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(path)
+}
+
+/// What a call gave, by its name and the numbers with which its arguments begin.
+type Key = (Sys, Vec<u64>);
+
+/// A process that was written down: real /proc text from `samples`, and answers that a test gives.
+#[derive(Clone, Default)]
+pub(crate) struct Recorded {
+    pub(crate) texts: BTreeMap<String, Vec<u8>>,
+    pub(crate) links: BTreeMap<String, Vec<u8>>,
+    pub(crate) stats: BTreeMap<String, FileStat>,
+    pub(crate) paths: BTreeMap<Vec<u8>, FileStat>,
+    pub(crate) heads: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub(crate) answers: BTreeMap<Key, (Result<u64, Errno>, Vec<Vec<u8>>)>,
+    pub(crate) memory: BTreeMap<u64, Vec<u8>>,
+    pub(crate) threads: Vec<u32>,
+    pub(crate) regs: UserRegs,
+    pub(crate) xstate: Vec<u8>,
+    pub(crate) mask: u64,
+    pub(crate) rseq: Option<RseqConfiguration>,
+    pub(crate) idle: Option<u64>,
+    pub(crate) wait_channel: Vec<u8>,
+    pub(crate) peeked: BTreeMap<u32, Vec<Vec<u8>>>,
+    pub(crate) holders: Vec<u32>,
+    pub(crate) guards: Vec<Range<u64>>,
+    pub(crate) locks_new_areas: Option<()>,
+    /// Whether /proc/PID/map_files may be looked into.
+    pub(crate) link_contents: Option<()>,
+}
+
+fn stat(words: &[&str]) -> FileStat {
+    let number = |i: usize| words[i].parse::<u64>().expect("a number");
+    FileStat {
+        dev: u64::from_str_radix(words[0], 16).expect("a device"),
+        ino: number(1),
+        mode: u32::from_str_radix(words[2], 8).expect("a mode"),
+        rdev: u64::from_str_radix(words[3], 16).expect("a device"),
+        size: number(4) as i64,
+        mtime: Timespec { sec: number(5) as i64, nsec: number(6) as i64 },
+        ..FileStat::default()
+    }
+}
+
+impl Recorded {
+    /// The process in `samples/NAME`, which answers every question about itself as most programs do.
+    pub(crate) fn sample(name: &str) -> Recorded {
+        let mut it = Recorded { regs: UserRegs { cs: 0x33, orig_rax: u64::MAX, ..UserRegs::default() }, ..Self::plain() };
+        for entry in fs::read_dir(here("samples").join(name)).expect("the sample is committed").flatten() {
+            let name = entry.file_name().into_string().expect("plain names").replacen("fdinfo-", "fdinfo/", 1);
+            it.texts.insert(name, fs::read(entry.path()).expect("a readable file"));
+        }
+        let lines = |name: &str| String::from_utf8(it.texts[name].clone()).expect("text");
+        for (link, to) in lines("links").lines().filter_map(|l| l.split_once(' ')) {
+            it.links.insert(link.into(), to.into());
+        }
+        for line in lines("stats").lines() {
+            let words: Vec<&str> = line.split(' ').collect();
+            it.stats.insert(words[0].into(), stat(&words[1..]));
+        }
+        for line in lines("paths").lines() {
+            let words: Vec<&str> = line.splitn(8, ' ').collect();
+            it.paths.insert(words[7].into(), stat(&words));
+        }
+        it.threads = lines("threads").split_whitespace().map(|w| w.parse().expect("an id")).collect();
+        it
+    }
+
+    /// A process of which nothing is known but what most programs answer.
+    pub(crate) fn plain() -> Recorded {
+        let mut it = Recorded::default();
+        let attr = SchedAttr { size: 56, ..SchedAttr::default() }.to_bytes().to_vec();
+        let stack = StackT { sp: 0, flags: 2, size: 0 }.to_bytes().to_vec();
+        it.answer(Sys::SchedGetattr, &[], Ok(0), vec![attr]);
+        it.answer(Sys::SchedGetaffinity, &[], Ok(8), vec![[vec![3], vec![0; 1023]].concat()]);
+        it.answer(Sys::IoprioGet, &[], Ok(0), vec![]);
+        it.answer(Sys::Sigaltstack, &[], Ok(0), vec![stack]);
+        it.answer(Sys::GetRobustList, &[], Ok(0), vec![vec![0; 8], vec![0; 8]]);
+        it.answer(Sys::RtSigaction, &[], Ok(0), vec![vec![0; 32]]);
+        it.answer(Sys::Getitimer, &[], Ok(0), vec![vec![0; 32]]);
+        it.answer(Sys::TimerGettime, &[], Ok(0), vec![vec![0; 32]]);
+        it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
+        it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
+        it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
+        it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
+        it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
+        it
+    }
+
+    /// From now on a call that begins with these numbers gives this.
+    pub(crate) fn answer(&mut self, sys: Sys, numbers: &[u64], result: Result<u64, Errno>, out: Vec<Vec<u8>>) {
+        self.answers.insert((sys, numbers.to_vec()), (result, out));
+    }
+
+    /// Exchanges a part of a text.
+    pub(crate) fn edit(&mut self, name: &str, from: &str, to: &str) {
+        let text = String::from_utf8(self.texts[name].clone()).expect("text");
+        assert!(text.contains(from), "{name} has no {from:?}");
+        self.texts.insert(name.into(), text.replacen(from, to, 1).into_bytes());
+    }
+
+    fn call(&self, call: &Call) -> Answer {
+        let number = |arg: &Arg| if let Arg::Int(n) = arg { Some(*n) } else { None };
+        let numbers: Vec<u64> = call.args.iter().map_while(number).collect();
+        let known = (0..=numbers.len()).rev().find_map(|n| self.answers.get(&(call.sys, numbers[..n].to_vec())));
+        let (result, out) = known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
+        let wanted = call.args.iter().filter_map(|a| if let Arg::Out(n) = a { Some(*n) } else { None });
+        let out = wanted.zip(out).map(|(n, mut bytes)| (bytes.resize(n, 0), bytes).1).collect();
+        Answer { result, out }
+    }
+
+    /// What the engine sees of its descriptor with this number.
+    pub(crate) fn seen(&self, fd: u32) -> Seen {
+        let name = format!("fd/{fd}");
+        Seen {
+            fd,
+            link: Text(self.links[&name].clone()),
+            stat: self.stats[&name],
+            info: proc::fdinfo(&self.texts[&format!("fdinfo/{fd}")]).expect("fdinfo as kernels write it"),
+            terminal: proc::stat(&self.texts["stat"]).expect("stat as kernels write it").tty_nr,
+        }
+    }
+
+    /// The numbers that are open.
+    pub(crate) fn fds(&self) -> Vec<u32> {
+        let mut all: Vec<u32> = self.links.keys().filter_map(|n| n.strip_prefix("fd/")?.parse().ok()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    /// A descriptor that is not in the sample.
+    pub(crate) fn open(&mut self, fd: u32, link: &str, mode: u32, rdev: u64, info: &str) {
+        self.links.insert(format!("fd/{fd}"), link.into());
+        self.stats.insert(format!("fd/{fd}"), FileStat { mode, rdev, ino: 77, ..FileStat::default() });
+        self.texts.insert(format!("fdinfo/{fd}"), info.into());
+    }
+}
+
+fn missing(call: &str, what: impl std::fmt::Display) -> Fault {
+    Fault::new(call, what, Errno::ENOENT)
+}
+
+/// A stretch of the image for each page that is saved: the n-th page stands at n pages.
+fn page(at: u64, n: usize) -> Extent {
+    Extent { at, len: PAGE, offset: n as u64 * PAGE }
+}
+
+impl Probe for Recorded {
+    fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.texts.get(name).cloned().ok_or_else(|| missing("read", name))
+    }
+    fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.links.get(name).cloned().ok_or_else(|| missing("readlink", name))
+    }
+    fn stat(&self, name: &str) -> Result<FileStat, Fault> {
+        self.stats.get(name).copied().ok_or_else(|| missing("stat", name))
+    }
+    fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
+        Ok(self.paths.get(path).copied())
+    }
+    fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
+        let head = self.heads.get(path).ok_or_else(|| missing("open", path.escape_ascii()))?;
+        Ok(head[..head.len().min(len)].to_vec())
+    }
+    fn calls(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        Ok(calls.iter().map(|c| self.call(c)).collect())
+    }
+    fn memory(&self, at: u64, len: usize) -> Result<Vec<u8>, Fault> {
+        let mut bytes = self.memory.get(&at).cloned().unwrap_or_default();
+        bytes.resize(len, 0);
+        Ok(bytes)
+    }
+    fn regs(&self) -> UserRegs {
+        self.regs
+    }
+    fn xstate(&self) -> Vec<u8> {
+        self.xstate.clone()
+    }
+    fn mask(&self) -> u64 {
+        self.mask
+    }
+    fn rseq(&self) -> Option<RseqConfiguration> {
+        self.rseq
+    }
+    fn locks_new_areas(&self) -> Result<bool, Fault> {
+        Ok(self.locks_new_areas.is_some())
+    }
+    fn idle(&self) -> Option<u64> {
+        self.idle
+    }
+    fn wait_channel(&self) -> Vec<u8> {
+        self.wait_channel.clone()
+    }
+    fn inner_tid(&self, outer: u32) -> Option<u32> {
+        self.threads.contains(&outer).then_some(outer)
+    }
+    fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
+        Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
+    }
+    fn other_holders(&self, _: &[u8]) -> Result<Vec<u32>, Fault> {
+        Ok(self.holders.clone())
+    }
+    /// The first page of every area that may have been written.
+    fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
+        let wanted = areas.iter().filter(|(_, which)| *which != Which::Changed);
+        let extents = wanted.enumerate().map(|(n, (range, _))| page(range.start, n)).collect();
+        Ok(Saved { extents, guards: self.guards.clone() })
+    }
+    fn save_link(&self, name: &str, size: u64) -> Result<Vec<Extent>, Fault> {
+        if name.starts_with("map_files/") && self.link_contents.is_none() {
+            return Err(Fault::new("open", name, Errno::EPERM));
+        }
+        Ok(vec![Extent { at: 0, len: size.div_ceil(PAGE) * PAGE, offset: 1 << 20 }])
+    }
+    fn save_path(&self, _: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {
+        Ok(vec![Extent { at: 0, len: size.div_ceil(PAGE) * PAGE, offset: 1 << 21 }])
+    }
+}
+
+/// The last look at a thread, written down.
+#[derive(Clone, Default)]
+pub(crate) struct LastLook {
+    pub(crate) own: Vec<Siginfo>,
+    pub(crate) shared: Vec<Siginfo>,
+    pub(crate) stopped: Option<i32>,
+    pub(crate) first: Option<()>,
+}
+
+impl Still for LastLook {
+    fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault> {
+        Ok(if queue == Queue::Thread { self.own.clone() } else { self.shared.clone() })
+    }
+    fn stopped(&self) -> Option<i32> {
+        self.stopped
+    }
+    fn is_first_thread(&self) -> bool {
+        self.first.is_some()
+    }
+}
+
+/// One resource of a written-down process.
+pub(crate) fn capture<R: resources::Capture>(from: &Recorded) -> Result<R, Trouble> {
+    R::capture(&mut Capturing { probe: from, files: &mut Files::default(), keep: Keep::default() })
+}
+
+/// One descriptor of it.
+pub(crate) fn describe(from: &Recorded, fd: u32) -> Result<Description, Trouble> {
+    let mut capturing = Capturing { probe: from, files: &mut Files::default(), keep: Keep::default() };
+    Description::capture(&from.seen(fd), &mut capturing)
+}
+
+/// The refusals of something that must be refused.
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Trouble>) -> Vec<Refusal> {
+    match result {
+        Err(Trouble::Refused(all)) => all,
+        other => panic!("not refused: {other:?}"),
+    }
+}
+
+/// What is refused, and why, in one line each.
+pub(crate) fn reasons(all: &[Refusal]) -> Vec<String> {
+    all.iter().map(|r| format!("{}: {}", r.what, r.why)).collect()
+}
+
+/// The whole process, captured as the engine does it; the refusals of it all when there are any.
+pub(crate) fn capture_all(probe: &Recorded, keep: Keep) -> Result<Model, Vec<Refusal>> {
+    let mut files = Files::default();
+    let mut refusals = Vec::new();
+    let mut from = Capturing { probe, files: &mut files, keep };
+    let mut model = Model::default();
+    let mut threads = Vec::new();
+    for tid in &probe.threads {
+        let mut states = Vec::new();
+        ThreadState::capture_all(&mut from, &mut |s| states.extend(take(s, &mut refusals)));
+        threads.push(ThreadModel { tid: *tid, states });
+    }
+    let mut fds = Vec::new();
+    for (id, number) in (1..).zip(probe.fds()) {
+        let seen = probe.seen(number);
+        fds.push(Fd { number, description: id, close_on_exec: seen.info.flags & 0o2000000 != 0 });
+        let description = take(Description::capture(&seen, &mut from), &mut refusals);
+        model.descriptions.extend(description.map(|d| (id, d)));
+    }
+    let mut states = Vec::new();
+    ProcessState::capture_all(&mut from, &mut |s| states.extend(take(s, &mut refusals)));
+    let name = Text(probe.texts["comm"].trim_ascii_end().to_vec());
+    let process = Process { pid: probe.threads[0], name, threads: probe.threads.clone(), fds };
+    model.processes.push(ProcessModel { process, states, threads });
+    model.files = files.list;
+    if refusals.is_empty() { Ok(model) } else { Err(refusals) }
+}
+
+fn take<T>(found: Result<T, Trouble>, refusals: &mut Vec<Refusal>) -> Option<T> {
+    match found {
+        Ok(found) => Some(found),
+        Err(Trouble::Refused(all)) => (refusals.extend(all), None).1,
+        Err(Trouble::Fault(fault)) => panic!("nobody wrote this down: {fault}"),
+    }
+}
+
+/// The model in `models/NAME.json`: made once from a real image, by `cryopid inspect IMAGE all --json`.
+pub(crate) fn model(name: &str) -> Model {
+    let text = fs::read(here("models").join(format!("{name}.json"))).expect("the model is committed");
+    serde_json::from_slice(&text).expect("a model")
+}
+
+/// The host in `models/NAME.json`, with the files of the model as they were.
+pub(crate) fn host(name: &str, model: &Model) -> Host {
+    let text = fs::read(here("models").join(format!("{name}.json"))).expect("the host is committed");
+    let mut host: Host = serde_json::from_slice(&text).expect("a host");
+    let named = model.files.values().filter(|f| !f.is_gone());
+    host.files = named.map(|f| (f.path.0.clone(), facts(f))).collect();
+    host.vdso = model.kernel_areas().into_iter().map(|a| (a.name, a.len)).collect();
+    host.vdso_sum = vdso_sum(model);
+    host
+}
+
+fn facts(file: &resources::fd::file::File) -> FileFacts {
+    let build_id = file.build_id.as_ref().map(|b| b.0.clone());
+    FileFacts { mode: file.mode, size: file.size, mtime: file.mtime, build_id }
+}
+
+fn vdso_sum(model: &Model) -> u64 {
+    let mut states = model.processes.iter().flat_map(|p| &p.states);
+    states.find_map(|s| if let ProcessState::Space(s) = s { Some(s.vdso_sum) } else { None }).unwrap_or(0)
+}
+
+/// A terminal.
+pub(crate) fn terminal() -> Option<Terminal> {
+    Some(Terminal { path: b"/dev/pts/9".to_vec() })
+}
+
+/// The plan on a host where all is well.
+pub(crate) fn planned(model: &Model, host: &Host) -> Plan {
+    resources::plan(model, host, &Options::default()).unwrap_or_else(|r| panic!("refused: {:?}", reasons(&r)))
+}
+
+/// The refusals of a plan that cannot be made.
+pub(crate) fn plan_refused(model: &Model, host: &Host, options: &Options) -> Vec<String> {
+    reasons(&resources::plan(model, host, options).expect_err("it must be refused"))
+}
+
+/// The printed steps of these resources, without their numbers.
+pub(crate) fn steps(plan: &Plan, by: &[&str]) -> Vec<String> {
+    plan.steps.iter().filter(|s| by.contains(&s.by)).map(ToString::to_string).collect()
+}
+
+/// The records of a model.
+pub(crate) fn records(model: &Model) -> Vec<RawRecord> {
+    let mut all = Vec::new();
+    model.put(&mut |tag, id, need, body| all.push(RawRecord { tag, id, need, body }));
+    all
+}
+
+/// A model goes into records and into JSON, and comes out of both as it was.
+pub(crate) fn survives(model: &Model) {
+    let again = Model::from_records(&records(model)).expect("its own records");
+    assert!(again == *model, "the records hold the model");
+    let json = serde_json::to_string(model).expect("a model is JSON");
+    assert!(serde_json::from_str::<Model>(&json).expect("its own JSON") == *model, "JSON holds the model");
+}
+
+/// Compares with `golden/NAME`. With UPDATE_GOLDENS in the environment it is written instead.
+pub(crate) fn golden(name: &str, text: &str) {
+    let path = here("golden").join(name);
+    if std::env::var_os("UPDATE_GOLDENS").is_some() {
+        fs::write(&path, text).expect("the goldens can be written");
+    }
+    let expected = fs::read_to_string(&path).unwrap_or_default();
+    let differs = text.lines().zip(expected.lines()).position(|(a, b)| a != b);
+    let at = differs.unwrap_or(text.lines().count().min(expected.lines().count()));
+    let line = |of: &str| of.lines().nth(at).unwrap_or("(its end)").to_owned();
+    assert!(
+        text == expected,
+        "golden {name}, line {}:\n  now    {}\n  golden {}\nUPDATE_GOLDENS=1 writes it anew",
+        at + 1,
+        line(text),
+        line(&expected)
+    );
+}
