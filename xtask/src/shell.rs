@@ -58,8 +58,36 @@ pub(crate) fn is_installed(program: &str) -> bool {
     std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default()).any(|folder| folder.join(program).is_file())
 }
 
-/// Who runs us: the owner of what is our own in /proc.
+/// Whether we are root: the second number behind `Uid:` is the effective one (proc_pid_status(5)).
 pub(crate) fn is_root() -> bool {
-    use std::os::unix::fs::MetadataExt;
-    std::fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0)
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    effective_user(&status) == Some(0)
+}
+
+fn effective_user(status: &str) -> Option<u32> {
+    let ids = status.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    ids.split_whitespace().nth(1)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_effective_user_is_read() {
+        assert_eq!(effective_user("Name:\tx\nUid:\t1000\t0\t0\t0\nGid:\t5\t5\t5\t5\n"), Some(0));
+        assert_eq!(effective_user("Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn commands_are_shown_as_they_are_typed() {
+        assert_eq!(line(&command("/usr/bin/a", &["b", "-c"])), "a b -c");
+    }
+
+    #[test]
+    fn output_and_failure_are_seen() {
+        let (lines, good) = watch(&mut command("sh", &["-c", "echo one; echo two; exit 3"])).unwrap();
+        assert_eq!((lines, good), (vec!["one".to_owned(), "two".to_owned()], false));
+        assert!(run(&mut command("sh", &["-c", "exit 3"])).is_err());
+    }
 }

@@ -76,8 +76,18 @@ const PLAIN: &[&str] = &[
 const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file"];
 
 /// Calls with a timeout: frozen in the middle of it.
-const WAITING: &[&str] =
-    &["sleep", "clock-sleep", "absolute-sleep", "poll", "ppoll", "select", "futex", "epoll", "sigtimedwait", "alarm-rings"];
+const WAITING: &[&str] = &[
+    "sleep",
+    "clock-sleep",
+    "absolute-sleep",
+    "poll",
+    "ppoll",
+    "select",
+    "futex",
+    "epoll",
+    "sigtimedwait",
+    "alarm-rings",
+];
 
 /// These change by themselves, so two images of them differ.
 const MOVING: &[&str] = &[

@@ -13,7 +13,7 @@ pub const VOLATILE: &[&str] = &[
     "pipe", "object",
     // A leader of a session becomes the leader of a group in the session of its new terminal.
     "role", "window", // What is left of a time.
-    "left", // Where an image holds what.
+    "left",   // Where an image holds what.
     "offset",
 ];
 

@@ -161,10 +161,12 @@ impl<'a> Scene<'a> {
     /// Those that are the program, not cryopid around it: no other's executable is the image or the command.
     #[must_use]
     pub fn programs(&self) -> Vec<i32> {
+        let executable = |pid: i32| std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
         let cryopid = |pid: i32| {
-            let name = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default().display().to_string();
-            // Between fork and its own exec, the harness's launcher is not the program yet.
-            let launching = process::text(pid, "cmdline").contains("\0launch\0");
+            let path = executable(pid);
+            let name = path.display().to_string();
+            // Between fork and its own exec, the harness's launcher is not the program yet; nor is who execs just now.
+            let launching = process::text(pid, "cmdline").contains("\0launch\0") || executable(pid) != path;
             name.contains(".cryo") || name.ends_with("/cryopid") || launching
         };
         self.processes().into_iter().map(|process| process.pid).filter(|pid| !cryopid(*pid)).collect()

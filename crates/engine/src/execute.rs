@@ -2,6 +2,7 @@
 //! by being forgotten: what was made is dropped in the reverse order.
 
 use crate::host::{own_areas, vdso_code};
+use crate::replace::Replaced;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
@@ -15,9 +16,9 @@ use std::fs::{self, File};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
-use std::path::{Path, PathBuf};
-use tracee::stub::{Ground, Nest, Stubs};
+use std::path::Path;
 use tracee::fault::point;
+use tracee::stub::{Ground, Nest, Stubs};
 use tracee::{here, job};
 
 const PAGE: u64 = 4096;
@@ -51,7 +52,7 @@ struct Execution<'a> {
     // In the order in which they are to be dropped: processes, then the host, then our own copies.
     stubs: Option<Stubs>,
     terminal: Option<Held>,
-    replaced: Vec<Replaced>,
+    replaced: Option<Replaced>,
     store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
     hop: u64,
@@ -104,7 +105,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         progress,
         stubs: None,
         terminal: None,
-        replaced: Vec::new(),
+        replaced: None,
         store: Some(Store { from: plan.reserve }),
         hop,
         ground,
@@ -264,12 +265,13 @@ impl<'a> Execution<'a> {
             Some(pair) => pair.chunks(4).map(|n| i32::from_ne_bytes(n.try_into().expect("four bytes"))).collect(),
             None => vec![first],
         };
+        let mut all = Ok(());
         for (fd, descr) in made.into_iter().zip(descrs) {
-            let moved = here::duplicate(fd, self.number(*descr) as i32);
+            let moved = here::duplicate(fd, self.number(*descr) as i32).map_err(|e| Fault::new("dup3", descr, e));
             here::close_range(fd as u32, fd as u32);
-            moved.map_err(|e| Fault::new("dup3", descr, e))?;
+            all = all.and(moved);
         }
-        Ok(())
+        Ok(all?)
     }
 
     fn make_there(&mut self, tid: Tid, sys: Sys, args: &[Value], descrs: &[Descr]) -> Result<(), Error> {
@@ -408,9 +410,10 @@ impl<'a> Execution<'a> {
         match effect {
             HostEffect::ReplaceFile { path, mode, size, contents } => {
                 let target = Path::new(OsStr::from_bytes(path));
-                let replaced = Replaced::begin(target, *mode, |file| self.write_contents(file, *size, contents));
-                self.replaced.push(replaced.map_err(|e| Error::io("write", target.display(), e))?);
-                Ok(())
+                let mut replaced = self.replaced.take().map_or_else(Replaced::new, Ok)?;
+                let done = replaced.replace(target, *mode, |file| self.write_contents(file, *size, contents));
+                self.replaced = Some(replaced);
+                done.map_err(|e| Error::io("write", target.display(), e))
             }
             HostEffect::Terminal { settings } => {
                 let pid = self.stubs().pid();
@@ -441,9 +444,10 @@ impl<'a> Execution<'a> {
         stubs.prepare()?;
         // A pipe whose other end only we still had would seem to have one.
         self.store.take();
-        let pid = self.stubs.take().expect("the tree is born").commit();
+        let tree = self.stubs.take().expect("the tree is born").commit();
         let terminal = self.terminal.take().map(Held::keep);
-        self.replaced.drain(..).for_each(Replaced::keep);
+        self.replaced.take().into_iter().for_each(Replaced::keep);
+        let pid = tree.run();
         Ok(Thawed { pid, notes: self.plan.notes.clone(), terminal })
     }
 
@@ -518,75 +522,4 @@ fn groups(extents: &[Extent]) -> Vec<Vec<Extent>> {
         }
     }
     all
-}
-
-/// A file of the host whose contents were exchanged for saved ones; exchanged back when dropped.
-struct Replaced {
-    target: PathBuf,
-    beside: PathBuf,
-    existed: Existed,
-    kept: Kept,
-}
-
-#[derive(PartialEq, Eq)]
-enum Existed {
-    Yes,
-    No,
-}
-
-#[derive(PartialEq, Eq)]
-enum Kept {
-    Yes,
-    No,
-}
-
-impl Replaced {
-    fn begin(target: &Path, mode: u32, fill: impl FnOnce(&File) -> std::io::Result<()>) -> std::io::Result<Replaced> {
-        use std::os::unix::fs::OpenOptionsExt;
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        let beside = target.with_file_name(format!(".{name}.{}.cryopid", std::process::id()));
-        let file = File::options().write(true).create_new(true).mode(mode & 0o7777).open(&beside)?;
-        let mut replaced = Replaced { target: target.into(), beside, existed: Existed::No, kept: Kept::Yes };
-        let filled = fill(&file).and_then(|()| replaced.exchange());
-        if filled.is_err() {
-            let _ = fs::remove_file(&replaced.beside);
-        }
-        filled.map(|()| {
-            replaced.kept = Kept::No;
-            replaced
-        })
-    }
-
-    fn exchange(&mut self) -> std::io::Result<()> {
-        use rustix::fs::{CWD, RenameFlags, renameat_with};
-        match renameat_with(CWD, &self.beside, CWD, &self.target, RenameFlags::EXCHANGE) {
-            Ok(()) => {
-                self.existed = Existed::Yes;
-                Ok(())
-            }
-            Err(rustix::io::Errno::NOENT) => Ok(fs::rename(&self.beside, &self.target)?),
-            Err(e) => Err(e.into()),
-        }
-    }
-
-    fn keep(mut self) {
-        self.kept = Kept::Yes;
-        if self.existed == Existed::Yes {
-            let _ = fs::remove_file(&self.beside);
-        }
-    }
-}
-
-impl Drop for Replaced {
-    fn drop(&mut self) {
-        if self.kept == Kept::Yes {
-            return;
-        }
-        if self.existed == Existed::Yes {
-            let _ = self.exchange();
-            let _ = fs::remove_file(&self.beside);
-        } else {
-            let _ = fs::remove_file(&self.target);
-        }
-    }
 }

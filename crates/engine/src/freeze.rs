@@ -373,19 +373,21 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
         held.take().expect("it is held").release()?;
         done.paused = stopped.elapsed();
     }
+    let mut published = None;
     if let Some(writer) = saver.into_inner().into_writer() {
-        done.size = publish(writer, &model)?;
+        (done.size, published) = publish(writer, &model)?;
     }
     if let Some(process) = held {
-        process.kill()?;
+        // A tree that runs on has no image: nobody shall believe that it is in one.
+        process.kill().inspect_err(|_| published.iter().for_each(|path| drop(fs::remove_file(path))))?;
         done.paused = stopped.elapsed();
     }
     done.took = start.elapsed();
     Ok(Frozen { model, done })
 }
 
-/// Finishes the image, looks at it once more, and gives it its name.
-fn publish(mut writer: image::Writer<Output>, model: &Model) -> Result<u64, Error> {
+/// Finishes the image, looks at it once more, and gives it its name. Gives its length, and that name.
+fn publish(mut writer: image::Writer<Output>, model: &Model) -> Result<(u64, Option<PathBuf>), Error> {
     let mut failed = None;
     model.put(&mut |tag, id, need, body| {
         if let Err(e) = writer.record(tag, id, need, &Encoded(body)) {
@@ -401,6 +403,5 @@ fn publish(mut writer: image::Writer<Output>, model: &Model) -> Result<u64, Erro
         let again = Model::from_records(image.records())?;
         assert!(again == *model, "the image holds what was captured");
     }
-    output.publish()?;
-    Ok(size)
+    Ok((size, output.publish()?))
 }

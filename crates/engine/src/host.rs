@@ -14,6 +14,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
+const CAP_SYS_ADMIN: u32 = 21;
+
 fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
@@ -42,7 +44,8 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
-        user_namespaces: user_namespaces(),
+        // Who may do it anyhow need not try.
+        user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
         vdso: areas,
         vdso_sum: sum,
         xfeatures: tracee::here::xfeatures(),
@@ -119,12 +122,6 @@ fn terminal(tty_nr: i32) -> Option<Terminal> {
     // Of another user's terminal (after su) only the name that needs no permission is left.
     let path = path.map_or_else(|| b"/dev/tty".to_vec(), |p| p.as_os_str().as_bytes().to_vec());
     Some(Terminal { path })
-}
-
-fn user_namespaces() -> bool {
-    number("/proc/sys/user/max_user_namespaces").is_some_and(|n| n > 0)
-        && number("/proc/sys/kernel/unprivileged_userns_clone") != Some(0)
-        && number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns").is_none_or(|n| n == 0)
 }
 
 fn limits() -> Vec<(u64, u64)> {

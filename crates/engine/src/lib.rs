@@ -15,6 +15,7 @@ mod identify;
 mod output;
 mod procfs;
 mod progress;
+mod replace;
 mod save;
 mod supervise;
 mod target;

@@ -93,29 +93,31 @@ impl Output {
         }
     }
 
-    /// Makes it durable, and gives it its name. What stood there before is replaced at once, or not at all.
-    pub fn publish(self) -> Result<(), Error> {
-        let Output::File { file, target, beside: named } = self else { return Ok(()) };
+    /// Makes it durable, and gives it its name, which is told. What stood there before is replaced at once, or not at all.
+    pub fn publish(self) -> Result<Option<PathBuf>, Error> {
+        let Output::File { file, target, beside: named } = self else { return Ok(None) };
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
         point().map_err(|e| fault("fsync", e.into()))?;
         file.sync_all().map_err(|e| fault("fsync", e))?;
         let named = match named {
+            None if !target.exists() => link(&file, target.clone())?,
+            None => link(&file, beside(&target))?,
             Some(named) => named,
-            None => link(&file, &target)?,
         };
-        point().map_err(|e| fault("rename", e.into()))?;
-        std::fs::rename(&named.0, &target).map_err(|e| fault("rename", e))?;
+        if named.0 != target {
+            point().map_err(|e| fault("rename", e.into()))?;
+            std::fs::rename(&named.0, &target).map_err(|e| fault("rename", e))?;
+        }
         let directory = File::open(directory(&target)).and_then(|d| d.sync_all());
         // The name is there; a directory that cannot be opened or synced is no reason to say that it is not.
         let _ = directory;
         std::mem::forget(named);
-        Ok(())
+        Ok(Some(target))
     }
 }
 
-/// Gives an unnamed file a name beside its target (open(2), O_TMPFILE).
-fn link(file: &File, target: &Path) -> Result<Beside, Error> {
-    let path = beside(target);
+/// Gives an unnamed file a name (open(2), O_TMPFILE): its own, or, as linkat(2) replaces nothing, one beside it.
+fn link(file: &File, path: PathBuf) -> Result<Beside, Error> {
     point().map_err(|e| Error::io("linkat", path.display(), e))?;
     let unnamed = format!("/proc/self/fd/{}", file.as_raw_fd());
     rustix::fs::linkat(CWD, unnamed, CWD, &path, AtFlags::SYMLINK_FOLLOW)

@@ -83,7 +83,12 @@ impl<'a> Saver<'a> {
     }
 
     /// Saves the wanted pages of areas, given in ascending order.
-    pub(crate) fn memory(&mut self, memory: &Memory, pagemap: &File, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
+    pub(crate) fn memory(
+        &mut self,
+        memory: &Memory,
+        pagemap: &File,
+        areas: &[(Range<u64>, Which)],
+    ) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
         let mut batch = Batch { runs: Vec::new(), len: 0 };
         for (mut start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {

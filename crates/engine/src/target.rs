@@ -125,6 +125,12 @@ impl Probe for Target<'_, '_, '_> {
         Ok(link.into_os_string().into_vec())
     }
 
+    fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        let path = PathBuf::from(format!("/proc/self/{name}"));
+        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
+        Ok(link.into_os_string().into_vec())
+    }
+
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         let path = self.path(name);
         std::fs::metadata(&path).map(|m| file_stat(&m)).map_err(|e| fault("stat", &path, e))

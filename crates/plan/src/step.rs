@@ -325,7 +325,7 @@ fn call(f: &mut fmt::Formatter<'_>, sys: Sys, args: &[Value]) -> fmt::Result {
 }
 
 fn total(extents: &[Extent]) -> u64 {
-    extents.iter().map(|e| e.len).sum()
+    extents.iter().fold(0, |sum, e| sum.saturating_add(e.len))
 }
 
 impl fmt::Display for Op {

@@ -135,7 +135,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         planning.to.refuse(Refusal::new("limits", why, "raise it: ulimit -Hn"));
     }
     match planning.to.finish() {
-        Ok(_) | Err(_) if !refusals.is_empty() => Err(refusals),
+        Ok(_) if !refusals.is_empty() => Err(refusals),
         Err(more) => {
             refusals.extend(more);
             Err(refusals)

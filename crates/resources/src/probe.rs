@@ -53,6 +53,10 @@ pub trait Probe {
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("readlink", name, Errno::ENOENT))
     }
+    /// Where the link of the same name of whoever asks leads.
+    fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("readlink", name, Errno::ENOENT))
+    }
     /// What stands behind the link /proc/PID/`name`.
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         Err(Fault::new("stat", name, Errno::ENOENT))

@@ -112,7 +112,9 @@ mod tests {
 
     #[test]
     fn any_bytes_survive_being_text() {
-        for bytes in [&b"/tmp/a b"[..], b"\xff\xfe\\x41\n", "häus/\u{7f}".as_bytes(), b"\\", b"\\x", "\u{85}".as_bytes()] {
+        for bytes in
+            [&b"/tmp/a b"[..], b"\xff\xfe\\x41\n", "häus/\u{7f}".as_bytes(), b"\\", b"\\x", "\u{85}".as_bytes()]
+        {
             let text = Text::from(bytes);
             assert_eq!(Text::from(String::from(text.clone())), text, "{text}");
         }

@@ -65,8 +65,8 @@ pub(crate) fn sleep(arguments: &[String]) -> Result<Living, String> {
 pub(crate) fn clock_sleep(arguments: &[String]) -> Result<Living, String> {
     let length = seconds(arguments);
     let (time, mut rest) = (timespec(length), timespec(0.0));
-    // SAFETY: both times live as long as the call.
     waits(length, (0, 0), move || {
+        // SAFETY: both times live as long as the call.
         unsafe { libc::clock_nanosleep(libc::CLOCK_MONOTONIC, 0, &raw const time, &raw mut rest) }.into()
     })
 }
@@ -142,11 +142,7 @@ pub(crate) fn futex(arguments: &[String]) -> Result<Living, String> {
 /// `semtimedop` waits in the same way, and is on the list of calls that a signal may always end.
 /// A specimen that waits in a call which the kernel ends with EINTR at any stop (signal(7)): all that can be had for the one
 /// that runs on is that the call is made again, in full length.
-fn waits_no_less(
-    seconds: f64,
-    expected: (i64, i32),
-    call: impl FnOnce() -> i64 + 'static,
-) -> Result<Living, String> {
+fn waits_no_less(seconds: f64, expected: (i64, i32), call: impl FnOnce() -> i64 + 'static) -> Result<Living, String> {
     let slot: Rc<RefCell<Option<Returned>>> = Rc::default();
     let seen = Rc::clone(&slot);
     let act = move || *slot.borrow_mut() = Some(timed(call));
@@ -163,8 +159,8 @@ pub(crate) fn sigtimedwait(arguments: &[String]) -> Result<Living, String> {
     let length = seconds(arguments);
     let (time, set) = (timespec(length), signals::set_of(&[libc::SIGUSR2]));
     signals::block(&[libc::SIGUSR2])?;
-    // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
     waits_no_less(length, (-1, libc::EAGAIN), move || {
+        // SAFETY: set and time are moved into the closure and live as long as the call; no siginfo is asked for.
         unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) }.into()
     })
 }

@@ -191,6 +191,7 @@ specimen_spin:
 "#
 );
 
+// SAFETY: the assembler above defines it, with this argument in rdi and the calling convention of C.
 unsafe extern "C" {
     fn specimen_spin(block: *mut Block);
 }

@@ -3,6 +3,7 @@
 use crate::life::Living;
 use crate::sys::{Outcome, must, same};
 
+// SAFETY: glibc 2.35 and later defines both, with these types.
 unsafe extern "C" {
     /// Where the area lies, from the thread pointer (`rseq` in the manual of glibc 2.35 and later).
     static __rseq_offset: isize;

@@ -227,8 +227,6 @@ impl Post<'_> {
     }
 
     fn take(&self, fd: i32) -> Result<OwnedFd, EnvoyError> {
-        let failed = |e| Fault::new(format!("pidfd_getfd({fd})"), self.process.pid(), e);
-        fault::point().map_err(failed)?;
         Ok(self.process.descriptor(fd)?)
     }
 

@@ -1,14 +1,16 @@
 //! Points at which a test makes us die, or makes the kernel seem to say no.
 //!
-//! Every act on a victim passes [`point`] just before it happens: each ptrace request, each write to its memory, each
-//! store to the arena. Without the feature `faults` that is nothing at all.
+//! Every act passes [`point`] just before it happens: each ptrace request, each write to a victim's memory, each store
+//! to the arena, each call of a thaw, each step, each write to an image. Without the feature `faults` that is nothing at
+//! all.
 
 use abi::Errno;
 
 #[cfg(feature = "faults")]
 mod armed {
     use abi::Errno;
-    use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+    use std::ptr::null_mut;
+    use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering::SeqCst};
 
     /// What happens at the armed point.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -19,37 +21,65 @@ mod armed {
         Fail,
     }
 
-    static PASSED: AtomicU64 = AtomicU64::new(0);
-    static DIE_AT: AtomicU64 = AtomicU64::new(0);
-    static FAIL_AT: AtomicU64 = AtomicU64::new(0);
+    /// Shared with all that is forked after [`arm`]: a helper of ours counts on where we are, and where a point in it is
+    /// the armed one it is we that die, as somebody who kills a thaw kills the process that he started.
+    #[derive(Default)]
+    struct Count {
+        passed: AtomicU64,
+        die_at: AtomicU64,
+        fail_at: AtomicU64,
+        pid: AtomicI32,
+    }
 
-    /// Counts from zero again; `what` happens at the `nth` point from here (from 1), once.
+    static COUNT: AtomicPtr<Count> = AtomicPtr::new(null_mut());
+
+    fn count() -> Option<&'static Count> {
+        // SAFETY: null, or a mapping of `arm` that is never unmapped and holds a `Count`.
+        unsafe { COUNT.load(SeqCst).as_ref() }
+    }
+
+    /// Counts from zero; `what` happens at the `nth` point from here (from 1), once.
     pub fn arm(what: What, nth: u64) {
-        PASSED.store(0, SeqCst);
-        DIE_AT.store(if what == What::Die { nth } else { 0 }, SeqCst);
-        FAIL_AT.store(if what == What::Fail { nth } else { 0 }, SeqCst);
+        let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
+        // SAFETY: a new mapping of zeroes, at an address of the kernel's choice.
+        let at = unsafe { libc::mmap(null_mut(), size_of::<Count>(), rw, shared, -1, 0) };
+        assert!(at != libc::MAP_FAILED, "there is room for the counters");
+        let at = at.cast::<Count>();
+        // SAFETY: the mapping was made just now, is as large and as aligned as a `Count`, and zeroes are one.
+        let count = unsafe { &*at };
+        match what {
+            What::Die => count.die_at.store(nth, SeqCst),
+            What::Fail => count.fail_at.store(nth, SeqCst),
+        }
+        count.pid.store(std::process::id() as i32, SeqCst);
+        COUNT.store(at, SeqCst);
     }
 
     /// How many points were passed since [`arm`].
     pub fn passed() -> u64 {
-        PASSED.load(SeqCst)
+        count().map_or(0, |c| c.passed.load(SeqCst))
     }
 
     pub(super) fn point() -> Result<(), Errno> {
-        let now = PASSED.fetch_add(1, SeqCst) + 1;
-        if now == DIE_AT.load(SeqCst) {
+        let Some(count) = count() else { return Ok(()) };
+        let now = count.passed.fetch_add(1, SeqCst) + 1;
+        if now == count.die_at.load(SeqCst) {
             // SAFETY: kill(2) reads no memory of ours.
-            unsafe { libc::kill(libc::getpid(), libc::SIGKILL) };
+            unsafe { libc::kill(count.pid.load(SeqCst), libc::SIGKILL) };
         }
-        if now == FAIL_AT.load(SeqCst) { Err(Errno::EIO) } else { Ok(()) }
+        if now == count.fail_at.load(SeqCst) { Err(Errno::EIO) } else { Ok(()) }
     }
 }
 
 #[cfg(feature = "faults")]
 pub use armed::{What, arm, passed};
 
-/// The instant before an act on a victim.
-pub(crate) fn point() -> Result<(), Errno> {
+/// The instant before an act.
+///
+/// # Errors
+/// With the feature `faults` only: the error that the armed point gives.
+#[inline]
+pub fn point() -> Result<(), Errno> {
     #[cfg(feature = "faults")]
     return armed::point();
     #[cfg(not(feature = "faults"))]

@@ -9,6 +9,7 @@ mod arena;
 mod envoy;
 mod error;
 pub mod fault;
+mod heir;
 pub mod here;
 pub mod job;
 mod memory;
@@ -30,6 +31,7 @@ pub mod blob {
 
 pub use envoy::Envoy;
 pub use error::{EnvoyError, SeizeError};
+pub use heir::{Heir, Legacy};
 pub use memory::Memory;
 pub use pagemap::{Categories, scan};
 pub use process::{Process, Queue};

@@ -4,7 +4,7 @@ use crate::memory::Memory;
 use crate::place::{Areas, Place};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
-use crate::{SeizeError, Stopped, sys};
+use crate::{SeizeError, Stopped, fault, sys};
 use abi::{Errno, Fault};
 use std::collections::BTreeMap;
 use std::fs;
@@ -187,15 +187,20 @@ impl Process {
         self.let_all_go()
     }
 
-    /// Ends the process and waits until it is gone (its parent has yet to wait for it).
+    /// Ends the process and waits until it is gone (its parent has yet to wait for it), or for as long as makes sense: what
+    /// was sent SIGKILL does not come back. After an error it runs on.
     pub fn kill(mut self) -> Result<(), Fault> {
-        let fault = |e| Fault::new(format!("pidfd_send_signal({}, SIGKILL)", self.pid), self.pid, e);
-        sys::pidfd_kill(self.pidfd()).map_err(fault)?;
-        for tid in std::mem::take(&mut self.traced).into_keys().rev() {
-            while ptrace::wait(tid, PATIENCE)?.is_some_and(|stop| stop != Stop::Exited) {}
+        let call = |e| Fault::new(format!("pidfd_send_signal({}, SIGKILL)", self.pid), self.pid, e);
+        fault::point().map_err(call)?;
+        match sys::pidfd_kill(self.pidfd()) {
+            Ok(()) | Err(Errno::ESRCH) => {}
+            Err(e) => return Err(call(e)),
         }
-        let gone = has_ended(self.pidfd(), PATIENCE);
-        if gone { Ok(()) } else { Err(fault(Errno::ETIMEDOUT)) }
+        for tid in std::mem::take(&mut self.traced).into_keys().rev() {
+            while ptrace::wait(tid, PATIENCE).is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {}
+        }
+        has_ended(self.pidfd(), PATIENCE);
+        Ok(())
     }
 
     fn let_all_go(&mut self) -> Result<(), Fault> {

@@ -22,8 +22,8 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 const PAGE: u64 = 4096;
-/// How long a stub may take to answer a batch: as long as it lives.
-const FOREVER: i32 = -1;
+/// How often a stub that takes long to answer is looked at, in milliseconds. It may take as long as it lives.
+const LOOK: i32 = 20;
 
 /// Memory that we and every stub share: a page of code, and an arena for each thread.
 #[derive(Debug)]
@@ -41,6 +41,7 @@ impl Ground {
     /// Maps it; nothing may be there.
     pub fn map(at: u64, slots: usize) -> Result<Ground, Fault> {
         let call = |e| Fault::new(format!("mmap({at:#x}, {}, MAP_SHARED)", Ground::size(slots)), "the ground", e);
+        fault::point().map_err(call)?;
         let flags = libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_FIXED_NOREPLACE | libc::MAP_NORESERVE;
         let address = std::ptr::without_provenance_mut::<libc::c_void>(at as usize);
         let len = Ground::size(slots) as usize;
@@ -130,6 +131,7 @@ enum Fate {
 /// A socket pair: our end, and the number at which the stub has its own.
 fn channel(number: RawFd) -> Result<(OwnedFd, OwnedFd), Fault> {
     let call = |e| Fault::new("socketpair", "a stub", e);
+    fault::point().map_err(call)?;
     let mut ends = [0; 2];
     // SAFETY: socketpair writes two descriptors.
     let r = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
@@ -147,7 +149,8 @@ fn channel(number: RawFd) -> Result<(OwnedFd, OwnedFd), Fault> {
 ///
 /// # Safety
 /// The child is a copy of a process that may have had other threads: it may only do what is safe after a fork(2).
-unsafe fn clone_self(flags: u64, exit_signal: u64, pid: Option<u32>) -> Result<i32, Errno> {
+pub(crate) unsafe fn clone_self(flags: u64, exit_signal: u64, pid: Option<u32>) -> Result<i32, Errno> {
+    fault::point()?;
     let ids = [pid.unwrap_or(0) as i32];
     let args = CloneArgs {
         flags,
@@ -232,7 +235,6 @@ impl Stubs {
     /// The first thread of a process in `nest`, waiting for calls; `tids` are the ids that it and its further threads shall
     /// have. The numbers from `reserve` on, one for each thread, are ours until the commit.
     pub fn first(tids: &[u32], nest: Nest, ground: Ground, reserve: RawFd) -> Result<Stubs, Fault> {
-        fault::point().map_err(|e| Fault::new("clone3", tids[0], e))?;
         assert!(tids.len() <= ground.slots, "the ground has a slot for each thread");
         let (mut threads, mut theirs, mut ours) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (slot, tid) in tids.iter().enumerate() {
@@ -247,8 +249,8 @@ impl Stubs {
             _ => born_in(nest, tids[0], &mut start).map(|(pid, init)| (pid, Some(init)))?,
         };
         drop(theirs);
+        let pidfd = sys::pidfd_open(pid).inspect_err(|_| end(pid))?;
         // From here on it is killed when this is dropped.
-        let pidfd = sys::pidfd_open(pid)?;
         let mut stubs = Stubs { pid, pidfd, threads, init, rseq: None, reserve, ground, fate: Fate::Ours };
         ptrace::seize(pid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
         stubs.rseq = stubs.own_rseq()?;
@@ -436,9 +438,11 @@ impl Stubs {
 
     /// A signal for the whole process, to be felt when it runs.
     pub fn signal(&self, signal: i32) -> Result<(), Fault> {
+        let call = |e| Fault::new(format!("kill({signal})"), self.pid, e);
+        fault::point().map_err(call)?;
         // SAFETY: kill reads no memory of ours.
         let r = unsafe { libc::kill(self.pid, signal) };
-        sys::result(i64::from(r)).map(drop).map_err(|e| Fault::new(format!("kill({signal})"), self.pid, e))
+        sys::result(i64::from(r)).map(drop).map_err(call)
     }
 
     /// The last thing that can fail: the first process of a new pid namespace is told to stay, and whom to wait for.
@@ -454,18 +458,27 @@ impl Stubs {
         }
     }
 
-    /// All of them run, each on its own. Gives the id of the process here.
-    pub fn commit(mut self) -> i32 {
+    /// None of them dies with us any more. If we died just now, they would run: our end is what lets them go.
+    pub fn commit(mut self) -> Free {
         self.fate = Fate::Free;
-        let tids: Vec<i32> = self.threads.values().filter_map(|s| s.tid).collect();
-        // First none of them dies with us any more, then they go: our death between two of them harms nobody.
-        for tid in &tids {
-            let _ = ptrace::set_options(*tid, ptrace::O_TRACESYSGOOD);
+        for tid in self.threads.values().filter_map(|s| s.tid) {
+            let _ = ptrace::set_options(tid, ptrace::O_TRACESYSGOOD);
         }
-        for tid in &tids {
-            let _ = ptrace::detach(*tid);
+        Free(self)
+    }
+}
+
+/// A tree that has come back, and waits for us to let it go.
+#[derive(Debug)]
+pub struct Free(Stubs);
+
+impl Free {
+    /// All of its threads run, each on its own. Gives the id of the process here.
+    pub fn run(self) -> i32 {
+        for tid in self.0.threads.values().filter_map(|s| s.tid) {
+            let _ = ptrace::detach(tid);
         }
-        self.pid
+        self.0.pid
     }
 }
 
@@ -479,13 +492,23 @@ impl Drop for Stubs {
     }
 }
 
-/// Takes note of the end of a child of ours.
-fn reap(pid: i32) {
+/// Ends a child of ours that nothing else ends.
+fn end(pid: i32) {
+    // SAFETY: kill reads no memory of ours; as long as we have not waited for it the id is that of our child.
+    unsafe { libc::kill(pid, libc::SIGKILL) };
+    reap(pid);
+}
+
+/// Takes note of the end of a child of ours: its exit status, if it exited.
+pub(crate) fn reap(pid: i32) -> Option<i32> {
     let mut status = 0;
     // SAFETY: waitpid writes one int.
-    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1
-        && std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted
-    {}
+    while unsafe { libc::waitpid(pid, &raw mut status, libc::__WALL) } == -1 {
+        if std::io::Error::last_os_error().kind() != std::io::ErrorKind::Interrupted {
+            return None;
+        }
+    }
+    libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status))
 }
 
 fn put(arena: &Arena, calls: &[Call]) -> Result<Batch, Fault> {
@@ -519,11 +542,25 @@ impl Stub {
             let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
             let mut both = [poll(self.socket.as_raw_fd()), poll(pidfd.as_raw_fd())];
             // SAFETY: two pollfds, borrowed for the call.
-            unsafe { libc::poll(both.as_mut_ptr(), 2, FOREVER) };
+            let ready = unsafe { libc::poll(both.as_mut_ptr(), 2, LOOK) };
             if both[0].revents == 0 && both[1].revents != 0 {
                 return Err(Fault::new("a call in it", pid, Errno::ESRCH));
             }
+            if ready == 0 {
+                see_stop(pid)?;
+            }
         }
+    }
+}
+
+/// All signals are blocked in a stub, so one that it meets is forced upon it by what it did, as SIGSEGV, and would end it
+/// if we let it go on; and one that nobody can block only stops it.
+fn see_stop(pid: i32) -> Result<(), Fault> {
+    match ptrace::look(pid)? {
+        None => Ok(()),
+        Some(Stop::Exited) => Err(Fault::new("a call in it", pid, Errno::ESRCH)),
+        Some(Stop::Signal(signal)) => Err(Fault::new(format!("a call in it, by signal {signal}"), pid, Errno::EFAULT)),
+        Some(Stop::Event(_) | Stop::Syscall | Stop::Other(_)) => ptrace::cont(pid, 0),
     }
 }
 
@@ -565,8 +602,8 @@ struct HelperEnds {
 }
 
 /// The helper, and the first process of a new pid namespace.
-mod nest {
-    use super::{Errno, HelperEnds, Nest, Start, Word, clone_self, sys};
+pub(crate) mod nest {
+    use super::{Errno, HelperEnds, Nest, Start, Word, clone_self, fault, sys};
     use std::io::{Read, Write};
     use std::os::fd::{AsRawFd, RawFd};
     use std::os::unix::net::UnixStream;
@@ -587,14 +624,23 @@ mod nest {
         sys::result(i64::from(r)).map(drop).map_err(|e| Word::failed(stage, e))
     }
 
+    /// The instant before the act of that stage.
+    fn point(stage: u32) -> Result<(), Word> {
+        fault::point().map_err(|e| Word::failed(stage, e))
+    }
+
     fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, Word> {
+        point(7)?;
         // SAFETY: prctl with numbers only. If our maker is gone already, the word goes nowhere and all of us exit.
         checked(7, unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) })?;
         if let Nest::UserPid { uid, gid } = nest {
+            point(1)?;
             // SAFETY: unshare with numbers only.
             checked(1, unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
+            point(2)?;
             map_ids(uid, gid).map_err(|e| Word::failed(2, Errno::from(e)))?;
         }
+        point(3)?;
         // SAFETY: likewise.
         checked(3, unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) })?;
         mount(4, c"/", c"", libc::MS_REC | libc::MS_SLAVE)?;
@@ -613,6 +659,7 @@ mod nest {
     }
 
     fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Result<(), Word> {
+        point(stage)?;
         // SAFETY: C strings, no data.
         checked(stage, unsafe { libc::mount(c"proc".as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
     }
@@ -666,7 +713,7 @@ mod nest {
     }
 
     /// Closes all but these two.
-    fn keep_only(a: RawFd, b: RawFd) {
+    pub(crate) fn keep_only(a: RawFd, b: RawFd) {
         let (low, high) = (i64::from(a.min(b)), i64::from(a.max(b)));
         for (first, last) in [(0, low - 1), (low + 1, high - 1), (high + 1, i64::from(u32::MAX))] {
             if first <= last {
@@ -679,6 +726,7 @@ mod nest {
 
 /// Sends one descriptor (unix(7), SCM_RIGHTS).
 fn send_fd(link: &UnixStream, fd: &OwnedFd) -> Result<(), Errno> {
+    fault::point()?;
     let mut byte = 0u8;
     let mut io = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
     let mut control = Control::default();

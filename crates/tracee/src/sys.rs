@@ -1,5 +1,6 @@
 //! The few system calls that libc has no function for.
 
+use crate::fault;
 use abi::{Errno, Fault};
 use std::cmp::Ordering;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
@@ -25,13 +26,15 @@ pub fn pidfd_open_thread(tid: i32) -> Result<OwnedFd, Fault> {
 }
 
 fn pidfd_open_flags(id: i32, flags: i32) -> Result<OwnedFd, Fault> {
+    let call = |e| Fault::new(format!("pidfd_open({id}, {flags:#x})"), id, e);
+    fault::point().map_err(call)?;
     // SAFETY: pidfd_open reads no memory of ours.
-    let r = unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) };
-    owned(r).map_err(|e| Fault::new(format!("pidfd_open({id}, {flags:#x})"), id, e))
+    owned(unsafe { libc::syscall(libc::SYS_pidfd_open, id, flags) }).map_err(call)
 }
 
 /// pidfd_getfd(2): a copy of descriptor `fd` of that process.
 pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
+    fault::point()?;
     // SAFETY: pidfd_getfd reads no memory of ours.
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }
@@ -59,13 +62,14 @@ pub fn kcmp_file(a: (i32, RawFd), b: (i32, RawFd)) -> Result<Ordering, Fault> {
 
 /// kcmp(2) with a type that takes numbers.
 fn kcmp(kind: i32, pid1: i32, pid2: i32, idx1: u64, idx2: u64) -> Result<Ordering, Fault> {
-    let fault = |e| Fault::new(format!("kcmp({pid1}, {pid2}, {kind}, {idx1}, {idx2})"), pid1, e);
+    let call = |e| Fault::new(format!("kcmp({pid1}, {pid2}, {kind}, {idx1}, {idx2})"), pid1, e);
+    fault::point().map_err(call)?;
     // SAFETY: the kinds used here take numbers, so kcmp reads no memory of ours.
     let r = unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, kind, idx1, idx2) };
-    match result(r).map_err(fault)? {
+    match result(r).map_err(call)? {
         0 => Ok(Ordering::Equal),
         1 => Ok(Ordering::Less),
         2 => Ok(Ordering::Greater),
-        _ => Err(fault(Errno::EINVAL)),
+        _ => Err(call(Errno::EINVAL)),
     }
 }

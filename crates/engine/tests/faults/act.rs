@@ -183,7 +183,7 @@ fn thaw(orders: &Orders) {
     let _ = job::block_all();
     let tty = tty().expect("a terminal is there");
     tcsetpgrp(&tty, rustix::process::getpgrp()).expect("the terminal can be taken");
-    let options = Options { pids: orders.pids, files: FilePolicy::Saved };
+    let options = Options { pids: orders.pids, files: FilePolicy::Saved, ..Options::default() };
     let loaded = File::open(&orders.image).map_err(|e| Error::io("open", "the image", e)).and_then(engine::load);
     let loaded = loaded.expect("the image can be read");
     orders.arm();

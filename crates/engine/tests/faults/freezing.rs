@@ -70,13 +70,7 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
 }
 
 /// One freeze; what it said, unless it was killed.
-fn freeze_once(
-    stage: &Stage,
-    victim: &mut Victim,
-    target: &Path,
-    blow: Blow,
-    at: u64,
-) -> Result<Option<Word>, String> {
+fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at: u64) -> Result<Option<Word>, String> {
     let image = target.join("image.cryo");
     let (pid, ending) = (victim.pid(), victim.spec.ending);
     let orders = Orders { at, pid, ending, ..Orders::new("freeze", blow, image.clone()) };

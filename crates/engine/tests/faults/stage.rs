@@ -112,8 +112,9 @@ fn install(from: &Path, to: &Path) -> Result<(), String> {
 /// The specimens, built where we were built: cargo builds no program of another crate for a test.
 fn specimen(own: &Path) -> Result<PathBuf, String> {
     let profile = own.ancestors().nth(2).ok_or("a test is built below its target directory")?;
+    // The directories of single targets have the tag as well.
     let is_target = |dir: &&Path| dir.join("CACHEDIR.TAG").exists();
-    let target = own.ancestors().find(is_target).ok_or("a target directory has its tag")?;
+    let target = own.ancestors().filter(is_target).last().ok_or("a target directory has its tag")?;
     let name = match profile.file_name().and_then(|name| name.to_str()) {
         None | Some("debug") => "dev",
         Some(name) => name,

@@ -85,8 +85,8 @@ fn freeze(stage: &Stage, spec: Spec, home: &Path, image: &Path) -> Result<(), St
 }
 
 fn ask(terminal: &mut Terminal, away: Duration) -> Result<(), String> {
-    // The program was frozen a moment after the clock began to run.
-    terminal.write(&format!("check {:.3}\n", away.as_secs_f64() - 0.2))?;
+    // The program was frozen a moment after the clock began to run, and runs a moment before it is asked.
+    terminal.write(&format!("check {:.3}\n", away.as_secs_f64() - 0.5))?;
     match terminal.expect_one(&["ok\r\n", "FAIL: ", "broken: "])? {
         0 => terminal.write("quit\n"),
         _ => Err(format!("the program is not whole: {}", terminal.expect("\r\n").err().unwrap_or(terminal.said()))),

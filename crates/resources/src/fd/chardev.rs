@@ -1,8 +1,8 @@
 //! Character devices of memory: null, zero, full, random, urandom.
 //!
 //! - seen as    a path, `st_mode` S_IFCHR, major 1 (Documentation/admin-guide/devices.txt)
-//! - captured   path and flags
-//! - recreated  `openat`
+//! - captured   which, and flags
+//! - recreated  `openat` of its usual name
 //! - refused    every other device, by name
 
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
@@ -13,7 +13,7 @@ use plan::{Descr, Value};
 use serde::{Deserialize, Serialize};
 
 const AT_FDCWD: u64 = -100i64 as u64;
-const MINORS: [u32; 5] = [3, 5, 7, 8, 9];
+const DEVICES: [(u32, &str); 5] = [(3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom")];
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -34,7 +34,10 @@ impl Resource for Chardev {
 impl Kind for Chardev {
     fn knows(seen: &Seen) -> bool {
         let (major, minor) = (abi::proc::major(seen.stat.rdev), abi::proc::minor(seen.stat.rdev));
-        seen.file_type() == S_IFCHR && !seen.names_only() && major == 1 && MINORS.contains(&minor)
+        seen.file_type() == S_IFCHR
+            && !seen.names_only()
+            && major == 1
+            && DEVICES.iter().any(|(number, _)| *number == minor)
     }
 
     fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
@@ -42,7 +45,10 @@ impl Kind for Chardev {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        Ok(Chardev { path: super::file::split(&seen.link.0).0, flags: seen.flags() })
+        // By the name that it has everywhere: the one that the program used may be gone.
+        let minor = abi::proc::minor(seen.stat.rdev);
+        let name = DEVICES.iter().find(|(number, _)| *number == minor).map_or("null", |(_, name)| *name);
+        Ok(Chardev { path: Text(format!("/dev/{name}").into_bytes()), flags: seen.flags() })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {

@@ -4,7 +4,7 @@
 //! - captured   path, length, time of modification, build id; contents when it has no name, or when they are asked for
 //! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
 //! - refused    a mapped file that has changed since, unless its contents are in the image
-//! - not kept   the owner of a file without a name; other names of it
+//! - not kept   other names of a file without a name; its owner, when it is not the thawing user's to give
 
 use super::{S_IFREG, flags};
 use crate::{Capturing, Planning, Text, Trouble};
@@ -12,12 +12,14 @@ use abi::Sys;
 use abi::layout::FileStat;
 use image::Extent;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Fact, FileFacts, FilePolicy, HostEffect, Moment, Op, Refusal, Value};
+use plan::{Actor, Descr, Expect, Fact, FileFacts, FilePolicy, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "file";
 const AT_FDCWD: u64 = -100i64 as u64;
 const DELETED: &[u8] = b" (deleted)";
+/// How the path of a file of memfd_create(2) begins.
+const MEMFD: &[u8] = b"/memfd:";
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -65,6 +67,9 @@ pub struct File {
     /// Its contents, if they were kept; what lies between them is a hole.
     #[n(6)]
     pub contents: Option<Vec<Extent>>,
+    /// Its owner: user and group.
+    #[n(7)]
+    pub owner: Option<(u32, u32)>,
 }
 
 /// A path as /proc shows it, without the mark of a name that is gone.
@@ -106,6 +111,7 @@ impl File {
             mtime: mtime(&stat),
             build_id: build_id.map(crate::Blob),
             contents: None,
+            owner: Some((stat.uid, stat.gid)),
         })
     }
 
@@ -216,7 +222,8 @@ impl File {
             None => self.make_unnamed_with_contents(id, to),
         };
         let again = format!("/proc/self/fd/{}\0", to.number(made)).into_bytes();
-        let open_flags = u64::from(open_flags & !flags::TMPFILE);
+        // What is opened here is a link, which O_NOFOLLOW would refuse (Python opens its temporary files with it).
+        let open_flags = u64::from(open_flags & !flags::TMPFILE & !flags::NOFOLLOW);
         let args = vec![AT_FDCWD.into(), Value::Bytes(again), open_flags.into(), 0.into()];
         let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
         let needs = vec![Fact::Made(made), Fact::Filled(made)];
@@ -227,15 +234,32 @@ impl File {
         let made = to.to.scratch();
         to.saved.insert(id, made);
         self.make_unnamed(made, to);
+        self.plan_owner(made, to);
         let extents = self.contents.clone().unwrap_or_default();
         let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
         made
     }
 
+    fn plan_owner(&self, made: Descr, to: &mut Planning<'_>) {
+        const CAP_CHOWN: u32 = 0;
+        let mut call = |sys, args: Vec<Value>, expect| {
+            let args = [vec![Value::Descr(made)], args].concat();
+            let op = Op::Call { sys, args, expect };
+            to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        };
+        call(Sys::Fchmod, vec![u64::from(self.mode & 0o7777).into()], Expect::Success);
+        if let Some((uid, gid)) = self.owner.filter(|_| to.to.host.has(CAP_CHOWN)) {
+            let args = vec![Value::Descr(made), u64::from(uid).into(), u64::from(gid).into()];
+            let op = Op::Call { sys: Sys::Fchown, args, expect: Expect::Success };
+            to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        }
+    }
+
     fn make_unnamed(&self, descr: Descr, to: &mut Planning<'_>) {
         let directory = self.path.0.iter().rposition(|b| *b == b'/').map(|i| &self.path.0[..i.max(1)]);
-        let scratch = directory.filter(|d| to.to.host.scratch.contains(*d));
+        let in_memory = self.path.0.starts_with(MEMFD);
+        let scratch = directory.filter(|d| !in_memory && to.to.host.scratch.contains(*d));
         match scratch {
             Some(directory) => {
                 let open_flags = u64::from(flags::TMPFILE | flags::RDWR);
@@ -251,6 +275,12 @@ impl File {
                 to.to.make(NAME, descr, Sys::MemfdCreate, vec![Value::Bytes(name), 0.into()]);
             }
         }
+    }
+
+    /// What tells it from others: with a name, the name too, as it is opened by that; without one, the inode alone.
+    pub(crate) fn key(&self, dev: u64, ino: u64) -> (u64, u64, Text) {
+        let path = if self.is_gone() { Text::default() } else { self.path.clone() };
+        (dev, ino, path)
     }
 
     /// Whether it had no name.

@@ -36,6 +36,7 @@ pub(crate) mod flags {
     pub(crate) const ASYNC: u32 = 0o20000;
     pub(crate) const CLOEXEC: u32 = 0o2000000;
     pub(crate) const PATH: u32 = 0o10000000;
+    pub(crate) const NOFOLLOW: u32 = 0o400000;
     pub(crate) const TMPFILE: u32 = 0o20200000;
 }
 

@@ -37,7 +37,7 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let probe = from.probe;
     let stat = seen.stat;
     let looked = File::see(&seen.link.0, stat.ino, Some(stat), from)?;
-    let id = from.files.id((stat.dev, stat.ino, looked.path.clone()), || Ok(looked))?;
+    let id = from.files.id(looked.key(stat.dev, stat.ino), || Ok(looked))?;
     let known = from.files.list.get_mut(&id).expect("it was put there");
     if known.contents.is_none() && (known.standing == Standing::Gone || keep) {
         known.size = stat.size as u64;
@@ -48,7 +48,8 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
 
 impl Kind for Regular {
     fn knows(seen: &Seen) -> bool {
-        seen.file_type() == S_IFREG && !seen.names_only()
+        // Namespaces and processes (fs/nsfs.c, fs/pidfs.c) are regular files by their mode, but have no path.
+        seen.file_type() == S_IFREG && seen.link.0.starts_with(b"/") && !seen.names_only()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

@@ -193,15 +193,10 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
 /// The file behind an area.
 fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
-    let (path, _) = crate::fd::file::split(&area.name);
-    let dev = abi::proc::makedev(area.dev.0, area.dev.1);
-    let key = (dev, area.inode, path);
-    let (probe, files, keep) = (from.probe, &mut *from.files, from.keep);
     // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
-    files.id(key, || {
-        let asking = Capturing { probe, files: &mut Default::default(), keep };
-        File::see(&area.name, area.inode, probe.stat(&link).ok(), &asking)
-    })
+    let looked = File::see(&area.name, area.inode, from.probe.stat(&link).ok(), from)?;
+    let dev = abi::proc::makedev(area.dev.0, area.dev.1);
+    from.files.id(looked.key(dev, area.inode), || Ok(looked))
 }
 
 /// `mmap`, with the protection under which its pages are read in.

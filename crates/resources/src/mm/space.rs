@@ -197,9 +197,8 @@ fn contents_of_gone(
 fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let shown = from.probe.link("exe")?;
     let stat = from.probe.stat("exe")?;
-    let path = crate::fd::file::split(&shown).0;
     let looked = File::see(&shown, stat.ino, Some(stat), from)?;
-    let id = from.files.id((stat.dev, stat.ino, path), || Ok(looked))?;
+    let id = from.files.id(looked.key(stat.dev, stat.ino), || Ok(looked))?;
     let file = &from.files.list[&id];
     if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
         let (probe, size) = (from.probe, stat.size as u64);

@@ -31,8 +31,7 @@ pub fn is_kernel_area(name: &[u8]) -> bool {
 /// The checksum of a vdso's code: of what its program header loads. What lies behind it in the last page is padding, in
 /// which an envoy may stand while this is read.
 pub fn code_sum(vdso: &[u8]) -> u64 {
-    let word =
-        |at: usize| -> Option<usize> { Some(u64::from_le_bytes(*vdso.get(at..)?.first_chunk()?) as usize) };
+    let word = |at: usize| -> Option<usize> { Some(u64::from_le_bytes(*vdso.get(at..)?.first_chunk()?) as usize) };
     let loaded = || -> Option<usize> {
         const PT_LOAD: &[u8] = &[1, 0, 0, 0];
         let table = word(32)?;

@@ -4,6 +4,7 @@
 //! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj
 //! - captured   those, and by `prctl` what stands in no file
 //! - recreated  `personality`, `prctl`; the score by a write to /proc
+//! - refused    seccomp; a network, IPC, UTS or time namespace that is not that of the freezer
 //! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE: the user is told
 
 use super::{ask, ask_into, value_or, written};
@@ -55,9 +56,23 @@ fn refusals(status: &proc::Status) -> Vec<Refusal> {
     all
 }
 
+/// Namespaces in which a thaw here would not put it again.
+fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
+    let kinds =
+        [("net", "network"), ("ipc", "IPC"), ("uts", "host name"), ("time", "time"), ("time_for_children", "time")];
+    let own = |name: &str| from.probe.link(name).ok() == from.probe.own_link(name).ok();
+    let foreign = kinds.iter().filter(|(file, _)| !own(&format!("ns/{file}")));
+    let refuse = |(file, kind): &(&str, &str)| {
+        let why = format!("it lives in a {kind} namespace of its own");
+        Refusal::new(format!("ns/{file}"), why, "run cryopid inside that namespace (nsenter)")
+    };
+    foreign.map(refuse).collect()
+}
+
 impl Capture for Attributes {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let refusals = refusals(&proc::status(&from.probe.text("status")?)?);
+        let mut refusals = refusals(&proc::status(&from.probe.text("status")?)?);
+        refusals.extend(foreign_namespaces(from));
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }

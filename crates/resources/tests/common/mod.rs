@@ -38,7 +38,7 @@ pub(crate) struct Recorded {
     pub(crate) stats: BTreeMap<String, FileStat>,
     pub(crate) paths: BTreeMap<Vec<u8>, FileStat>,
     pub(crate) heads: BTreeMap<Vec<u8>, Vec<u8>>,
-    pub(crate) answers: BTreeMap<Key, (Result<u64, Errno>, Vec<Vec<u8>>)>,
+    pub(crate) answers: BTreeMap<Key, Answer>,
     pub(crate) memory: BTreeMap<u64, Vec<u8>>,
     pub(crate) threads: Vec<u32>,
     pub(crate) regs: UserRegs,
@@ -71,7 +71,8 @@ fn stat(words: &[&str]) -> FileStat {
 impl Recorded {
     /// The process in `samples/NAME`, which answers every question about itself as most programs do.
     pub(crate) fn sample(name: &str) -> Recorded {
-        let mut it = Recorded { regs: UserRegs { cs: 0x33, orig_rax: u64::MAX, ..UserRegs::default() }, ..Self::plain() };
+        let mut it =
+            Recorded { regs: UserRegs { cs: 0x33, orig_rax: u64::MAX, ..UserRegs::default() }, ..Self::plain() };
         for entry in fs::read_dir(here("samples").join(name)).expect("the sample is committed").flatten() {
             let name = entry.file_name().into_string().expect("plain names").replacen("fdinfo-", "fdinfo/", 1);
             it.texts.insert(name, fs::read(entry.path()).expect("a readable file"));
@@ -110,12 +111,17 @@ impl Recorded {
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
+        // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
+        for (question, value) in [(3, 1), (30, 50_000), (34, 2)] {
+            it.answer(Sys::Prctl, &[question], Ok(value), vec![]);
+        }
+        it.answer(Sys::Prctl, &[25], Ok(0), vec![vec![1, 0, 0, 0]]);
         it
     }
 
     /// From now on a call that begins with these numbers gives this.
     pub(crate) fn answer(&mut self, sys: Sys, numbers: &[u64], result: Result<u64, Errno>, out: Vec<Vec<u8>>) {
-        self.answers.insert((sys, numbers.to_vec()), (result, out));
+        self.answers.insert((sys, numbers.to_vec()), Answer { result, out });
     }
 
     /// Exchanges a part of a text.
@@ -129,7 +135,8 @@ impl Recorded {
         let number = |arg: &Arg| if let Arg::Int(n) = arg { Some(*n) } else { None };
         let numbers: Vec<u64> = call.args.iter().map_while(number).collect();
         let known = (0..=numbers.len()).rev().find_map(|n| self.answers.get(&(call.sys, numbers[..n].to_vec())));
-        let (result, out) = known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
+        let Answer { result, out } =
+            known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
         let wanted = call.args.iter().filter_map(|a| if let Arg::Out(n) = a { Some(*n) } else { None });
         let out = wanted.zip(out).map(|(n, mut bytes)| (bytes.resize(n, 0), bytes).1).collect();
         Answer { result, out }

@@ -299,6 +299,7 @@ global_asm!(
     entry = const ENTRY,
 );
 
+// SAFETY: the assembler above defines all four as labels; only their addresses are taken.
 #[allow(missing_docs)]
 unsafe extern "C" {
     static tracee_blob: u8;

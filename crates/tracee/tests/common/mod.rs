@@ -158,6 +158,7 @@ global_asm!(
     ".popsection",
 );
 
+// SAFETY: the assembler above defines it, with these arguments and the calling convention of C.
 unsafe extern "C" {
     fn victim_spin(pattern: *const u64, out: *mut u64, loops: u64, avx512: u64) -> u64;
 }

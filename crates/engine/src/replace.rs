@@ -1,0 +1,101 @@
+//! Files of the host whose contents are exchanged for saved ones, until it is known that the tree has come back. An heir
+//! exchanges them back, also when the thaw is killed.
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use tracee::fault::point;
+use tracee::{Heir, Legacy};
+
+/// The files that were replaced. What stood there before stands there again when this is dropped.
+pub(crate) struct Replaced {
+    heir: Heir,
+    names: Names,
+}
+
+/// How files beside their targets are called.
+#[derive(Clone, Copy)]
+struct Names {
+    pid: u32,
+}
+
+impl Names {
+    fn beside(self, target: &Path) -> PathBuf {
+        let name = target.file_name().unwrap_or_default().to_string_lossy();
+        target.with_file_name(format!(".{name}.{}.cryopid", self.pid))
+    }
+}
+
+/// A file by which it is told from another that stands under the same name.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Identity {
+    dev: u64,
+    ino: u64,
+}
+
+impl Identity {
+    fn of(m: &fs::Metadata) -> Identity {
+        Identity { dev: m.dev(), ino: m.ino() }
+    }
+
+    fn at(path: &Path) -> Option<Identity> {
+        fs::symlink_metadata(path).ok().map(|m| Identity::of(&m))
+    }
+}
+
+impl Replaced {
+    pub(crate) fn new() -> Result<Replaced, abi::Fault> {
+        let names = Names { pid: std::process::id() };
+        let heir = Heir::new(move |legacy, told| told.iter().rev().for_each(|t| end(legacy, t, names)))?;
+        Ok(Replaced { heir, names })
+    }
+
+    /// Puts a new file in the place of `target`.
+    pub(crate) fn replace(
+        &mut self,
+        target: &Path,
+        mode: u32,
+        fill: impl FnOnce(&File) -> io::Result<()>,
+    ) -> io::Result<()> {
+        point()?;
+        let beside = self.names.beside(target);
+        let file = File::options().write(true).create_new(true).mode(mode & 0o7777).open(&beside)?;
+        let new = Identity::of(&file.metadata()?);
+        self.heir.tell(&[&new.dev.to_ne_bytes(), &new.ino.to_ne_bytes(), target.as_os_str().as_bytes()].concat())?;
+        point()?;
+        fill(&file)?;
+        point()?;
+        exchange(&beside, target)
+    }
+
+    /// The saved contents stay.
+    pub(crate) fn keep(self) {
+        self.heir.keep();
+    }
+}
+
+/// The file beside takes the place of the target, and the target, if there is one, its place.
+fn exchange(beside: &Path, target: &Path) -> io::Result<()> {
+    match renameat_with(CWD, beside, CWD, target, RenameFlags::EXCHANGE) {
+        Err(rustix::io::Errno::NOENT) => fs::rename(beside, target),
+        other => Ok(other?),
+    }
+}
+
+/// In the heir: however far it came.
+fn end(legacy: Legacy, told: &[u8], names: Names) {
+    let word = |at: usize| told[at..at + 8].try_into().map(u64::from_ne_bytes).expect("eight bytes");
+    let new = Identity { dev: word(0), ino: word(8) };
+    let target = Path::new(OsStr::from_bytes(&told[16..]));
+    let beside = names.beside(target);
+    let replaced = Identity::at(target) == Some(new);
+    let _ = match (legacy, beside.exists()) {
+        (Legacy::Undone, false) if replaced => fs::remove_file(target),
+        (Legacy::Undone, true) if replaced => exchange(&beside, target).and_then(|()| fs::remove_file(&beside)),
+        _ => fs::remove_file(&beside),
+    };
+}

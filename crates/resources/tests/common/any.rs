@@ -1,0 +1,325 @@
+//! Models made of small random parts, each of which a kernel could have shown.
+
+use abi::signal::{KernelSigaction, Siginfo, StackT};
+use abi::x86_64::{RseqConfiguration, UserRegs};
+use image::Extent;
+use proptest::collection::{btree_map, btree_set, vec};
+use proptest::option::of;
+use proptest::prelude::*;
+use proptest::sample::{select, subsequence};
+use resources::fd::file::{File, Standing};
+use resources::fd::{
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd, regular::Regular, tty::Tty,
+};
+use resources::mm::area::{Area, Backing};
+use resources::mm::space::{Marks, Space};
+use resources::mm::vdso::KernelArea;
+use resources::task::handlers::{Handler, Handlers};
+use resources::task::itimers::{Itimer, Itimers};
+use resources::task::posix_timers::{PosixTimer, PosixTimers};
+use resources::task::regs::{Regs, Waiting};
+use resources::task::{
+    attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, limits::Limits, prctl::Prctl, rseq::Rseq, sched::Sched,
+    signal::Signal,
+};
+use resources::tree::process::{Fd, Process};
+use resources::tree::session::{Role, Session};
+use resources::{Blob, Description, Model, ProcessModel, ProcessState, Text, ThreadModel, ThreadState};
+use std::collections::BTreeMap;
+
+const PAGE: u64 = 4096;
+const FILES: u32 = 3;
+
+fn text() -> impl Strategy<Value = Text> {
+    prop_oneof![
+        select(vec!["/", "/tmp/a b", "/memfd:x", "/usr/lib/x.so", "relative"]).prop_map(|s| Text(s.into())),
+        vec(1..=255u8, 0..20).prop_map(Text),
+    ]
+}
+
+fn blob() -> impl Strategy<Value = Blob> {
+    vec(any::<u8>(), 0..40).prop_map(Blob)
+}
+
+fn extents() -> impl Strategy<Value = Vec<Extent>> {
+    vec((0..50u64, 1..4u64, 0..50u64), 0..4).prop_map(|all| {
+        let extent = |(at, len, offset)| Extent { at: at * PAGE, len: len * PAGE, offset: offset * PAGE };
+        all.into_iter().map(extent).collect()
+    })
+}
+
+fn file() -> impl Strategy<Value = File> {
+    let standing = select(vec![Standing::Named, Standing::Gone]);
+    let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()));
+    (text(), standing, facts, of(blob()), of(extents())).prop_map(|(path, standing, facts, build_id, contents)| {
+        let (mode, size, mtime, owner) = facts;
+        File { path, standing, mode, size, mtime, build_id, contents, owner }
+    })
+}
+
+fn pipe() -> impl Strategy<Value = PipeEnd> {
+    (1..4u64, any::<u32>(), any::<u64>(), vec(blob(), 0..3)).prop_map(|(pipe, flags, capacity, waiting)| PipeEnd {
+        pipe,
+        flags,
+        capacity,
+        waiting,
+    })
+}
+
+fn description() -> impl Strategy<Value = Description> {
+    let flags = any::<u32>();
+    let tty = (flags, any::<bool>(), blob(), any::<(u16, u16)>()).prop_map(|(flags, by_role, termios, window)| Tty {
+        flags,
+        by_role,
+        termios,
+        window,
+    });
+    prop_oneof![
+        (1..=FILES, flags, any::<u64>()).prop_map(|(file, flags, offset)| Description::Regular(Regular {
+            file,
+            flags,
+            offset
+        })),
+        (text(), flags, any::<u64>()).prop_map(|(path, flags, position)| Description::Directory(Directory {
+            path,
+            flags,
+            position
+        })),
+        (text(), flags).prop_map(|(path, flags)| Description::OPath(OPath { path, flags })),
+        pipe().prop_map(Description::PipeEnd),
+        (any::<u64>(), any::<bool>(), flags).prop_map(|(count, semaphore, flags)| Description::Eventfd(Eventfd {
+            count,
+            semaphore,
+            flags
+        })),
+        (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
+        tty.prop_map(Description::Tty),
+    ]
+}
+
+fn backing() -> impl Strategy<Value = Backing> {
+    prop_oneof![
+        Just(Backing::Anonymous),
+        (1..=FILES, 0..9u64).prop_map(|(file, n)| Backing::File { file, offset: n * PAGE }),
+        (1..3u64, 0..9u64).prop_map(|(object, n)| Backing::Shared { object, offset: n * PAGE }),
+    ]
+}
+
+fn area() -> impl Strategy<Value = Area> {
+    let flags = subsequence(vec!["gd", "lo", "lf", "nr", "hg", "sr", "dc", "wf", "dd"], 0..4);
+    let flags = flags.prop_map(|all| all.into_iter().map(str::to_owned).collect());
+    (1..5u64, 0..8u8, any::<[bool; 2]>(), backing(), of(text()), flags).prop_map(
+        |(pages, protection, [shared, may_write], backing, name, flags)| {
+            let end = pages * PAGE;
+            Area { start: 0, end, protection, shared, may_write, backing, name, flags }
+        },
+    )
+}
+
+/// The areas, one behind the other, with gaps.
+fn areas() -> impl Strategy<Value = Vec<Area>> {
+    vec((area(), 0..3u64), 1..6).prop_map(|all| {
+        let mut next = 0x40_0000;
+        let mut placed = Vec::new();
+        for (mut area, gap) in all {
+            (area.start, area.end) = (next + gap * PAGE, next + gap * PAGE + area.end);
+            next = area.end;
+            placed.push(area);
+        }
+        placed
+    })
+}
+
+fn space() -> impl Strategy<Value = Space> {
+    let saved = vec(any::<bool>(), 6);
+    (areas(), saved, any::<[u64; 4]>(), vec(any::<(u64, u64)>(), 0..3), 1..=FILES, any::<bool>()).prop_map(
+        |(areas, saved, marks, auxv, exe, lock_future)| {
+            let with_page = areas.iter().zip(saved).filter(|(_, saved)| *saved);
+            let pages = with_page.map(|(a, _)| Extent { at: a.start, len: PAGE, offset: a.start }).collect();
+            let guards = areas.last().map(|a| (a.end - PAGE, a.end)).into_iter().collect();
+            let [code, data, brk, stack] = marks;
+            let marks = Marks { code: (code, data), brk: (brk, stack), stack, auxv, ..Marks::default() };
+            let vdso = KernelArea { name: "[vdso]".into(), start: 0x7000_0000, len: 2 * PAGE };
+            Space { areas, pages, guards, marks, exe, kernel_areas: vec![vdso], vdso_sum: 7, lock_future }
+        },
+    )
+}
+
+fn timers(threads: Vec<u32>) -> impl Strategy<Value = PosixTimers> {
+    let timer = (any::<[i32; 2]>(), any::<[u64; 3]>(), of(select(threads)));
+    let timer = timer.prop_map(|([signal, notify], [value, left, period], thread)| PosixTimer {
+        id: 0,
+        clock: 1,
+        signal,
+        value,
+        notify,
+        thread,
+        left,
+        period,
+    });
+    btree_map(0..100i32, timer, 0..3).prop_map(|all| {
+        let timers = all.into_iter().map(|(id, timer)| PosixTimer { id, ..timer });
+        PosixTimers { timers: timers.collect() }
+    })
+}
+
+fn action() -> impl Strategy<Value = KernelSigaction> {
+    any::<[u64; 4]>().prop_map(|[handler, flags, restorer, mask]| KernelSigaction { handler, flags, restorer, mask })
+}
+
+fn itimer() -> impl Strategy<Value = Itimer> {
+    (0..3u32, any::<[u64; 2]>()).prop_map(|(which, [left, period])| Itimer { which, left, period })
+}
+
+fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>> {
+    let role = select(vec![Role::SessionLeader, Role::GroupLeader, Role::Member]);
+    let session =
+        (role, any::<[bool; 2]>()).prop_map(|(role, [terminal, foreground])| Session { role, terminal, foreground });
+    let fs = (text(), text(), any::<u32>()).prop_map(|(cwd, root, umask)| Fs { cwd, root, umask });
+    let handlers = btree_map(1..65i32, action(), 0..4).prop_map(|all| {
+        let set = all.into_iter().map(|(signal, action)| Handler { signal, action });
+        Handlers { set: set.collect() }
+    });
+    let attributes = (any::<u32>(), any::<u64>(), any::<bool>(), -1000..=1000i32).prop_map(
+        |(personality, thp_disable, subreaper, oom_score_adj)| Attributes {
+            personality,
+            thp_disable,
+            subreaper,
+            oom_score_adj,
+        },
+    );
+    let limits = vec(any::<(u64, u64)>(), 0..20).prop_map(|limits| Limits { limits });
+    let itimers = vec(itimer(), 0..3).prop_map(|armed| Itimers { armed });
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits);
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits)| {
+        vec![
+            ProcessState::Session(session),
+            ProcessState::Space(space),
+            ProcessState::Fs(fs),
+            ProcessState::Handlers(handlers),
+            ProcessState::Itimers(itimers),
+            ProcessState::PosixTimers(timers),
+            ProcessState::Attributes(attributes),
+            ProcessState::Limits(limits),
+        ]
+    })
+}
+
+fn regs() -> impl Strategy<Value = Regs> {
+    let words = vec(any::<u64>(), 27).prop_map(|w| UserRegs::from_words(w.try_into().expect("27 of them")));
+    let left = any::<u64>();
+    let waiting = prop_oneof![
+        any::<[u64; 3]>().prop_map(|[left, clock, rest]| Waiting::Sleep { left, clock, rest }),
+        of(left).prop_map(|left| Waiting::Poll { left }),
+        left.prop_map(|left| Waiting::Futex { left }),
+        left.prop_map(|left| Waiting::Epoll { left }),
+        Just(Waiting::FutexUntil),
+    ];
+    (words, vec(any::<u8>(), 0..600), any::<u64>(), of(waiting)).prop_map(|(general, extended, mask, waiting)| Regs {
+        general,
+        extended: Blob(extended),
+        mask,
+        waiting,
+    })
+}
+
+fn signal() -> impl Strategy<Value = Signal> {
+    let info = || vec(any::<u8>(), 128).prop_map(|b| Siginfo(b.try_into().expect("128 bytes")));
+    let stack = any::<(u64, u32, u64)>().prop_map(|(sp, flags, size)| StackT { sp, flags, size });
+    (of(stack), vec(info(), 0..3), vec(info(), 0..3), of(any::<i32>()))
+        .prop_map(|(stack, pending, process_pending, stopped)| Signal { stack, pending, process_pending, stopped })
+}
+
+fn creds() -> impl Strategy<Value = Creds> {
+    let ids = prop_oneof![Just([1000; 4]), any::<[u32; 4]>()];
+    (ids, any::<[u32; 4]>(), vec(any::<u32>(), 0..3), any::<[u64; 5]>(), any::<u64>(), any::<bool>()).prop_map(
+        |(uid, gid, groups, capabilities, securebits, no_new_privs)| Creds {
+            uid,
+            gid,
+            groups,
+            capabilities,
+            securebits,
+            no_new_privs,
+        },
+    )
+}
+
+fn sched() -> impl Strategy<Value = Sched> {
+    let numbers = (any::<[u32; 3]>(), any::<u64>(), any::<i32>(), any::<(u64, u64, u64)>());
+    (numbers, blob()).prop_map(|(([policy, priority, io], flags, nice, deadline), processors)| Sched {
+        policy,
+        flags,
+        nice,
+        priority,
+        deadline,
+        processors,
+        io,
+    })
+}
+
+fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
+    let futex = any::<[u64; 3]>().prop_map(|[head, len, clear_tid]| Futex { robust_list: (head, len), clear_tid });
+    let rseq = of(any::<(u64, [u32; 3])>().prop_map(|(pointer, [size, signature, flags])| RseqConfiguration {
+        pointer,
+        size,
+        signature,
+        flags,
+    }));
+    let prctl = (text(), any::<i32>(), any::<[u64; 3]>(), any::<u32>()).prop_map(
+        |(name, parent_death_signal, [dumpable, timer_slack, mce_kill], tsc)| Prctl {
+            name,
+            parent_death_signal,
+            dumpable,
+            timer_slack,
+            tsc,
+            mce_kill,
+        },
+    );
+    let all = (sched(), futex, rseq, creds(), prctl, signal(), regs());
+    all.prop_map(move |(sched, futex, registered, creds, prctl, signal, regs)| ThreadModel {
+        tid,
+        states: vec![
+            ThreadState::Sched(sched),
+            ThreadState::Futex(futex),
+            ThreadState::Rseq(Rseq { registered }),
+            ThreadState::Creds(creds),
+            ThreadState::Prctl(prctl),
+            ThreadState::Signal(signal),
+            ThreadState::Regs(regs),
+        ],
+    })
+}
+
+fn process(threads: Vec<u32>, descriptions: Vec<u32>) -> impl Strategy<Value = ProcessModel> {
+    let numbers = btree_set(0..300u32, 0..6);
+    let leads = (numbers, vec((select(descriptions), any::<bool>()), 6));
+    let fds = leads.prop_map(|(numbers, to)| {
+        let fd = |(number, (description, close_on_exec))| Fd { number, description, close_on_exec };
+        numbers.into_iter().zip(to).map(fd).collect::<Vec<_>>()
+    });
+    let each: Vec<_> = threads.iter().map(|tid| thread(*tid)).collect();
+    (text(), fds, process_states(threads.clone()), each).prop_map(move |(name, fds, states, of)| ProcessModel {
+        process: Process { pid: threads[0], name, threads: threads.clone(), fds },
+        states,
+        threads: of,
+    })
+}
+
+/// A tree of one or two processes.
+pub(crate) fn model() -> impl Strategy<Value = Model> {
+    let files = vec(file(), FILES as usize);
+    let ids = btree_set(1..4_000_000u32, 2..5).prop_map(|ids| ids.into_iter().collect::<Vec<_>>());
+    let descriptions = btree_map(1..40u32, description(), 1..6);
+    (files, ids, descriptions, 0..2usize).prop_flat_map(|(files, ids, descriptions, more)| {
+        let known: Vec<u32> = descriptions.keys().copied().collect();
+        let (first, second) = ids.split_at(1);
+        let groups = if more == 0 { vec![ids.clone()] } else { vec![first.to_vec(), second.to_vec()] };
+        let processes: Vec<_> = groups.into_iter().map(|threads| process(threads, known.clone())).collect();
+        let files: BTreeMap<u32, File> = (1..).zip(files).collect();
+        processes.prop_map(move |processes| Model {
+            processes,
+            descriptions: descriptions.clone(),
+            files: files.clone(),
+        })
+    })
+}

@@ -1,0 +1,394 @@
+//! Everything that must be refused, with its reason: nothing is lost in silence.
+
+mod common;
+
+use abi::proc::smaps;
+use abi::{Errno, Sys};
+use common::*;
+use plan::{FilePolicy, Host, Options, Pids};
+use resources::mm::space::Space;
+use resources::task::{attributes::Attributes, creds::Creds, fs::Fs, posix_timers::PosixTimers};
+use resources::{Keep, Model, ProcessState, ThreadState};
+
+const INFO: &str = "pos:\t0\nflags:\t0100002\nmnt_id:\t26\nino:\t77\n";
+
+/// Why a descriptor that is not in the sample is refused.
+fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, link, mode, rdev, info);
+    reasons(&refused(describe(&sample, 40)))
+}
+
+#[test]
+fn locks_and_signals_on_any_kind_of_descriptor() {
+    let lock = format!("{INFO}lock:\t1: POSIX  ADVISORY  WRITE 1 00:1f:77 0 EOF\n");
+    let both = lock.replace("0100002", "0120002");
+    let lock_line = "the program holds a lock on it";
+    let signal_line = "it sends signals when it is ready (O_ASYNC)";
+    let kinds =
+        [("/tmp/x", 0o100644, 0), ("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
+    for (link, mode, rdev) in kinds {
+        let what = format!("fd 40 ({link})");
+        assert_eq!(why(link, mode, rdev, &lock), [format!("{what}: {lock_line}")]);
+        assert_eq!(why(link, mode, rdev, &both), [format!("{what}: {signal_line}"), format!("{what}: {lock_line}")]);
+    }
+}
+
+#[test]
+fn what_tells_of_a_process_of_this_host() {
+    let line = "fd 40 (/proc/123/status): it tells of a process of this host";
+    assert_eq!(why("/proc/123/status", 0o100444, 0, INFO), [line]);
+}
+
+#[test]
+fn descriptors_that_are_not_supported() {
+    let devpts = 0x8800 | 77; // 136:77, another terminal than the one that it lives on
+    let cases = [
+        ("socket:[99]", 0o140777, 0, "sockets are not supported yet"),
+        ("/tmp/fifo", 0o010600, 0, "named pipes are not supported yet"),
+        ("/dev/pts/77", 0o020620, devpts, "only the controlling terminal is supported yet"),
+        ("/dev/tty1", 0o020620, 0x401, "only the controlling terminal is supported yet"),
+        ("/dev/kvm", 0o020660, 0xae8, "this device belongs to this machine"),
+        ("/dev/mem", 0o020640, 0x101, "this device belongs to this machine"),
+        ("/dev/sda", 0o060660, 0x800, "block devices belong to this machine"),
+        ("anon_inode:[userfaultfd]", 0o600, 0, "userfaultfd is not supported yet"),
+        ("anon_inode:[io_uring]", 0o600, 0, "io_uring instances are not supported yet"),
+        ("anon_inode:[perf_event]", 0o600, 0, "performance counters belong to this kernel"),
+        ("anon_inode:[brand new]", 0o600, 0, "this kind of descriptor is not known"),
+    ];
+    for (link, mode, rdev, reason) in cases {
+        assert_eq!(why(link, mode, rdev, INFO), [format!("fd 40 ({link}): {reason}")]);
+    }
+}
+
+#[test]
+fn namespaces_are_not_regular_files() {
+    // fs/nsfs.c: but by their mode they are.
+    for name in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"] {
+        let link = format!("{name}:[4026531841]");
+        let line = format!("fd 40 ({link}): namespace descriptors are not supported yet");
+        assert_eq!(why(&link, 0o100444, 0, INFO), [line]);
+    }
+}
+
+#[test]
+fn process_descriptors_are_not_regular_files() {
+    // fs/pidfs.c: from Linux 6.9 on their inodes are regular files.
+    for link in ["pidfd:[1234]", "anon_inode:[pidfd]"] {
+        let line = format!("fd 40 ({link}): process descriptors are not supported yet");
+        assert_eq!(why(link, 0o100700, 0, INFO), [line]);
+    }
+}
+
+#[test]
+fn what_has_lost_its_place() {
+    let gone = "/tmp/gone (deleted)";
+    let line = format!("fd 40 ({gone}): this directory was removed");
+    assert_eq!(why(gone, 0o040755, 0, INFO), [line]);
+    let path = INFO.replace("0100002", "010000000");
+    assert_eq!(why(gone, 0o100644, 0, &path), [format!("fd 40 ({gone}): what it names is gone")]);
+    let mut sample = Recorded::sample("sleep");
+    sample.links.insert("cwd".into(), gone.into());
+    assert_eq!(reasons(&refused(capture::<Fs>(&sample))), ["cwd: /tmp/gone was removed"]);
+}
+
+#[test]
+fn a_pipe_to_the_outside() {
+    let mut sample = Recorded::sample("python");
+    sample.holders = vec![4711];
+    let link = sample.seen(5).link;
+    let line = format!("fd 5 ({link}): its other end is with process 4711, outside of the tree");
+    assert_eq!(reasons(&refused(describe(&sample, 5))), [line]);
+}
+
+#[test]
+fn an_eventfd_of_an_old_kernel() {
+    let link = "anon_inode:[eventfd]";
+    let old = format!("{INFO}eventfd-count:               a\n");
+    let line = |what| [format!("fd 40 ({link}): this kernel does not tell its {what}")];
+    assert_eq!(why(link, 0o600, 0, &old), line("semaphore mode"));
+    assert_eq!(why(link, 0o600, 0, INFO), line("count"));
+}
+
+#[test]
+fn a_terminal_that_was_hung_up() {
+    let mut sample = Recorded::sample("bash");
+    sample.answer(Sys::Ioctl, &[0], Err(Errno::EIO), vec![]);
+    let link = sample.seen(0).link;
+    assert_eq!(reasons(&refused(describe(&sample, 0))), [format!("fd 0 ({link}): this terminal was hung up")]);
+}
+
+/// Why the heap of the sample is refused when it has this flag and this name.
+fn area_refused(flag: &str, name: &str) -> String {
+    let mut sample = Recorded::sample("sleep");
+    let areas = smaps(&sample.texts["smaps"]).unwrap();
+    let heap = areas.iter().find(|a| a.name == b"[heap]").expect("it has a heap");
+    sample.edit("smaps", "[heap]", name);
+    let text = String::from_utf8(sample.texts["smaps"].clone()).unwrap();
+    let (before, after) = text.split_at(text.find(name).expect("it was put there"));
+    let after = after.replacen("VmFlags: ", &format!("VmFlags: {flag} "), 1);
+    sample.texts.insert("smaps".into(), format!("{before}{after}").into_bytes());
+    let all = reasons(&refused(capture::<Space>(&sample)));
+    let what = format!("area {:x}-{:x} {name}: ", heap.start, heap.end);
+    assert_eq!(all.len(), 1);
+    all[0].strip_prefix(&what).expect("it is about this area").to_owned()
+}
+
+#[test]
+fn areas_that_are_not_supported() {
+    for flag in ["um", "uw", "ui"] {
+        assert_eq!(area_refused(flag, "[heap]"), "it is watched by userfaultfd");
+    }
+    for flag in ["io", "pf"] {
+        assert_eq!(area_refused(flag, "/dev/fb0"), "it is the memory of a device");
+    }
+    assert_eq!(area_refused("ht", "[heap]"), "it is made of huge pages (hugetlbfs)");
+    assert_eq!(area_refused("ss", "[heap]"), "it is a shadow stack");
+    assert_eq!(area_refused("rd", "/dev/dri/card0"), "it is the memory of a device");
+    assert_eq!(area_refused("rd", "/SYSV00000000"), "it is a System V shared memory segment");
+    assert_eq!(area_refused("rd", "/[aio] (deleted)"), "it is a ring of asynchronous input and output");
+    assert_eq!(area_refused("rd", "anon_inode:[io_uring]"), "it belongs to a descriptor that is not supported");
+}
+
+#[test]
+fn every_refusal_is_told_at_once() {
+    let mut sample = Recorded::sample("bash");
+    sample.edit("smaps", "[heap]", "/SYSV00000000");
+    sample.edit("status", "Seccomp:\t0", "Seccomp:\t2");
+    sample.open(40, "socket:[99]", 0o140777, 0, INFO);
+    sample.open(41, "socket:[98]", 0o140777, 0, INFO);
+    let all = capture_all(&sample, Keep::default()).expect_err("it must be refused");
+    let what: Vec<&str> = all.iter().map(|r| r.what.split(' ').next().unwrap_or_default()).collect();
+    assert_eq!(what, ["fd", "fd", "area", "seccomp"]);
+    assert!(all.iter().all(|r| !r.why.is_empty() && !r.remedy.is_empty()));
+}
+
+#[test]
+fn filtered_system_calls() {
+    let mut sample = Recorded::sample("sleep");
+    sample.edit("status", "Seccomp:\t0", "Seccomp:\t2");
+    let line = "seccomp: its system calls are filtered (seccomp)";
+    assert_eq!(reasons(&refused(capture::<Attributes>(&sample))), [line]);
+}
+
+#[test]
+fn timers_that_tell_in_strange_ways() {
+    let line = |from: &str, to: &str| {
+        let mut sample = Recorded::sample("vim");
+        sample.edit("timers", from, to);
+        reasons(&refused(capture::<PosixTimers>(&sample)))
+    };
+    assert_eq!(line("notify: signal", "notify: pigeon"), ["timer 0: it tells in a way that is not known"]);
+    assert_eq!(line("ClockID: 1", "ClockID: -6"), ["timer 0: it runs on the clock of a process or of a device"]);
+    assert_eq!(line("signal/tid.", "signal/tid.9"), ["timer 0: it tells a thread that has ended"]);
+}
+
+#[test]
+fn text_that_is_not_as_it_was_known() {
+    let mut sample = Recorded::sample("sleep");
+    sample.texts.insert("status".into(), b"Name:\tsleep\n".to_vec());
+    let all = refused(capture::<Creds>(&sample));
+    assert_eq!(all[0].what, "/proc text of status");
+}
+
+// From here on: what a host has against a tree.
+
+fn sleep() -> (Model, Host) {
+    let model = capture_all(&Recorded::sample("sleep"), Keep::default()).expect("it can be kept");
+    let host = host("root", &model);
+    (model, host)
+}
+
+fn refusals(model: &Model, host: &Host) -> Vec<String> {
+    plan_refused(model, host, &Options::default())
+}
+
+#[test]
+fn another_vdso() {
+    let (model, mut host) = sleep();
+    host.vdso_sum += 1;
+    let line = "vdso: the kernel's own code in the process (vdso) is not that of this kernel";
+    assert_eq!(refusals(&model, &host), [line]);
+    host.vdso_sum -= 1;
+    host.vdso.pop();
+    assert_eq!(refusals(&model, &host), [line]);
+}
+
+fn libc(model: &Model) -> Vec<u8> {
+    let path = model.files.values().map(|f| &f.path.0).find(|p| p.ends_with(b"libc.so.6"));
+    path.expect("sleep maps it").clone()
+}
+
+#[test]
+fn mapped_files_that_are_missing_or_changed() {
+    let (model, host) = sleep();
+    let path = libc(&model);
+    let text = path.escape_ascii().to_string();
+    let mut without = host.clone();
+    without.files.remove(&path);
+    assert_eq!(refusals(&model, &without), [format!("{text}: it is mapped by the program and is not here any more")]);
+    let mut changed = host.clone();
+    changed.files.get_mut(&path).unwrap().mtime.0 += 1;
+    assert_eq!(refusals(&model, &changed), [format!("{text}: it is mapped by the program and has changed since")]);
+}
+
+#[test]
+fn a_file_of_the_same_build_has_not_changed() {
+    let (mut model, mut host) = sleep();
+    let path = libc(&model);
+    let build = vec![1, 2, 3];
+    model.files.values_mut().find(|f| f.path.0 == path).unwrap().build_id = Some(resources::Blob(build.clone()));
+    let here = host.files.get_mut(&path).unwrap();
+    (here.mtime.0, here.build_id) = (here.mtime.0 + 1, Some(build));
+    planned(&model, &host);
+    host.files.get_mut(&path).unwrap().size += 1;
+    assert_eq!(refusals(&model, &host).len(), 1);
+}
+
+#[test]
+fn with_contents_mapped_files_need_not_be_here() {
+    let model = capture_all(&Recorded::sample("sleep"), Keep { libs: true, files: false }).expect("it can be kept");
+    let mut host = host("root", &model);
+    host.files.retain(|path, _| path == b"/tmp/out");
+    let plan = planned(&model, &host);
+    let made = steps(&plan, &["file"]);
+    assert!(made.iter().any(|s| s.contains("memfd_create(\"libc.so.6\", 0)")), "{made:#?}");
+}
+
+/// The refusals and the notes about an open file, by policy.
+fn open_file(model: &Model, host: &Host, files: FilePolicy) -> (Vec<String>, Vec<String>) {
+    match resources::plan(model, host, &Options { files, ..Options::default() }) {
+        Ok(plan) => (vec![], plan.notes),
+        Err(refusals) => (reasons(&refusals), vec![]),
+    }
+}
+
+#[test]
+fn open_files_by_policy() {
+    let (mut model, host) = sleep();
+    let nothing = (vec![], vec![]);
+    for policy in [FilePolicy::Strict, FilePolicy::Warn] {
+        assert_eq!(open_file(&model, &host, policy), nothing);
+    }
+    let mut changed = host.clone();
+    changed.files.get_mut(&b"/tmp/out"[..]).unwrap().size += 1;
+    let said = |line: &str| vec![line.to_owned()];
+    let strict = said("/tmp/out: it is open and has changed since");
+    let warn = said("/tmp/out has changed since; the program goes on with it as it is");
+    let saved = said("/tmp/out: its saved contents are asked for and are not in the image");
+    assert_eq!(open_file(&model, &changed, FilePolicy::Strict), (strict, vec![]));
+    assert_eq!(open_file(&model, &changed, FilePolicy::Warn), (vec![], warn));
+    assert_eq!(open_file(&model, &changed, FilePolicy::Saved), (saved, vec![]));
+    let mut without = host.clone();
+    without.files.remove(&b"/tmp/out"[..]);
+    let missing = said("/tmp/out: the program has it open and it is not here");
+    assert_eq!(open_file(&model, &without, FilePolicy::Strict), (missing.clone(), vec![]));
+    assert_eq!(open_file(&model, &without, FilePolicy::Warn), (missing, vec![]));
+    model.files.values_mut().find(|f| f.path.0 == b"/tmp/out").unwrap().contents = Some(vec![]);
+    assert_eq!(open_file(&model, &without, FilePolicy::Saved), nothing);
+    assert_eq!(open_file(&model, &changed, FilePolicy::Saved), nothing);
+}
+
+fn of_user(model: &mut Model, uid: u32, gid: u32, groups: &[u32], capabilities: u64) {
+    for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
+        if let ThreadState::Creds(c) = state {
+            (c.uid, c.gid, c.groups) = ([uid; 4], [gid; 4], groups.to_vec());
+            c.capabilities = [0, capabilities, capabilities, u64::MAX >> 23, 0];
+        }
+    }
+}
+
+#[test]
+fn an_ordinary_user_thaws_only_what_is_his() {
+    let (mut model, _) = sleep();
+    let host = host("user", &model);
+    let other = "credentials: it belonged to user 0 (group 0, groups [])";
+    assert_eq!(refusals(&model, &host), [other]);
+    of_user(&mut model, 1000, 1000, &[27, 1000], 1 << 10);
+    let capability = "credentials: it had capabilities that may not be given here: CAP_NET_BIND_SERVICE";
+    assert_eq!(refusals(&model, &host), [capability]);
+    of_user(&mut model, 1000, 1000, &[27], 0);
+    assert_eq!(refusals(&model, &host), ["credentials: it belonged to user 1000 (group 1000, groups [27])"]);
+    of_user(&mut model, 1000, 1000, &[27, 1000], 0);
+    planned(&model, &host);
+}
+
+#[test]
+fn no_terminal() {
+    let model = capture_all(&Recorded::sample("bash"), Keep::default()).expect("it can be kept");
+    let host = host("root", &model);
+    assert_eq!(refusals(&model, &host), ["terminal: the program lives on a terminal and there is none here"]);
+}
+
+#[test]
+fn ids_that_are_taken() {
+    let (model, mut host) = sleep();
+    let id = model.ids()[0];
+    let same = Options { pids: Pids::Same, ..Options::default() };
+    host.taken.insert(id);
+    assert_eq!(plan_refused(&model, &host, &same), [format!("id {id}: it is taken by another process here")]);
+    assert_eq!(planned(&model, &host).namespaces, plan::Namespaces::Pid);
+    host.taken.clear();
+    assert_eq!(planned(&model, &host).namespaces, plan::Namespaces::Same);
+    host.capability_sets[2] = 0;
+    let line = "ids: only root, or who has CAP_CHECKPOINT_RESTORE, may choose the ids of processes";
+    assert!(plan_refused(&model, &host, &same).contains(&line.to_owned()));
+}
+
+#[test]
+fn a_host_without_user_namespaces() {
+    let (mut model, _) = sleep();
+    of_user(&mut model, 1000, 1000, &[27, 1000], 0);
+    let mut host = host("user", &model);
+    host.user_namespaces = false;
+    let all = refusals(&model, &host);
+    assert!(all.len() == 1 && all[0].starts_with("user namespaces: the ids that the programs had"), "{all:?}");
+}
+
+#[test]
+fn too_few_descriptors() {
+    let (model, mut host) = sleep();
+    let plan = planned(&model, &host);
+    let made = plan.steps.iter().filter(|s| matches!(s.op, plan::Op::Make { .. })).count() as u64;
+    host.max_files = u64::from(plan.base) + made;
+    let all = refusals(&model, &host);
+    assert!(all.len() == 1 && all[0].starts_with("limits: "), "{all:?}");
+}
+
+#[test]
+fn the_refusals_of_a_host_are_told_at_once() {
+    let (mut model, _) = sleep();
+    of_user(&mut model, 5, 5, &[], 0);
+    let mut host = host("user", &model);
+    (host.user_namespaces, host.vdso_sum) = (false, host.vdso_sum + 1);
+    host.files.clear();
+    let all = refusals(&model, &host);
+    let about = |what: &str| assert!(all.iter().any(|r| r.contains(what)), "nothing about {what}: {all:#?}");
+    ["user namespaces", "vdso", "libc.so.6", "/tmp/out", "credentials"].into_iter().for_each(about);
+}
+
+#[test]
+fn what_is_less_than_it_was_is_told() {
+    let (mut model, mut host) = sleep();
+    host.capability_sets[2] &= !(1 << 24 | 1 << 23);
+    host.limits = vec![(10, 10); 16];
+    for state in &mut model.processes[0].states {
+        match state {
+            ProcessState::Attributes(a) => a.oom_score_adj = -900,
+            ProcessState::Limits(l) => l.limits = vec![(5, 10), (20, 30)],
+            _ => {}
+        }
+    }
+    for state in &mut model.processes[0].threads[0].states {
+        if let ThreadState::Sched(s) = state {
+            s.nice = -5;
+        }
+    }
+    let notes = planned(&model, &host).notes;
+    let expected = [
+        "the out-of-memory score was -900 and may not be set so low here",
+        "the limit fsize was 20 and cannot be more than 10 here",
+        "the scheduling priority was higher than this user may set: it may be lower now",
+    ];
+    assert_eq!(notes, expected);
+}

@@ -1,0 +1,134 @@
+//! Whole trees from real images, on hosts that are written down: the printed plan is the golden one.
+
+mod common;
+
+use common::*;
+use plan::{Host, Namespaces, Options, Pids};
+use resources::{Model, ProcessState, ThreadState};
+
+const MODELS: [&str; 3] = ["sleep", "two", "things"];
+
+fn plan_golden(name: &str, flavour: &str, model: &Model, host: &Host, pids: Pids) -> Namespaces {
+    let options = Options { pids, ..Options::default() };
+    let plan = resources::plan(model, host, &options).unwrap_or_else(|r| panic!("refused: {:?}", reasons(&r)));
+    golden(&format!("{name}.{flavour}.plan"), &plan.to_string());
+    plan.namespaces
+}
+
+#[test]
+fn models_survive_records_and_json() {
+    MODELS.map(model).iter().for_each(survives);
+}
+
+#[test]
+fn root_in_place() {
+    for name in MODELS {
+        let model = model(name);
+        let namespaces = plan_golden(name, "root", &model, &host("root", &model), Pids::Auto);
+        assert_eq!(namespaces, Namespaces::Same);
+    }
+}
+
+#[test]
+fn root_where_the_ids_are_taken() {
+    for name in MODELS {
+        let model = model(name);
+        let mut host = host("root", &model);
+        host.taken.extend(model.ids());
+        assert_eq!(plan_golden(name, "new-pids", &model, &host, Pids::Auto), Namespaces::Pid);
+        host.taken.clear();
+        assert_eq!(plan_golden(name, "new-pids", &model, &host, Pids::New), Namespaces::Pid);
+    }
+}
+
+/// The tree, as if the user of the host `user` had run it.
+fn of_an_ordinary_user(mut model: Model) -> Model {
+    for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
+        if let ThreadState::Creds(c) = state {
+            (c.uid, c.gid, c.groups) = ([1000; 4], [1000; 4], vec![27, 1000]);
+            c.capabilities = [0, 0, 0, c.capabilities[3], 0];
+        }
+    }
+    model
+}
+
+#[test]
+fn an_ordinary_user() {
+    for name in MODELS {
+        let model = of_an_ordinary_user(model(name));
+        let namespaces = plan_golden(name, "user", &model, &host("user", &model), Pids::Auto);
+        assert_eq!(namespaces, Namespaces::UserPid { uid: 1000, gid: 1000 });
+    }
+}
+
+#[test]
+fn the_same_image_gives_the_same_plan() {
+    for name in MODELS {
+        let model = model(name);
+        let host = host("root", &model);
+        let again = resources::plan(&model.clone(), &host, &Options::default());
+        assert_eq!(resources::plan(&model, &host, &Options::default()), again);
+    }
+}
+
+#[test]
+fn a_host_survives_json() {
+    let model = model("things");
+    let mut host = host("user", &model);
+    host.terminal = terminal();
+    host.files.insert(b"/odd \xff\\ \"\n".to_vec(), host.files.values().next().unwrap().clone());
+    let json = serde_json::to_string(&host).unwrap();
+    assert_eq!(serde_json::from_str::<Host>(&json).unwrap(), host);
+}
+
+#[test]
+fn a_process_without_any_descriptor() {
+    let mut model = model("sleep");
+    model.processes[0].process.fds.clear();
+    model.descriptions.clear();
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Session(s) = state {
+            s.role = resources::tree::session::Role::Member;
+        }
+    }
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    let closed = steps(&plan, &["process"]);
+    assert!(closed.iter().any(|s| s.contains("close_range(0, ")), "{closed:#?}");
+}
+
+#[test]
+fn shared_memory_that_is_mapped_twice_is_one_object() {
+    let model = model("things");
+    let plan = planned(&model, &host("root", &model));
+    let views = steps(&plan, &["area"]).into_iter().filter(|s| s.contains("mremap("));
+    assert_eq!(views.count(), 1);
+}
+
+#[test]
+fn a_file_without_a_name_is_made_once_and_opened_for_each_use() {
+    let model = model("things");
+    let plan = planned(&model, &host("root", &model));
+    let file = steps(&plan, &["file"]);
+    let count = |part: &str| file.iter().filter(|s| s.contains(part)).count();
+    assert_eq!((count("write 4096 bytes of 7"), count("/proc/self/fd/")), (1, 2), "{file:#?}");
+}
+
+#[test]
+fn a_link_is_never_opened_with_o_nofollow() {
+    const NOFOLLOW: u32 = 0o400000;
+    let mut model = model("things");
+    for description in model.descriptions.values_mut() {
+        if let resources::Description::Regular(r) = description {
+            r.flags |= NOFOLLOW;
+        }
+    }
+    let plan = planned(&model, &host("root", &model));
+    let links = plan.steps.iter().filter_map(|s| match &s.op {
+        plan::Op::Make { args, .. } if s.to_string().contains("/proc/self/fd/") => Some(args[2].clone()),
+        _ => None,
+    });
+    let flags: Vec<_> = links.collect();
+    assert_eq!(flags.len(), 2);
+    assert!(flags.iter().all(|f| matches!(f, plan::Value::Int(n) if n & u64::from(NOFOLLOW) == 0)), "{flags:?}");
+}
