@@ -50,6 +50,7 @@ syscalls! {
     Pwrite64 "pwrite64" 18;
     Select "select" 23;
     Mremap "mremap" 25;
+    Mincore "mincore" 27;
     Madvise "madvise" 28;
     Pause "pause" 34;
     Nanosleep "nanosleep" 35;
@@ -133,6 +134,7 @@ syscalls! {
     SchedGetattr "sched_getattr" 315;
     MemfdCreate "memfd_create" 319;
     Execveat "execveat" 322;
+    Membarrier "membarrier" 324;
     Mlock2 "mlock2" 325;
     IoPgetevents "io_pgetevents" 333;
     Rseq "rseq" 334;

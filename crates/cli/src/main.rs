@@ -79,8 +79,8 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
 
 fn cannot_freeze(pid: i32, ending: Ending) -> String {
     let verb = if ending == Ending::End { "freeze" } else { "snapshot" };
-    match std::fs::read_to_string(format!("/proc/{pid}/comm")) {
-        Ok(name) => format!("cannot {verb} {pid} ({})", name.trim_end()),
+    match std::fs::read(format!("/proc/{pid}/comm")) {
+        Ok(name) => format!("cannot {verb} {pid} ({})", resources::Text::from(name.trim_ascii_end())),
         Err(_) => format!("cannot {verb} {pid}"),
     }
 }

@@ -100,7 +100,6 @@ const MOVING: &[&str] = &[
     "mem-deleted-file",
     "file-deleted",
     "file-deleted-longer",
-    "file-second-name",
 ];
 
 /// Every case over specimens.
@@ -169,6 +168,7 @@ fn stopped() -> Case {
 /// What this release does not support: refused, and unharmed. A line moves up when its resource arrives.
 fn refused() -> Vec<Case> {
     vec![
+        Case::specimen(&["file-second-name"]).refused(&["another name"]),
         Case::specimen(&["child"]).refused(&["child"]),
         Case::specimen(&["socket-pair"]).refused(&["socket"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),

@@ -199,6 +199,10 @@ impl Play<'_> {
         let away = self.frozen.elapsed();
         let path = self.scene.path(image);
         let mut terminal = self.scene.thaw(&path)?;
+        if !matches!(self.case.program, Program::Specimen(_)) {
+            // A program that draws its own screen is made to draw it anew; nobody types before there is something to see.
+            std::thread::sleep(Duration::from_millis(150));
+        }
         let outcome = self.steps(&mut terminal, &self.case.after, away);
         outcome.map_err(|reason| format!("after the thaw: {reason}"))?;
         same("the specimen was started anew, not thawed", &false, &terminal.said().contains("\nready"))

@@ -95,7 +95,7 @@ fn raise_file_limit() {
 
 /// Carries the plan out. After an error nothing of it is left.
 pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress) -> Result<Thawed, Error> {
-    let _quiet = Quiet(job::block_all());
+    let quiet = Quiet(job::block_all());
     raise_file_limit();
     let tids: Vec<u32> = loaded.model.ids();
     let (ground, hop) = hole(loaded, tids.len())?;
@@ -120,9 +120,18 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
     for (n, step) in plan.steps.iter().enumerate() {
+        may_go_on()?;
         execution.step(step).map_err(|e| at_step(e, n, step))?;
     }
-    execution.commit()
+    let thawed = execution.commit()?;
+    // What comes from now on is for the program, and is passed on by whoever stands for it.
+    std::mem::forget(quiet);
+    Ok(thawed)
+}
+
+/// Whoever typed Ctrl-C does not want to wait for the end of it.
+fn may_go_on() -> Result<(), Fault> {
+    if job::asked_to_end() { Err(Fault::new("a signal came", "the thaw", Errno::EINTR)) } else { Ok(()) }
 }
 
 /// Which step it was, for whoever looks into it; a fault keeps its error.
@@ -349,6 +358,7 @@ impl<'a> Execution<'a> {
     fn pages(&mut self, tid: Tid, extents: &[Extent]) -> Result<(), Error> {
         let mut done = 0;
         for group in groups(extents) {
+            may_go_on()?;
             let bytes: u64 = group.iter().map(|e| e.len).sum();
             let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
             let count = group.len() as u64;

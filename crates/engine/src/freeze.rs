@@ -206,7 +206,9 @@ fn children(pid: i32) -> Vec<(u32, String)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
     let lists = tasks.filter_map(|t| fs::read_to_string(t.path().join("children")).ok());
     let ids = lists.flat_map(|l| l.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<u32>>());
-    let name = |pid: &u32| fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default().trim_end().to_owned();
+    let name = |pid: &u32| {
+        Text(fs::read(format!("/proc/{pid}/comm")).unwrap_or_default().trim_ascii_end().to_vec()).to_string()
+    };
     ids.map(|pid| (pid, name(&pid))).collect()
 }
 
@@ -277,7 +279,10 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
         ThreadState::capture_all(&mut from, &mut |state| states.extend(findings.take(pid, state)));
         threads.insert(0, ThreadModel { tid, states });
         if index == 0 {
-            of_process(&mut from, &table, stat.comm.as_slice().into(), &mut model, &mut findings, pid);
+            descriptions(&mut from, &table, &mut model, &mut findings, pid);
+            // Once there is a reason against it, the bulk of it need not be read.
+            saver.borrow_mut().doomed = !findings.refusals.is_empty();
+            model.processes.push(of_process(&mut from, &table, stat.comm.as_slice().into(), &mut findings, pid));
         }
         target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;
     }
@@ -299,11 +304,10 @@ fn target_tid(target: &Target<'_, '_, '_>) -> i32 {
     target.envoy.borrow().process().threads()[target.index].tid()
 }
 
-/// Everything that a process has once.
-fn of_process(
+/// What stands behind the descriptors.
+fn descriptions(
     from: &mut Capturing<'_>,
     table: &identify::Table,
-    name: Text,
     model: &mut Model,
     findings: &mut Findings,
     pid: i32,
@@ -313,6 +317,16 @@ fn of_process(
             model.descriptions.insert(id as u32 + 1, d);
         }
     }
+}
+
+/// Everything that a process has once.
+fn of_process(
+    from: &mut Capturing<'_>,
+    table: &identify::Table,
+    name: Text,
+    findings: &mut Findings,
+    pid: i32,
+) -> ProcessModel {
     let fd = |(number, at, close_on_exec): &(u32, usize, bool)| Fd {
         number: *number,
         description: *at as u32 + 1,
@@ -322,7 +336,7 @@ fn of_process(
     let mut states = Vec::new();
     ProcessState::capture_all(from, &mut |state| states.extend(findings.take(pid, state)));
     let process = ProcessRecord { pid: 0, name, threads: Vec::new(), fds };
-    model.processes.push(ProcessModel { process, states, threads: Vec::new() });
+    ProcessModel { process, states, threads: Vec::new() }
 }
 
 /// A path for the image of a process when nobody named one.

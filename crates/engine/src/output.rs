@@ -37,6 +37,13 @@ impl Drop for Beside {
 /// Owner only: an image holds memory, and is executed.
 const MODE: u32 = 0o700;
 
+/// The mode, whatever the umask says.
+fn owned(file: File) -> Result<File, Error> {
+    let mode = std::os::unix::fs::PermissionsExt::from_mode(MODE);
+    file.set_permissions(mode).map_err(|e| Error::io("fchmod", "the image", e))?;
+    Ok(file)
+}
+
 fn directory(target: &Path) -> &Path {
     match target.parent() {
         Some(d) if !d.as_os_str().is_empty() => d,
@@ -50,25 +57,24 @@ fn beside(target: &Path) -> PathBuf {
 }
 
 impl Output {
-    /// An output for `target`; `-` is standard output, and what is there and no regular file is written to as a stream.
+    /// An output for `target`; `-` is standard output. What stands at the target may only be a regular file: a pipe or device
+    /// that somebody put there would get the memory of the program.
     pub fn create(target: &Path) -> Result<Output, Error> {
-        let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
         if target == Path::new("-") {
-            let out = rustix::io::dup(rustix::stdio::stdout()).map_err(|e| fault("dup", e.into()))?;
-            return Ok(Output::Stream(out.into()));
+            return Output::standard();
         }
-        match std::fs::metadata(target) {
-            Ok(m) if m.is_dir() => return Err(fault("open", io::Error::from_raw_os_error(21))),
-            Ok(m) if !m.is_file() => {
-                let file = File::options().write(true).open(target);
-                return file.map(Output::Stream).map_err(|e| fault("open", e));
-            }
-            _ => {}
+        if std::fs::symlink_metadata(target).is_ok_and(|m| !m.is_file() && !m.is_symlink()) {
+            let why = "what stands there is no regular file";
+            return Err(Error::refuse(
+                target.display().to_string(),
+                why,
+                "name another place, or - for standard output",
+            ));
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let target = target.to_path_buf();
         match rustix::fs::openat(CWD, directory(&target), flags, Mode::from_raw_mode(MODE)) {
-            Ok(fd) => Ok(Output::File { file: fd.into(), target, beside: None }),
+            Ok(fd) => Ok(Output::File { file: owned(fd.into())?, target, beside: None }),
             // open(2): file systems without unnamed files say EOPNOTSUPP; kernels and network file systems also EISDIR, EINVAL.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
                 Output::named(target)
@@ -77,12 +83,28 @@ impl Output {
         }
     }
 
+    /// Standard output, if an image that goes there can be had from there again.
+    fn standard() -> Result<Output, Error> {
+        let fault = |e: rustix::io::Errno| Error::io("dup", "standard output", io::Error::from(e));
+        let out = File::from(rustix::io::dup(rustix::stdio::stdout()).map_err(fault)?);
+        let kind = out.metadata().map_err(|e| Error::io("fstat", "standard output", e))?.file_type();
+        match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
+            true => Err(Error::refuse(
+                "standard output",
+                "it is a terminal or a device",
+                "send it to a file, or into a pipe",
+            )),
+            false => Ok(Output::Stream(out)),
+        }
+    }
+
     fn named(target: PathBuf) -> Result<Output, Error> {
         use std::os::unix::fs::OpenOptionsExt;
         let path = beside(&target);
         let file = File::options().read(true).write(true).create_new(true).mode(MODE).open(&path);
         let file = file.map_err(|e| Error::io("open", path.display(), e))?;
-        Ok(Output::File { file, target, beside: Some(Beside(path)) })
+        let beside = Beside(path);
+        Ok(Output::File { file: owned(file)?, target, beside: Some(beside) })
     }
 
     /// The file that was written, to be read again; a stream cannot be.
@@ -93,14 +115,24 @@ impl Output {
         }
     }
 
+    /// A stream has no name, but where it is a file it is made durable.
+    fn flushed(self) -> Result<Option<PathBuf>, Error> {
+        let Output::Stream(file) = self else { unreachable!("files are published") };
+        match file.sync_all() {
+            // fsync(2): what cannot be synchronised, as a pipe, says EINVAL.
+            Err(e) if e.raw_os_error() != Some(22) => Err(Error::io("fsync", "standard output", e)),
+            _ => Ok(None),
+        }
+    }
+
     /// Makes it durable, and gives it its name, which is told. What stood there before is replaced at once, or not at all.
     pub fn publish(self) -> Result<Option<PathBuf>, Error> {
-        let Output::File { file, target, beside: named } = self else { return Ok(None) };
+        let Output::File { file, target, beside: named } = self else { return self.flushed() };
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
         point().map_err(|e| fault("fsync", e.into()))?;
         file.sync_all().map_err(|e| fault("fsync", e))?;
         let named = match named {
-            None if !target.exists() => link(&file, target.clone())?,
+            None if target.symlink_metadata().is_err() => link(&file, target.clone())?,
             None => link(&file, beside(&target))?,
             Some(named) => named,
         };

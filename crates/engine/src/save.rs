@@ -19,6 +19,8 @@ pub(crate) struct Saver<'a> {
     writer: Option<Writer<Output>>,
     buffer: Vec<u8>,
     progress: &'a mut dyn Progress,
+    /// There is a reason against it: nothing more need be read.
+    pub(crate) doomed: bool,
     /// Bytes of pages and contents so far.
     pub(crate) saved: u64,
 }
@@ -63,7 +65,7 @@ impl<'a> Saver<'a> {
     ) -> io::Result<Saver<'a>> {
         let writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
         // Zeroed memory of the allocator costs nothing until it is used, and none of the time in which the tree stands still.
-        Ok(Saver { writer, buffer: vec![0; BUFFER], progress, saved: 0 })
+        Ok(Saver { writer, buffer: vec![0; BUFFER], progress, doomed: false, saved: 0 })
     }
 
     /// Appends whole pages that describe `at` on.
@@ -90,6 +92,9 @@ impl<'a> Saver<'a> {
         areas: &[(Range<u64>, Which)],
     ) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
+        if self.doomed {
+            return Ok(saved);
+        }
         let mut batch = Batch { runs: Vec::new(), len: 0 };
         for (mut start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
             while start < end {

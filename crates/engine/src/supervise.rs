@@ -105,6 +105,25 @@ impl Held {
         tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp() || g == self.group)
     }
 
+    /// Whether the shell brought us to the foreground without a word, as bash does with a job that ran in the background.
+    fn was_brought_forward(&self) -> bool {
+        self.group != getpgrp() && tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp())
+    }
+
+    /// A program that draws its own screen does it anew only when the size changes (curses(3)): so it changes, twice.
+    fn repaint(&self) {
+        let drawing =
+            tcgetattr(&self.terminal).is_ok_and(|t| !t.local_modes.contains(rustix::termios::LocalModes::ICANON));
+        let Ok(size) = rustix::termios::tcgetwinsize(&self.terminal) else { return };
+        if !drawing || !self.is_ours() || size.ws_row < 2 {
+            return;
+        }
+        let smaller = rustix::termios::Winsize { ws_row: size.ws_row - 1, ..size };
+        let _ = rustix::termios::tcsetwinsize(&self.terminal, smaller);
+        std::thread::sleep(REPAINT);
+        let _ = rustix::termios::tcsetwinsize(&self.terminal, size);
+    }
+
     /// The terminal as it was before, in our own hands.
     fn give_back(&mut self) {
         if self.is_ours() {
@@ -121,7 +140,9 @@ impl Held {
         if !self.is_ours() {
             return;
         }
-        self.before = tcgetattr(&self.terminal).ok();
+        if tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp()) {
+            self.before = tcgetattr(&self.terminal).ok();
+        }
         if let Some(its) = self.its.take() {
             let _ = tcsetattr(&self.terminal, OptionalActions::Now, &its);
         }
@@ -150,7 +171,9 @@ const SIGWINCH: i32 = 28;
 const SIGCONT: i32 = 18;
 const SIGTTOU: i32 = 22;
 const SIGTTIN: i32 = 21;
-const SIGTSTP: i32 = 20;
+
+/// Time for a program to see that the size of its terminal changed.
+const REPAINT: std::time::Duration = std::time::Duration::from_millis(30);
 
 /// Waits for the program's end, as its shell's job. Signals that come to us are passed on.
 pub fn stand_for(mut thawed: Thawed) -> Outcome {
@@ -158,6 +181,9 @@ pub fn stand_for(mut thawed: Thawed) -> Outcome {
     let pid = thawed.pid;
     // Whatever was on the old terminal, this one shows something else.
     let _ = job::kill(pid, SIGWINCH);
+    if let Some(held) = &thawed.terminal {
+        held.repaint();
+    }
     loop {
         match job::next(pid) {
             Event::Exited(status) => {
@@ -168,18 +194,31 @@ pub fn stand_for(mut thawed: Thawed) -> Outcome {
                 give_back(&mut thawed);
                 return Outcome::Killed(signal);
             }
+            Event::Stopped(SIGTTIN | SIGTTOU) if thawed.terminal.as_ref().is_some_and(Held::was_brought_forward) => {
+                go_on(&mut thawed);
+            }
             Event::Stopped(signal) => {
                 give_back(&mut thawed);
                 job::stop_self(signal);
                 go_on(&mut thawed);
             }
             Event::Signal(SIGCONT) => go_on(&mut thawed),
+            Event::Typed(signal) => typed(&thawed, signal),
             // What the terminal says of jobs it says to the program's own group.
-            Event::Signal(SIGTTOU | SIGTTIN | SIGTSTP | SIGWINCH) => {}
+            Event::Signal(SIGTTOU | SIGTTIN | SIGWINCH) => {}
+            Event::Signal(signal) if job::ignored(signal) => {}
             Event::Signal(signal) => {
                 let _ = job::kill(pid, signal);
             }
         }
+    }
+}
+
+/// The terminal sent it to our group: the program has it too if it is in that group, and is to have it if it is not.
+fn typed(thawed: &Thawed, signal: i32) {
+    let same_group = getpgid(Pid::from_raw(thawed.pid)).is_ok_and(|g| g == getpgrp());
+    if !same_group && !job::ignored(signal) && !matches!(signal, SIGWINCH | SIGTTIN | SIGTTOU) {
+        let _ = job::kill(thawed.pid, signal);
     }
 }
 

@@ -1,7 +1,7 @@
 //! What a resource may ask about a stopped process, and nothing more. A seized process answers in earnest; recorded
 //! text answers in tests.
 
-use crate::{Text, Trouble, fd::file::File};
+use crate::{Text, fd::file::File};
 use abi::layout::FileStat;
 use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
@@ -158,18 +158,28 @@ pub struct Files {
     /// By id.
     pub list: BTreeMap<u32, File>,
     known: BTreeMap<(u64, u64, Text), u32>,
+    inodes: BTreeMap<(u64, u64), u32>,
 }
 
 impl Files {
-    /// The id of the file with this inode and path; `see` tells what it is, the first time.
-    pub fn id(&mut self, key: (u64, u64, Text), see: impl FnOnce() -> Result<File, Trouble>) -> Result<u32, Trouble> {
-        if let Some(id) = self.known.get(&key) {
-            return Ok(*id);
+    /// The id of a file that was seen with this device and inode number. A file is opened by its name, so each name is one;
+    /// a name that is gone is that of any other name which the same inode still has.
+    pub fn id(&mut self, dev: u64, ino: u64, seen: File) -> u32 {
+        let key = (dev, ino, seen.path.clone());
+        let inode = self.inodes.get(&(dev, ino)).copied();
+        if let Some(id) = self.known.get(&key).copied().or(inode.filter(|_| seen.is_gone())) {
+            return id;
+        }
+        if let Some(id) = inode.filter(|id| self.list[id].is_gone()) {
+            self.list.insert(id, seen);
+            self.known.insert(key, id);
+            return id;
         }
         let id = self.list.len() as u32 + 1;
-        self.list.insert(id, see()?);
+        self.list.insert(id, seen);
         self.known.insert(key, id);
-        Ok(id)
+        self.inodes.entry((dev, ino)).or_insert(id);
+        id
     }
 }
 

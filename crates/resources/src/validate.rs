@@ -1,6 +1,7 @@
 //! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
+use crate::mm::area::{Area, Backing};
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::task::posix_timers::PosixTimers;
@@ -29,7 +30,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
         process(p, model).map_err(of(p.process.pid))?;
     }
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
-    holds(too_high.is_none(), || format!("there cannot be a description {too_high:?}")).map_err(of(0))?;
+    holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
 }
 
@@ -86,11 +87,20 @@ fn timers(timers: &PosixTimers, p: &ProcessModel) -> Found {
 fn space(s: &Space) -> Found {
     holds(!s.areas.is_empty(), || "its address space is empty".into())?;
     ascending(s.areas.iter().map(|a| (a.start, a.end)))?;
+    s.areas.iter().try_for_each(backing)?;
     ascending(s.guards.iter().copied())?;
     extents(&s.pages)?;
     ascending(s.pages.iter().map(|e| (e.at, e.at + e.len)))?;
     let kernel = s.kernel_areas.iter().find(|a| a.start.checked_add(a.len).is_none());
     holds(kernel.is_none(), || "an area of the kernel has no end".into())
+}
+
+fn backing(a: &Area) -> Found {
+    let offset = match a.backing {
+        Backing::Anonymous => 0,
+        Backing::File { offset, .. } | Backing::Shared { offset, .. } => offset,
+    };
+    holds(offset.checked_add(a.len()).is_some(), || format!("what stands at {:x} has no end", a.start))
 }
 
 /// Ranges that are not empty, each behind the one before.

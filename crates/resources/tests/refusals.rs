@@ -193,8 +193,10 @@ fn text_that_is_not_as_it_was_known() {
 
 // From here on: what a host has against a tree.
 
+/// A tree of which the image holds no contents of files.
 fn sleep() -> (Model, Host) {
-    let model = capture_all(&Recorded::sample("sleep"), Keep::default()).expect("it can be kept");
+    let mut model = capture_all(&Recorded::sample("sleep"), Keep::default()).expect("it can be kept");
+    model.files.values_mut().for_each(|f| f.contents = None);
     let host = host("root", &model);
     (model, host)
 }
@@ -285,6 +287,8 @@ fn open_files_by_policy() {
     assert_eq!(open_file(&model, &without, FilePolicy::Strict), (missing.clone(), vec![]));
     assert_eq!(open_file(&model, &without, FilePolicy::Warn), (missing, vec![]));
     model.files.values_mut().find(|f| f.path.0 == b"/tmp/out").unwrap().contents = Some(vec![]);
+    let again = said("/tmp/out was not here; it is made again as it was");
+    assert_eq!(open_file(&model, &without, FilePolicy::Warn), (vec![], again));
     assert_eq!(open_file(&model, &without, FilePolicy::Saved), nothing);
     assert_eq!(open_file(&model, &changed, FilePolicy::Saved), nothing);
 }

@@ -4,6 +4,7 @@ mod common;
 
 use common::*;
 use plan::{Host, Namespaces, Options, Pids};
+use resources::mm::area::{Area, Backing};
 use resources::{Model, ProcessState, ThreadState};
 
 const MODELS: [&str; 3] = ["sleep", "two", "things"];
@@ -131,4 +132,56 @@ fn a_link_is_never_opened_with_o_nofollow() {
     let flags: Vec<_> = links.collect();
     assert_eq!(flags.len(), 2);
     assert!(flags.iter().all(|f| matches!(f, plan::Value::Int(n) if n & u64::from(NOFOLLOW) == 0)), "{flags:?}");
+}
+
+/// The calls for shared memory of which these parts are shown: address, length and offset in pages, and protection.
+fn shared_memory(parts: &[(u64, u64, u64, u8)]) -> Vec<String> {
+    const PAGE: u64 = 4096;
+    let mut model = model("sleep");
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Space(space) = state {
+            let area = |(at, len, offset, protection): &(u64, u64, u64, u8)| Area {
+                start: at * PAGE,
+                end: (at + len) * PAGE,
+                protection: *protection,
+                shared: true,
+                may_write: true,
+                backing: Backing::Shared { object: 77, offset: offset * PAGE },
+                name: None,
+                flags: vec![],
+            };
+            space.areas.splice(0..0, parts.iter().map(area));
+        }
+    }
+    survives(&model);
+    let all = steps(&planned(&model, &host("root", &model)), &["area"]);
+    let shared = |s: &&String| s.contains("mremap") || s.contains("x100001") || s.contains("x100021");
+    let call = |s: &String| s.split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
+    all.iter()
+        .filter(|s| shared(s) || s.contains("memfd") || s.contains("ftruncate") || s.contains("mprotect(0x1"))
+        .map(call)
+        .collect()
+}
+
+#[test]
+fn the_area_that_shows_all_of_an_object_comes_first() {
+    // The lower area shows only a part: a view of the higher one, with a protection of its own.
+    let calls = shared_memory(&[(0x100, 1, 2, 1), (0x110, 4, 0, 3)]);
+    let expected = [
+        "mmap(0x110000, 0x4000, 3, 0x100021, -1, 0) = 0x110000",
+        "mremap(0x112000, 0, 0x1000, 3, 0x100000) = 0x100000",
+        "mprotect(0x100000, 0x1000, 1)",
+    ];
+    assert_eq!(calls, expected);
+}
+
+#[test]
+fn an_object_that_no_area_shows_all_of_is_a_file_in_memory() {
+    let calls = shared_memory(&[(0x100, 1, 0, 3), (0x110, 1, 3, 3)]);
+    assert_eq!(calls.len(), 4, "{calls:#?}");
+    assert!(calls[0].ends_with("memfd_create(\"shared\", 0)") && calls[1].ends_with(", 0x4000)"), "{calls:#?}");
+    assert!(calls[2].starts_with("mmap(0x100000, 0x1000, 3, 0x100001, d") && calls[2].ends_with(", 0) = 0x100000"));
+    assert!(
+        calls[3].starts_with("mmap(0x110000, 0x1000, 3, 0x100001, d") && calls[3].ends_with(", 0x3000) = 0x110000")
+    );
 }

@@ -15,6 +15,41 @@ pub enum Event {
     Stopped(i32),
     /// This signal came to us.
     Signal(i32),
+    /// This signal came from the kernel: the terminal sent it to our whole group.
+    Typed(i32),
+}
+
+/// The code of a signal that the kernel itself sends (sigaction(2)).
+const SI_KERNEL: i32 = 0x80;
+
+/// The next signal, and the code that says who sent it.
+fn await_signal() -> (i32, i32) {
+    let (set, none) = (ALL, std::ptr::null::<u8>());
+    let mut info = std::mem::MaybeUninit::<libc::siginfo_t>::zeroed();
+    // SAFETY: the kernel reads one set of eight bytes and writes one siginfo; no time is given.
+    let r = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, info.as_mut_ptr(), none, SETSIZE) };
+    // SAFETY: zeroes are a valid siginfo, and so is what the kernel wrote.
+    (r as i32, unsafe { info.assume_init() }.si_code)
+}
+
+/// Whether a signal that ends or asks waits for us, so that long work should be given up.
+pub fn asked_to_end() -> bool {
+    let mut set = 0u64;
+    // SAFETY: the kernel writes one set of eight bytes.
+    unsafe { libc::syscall(libc::SYS_rt_sigpending, &raw mut set, SETSIZE) };
+    let ends = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP, libc::SIGQUIT];
+    ends.iter().any(|s| set >> (s - 1) & 1 == 1 && !ignored(*s))
+}
+
+/// Whether we were started with this signal ignored, as by nohup(1).
+pub fn ignored(signal: i32) -> bool {
+    let mut action = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: sigaction writes one structure, of which zeroes are a valid value.
+    let action = unsafe {
+        libc::sigaction(signal, std::ptr::null(), action.as_mut_ptr());
+        action.assume_init()
+    };
+    action.sa_sigaction == libc::SIG_IGN
 }
 
 /// Every signal. Not by sigfillset(3): libc leaves two of them out, which timers of the tree may send.
@@ -52,11 +87,11 @@ pub fn next(child: i32) -> Event {
         if let Some(event) = look(child) {
             return event;
         }
-        let (set, none) = (ALL, std::ptr::null::<u8>());
-        // SAFETY: the kernel reads one set of eight bytes; no siginfo is asked for, and no time.
-        let signal = unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, none, none, SETSIZE) } as i32;
-        if signal > 0 && signal != libc::SIGCHLD {
-            return Event::Signal(signal);
+        let (signal, code) = await_signal();
+        match code {
+            _ if signal <= 0 || signal == libc::SIGCHLD => {}
+            SI_KERNEL => return Event::Typed(signal),
+            _ => return Event::Signal(signal),
         }
     }
 }
@@ -80,13 +115,23 @@ fn look(child: i32) -> Option<Event> {
 /// Stops ourselves by that signal, as it would have stopped us by itself; returns when we go on.
 pub fn stop_self(signal: i32) {
     let only = 1u64 << (signal - 1);
-    // SAFETY: sets the default disposition and sends ourselves a signal, which is taken when it is no longer blocked.
+    // SAFETY: sets the default disposition, and sends our group a signal, which we take when it is no longer blocked. All of
+    // a pipeline that we are a part of stops, as it would without us.
     unsafe {
         libc::signal(signal, libc::SIG_DFL);
-        libc::raise(signal);
+        libc::kill(0, signal);
     }
     mask(libc::SIG_UNBLOCK, only);
     mask(libc::SIG_BLOCK, only);
+    forget(libc::SIGCONT);
+}
+
+/// Takes a signal that waits, if it does.
+fn forget(signal: i32) {
+    let (set, at_once) = (1u64 << (signal - 1), [0i64; 2]);
+    let none = std::ptr::null::<u8>();
+    // SAFETY: the kernel reads one set of eight bytes and one time of sixteen.
+    unsafe { libc::syscall(libc::SYS_rt_sigtimedwait, &raw const set, none, at_once.as_ptr(), SETSIZE) };
 }
 
 /// kill(2) of a process, or with a negative id of a group.

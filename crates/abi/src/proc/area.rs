@@ -34,6 +34,8 @@ pub struct Area {
     pub name: Vec<u8>,
     /// The two-letter codes of the `VmFlags` line; empty in `maps`.
     pub flags: Vec<[u8; 2]>,
+    /// How much of it is in swap space; 0 where the file does not tell.
+    pub swap_kib: u64,
 }
 
 impl Area {
@@ -77,6 +79,11 @@ fn parse(file: &'static str, mut rest: &[u8]) -> Result<Vec<Area>, ParseError> {
                 let area = area.ok_or_else(|| ParseError::line(file, line))?;
                 area.flags = flags(codes).ok_or_else(|| ParseError::line(file, line))?;
             }
+            [b'S', b'w', b'a', b'p', b':', kib @ ..] => {
+                let area = areas.last_mut();
+                let area = area.ok_or_else(|| ParseError::line(file, line))?;
+                area.swap_kib = words(kib).next().and_then(unsigned).unwrap_or(0);
+            }
             [b'A'..=b'Z', ..] if !areas.is_empty() => {}
             _ => return Err(ParseError::line(file, line)),
         }
@@ -103,6 +110,7 @@ fn header(line: &[u8]) -> Option<Area> {
         inode: unsigned(inode)?,
         name: unescape_octal(without_padding(name), b"\n"),
         flags: Vec::new(),
+        swap_kib: 0,
     };
     (area.start <= area.end).then_some(area)
 }

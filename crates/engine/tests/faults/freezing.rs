@@ -18,7 +18,19 @@ struct Spec {
     uid: u32,
     ending: Ending,
     ask: Ask,
+    target: Target,
 }
+
+/// What stands at first where the image is to stand.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Target {
+    Nothing,
+    /// A file, which must be the same afterwards, or the image.
+    File,
+}
+
+/// What is in it.
+const OLD: &str = "an older image";
 
 /// How it is asked whether it is well.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -30,11 +42,11 @@ enum Ask {
 }
 
 const SPECS: [Spec; 5] = [
-    Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6) },
-    Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always },
-    Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always },
-    Spec { words: &["pipe-bytes"], uid: USER, ending: Ending::RunOn, ask: Ask::Always },
-    Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always },
+    Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
+    Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["pipe-bytes"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::File },
+    Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -58,7 +70,7 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
         let word = freeze_once(stage, &mut victim, &target, blow, at);
         let word = word.map_err(|e| format!("{} at point {at}: {e}", spec.words[0]))?;
         match word {
-            Some(word) if word.passed < at => return whole(&mut victim, &word, &target).map(|()| word.passed),
+            Some(word) if word.passed < at => return whole(&mut victim, &word).map(|()| word.passed),
             // The act that failed did not matter: the image is whole, and the program may be in it.
             Some(word) if word.end == End::Done && spec.ending == Ending::End => {
                 victim = Victim::start(stage, spec, &home)?
@@ -74,6 +86,11 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
     let image = target.join("image.cryo");
     let (pid, ending) = (victim.pid(), victim.spec.ending);
     let orders = Orders { at, pid, ending, ..Orders::new("freeze", blow, image.clone()) };
+    let old = victim.spec.target;
+    if old == Target::File {
+        fine("write", std::fs::write(&image, OLD))?;
+        fine("chown", std::os::unix::fs::chown(&image, Some(victim.spec.uid), None))?;
+    }
     let mut freezer = stage.assign(&orders, victim.spec.uid)?;
     let mut line = String::new();
     let stdout = freezer.child().stdout.take().ok_or("the freezer has no pipe")?;
@@ -81,12 +98,13 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
     let word = Word::parse(&line);
     let told = |e: String| format!("{e}; the freezer said {line:?}");
     match (&word, blow) {
-        (None, Blow::Die) => killed(&image, target).map_err(told)?,
+        (None, Blow::Die) => killed(&image, old).map_err(told)?,
         (None, Blow::Fail) => return Err("the freezer says nothing".into()),
         (Some(word), _) if word.end == End::Dirty => return Err(told("it is not clean".into())),
         (Some(word), _) if word.end == End::Done => is_whole(&image).map_err(told)?,
-        (Some(_), _) => nothing_in(target, &[]).map_err(told)?,
+        (Some(_), _) => as_before(&image, old).map_err(told)?,
     }
+    nothing_in(target).map_err(told)?;
     let ended = word.as_ref().is_some_and(|w| w.end == End::Done) && ending == Ending::End;
     if !ended {
         victim.unharmed().map_err(told)?;
@@ -97,15 +115,29 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
     if code == expected { Ok(word) } else { Err(told(format!("the freezer ended with {code}"))) }
 }
 
-/// Nothing, or the whole image: it has its name before the tree ends.
-fn killed(image: &Path, target: &Path) -> Result<(), String> {
-    nothing_in(target, &[image])?;
-    if image.exists() { is_whole(image) } else { Ok(()) }
+/// What was there, or the whole image: it has its name before the tree ends.
+fn killed(image: &Path, old: Target) -> Result<(), String> {
+    if old == Target::File {
+        // No call gives an unnamed file the name of another one, so for an instant it has a name beside it (rename(2)).
+        let directory = image.parent().ok_or("an image is in a directory")?;
+        let names = fine("readdir", std::fs::read_dir(directory))?.flatten().map(|e| e.path());
+        names.filter(|p| p.extension().is_some_and(|e| e == "part")).try_for_each(|p| is_whole(&p))?;
+    }
+    as_before(image, old).or_else(|_| is_whole(image))
 }
 
-fn nothing_in(target: &Path, but: &[&Path]) -> Result<(), String> {
+/// What stood at the target stands there still; then it goes.
+fn as_before(image: &Path, old: Target) -> Result<(), String> {
+    match (old, std::fs::read(image)) {
+        (Target::Nothing, Err(_)) => Ok(()),
+        (Target::File, Ok(text)) if text == OLD.as_bytes() => fine("remove", std::fs::remove_file(image)),
+        (_, found) => Err(format!("at the target are {:?} bytes", found.map(|bytes| bytes.len()))),
+    }
+}
+
+fn nothing_in(target: &Path) -> Result<(), String> {
     let entries = fine("readdir", std::fs::read_dir(target))?;
-    let left: Vec<PathBuf> = entries.flatten().map(|e| e.path()).filter(|p| !but.contains(&p.as_path())).collect();
+    let left: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
     if left.is_empty() { Ok(()) } else { Err(format!("left behind: {left:?}")) }
 }
 
@@ -117,8 +149,7 @@ fn is_whole(image: &Path) -> Result<(), String> {
 }
 
 /// After a freeze to which nothing happened.
-fn whole(victim: &mut Victim, word: &Word, target: &Path) -> Result<(), String> {
-    nothing_in(target, &[])?;
+fn whole(victim: &mut Victim, word: &Word) -> Result<(), String> {
     let two_threads = victim.spec.words[0] == "threads";
     match word.end {
         End::Done if victim.spec.ending == Ending::End => victim.has_ended(),

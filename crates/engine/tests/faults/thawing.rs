@@ -126,13 +126,28 @@ impl<'a> Conductor<'a> {
 
     fn all(&mut self) -> Result<u64, String> {
         for at in 1.. {
-            let word = self.one(at).map_err(|e| format!("at point {at}: {e}"))?;
+            let word = self.one_with_free_ids(at).map_err(|e| format!("at point {at}: {e}"))?;
             self.take_terminal()?;
             if let Some(word) = word.filter(|w| w.passed < at) {
                 return if word.end == End::Done { Ok(word.passed) } else { Err(format!("nothing failed: {word:?}")) };
             }
         }
         unreachable!("a thaw has an end")
+    }
+
+    /// Between two thaws the ids of the program are nobody's, and any process of the machine may get one for a while.
+    fn one_with_free_ids(&self, at: u64) -> Result<Option<Word>, String> {
+        let taken = |word: &Word| word.text.contains("taken by another process") || word.text.contains("EEXIST");
+        for _ in 0..50 {
+            match self.one(at)? {
+                Some(word) if taken(&word) => {
+                    self.take_terminal()?;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                other => return Ok(other),
+            }
+        }
+        Err("the ids of the program are taken".into())
     }
 
     fn take_terminal(&self) -> Result<(), String> {
@@ -157,8 +172,7 @@ impl<'a> Conductor<'a> {
         }
         if word.as_ref().is_some_and(|w| w.end != End::Done) || (word.is_none() && self.all_gone(GRACE).is_ok()) {
             let after = self.files()?;
-            let same = before == after;
-            return if same { Ok(word) } else { Err(told(format!("{before:?} became {after:?}"))) };
+            return if before == after { Ok(word) } else { Err(told(format!("{before:?} became {after:?}"))) };
         }
         println!("running");
         self.all_gone(Duration::from_secs(20)).map_err(told)?;

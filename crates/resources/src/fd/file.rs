@@ -166,6 +166,10 @@ impl File {
             (Standing::Gone, _) => self.make_saved(id, descr, open_flags, to),
             _ if self.unchanged(to) => self.open_path(descr, open_flags, to),
             (_, FilePolicy::Saved) => self.put_back(descr, open_flags, to),
+            (_, FilePolicy::Warn) if !here && self.contents.is_some() => {
+                to.to.note(format!("{} was not here; it is made again as it was", self.path));
+                self.put_back(descr, open_flags, to);
+            }
             (_, FilePolicy::Warn) if here => {
                 to.to.note(format!("{} has changed since; the program goes on with it as it is", self.path));
                 self.open_path(descr, open_flags, to);
@@ -218,6 +222,11 @@ impl File {
     /// Opens the file that is made anew from the saved contents: once, however many descriptions and areas lead to it.
     fn make_saved(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         let made = match to.saved.get(&id) {
+            // memfd_create(2) gives a description that does not count as a writer, unlike one that is opened again.
+            None if self.in_memory() && open_flags == flags::RDWR | flags::LARGEFILE => {
+                to.saved.insert(id, descr);
+                return self.fill_unnamed(descr, to);
+            }
             Some(made) => *made,
             None => self.make_unnamed_with_contents(id, to),
         };
@@ -233,39 +242,42 @@ impl File {
     fn make_unnamed_with_contents(&self, id: u32, to: &mut Planning<'_>) -> Descr {
         let made = to.to.scratch();
         to.saved.insert(id, made);
-        self.make_unnamed(made, to);
-        self.plan_owner(made, to);
-        let extents = self.contents.clone().unwrap_or_default();
-        let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
-        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        self.fill_unnamed(made, to);
         made
     }
 
+    fn fill_unnamed(&self, made: Descr, to: &mut Planning<'_>) {
+        self.make_unnamed(made, to);
+        let extents = self.contents.clone().unwrap_or_default();
+        let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        self.plan_owner(made, to);
+    }
+
+    /// Last of all: a write, and a change of owner, take the set-user-id bits away (chown(2)).
     fn plan_owner(&self, made: Descr, to: &mut Planning<'_>) {
         const CAP_CHOWN: u32 = 0;
-        let mut call = |sys, args: Vec<Value>, expect| {
+        let may_chown = to.to.host.has(CAP_CHOWN);
+        // Nor can it be opened again by who may not read it, so this comes when all of its descriptions are there.
+        let mut call = |sys, args: Vec<Value>| {
             let args = [vec![Value::Descr(made)], args].concat();
-            let op = Op::Call { sys, args, expect };
-            to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+            let op = Op::Call { sys, args, expect: Expect::Success };
+            to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(made), Fact::Filled(made)], vec![]);
         };
-        call(Sys::Fchmod, vec![u64::from(self.mode & 0o7777).into()], Expect::Success);
-        if let Some((uid, gid)) = self.owner.filter(|_| to.to.host.has(CAP_CHOWN)) {
-            let args = vec![Value::Descr(made), u64::from(uid).into(), u64::from(gid).into()];
-            let op = Op::Call { sys: Sys::Fchown, args, expect: Expect::Success };
-            to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
+        if let Some((uid, gid)) = self.owner.filter(|_| may_chown) {
+            call(Sys::Fchown, vec![u64::from(uid).into(), u64::from(gid).into()]);
         }
+        call(Sys::Fchmod, vec![u64::from(self.mode & 0o7777).into()]);
     }
 
     fn make_unnamed(&self, descr: Descr, to: &mut Planning<'_>) {
         let directory = self.path.0.iter().rposition(|b| *b == b'/').map(|i| &self.path.0[..i.max(1)]);
-        let in_memory = self.path.0.starts_with(MEMFD);
-        let scratch = directory.filter(|d| !in_memory && to.to.host.scratch.contains(*d));
+        let scratch = directory.filter(|d| !self.in_memory() && to.to.host.scratch.contains(*d));
         match scratch {
             Some(directory) => {
                 let open_flags = u64::from(flags::TMPFILE | flags::RDWR);
                 let path = Text::from(directory).c_string();
-                let args =
-                    vec![AT_FDCWD.into(), Value::Bytes(path), open_flags.into(), u64::from(self.mode & 0o7777).into()];
+                let args = vec![AT_FDCWD.into(), Value::Bytes(path), open_flags.into(), 0o700.into()];
                 to.to.make(NAME, descr, Sys::Openat, args);
             }
             None => {
@@ -277,10 +289,9 @@ impl File {
         }
     }
 
-    /// What tells it from others: with a name, the name too, as it is opened by that; without one, the inode alone.
-    pub(crate) fn key(&self, dev: u64, ino: u64) -> (u64, u64, Text) {
-        let path = if self.is_gone() { Text::default() } else { self.path.clone() };
-        (dev, ino, path)
+    /// Whether it is a file of memfd_create(2).
+    pub(crate) fn in_memory(&self) -> bool {
+        self.path.0.starts_with(MEMFD)
     }
 
     /// Whether it had no name.

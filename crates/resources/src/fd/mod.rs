@@ -31,6 +31,7 @@ pub(crate) mod flags {
     pub(crate) const RDWR: u32 = 0o2;
     pub(crate) const WRONLY: u32 = 0o1;
     pub(crate) const NOCTTY: u32 = 0o400;
+    pub(crate) const LARGEFILE: u32 = 0o100000;
     pub(crate) const NONBLOCK: u32 = 0o4000;
     pub(crate) const DIRECT: u32 = 0o40000;
     pub(crate) const ASYNC: u32 = 0o20000;

@@ -8,8 +8,9 @@
 
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, seek};
 use crate::{At, Capturing, Planning, Resource, Trouble};
+use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::Descr;
+use plan::{Descr, Refusal};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -27,6 +28,9 @@ pub struct Regular {
     pub offset: u64,
 }
 
+/// Bytes up to which a file that is open for writing is kept unasked.
+const SMALL: i64 = 1 << 20;
+
 impl Resource for Regular {
     const NAME: &'static str = "regular";
 }
@@ -37,9 +41,11 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let probe = from.probe;
     let stat = seen.stat;
     let looked = File::see(&seen.link.0, stat.ino, Some(stat), from)?;
-    let id = from.files.id(looked.key(stat.dev, stat.ino), || Ok(looked))?;
+    let id = from.files.id(stat.dev, stat.ino, looked);
     let known = from.files.list.get_mut(&id).expect("it was put there");
-    if known.contents.is_none() && (known.standing == Standing::Gone || keep) {
+    // A small file that the program writes is kept unasked: swap files and the like often go with the program.
+    let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
+    if known.contents.is_none() && (known.standing == Standing::Gone || keep || small) {
         known.size = stat.size as u64;
         known.contents = Some(probe.save_link(&seen.name(), known.size)?);
     }
@@ -61,7 +67,11 @@ impl Kind for Regular {
             let remedy = "let the program close it; this is not supported yet";
             return Err(seen.refuse("it tells of a process of this host", remedy).into());
         }
-        Ok(Regular { file: file(seen, from)?, flags: seen.flags(), offset: seen.info.pos })
+        let file = file(seen, from)?;
+        if let Some(refusal) = other_name(seen, &from.files.list[&file]).or(sealed(seen, from)?) {
+            return Err(refusal.into());
+        }
+        Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
@@ -72,6 +82,25 @@ impl Kind for Regular {
     fn file(&self) -> Option<u32> {
         Some(self.file)
     }
+}
+
+/// A file whose name is gone while another one, outside of the tree, is not: what is written into it would be seen no more.
+fn other_name(seen: &Seen, file: &File) -> Option<Refusal> {
+    let why = "the name by which it was opened is gone, and another name of it is not";
+    (file.is_gone() && seen.stat.nlink > 0).then(|| seen.refuse(why, "put the old name back: ln /proc/PID/fd/N NAME"))
+}
+
+/// A file in memory can be sealed against change (memfd_create(2)); one that never can has F_SEAL_SEAL only.
+fn sealed(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    const F_GET_SEALS: u64 = 1034;
+    const F_SEAL_SEAL: u64 = 1;
+    if !seen.link.0.starts_with(b"/memfd:") {
+        return Ok(None);
+    }
+    let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GET_SEALS)]);
+    let seals = from.probe.calls(&[asked])?[0].result;
+    let why = "it is a file in memory that is or can be sealed";
+    Ok((seals != Ok(F_SEAL_SEAL)).then(|| seen.refuse(why, "this is not supported yet")))
 }
 
 /// `/proc/123/…`: it would lead to another process, or to none, after the thaw.

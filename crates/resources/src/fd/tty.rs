@@ -86,7 +86,10 @@ impl Kind for Tty {
         let path = Value::Bytes(crate::Text(path).c_string());
         let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
-        if first_tty(to) == Some(descr) {
+        let detached = to.to.options.standing == plan::Standing::Detached;
+        if detached && first_tty(to) == Some(descr) {
+            to.to.note("it goes on in the background of this terminal, from which it cannot read");
+        } else if first_tty(to) == Some(descr) {
             let foreground =
                 to.model.processes[0].states.iter().any(|s| matches!(s, ProcessState::Session(s) if s.foreground));
             let settings = foreground.then(|| self.termios.0.clone());

@@ -11,7 +11,7 @@ use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::proc;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const NAME: &str = "area";
@@ -20,11 +20,11 @@ pub(crate) const PROT_WRITE: u64 = 2;
 pub(crate) const PROT_EXEC: u64 = 4;
 const MAP_SHARED: u64 = 0x01;
 const MAP_PRIVATE: u64 = 0x02;
+const MAP_DROPPABLE: u64 = 0x08;
 const MAP_ANONYMOUS: u64 = 0x20;
 const MAP_GROWSDOWN: u64 = 0x0100;
 const MAP_NORESERVE: u64 = 0x4000;
 const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
-const MREMAP_MAYMOVE_FIXED: u64 = 3;
 
 /// What the pages of an area come from.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -66,7 +66,7 @@ const ADVICE: [(&[u8; 2], u64); 7] = [
 ];
 const MADV_HUGEPAGE: u64 = 14;
 /// Flags that are part of an area, besides the advice.
-const KEPT: [&[u8; 2]; 5] = [b"gd", b"lo", b"lf", b"nr", b"hg"];
+const KEPT: [&[u8; 2]; 6] = [b"gd", b"lo", b"lf", b"nr", b"hg", b"dp"];
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -141,11 +141,13 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
     match () {
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => Some(("it is watched by userfaultfd", no_yet)),
         _ if area.has(b"ht") => Some(("it is made of huge pages (hugetlbfs)", no_yet)),
+        _ if area.has(b"sl") => Some(("it is sealed against change (mseal)", no_yet)),
         _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
         _ if area.has(b"io") || area.has(b"pf") => {
             Some(("it is the memory of a device", "let the program close the device"))
         }
         _ if area.name.starts_with(b"/SYSV") => Some(("it is a System V shared memory segment", no_yet)),
+        _ if area.name.starts_with(b"/secretmem") => Some(("it is secret memory, which nobody else can read", no_yet)),
         _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),
         _ if area.name.starts_with(b"anon_inode:") => {
             Some(("it belongs to a descriptor that is not supported", no_yet))
@@ -196,39 +198,41 @@ fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
     let looked = File::see(&area.name, area.inode, from.probe.stat(&link).ok(), from)?;
     let dev = abi::proc::makedev(area.dev.0, area.dev.1);
-    from.files.id(looked.key(dev, area.inode), || Ok(looked))
+    Ok(from.files.id(dev, area.inode, looked))
 }
 
 /// `mmap`, with the protection under which its pages are read in.
 pub(crate) fn place(area: &Area, protection: u64, pid: Pid, to: &mut Planning<'_>) {
+    let Backing::File { file, offset } = area.backing else {
+        return map(area, protection, None, pid, to);
+    };
+    let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
+    if let Some(descr) = to.open(file, access) {
+        map(area, protection, Some((descr, offset)), pid, to);
+    }
+}
+
+/// `mmap` of a file from an offset on, or of new memory.
+pub(crate) fn map(area: &Area, protection: u64, of: Option<(Descr, u64)>, pid: Pid, to: &mut Planning<'_>) {
     let tid = Tid(pid.0);
-    let mut flags = MAP_FIXED_NOREPLACE | if area.shared { MAP_SHARED } else { MAP_PRIVATE };
+    let kind = match area.shared {
+        true => MAP_SHARED,
+        false if area.has("dp") => MAP_DROPPABLE,
+        false => MAP_PRIVATE,
+    };
+    let mut flags = MAP_FIXED_NOREPLACE | kind;
     flags |= if area.has("gd") { MAP_GROWSDOWN } else { 0 };
     flags |= if area.has("nr") { MAP_NORESERVE } else { 0 };
-    let (fd, offset, needs) = match &area.backing {
-        Backing::File { file, offset } => {
-            let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
-            let Some(descr) = to.open(*file, access) else { return };
-            (Value::Descr(descr), *offset, vec![Fact::Bare(pid), Fact::Made(descr)])
-        }
-        _ => (Value::Int(u64::MAX), 0, vec![Fact::Bare(pid)]),
-    };
-    if !matches!(area.backing, Backing::File { .. }) {
-        flags |= MAP_ANONYMOUS;
-    }
+    flags |= if of.is_none() { MAP_ANONYMOUS } else { 0 };
+    let (fd, offset) = of.map_or((Value::Int(u64::MAX), 0), |(descr, offset)| (Value::Descr(descr), offset));
+    let mut needs = vec![Fact::Bare(pid)];
+    needs.extend(of.map(|(descr, _)| Fact::Made(descr)));
     let args = vec![area.start.into(), area.len().into(), protection.into(), flags.into(), fd, offset.into()];
     let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(area.start) };
     to.to.step(Moment::Place, NAME, Actor::Thread(tid), op, needs, vec![Fact::Mapped(pid)]);
     if area.has("hg") {
         advise(area, MADV_HUGEPAGE, Moment::Place, to, pid);
     }
-}
-
-/// A further area of shared memory that has been placed already: a second view of the same pages (mremap(2), an old
-/// size of zero).
-pub(crate) fn place_view(area: &Area, first: u64, pid: Pid, to: &mut Planning<'_>) {
-    let args = vec![first.into(), 0.into(), area.len().into(), MREMAP_MAYMOVE_FIXED.into(), area.start.into()];
-    call(Moment::Link, Sys::Mremap, args, Expect::Exactly(area.start), pid, to);
 }
 
 /// A call of the first thread that has to do with areas, once all of them stand.

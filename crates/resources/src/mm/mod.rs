@@ -1,5 +1,6 @@
 //! Memory: the address space, its areas, and the code that the kernel lends to every process.
 
 pub mod area;
+pub(crate) mod shared;
 pub mod space;
 pub mod vdso;

@@ -8,6 +8,7 @@
 //! - not kept   nothing
 
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
+use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble, Which};
@@ -111,7 +112,7 @@ impl Capture for Space {
         }
         keep_files(&areas, &seen, from)?;
         let exe = executable(from)?;
-        let saved = from.probe.save_memory(&wanted(&areas))?;
+        let saved = from.probe.save_memory(&wanted(&areas, &seen, from)?)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
         let lock_future = from.probe.locks_new_areas()?;
@@ -122,10 +123,17 @@ impl Capture for Space {
         self.check_vdso(to);
         self.plan_ground(at, to);
         let pages_in = self.areas_with_pages();
-        let mut shared: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (area, pages) in self.areas.iter().zip(&pages_in) {
-            self.plan_area(area, *pages, &mut shared, at, to);
+            let placed = placed_as(area, *pages);
+            match area.backing {
+                Backing::Shared { object, offset } => {
+                    shared.entry(object).or_default().push(View { area, offset, placed });
+                }
+                _ => area::place(area, placed, at.pid, to),
+            }
         }
+        shared.values().for_each(|views| shared::place(views, at.pid, to));
         self.plan_pages(at, to);
         for (area, pages) in self.areas.iter().zip(&pages_in) {
             area::finish(area, placed_as(area, *pages), at.pid, to);
@@ -198,7 +206,7 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let shown = from.probe.link("exe")?;
     let stat = from.probe.stat("exe")?;
     let looked = File::see(&shown, stat.ino, Some(stat), from)?;
-    let id = from.files.id(looked.key(stat.dev, stat.ino), || Ok(looked))?;
+    let id = from.files.id(stat.dev, stat.ino, looked);
     let file = &from.files.list[&id];
     if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
         let (probe, size) = (from.probe, stat.size as u64);
@@ -209,15 +217,47 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     Ok(id)
 }
 
-/// Which pages of which areas the image must hold.
-fn wanted(areas: &[Area]) -> Vec<(Range<u64>, Which)> {
-    let which = |a: &Area| match (&a.backing, a.shared) {
-        (Backing::File { .. }, true) => None,
-        (Backing::File { .. }, false) => Some(Which::Changed),
-        (Backing::Shared { .. }, _) => Some(Which::All),
-        (Backing::Anonymous, _) => Some(Which::Made),
-    };
-    areas.iter().filter_map(|a| Some((a.start..a.end, which(a)?))).collect()
+/// Which pages of which areas the image must hold, ascending.
+fn wanted(areas: &[Area], seen: &[proc::Area], from: &Capturing<'_>) -> Result<Vec<(Range<u64>, Which)>, Trouble> {
+    let mut all = Vec::new();
+    for a in areas {
+        match (&a.backing, a.shared) {
+            (Backing::File { .. }, true) => {}
+            (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
+            (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
+            (Backing::Shared { .. }, _) => {
+                let parts = seen.iter().filter(|s| s.start >= a.start && s.end <= a.end);
+                for part in parts {
+                    all.extend(present(part, from)?.into_iter().map(|range| (range, Which::All)));
+                }
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// The pages of shared memory that exist. To read one that does not would make it, and a sparse segment whole; and no page
+/// table need show those that do. mincore(2) tells of all that are not in swap space.
+fn present(area: &proc::Area, from: &Capturing<'_>) -> Result<Vec<Range<u64>>, Trouble> {
+    const PAGE: u64 = 4096;
+    const PAGES: u64 = 1 << 18;
+    if area.swap_kib > 0 {
+        return Ok(Vec::from([area.start..area.end]));
+    }
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for start in (area.start..area.end).step_by((PAGES * PAGE) as usize) {
+        let pages = ((area.end - start) / PAGE).min(PAGES);
+        let ask = Call::new(Sys::Mincore, [Arg::Int(start), Arg::Int(pages * PAGE), Arg::Out(pages as usize)]);
+        let answers = crate::task::all(from, &[ask])?;
+        let there = crate::task::written(&answers[0]).iter().enumerate().filter(|(_, byte)| **byte & 1 == 1);
+        for at in there.map(|(n, _)| start + n as u64 * PAGE) {
+            match ranges.last_mut() {
+                Some(last) if last.end == at => last.end += PAGE,
+                _ => ranges.push(at..at + PAGE),
+            }
+        }
+    }
+    Ok(ranges)
 }
 
 fn kernel_areas(seen: &[proc::Area], from: &Capturing<'_>) -> Result<(Vec<KernelArea>, u64), Trouble> {
@@ -293,20 +333,6 @@ impl Space {
             pages.peek().is_some_and(|e| e.at < area.end)
         };
         self.areas.iter().map(has).collect()
-    }
-
-    fn plan_area(&self, area: &Area, pages: bool, shared: &mut BTreeMap<u64, u64>, at: At, to: &mut Planning<'_>) {
-        let Backing::Shared { object, offset } = area.backing else {
-            return area::place(area, placed_as(area, pages), at.pid, to);
-        };
-        match shared.get(&object) {
-            // `shared` holds where the object's first byte would be.
-            Some(first) => area::place_view(area, first.wrapping_add(offset), at.pid, to),
-            None => {
-                shared.insert(object, area.start.wrapping_sub(offset));
-                area::place(area, placed_as(area, pages), at.pid, to);
-            }
-        }
     }
 
     fn plan_pages(&self, at: At, to: &mut Planning<'_>) {

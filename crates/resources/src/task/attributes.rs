@@ -9,11 +9,13 @@
 
 use super::{ask, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
-use abi::{Sys, proc};
+use abi::{Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
+/// Told since Linux 6.3 (linux/membarrier.h).
+const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
 const PR_GET_THP_DISABLE: u64 = 42;
 const PR_SET_THP_DISABLE: u64 = 41;
 const PR_GET_CHILD_SUBREAPER: u64 = 37;
@@ -35,6 +37,11 @@ pub struct Attributes {
     /// -1000 to 1000 (proc_pid_oom_score_adj(5)).
     #[n(3)]
     pub oom_score_adj: i32,
+    /// MEMBARRIER_CMD_REGISTER_ bits that the process asked for (membarrier(2)).
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub membarrier: u64,
 }
 
 impl Resource for Attributes {
@@ -76,12 +83,15 @@ impl Capture for Attributes {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        let answers = from.probe.calls(&[ask(PR_GET_THP_DISABLE), ask_into(PR_GET_CHILD_SUBREAPER, 4)])?;
+        let barriers =
+            Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);
+        let answers = from.probe.calls(&[ask(PR_GET_THP_DISABLE), ask_into(PR_GET_CHILD_SUBREAPER, 4), barriers])?;
         Ok(Attributes {
             personality: number(&from.probe.text("personality")?, 16) as u32,
             thp_disable: value_or(&answers[0], 0)?,
             subreaper: written(&answers[1]).first().is_some_and(|b| *b != 0),
             oom_score_adj: number(&from.probe.text("oom_score_adj")?, 10) as i32,
+            membarrier: value_or(&answers[2], 0)?,
         })
     }
 
@@ -91,6 +101,10 @@ impl Capture for Attributes {
         to.to.arm(Self::NAME, at.tid, Sys::Prctl, prctl(PR_SET_THP_DISABLE, self.thp_disable), Expect::Success);
         let subreaper = u64::from(self.subreaper);
         to.to.arm(Self::NAME, at.tid, Sys::Prctl, prctl(PR_SET_CHILD_SUBREAPER, subreaper), Expect::Success);
+        for bit in (0..64).filter(|bit| self.membarrier >> bit & 1 == 1) {
+            let args = vec![(1u64 << bit).into(), 0.into(), 0.into()];
+            to.to.arm(Self::NAME, at.tid, Sys::Membarrier, args, Expect::Success);
+        }
         self.plan_oom_score(at, to);
     }
 }

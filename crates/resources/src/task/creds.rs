@@ -80,7 +80,12 @@ impl Capture for Creds {
             prctl(PR_SET_NO_NEW_PRIVS, 1, at.tid, Expect::Success, to);
         }
         match to.namespaces {
-            Namespaces::UserPid { .. } => self.plan_capabilities(at.tid, to),
+            Namespaces::UserPid { .. } => {
+                if !self.groups.is_empty() && at.pid.0 == at.tid.0 {
+                    to.to.note("in its user namespace the supplementary groups have no names, and set-user-id programs no power");
+                }
+                self.plan_capabilities(at.tid, to);
+            }
             _ if self.is_ours(to) => {}
             _ => self.plan_all(at.tid, to),
         }

@@ -85,7 +85,8 @@ impl Capture for Sched {
             util_min: 0,
             util_max: 0,
         };
-        let privileged = self.policy != 0 || self.nice < to.to.host.nice;
+        // SCHED_FIFO, SCHED_RR and SCHED_DEADLINE; the others are for all (sched(7)).
+        let privileged = [1, 2, 6].contains(&self.policy) || self.nice < to.to.host.nice;
         let expect = if privileged && !to.to.host.has(CAP_SYS_NICE) { Expect::Whatever } else { Expect::Success };
         if expect == Expect::Whatever {
             to.to.note("the scheduling priority was higher than this user may set: it may be lower now");

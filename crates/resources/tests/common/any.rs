@@ -180,12 +180,13 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
         let set = all.into_iter().map(|(signal, action)| Handler { signal, action });
         Handlers { set: set.collect() }
     });
-    let attributes = (any::<u32>(), any::<u64>(), any::<bool>(), -1000..=1000i32).prop_map(
-        |(personality, thp_disable, subreaper, oom_score_adj)| Attributes {
+    let attributes = (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), -1000..=1000i32).prop_map(
+        |(personality, [thp_disable, membarrier], subreaper, oom_score_adj)| Attributes {
             personality,
             thp_disable,
             subreaper,
             oom_score_adj,
+            membarrier,
         },
     );
     let limits = vec(any::<(u64, u64)>(), 0..20).prop_map(|limits| Limits { limits });

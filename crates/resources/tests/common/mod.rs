@@ -100,6 +100,9 @@ impl Recorded {
         let stack = StackT { sp: 0, flags: 2, size: 0 }.to_bytes().to_vec();
         it.answer(Sys::SchedGetattr, &[], Ok(0), vec![attr]);
         it.answer(Sys::SchedGetaffinity, &[], Ok(8), vec![[vec![3], vec![0; 1023]].concat()]);
+        it.answer(Sys::Membarrier, &[], Ok(0), vec![]);
+        // Of shared memory, the first page is there.
+        it.answer(Sys::Mincore, &[], Ok(0), vec![vec![1]]);
         it.answer(Sys::IoprioGet, &[], Ok(0), vec![]);
         it.answer(Sys::Sigaltstack, &[], Ok(0), vec![stack]);
         it.answer(Sys::GetRobustList, &[], Ok(0), vec![vec![0; 8], vec![0; 8]]);
