@@ -105,6 +105,7 @@ syscalls! {
     TimerGettime "timer_gettime" 224;
     TimerGetoverrun "timer_getoverrun" 225;
     TimerDelete "timer_delete" 226;
+    ClockGettime "clock_gettime" 228;
     ClockNanosleep "clock_nanosleep" 230;
     ExitGroup "exit_group" 231;
     EpollWait "epoll_wait" 232;

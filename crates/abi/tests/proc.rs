@@ -44,6 +44,7 @@ fn first_area_field_by_field() {
         dev: (0xfe, 0),
         inode: 10_027_016,
         name: b"/tmp/sample/spec".to_vec(),
+        swap_kib: 0,
         flags: vec![*b"rd", *b"mr", *b"mw", *b"me"],
     };
     assert_eq!(areas[0], first);

@@ -160,6 +160,7 @@ fn env(loaded: &Loaded, p: &ProcessModel) -> Vec<String> {
 /// Bytes of the process's memory that are in the image.
 fn memory(loaded: &Loaded, space: &Space, start: u64, end: u64) -> Result<Vec<u8>, Error> {
     let mut out = vec![0; end.saturating_sub(start).min(1 << 24) as usize];
+    let end = start.saturating_add(out.len() as u64);
     for e in space.pages.iter().filter(|e| e.at < end && e.at + e.len > start) {
         let (from, to) = (e.at.max(start), (e.at + e.len).min(end));
         let piece = &mut out[(from - start) as usize..(to - start) as usize];

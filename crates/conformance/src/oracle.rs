@@ -9,11 +9,18 @@ use serde_json::Value;
 /// The names of the fields that may differ between two images of one program.
 pub const VOLATILE: &[&str] = &[
     // Of the header.
-    "created", // Inode numbers tell which ends and areas belong together, and are new in each life.
-    "pipe", "object",
+    "created",
+    // Inode numbers tell which ends and areas belong together, and are new in each life.
+    "pipe",
+    "object",
     // A leader of a session becomes the leader of a group in the session of its new terminal.
-    "role", "window", // What is left of a time.
-    "left",   // Where an image holds what.
+    "role",
+    "window",
+    // What is left of a time, and clocks.
+    "left",
+    "monotonic",
+    "boottime",
+    // Where an image holds what.
     "offset",
 ];
 

@@ -18,7 +18,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use tracee::fault::point;
-use tracee::stub::{Ground, Nest, Stubs};
+use tracee::stub::{Clocks, Ground, Nest, Stubs};
 use tracee::{here, job};
 
 const PAGE: u64 = 4096;
@@ -306,7 +306,8 @@ impl<'a> Execution<'a> {
         };
         let ground = Ground::map(self.ground, self.tids.len())?;
         let reserve = self.plan.reserve as i32;
-        let stubs = Stubs::first(&self.tids, nest, ground, reserve)?;
+        let clocks = self.plan.clocks.map(|c| Clocks { monotonic: c.monotonic, boottime: c.boottime });
+        let stubs = Stubs::first(&self.tids, nest, clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
         if let Some(r) = rseq {

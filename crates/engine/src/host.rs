@@ -46,6 +46,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
+        time_namespaces: Path::new("/proc/self/timens_offsets").exists(),
         vdso: areas,
         vdso_sum: sum,
         xfeatures: tracee::here::xfeatures(),

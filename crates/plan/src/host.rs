@@ -69,6 +69,9 @@ pub struct Host {
     pub oom_score_adj_min: i32,
     /// Whether a new user namespace may be made here.
     pub user_namespaces: bool,
+    /// Whether the kernel knows time namespaces.
+    #[serde(default)]
+    pub time_namespaces: bool,
     /// The size of the vdso's areas and the checksum of its code: what must be the same to go on in it.
     pub vdso: Vec<(String, u64)>,
     /// See `vdso`.

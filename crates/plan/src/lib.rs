@@ -17,4 +17,6 @@ pub use host::{FileFacts, FilePolicy, Host, Options, Pids, Standing, Terminal};
 pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;
-pub use step::{Actor, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Value};
+pub use step::{
+    Actor, Clocks, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Value,
+};

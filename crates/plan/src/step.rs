@@ -281,11 +281,22 @@ pub enum Namespaces {
     },
 }
 
+/// Where the clocks that count from the start of the machine go on, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic: u64,
+    /// CLOCK_BOOTTIME.
+    pub boottime: u64,
+}
+
 /// A whole plan, in order.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Plan {
     /// Where the store stands.
     pub namespaces: Namespaces,
+    /// The clocks of a new time namespace, if there is to be one.
+    pub clocks: Option<Clocks>,
     /// The first number of the store's descriptions: description N has the number `base + N`.
     pub base: u32,
     /// The first of the numbers, up to `base`, that belong to whoever executes the plan.
@@ -398,6 +409,13 @@ impl fmt::Display for Plan {
             Namespaces::UserPid { uid, gid } => {
                 writeln!(f, "in a new user namespace (uid {uid}, gid {gid}) and pid namespace with its own /proc")?
             }
+        }
+        if let Some(clocks) = self.clocks {
+            writeln!(
+                f,
+                "in a new time namespace, {} s after the start of the machine",
+                clocks.monotonic / 1_000_000_000
+            )?;
         }
         for (n, step) in self.steps.iter().enumerate() {
             writeln!(f, "{:>4}  {step}", n + 1)?;

@@ -15,6 +15,7 @@ mod validate;
 
 pub mod fd;
 pub mod mm;
+pub mod ns;
 pub mod task;
 pub mod tree;
 

@@ -1,7 +1,7 @@
 //! The only list of resources in the workspace. Tags are for ever: a retired one keeps its place and its name.
 
 use crate::{At, Planning, Resource};
-use crate::{fd, mm, task, tree};
+use crate::{fd, mm, ns, task, tree};
 use image::{Need, RawRecord, Tag};
 use minicbor::Encode;
 use serde::{Deserialize, Serialize};
@@ -138,6 +138,7 @@ resources! {
         0x0106 task::posix_timers PosixTimers;
         0x0107 task::attributes Attributes;
         0x0108 task::limits Limits;
+        0x0109 ns::time Time;
     }
     thread {
         0x0201 task::sched Sched;

@@ -14,6 +14,8 @@ pub struct Planning<'a> {
     pub model: &'a Model,
     /// Where the tree will live.
     pub namespaces: Namespaces,
+    /// The clocks of the tree, if they are kept.
+    pub clocks: Option<plan::Clocks>,
     /// The number of description N of the store is `base + N`.
     pub base: u32,
     /// The first of the numbers that are left to whoever executes the plan.
@@ -121,12 +123,18 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         to,
         model,
         namespaces,
+        clocks: None,
         base,
         reserve,
         opened: HashMap::new(),
         saved: HashMap::new(),
         refused: Vec::new(),
     };
+    if model.processes.len() > 1 {
+        let why = "there is more than one process in it";
+        planning.to.refuse(Refusal::new("image", why, "a later release of cryopid thaws trees"));
+        return planning.to.finish().map(|_| unreachable!("it was refused"));
+    }
     all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
@@ -134,6 +142,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
             format!("{numbers} descriptors are needed while the tree is made, the hard limit is {}", host.max_files);
         planning.to.refuse(Refusal::new("limits", why, "raise it: ulimit -Hn"));
     }
+    let clocks = planning.clocks;
     match planning.to.finish() {
         Ok(_) if !refusals.is_empty() => Err(refusals),
         Err(more) => {
@@ -142,7 +151,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         }
         Ok((steps, notes)) => {
             let steps = plan::order(steps).unwrap_or_else(|stuck| panic!("a plan that cannot be ordered: {stuck}"));
-            let plan = Plan { namespaces, base, reserve, steps, notes };
+            let plan = Plan { namespaces, clocks, base, reserve, steps, notes };
             plan::check(&plan);
             Ok(plan)
         }

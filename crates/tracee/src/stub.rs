@@ -95,6 +95,52 @@ pub enum Nest {
     },
 }
 
+/// Where the clocks that count from the start of the machine shall stand for the tree, in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Clocks {
+    /// CLOCK_MONOTONIC.
+    pub monotonic: u64,
+    /// CLOCK_BOOTTIME.
+    pub boottime: u64,
+}
+
+/// Where the kernel keeps the offsets of the time namespace of our children, from the clocks of the machine itself.
+const OFFSETS: &str = "/proc/self/timens_offsets";
+
+impl Clocks {
+    /// Our children, from now on, live in a time namespace with these clocks (time_namespaces(7)).
+    fn enter(self) -> std::io::Result<()> {
+        let text = std::fs::read_to_string(OFFSETS)?;
+        let (monotonic, boottime) = (offset(&text, "monotonic"), offset(&text, "boottime"));
+        // SAFETY: unshare with a number only.
+        sys::result(i64::from(unsafe { libc::unshare(CLONE_NEWTIME) }))?;
+        let line = |name: &str, clock, target: u64, ours: i128| {
+            let nanos = i128::from(target) - (now(clock) - ours);
+            format!("{name} {} {}\n", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
+        };
+        let lines = line("monotonic", libc::CLOCK_MONOTONIC, self.monotonic, monotonic)
+            + &line("boottime", libc::CLOCK_BOOTTIME, self.boottime, boottime);
+        std::fs::write(OFFSETS, lines)
+    }
+}
+
+/// Not in libc for this target: linux/sched.h.
+const CLONE_NEWTIME: i32 = 0x80;
+
+/// The offset of a clock in the text of the kernel: a name, seconds, nanoseconds.
+fn offset(text: &str, name: &str) -> i128 {
+    let words = text.lines().map(|l| l.split_ascii_whitespace().collect::<Vec<_>>()).find(|w| w.first() == Some(&name));
+    let number = |n: usize| words.as_ref().and_then(|w| w.get(n)?.parse::<i128>().ok()).unwrap_or(0);
+    number(1) * 1_000_000_000 + number(2)
+}
+
+fn now(clock: libc::clockid_t) -> i128 {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: clock_gettime writes one timespec.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    i128::from(time.tv_sec) * 1_000_000_000 + i128::from(time.tv_nsec)
+}
+
 /// A thread of the tree to be.
 #[derive(Debug)]
 struct Stub {
@@ -172,7 +218,7 @@ struct Word {
     pid: i32,
 }
 
-const STAGES: [&str; 8] = [
+const STAGES: [&str; 9] = [
     "clone3(set_tid)",
     "unshare(CLONE_NEWUSER)",
     "write(/proc/self/uid_map)",
@@ -181,6 +227,7 @@ const STAGES: [&str; 8] = [
     "clone3(the first process of the namespace)",
     "mount(/proc)",
     "prctl(PR_SET_PDEATHSIG)",
+    "unshare(CLONE_NEWTIME)",
 ];
 
 impl Word {
@@ -216,6 +263,7 @@ struct Start {
     socket: RawFd,
     /// Our ends, of which it must keep no copy: it would never see their end.
     ours: Vec<RawFd>,
+    clocks: Option<Clocks>,
 }
 
 impl Start {
@@ -234,7 +282,13 @@ impl Start {
 impl Stubs {
     /// The first thread of a process in `nest`, waiting for calls; `tids` are the ids that it and its further threads shall
     /// have. The numbers from `reserve` on, one for each thread, are ours until the commit.
-    pub fn first(tids: &[u32], nest: Nest, ground: Ground, reserve: RawFd) -> Result<Stubs, Fault> {
+    pub fn first(
+        tids: &[u32],
+        nest: Nest,
+        clocks: Option<Clocks>,
+        ground: Ground,
+        reserve: RawFd,
+    ) -> Result<Stubs, Fault> {
         assert!(tids.len() <= ground.slots, "the ground has a slot for each thread");
         let (mut threads, mut theirs, mut ours) = (BTreeMap::new(), Vec::new(), Vec::new());
         for (slot, tid) in tids.iter().enumerate() {
@@ -243,7 +297,7 @@ impl Stubs {
             theirs.push(end);
             threads.insert(*tid, Stub { slot, tid: None, socket, arena: Arena::at(ground.arena(slot)) });
         }
-        let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours };
+        let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
         let (pid, init) = match nest {
             Nest::Same => (born_here(tids[0], &start)?, None),
             _ => born_in(nest, tids[0], &mut start).map(|(pid, init)| (pid, Some(init)))?,
@@ -567,6 +621,9 @@ fn see_stop(pid: i32) -> Result<(), Fault> {
 /// A child of ours that begins in the envoy.
 fn born_here(pid: u32, start: &Start) -> Result<i32, Fault> {
     let fault = |e| Fault::new(format!("clone3(set_tid {pid})"), "the first stub", e);
+    if let Some(clocks) = start.clocks {
+        clocks.enter().map_err(|e| Fault::new("unshare(CLONE_NEWTIME)", "the first stub", e))?;
+    }
     // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
     match unsafe { clone_self(0, libc::SIGCHLD as u64, Some(pid)) }.map_err(fault)? {
         0 => start.begin(),
@@ -640,9 +697,14 @@ pub(crate) mod nest {
             point(2)?;
             map_ids(uid, gid).map_err(|e| Word::failed(2, Errno::from(e)))?;
         }
+        if let Some(clocks) = start.clocks {
+            point(8)?;
+            clocks.enter().map_err(|e| Word::failed(8, Errno::from(e)))?;
+        }
         point(3)?;
         // SAFETY: likewise.
         checked(3, unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) })?;
+        point(4)?;
         mount(4, c"/", c"", libc::MS_REC | libc::MS_SLAVE)?;
         first_process(start, ends)?;
         let clone_parent = libc::CLONE_PARENT as u64;
@@ -659,7 +721,6 @@ pub(crate) mod nest {
     }
 
     fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Result<(), Word> {
-        point(stage)?;
         // SAFETY: C strings, no data.
         checked(stage, unsafe { libc::mount(c"proc".as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
     }
@@ -674,6 +735,8 @@ pub(crate) mod nest {
     /// Process 1 of the namespace: mounts its /proc, then waits to be told to stay.
     fn first_process(start: &Start, ends: &HelperEnds) -> Result<(), Word> {
         let (mut ready, said) = UnixStream::pair().map_err(|e| Word::failed(5, Errno::from(e)))?;
+        // For it, as it is in another pid namespace already.
+        point(6)?;
         // SAFETY: the helper has no other threads.
         let init = unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Word::failed(5, e))?;
         if init == 0 {

@@ -33,7 +33,7 @@ struct Spec {
 const SPECS: [Spec; 5] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
-    Spec { words: &["sleep", "1"], uid: USER, pids: Pids::New },
+    Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
     Spec { words: &["file-position"], uid: USER, pids: Pids::New },
     Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same },
 ];
@@ -59,7 +59,7 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
     let mut terminal = stage.perform(&orders, spec.uid)?;
     loop {
         match terminal.expect_one(&["running\r\n", "finished ", "broken: "])? {
-            0 => ask(&mut terminal, frozen.elapsed())?,
+            0 => ask(&mut terminal, spec.away(frozen))?,
             1 => {
                 terminal.expect("\r\n")?;
                 let said = terminal.said();
@@ -84,9 +84,19 @@ fn freeze(stage: &Stage, spec: Spec, home: &Path, image: &Path) -> Result<(), St
     freezer.end_within(Duration::from_secs(10)).map(drop)
 }
 
-fn ask(terminal: &mut Terminal, away: Duration) -> Result<(), String> {
-    // The program was frozen a moment after the clock began to run, and runs a moment before it is asked.
-    terminal.write(&format!("check {:.3}\n", away.as_secs_f64() - 0.5))?;
+impl Spec {
+    /// How many seconds longer a call has taken by the program's own clock, which stands still for it in a namespace.
+    fn away(&self, frozen: Instant) -> f64 {
+        match self.pids {
+            Pids::New => 0.0,
+            // It was frozen a moment later, and has run for a moment when it is asked.
+            _ => frozen.elapsed().as_secs_f64() - 0.5,
+        }
+    }
+}
+
+fn ask(terminal: &mut Terminal, away: f64) -> Result<(), String> {
+    terminal.write(&format!("check {away:.3}\n"))?;
     match terminal.expect_one(&["ok\r\n", "FAIL: ", "broken: "])? {
         0 => terminal.write("quit\n"),
         _ => Err(format!("the program is not whole: {}", terminal.expect("\r\n").err().unwrap_or(terminal.said()))),
@@ -168,14 +178,14 @@ impl<'a> Conductor<'a> {
             None => return Err(told(format!("the thaw ended by {signal:?}"))),
             Some(word) if word.end == End::Done => {}
             Some(word) if word.end == End::Dirty => return Err(told("something is left".into())),
-            Some(_) => self.all_gone(Duration::from_secs(5)).map_err(told)?,
+            Some(_) => self.all_gone(PATIENCE).map_err(told)?,
         }
         if word.as_ref().is_some_and(|w| w.end != End::Done) || (word.is_none() && self.all_gone(GRACE).is_ok()) {
             let after = self.files()?;
             return if before == after { Ok(word) } else { Err(told(format!("{before:?} became {after:?}"))) };
         }
         println!("running");
-        self.all_gone(Duration::from_secs(20)).map_err(told)?;
+        self.all_gone(PATIENCE).map_err(told)?;
         self.only_known(&before).map_err(told)?;
         Ok(word)
     }
@@ -217,11 +227,17 @@ impl<'a> Conductor<'a> {
     }
 }
 
+/// Less than the other side of the terminal has, so that we can say what is wrong.
+const PATIENCE: Duration = Duration::from_secs(6);
 /// In this time everything is gone that dies with the thaw.
 const GRACE: Duration = Duration::from_millis(250);
 
-/// Names and states of the processes that are children of that one.
+/// Ids, states, names of the processes, and where they wait, that are children of that one.
 fn below(pid: i32) -> Vec<String> {
     let children = conformance::process::all().into_iter().filter(|p| p.parent == pid);
-    children.map(|p| format!("{} {} {}", p.pid, p.state, conformance::process::status(p.pid, "Name"))).collect()
+    let told = |p: conformance::process::Process| {
+        let (name, waits) = (conformance::process::status(p.pid, "Name"), conformance::process::text(p.pid, "wchan"));
+        format!("{} {} {name} in {waits}", p.pid, p.state)
+    };
+    children.map(told).collect()
 }

@@ -63,6 +63,11 @@ impl Kind for Regular {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
+        if seen.link.0.starts_with(b"/secretmem") {
+            return Err(seen
+                .refuse("it is secret memory, which nobody else can read", "let the program close it")
+                .into());
+        }
         if of_a_process(&seen.link.0) {
             let remedy = "let the program close it; this is not supported yet";
             return Err(seen.refuse("it tells of a process of this host", remedy).into());

@@ -241,10 +241,11 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &Capturing<'_>) -> Result<V
 fn present(area: &proc::Area, from: &Capturing<'_>) -> Result<Vec<Range<u64>>, Trouble> {
     const PAGE: u64 = 4096;
     const PAGES: u64 = 1 << 18;
-    if area.swap_kib > 0 {
-        return Ok(Vec::from([area.start..area.end]));
-    }
     let mut ranges: Vec<Range<u64>> = Vec::new();
+    if area.swap_kib > 0 {
+        ranges.push(area.start..area.end);
+        return Ok(ranges);
+    }
     for start in (area.start..area.end).step_by((PAGES * PAGE) as usize) {
         let pages = ((area.end - start) / PAGE).min(PAGES);
         let ask = Call::new(Sys::Mincore, [Arg::Int(start), Arg::Int(pages * PAGE), Arg::Out(pages as usize)]);

@@ -4,7 +4,7 @@
 //! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj
 //! - captured   those, and by `prctl` what stands in no file
 //! - recreated  `personality`, `prctl`; the score by a write to /proc
-//! - refused    seccomp; a network, IPC, UTS or time namespace that is not that of the freezer
+//! - refused    seccomp; a network, IPC or UTS namespace that is not that of the freezer
 //! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE: the user is told
 
 use super::{ask, ask_into, value_or, written};
@@ -65,15 +65,20 @@ fn refusals(status: &proc::Status) -> Vec<Refusal> {
 
 /// Namespaces in which a thaw here would not put it again.
 fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
-    let kinds =
-        [("net", "network"), ("ipc", "IPC"), ("uts", "host name"), ("time", "time"), ("time_for_children", "time")];
+    let kinds = [("net", "network"), ("ipc", "IPC"), ("uts", "host name")];
     let own = |name: &str| from.probe.link(name).ok() == from.probe.own_link(name).ok();
     let foreign = kinds.iter().filter(|(file, _)| !own(&format!("ns/{file}")));
     let refuse = |(file, kind): &(&str, &str)| {
         let why = format!("it lives in a {kind} namespace of its own");
         Refusal::new(format!("ns/{file}"), why, "run cryopid inside that namespace (nsenter)")
     };
-    foreign.map(refuse).collect()
+    let mut all: Vec<Refusal> = foreign.map(refuse).collect();
+    let link = |name: &str| from.probe.link(name).ok();
+    if link("ns/time") != link("ns/time_for_children") {
+        let why = "its children would live in another time namespace than it";
+        all.push(Refusal::new("ns/time_for_children", why, "this is not supported yet"));
+    }
+    all
 }
 
 impl Capture for Attributes {

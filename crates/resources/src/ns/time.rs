@@ -1,0 +1,55 @@
+//! Time: the clocks that count from the start of the machine, CLOCK_MONOTONIC and CLOCK_BOOTTIME.
+//!
+//! - seen as    nothing in /proc; time_namespaces(7)
+//! - captured   `clock_gettime`, by the process itself
+//! - recreated  a time namespace in which both go on from where they stood: neither a pause nor a reboot is seen, and a sleep
+//!   until a moment of these clocks ends when it would have ended
+//! - not kept   where no time namespace may be made: the clocks are those of the machine, and the user is told
+//!
+//! CLOCK_REALTIME is the time of day, and stays it.
+
+use crate::task::{all, written};
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::layout::Timespec;
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Clocks, Namespaces};
+use serde::{Deserialize, Serialize};
+
+const CLOCK_MONOTONIC: u64 = 1;
+const CLOCK_BOOTTIME: u64 = 7;
+
+/// Nanoseconds. Volatile.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Time {
+    /// CLOCK_MONOTONIC.
+    #[n(0)]
+    pub monotonic: u64,
+    /// CLOCK_BOOTTIME.
+    #[n(1)]
+    pub boottime: u64,
+}
+
+impl Resource for Time {
+    const NAME: &'static str = "time";
+}
+
+impl Capture for Time {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let ask = |clock| Call::new(Sys::ClockGettime, [Arg::Int(clock), Arg::Out(Timespec::SIZE)]);
+        let answers = all(from, &[ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)])?;
+        let nanos = |n: usize| Timespec::from_bytes(written(&answers[n])).and_then(Timespec::to_nanos).unwrap_or(0);
+        Ok(Time { monotonic: nanos(0), boottime: nanos(1) })
+    }
+
+    fn plan(&self, _: At, to: &mut Planning<'_>) {
+        const CAP_SYS_ADMIN: u32 = 21;
+        let allowed = to.to.host.has(CAP_SYS_ADMIN) || matches!(to.namespaces, Namespaces::UserPid { .. });
+        if allowed && to.to.host.time_namespaces {
+            to.clocks = Some(Clocks { monotonic: self.monotonic, boottime: self.boottime });
+        } else {
+            to.to.note("CLOCK_MONOTONIC is that of this machine: what the program waits for may come early or late");
+        }
+    }
+}
