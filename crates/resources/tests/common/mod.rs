@@ -107,6 +107,7 @@ impl Recorded {
         it.answer(Sys::Sigaltstack, &[], Ok(0), vec![stack]);
         it.answer(Sys::GetRobustList, &[], Ok(0), vec![vec![0; 8], vec![0; 8]]);
         it.answer(Sys::RtSigaction, &[], Ok(0), vec![vec![0; 32]]);
+        it.answer(Sys::ClockGettime, &[], Ok(0), vec![[100u64.to_ne_bytes(), 5u64.to_ne_bytes()].concat()]);
         it.answer(Sys::Getitimer, &[], Ok(0), vec![vec![0; 32]]);
         it.answer(Sys::TimerGettime, &[], Ok(0), vec![vec![0; 32]]);
         it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
@@ -348,6 +349,7 @@ pub(crate) fn host(name: &str, model: &Model) -> Host {
     host.files = named.map(|f| (f.path.0.clone(), facts(f))).collect();
     host.vdso = model.kernel_areas().into_iter().map(|a| (a.name, a.len)).collect();
     host.vdso_sum = vdso_sum(model);
+    host.time_namespaces = true;
     host
 }
 
