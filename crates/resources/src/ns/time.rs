@@ -32,7 +32,7 @@ pub struct Time {
 }
 
 impl Resource for Time {
-    const NAME: &'static str = "time";
+    const NAME: &'static str = "timens";
 }
 
 impl Capture for Time {
