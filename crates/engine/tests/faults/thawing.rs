@@ -58,9 +58,10 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
     let orders = Orders { pids: spec.pids, ..Orders::new("conduct", blow, image) };
     let mut terminal = stage.perform(&orders, spec.uid)?;
     loop {
-        match terminal.expect_one(&["running\r\n", "finished ", "broken: "])? {
+        match terminal.expect_one(&["running\r\n", "going on\r\n", "finished ", "broken: "])? {
             0 => ask(&mut terminal, spec.away(frozen))?,
-            1 => {
+            1 => {}
+            2 => {
                 terminal.expect("\r\n")?;
                 let said = terminal.said();
                 let count = said.rsplit_once("finished ").and_then(|(_, n)| n.trim().parse().ok());
@@ -136,6 +137,10 @@ impl<'a> Conductor<'a> {
 
     fn all(&mut self) -> Result<u64, String> {
         for at in 1.. {
+            // The other side waits only so long for a sign of life.
+            if at % 20 == 0 {
+                println!("going on");
+            }
             let word = self.one_with_free_ids(at).map_err(|e| format!("at point {at}: {e}"))?;
             self.take_terminal()?;
             if let Some(word) = word.filter(|w| w.passed < at) {
