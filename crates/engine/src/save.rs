@@ -13,6 +13,8 @@ use tracee::{Categories, Memory};
 const PAGE: usize = 4096;
 /// Bytes that are read at once.
 const BUFFER: usize = 4 << 20;
+/// Bytes of it that are sure to be used.
+const WARM: usize = 1 << 20;
 
 /// The image that is being written, or nothing where only a look is taken.
 pub(crate) struct Saver<'a> {
@@ -64,8 +66,10 @@ impl<'a> Saver<'a> {
         progress: &'a mut dyn Progress,
     ) -> io::Result<Saver<'a>> {
         let writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
-        // Zeroed memory of the allocator costs nothing until it is used, and none of the time in which the tree stands still.
-        Ok(Saver { writer, buffer: vec![0; BUFFER], progress, doomed: false, saved: 0 })
+        // The part of the buffer that a small process needs is brought into memory now, not while the tree stands still.
+        let mut buffer = vec![0; BUFFER];
+        buffer[..WARM].fill(1);
+        Ok(Saver { writer, buffer, progress, doomed: false, saved: 0 })
     }
 
     /// Appends whole pages that describe `at` on.
