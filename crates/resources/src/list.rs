@@ -109,6 +109,10 @@ macro_rules! resources {
             pub fn file(&self) -> Option<u32> {
                 match self { $(Description::$dn(k) => fd::Kind::file(k),)* }
             }
+            /// The number of the kernel's object of which it is one end, if such ends are made together.
+            pub fn object(&self) -> Option<u64> {
+                match self { $(Description::$dn(k) => fd::Kind::object(k),)* }
+            }
         }
 
         /// What is known and not supported: link or file type as the kernel shows it, and the reason.

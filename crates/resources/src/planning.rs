@@ -2,7 +2,8 @@
 
 use crate::fd::file::{Access, File};
 use crate::tree::process;
-use crate::{At, Model};
+use crate::{At, Description, Model};
+use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
 use std::collections::HashMap;
 
@@ -20,6 +21,8 @@ pub struct Planning<'a> {
     pub base: u32,
     /// The first of the numbers that are left to whoever executes the plan.
     pub reserve: u32,
+    /// The ends of each object whose ends are made together, in the order of their ids.
+    ends: HashMap<(Tag, u64), Vec<u32>>,
     opened: HashMap<(u32, Access), Descr>,
     /// Files made anew from their saved contents, by id.
     pub(crate) saved: HashMap<u32, Descr>,
@@ -50,10 +53,36 @@ impl Planning<'_> {
         Some(descr)
     }
 
+    /// Every end of the object of which the description is one, for the plan of the first; the others get none.
+    pub(crate) fn ends(&self, descr: Descr) -> Vec<(Descr, &Description)> {
+        let model = self.model;
+        let ends = ends_key(&model.descriptions[&descr.0]).and_then(|key| self.ends.get(&key));
+        ends.filter(|ids| ids[0] == descr.0)
+            .into_iter()
+            .flatten()
+            .map(|id| (Descr(*id), &model.descriptions[id]))
+            .collect()
+    }
+
     /// The file with this id.
     pub fn file(&self, id: u32) -> File {
         self.model.files[&id].clone()
     }
+}
+
+/// What tells which descriptions are ends of one object.
+fn ends_key(description: &Description) -> Option<(Tag, u64)> {
+    description.object().map(|number| (description.tag(), number))
+}
+
+fn ends(model: &Model) -> HashMap<(Tag, u64), Vec<u32>> {
+    let mut all: HashMap<_, Vec<u32>> = HashMap::new();
+    for (id, description) in &model.descriptions {
+        if let Some(key) = ends_key(description) {
+            all.entry(key).or_default().push(*id);
+        }
+    }
+    all
 }
 
 /// Numbers that the executor opens for a while below its own: what the kernel gives is always the lowest free one.
@@ -126,6 +155,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         clocks: None,
         base,
         reserve,
+        ends: ends(model),
         opened: HashMap::new(),
         saved: HashMap::new(),
         refused: Vec::new(),

@@ -95,6 +95,11 @@ pub trait Kind: Resource {
     fn file(&self) -> Option<u32> {
         None
     }
+    /// The number of the kernel's object of which it is one end, if the ends of such an object are made together:
+    /// then the plan of the first makes them all.
+    fn object(&self) -> Option<u64> {
+        None
+    }
 }
 
 /// What is refused of any kind: it would be lost in silence.

@@ -71,21 +71,19 @@ impl Kind for PipeEnd {
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        let ends = ends(self.pipe, to);
-        if ends.first().is_some_and(|(first, _)| *first == descr) {
+        let ends = to.ends(descr).into_iter().filter_map(|(id, end)| match end {
+            Description::PipeEnd(end) => Some((id, end.clone())),
+            _ => None,
+        });
+        let ends: Vec<_> = ends.collect();
+        if !ends.is_empty() {
             plan_pipe(&ends, to);
         }
     }
-}
 
-/// Every end of a pipe in the tree.
-fn ends(pipe: u64, to: &Planning<'_>) -> Vec<(Descr, PipeEnd)> {
-    let all = to.model.descriptions.iter();
-    let ends = all.filter_map(|(id, d)| match d {
-        Description::PipeEnd(end) if end.pipe == pipe => Some((Descr(*id), end.clone())),
-        _ => None,
-    });
-    ends.collect()
+    fn object(&self) -> Option<u64> {
+        Some(self.pipe)
+    }
 }
 
 fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
