@@ -33,15 +33,14 @@ const GENERAL: [(&str, &str); 19] = [
 ];
 
 /// Where one of the other names stands, and why.
-const ALLOWED: [(&str, &str, &str); 4] = [
+const ALLOWED: [(&str, &str, &str); 3] = [
     (
         "crates/engine/src/target.rs",
         "pipe",
         "to look at what waits in one takes one of our own (tee(2)): an observation",
     ),
-    ("crates/engine/src/host.rs", "tty", "`tty_nr` is a field of /proc/PID/stat"),
-    ("crates/engine/src/freeze.rs", "tty", "the same"),
     ("crates/tracee/src/envoy.rs", "epoll", "a call that would sleep in the program: an envoy must not make it"),
+    ("crates/tracee/src/sys.rs", "epoll", "a type of kcmp(2) is called after it"),
 ];
 
 /// The names that may not stand there, each in words.

@@ -90,6 +90,7 @@ syscalls! {
     Setpriority "setpriority" 141;
     Mlock "mlock" 149;
     Mlockall "mlockall" 151;
+    ModifyLdt "modify_ldt" 154;
     Prctl "prctl" 157;
     ArchPrctl "arch_prctl" 158;
     Chroot "chroot" 161;
@@ -110,6 +111,8 @@ syscalls! {
     ExitGroup "exit_group" 231;
     EpollWait "epoll_wait" 232;
     EpollCtl "epoll_ctl" 233;
+    SetMempolicy "set_mempolicy" 238;
+    GetMempolicy "get_mempolicy" 239;
     IoprioSet "ioprio_set" 251;
     IoprioGet "ioprio_get" 252;
     Openat "openat" 257;

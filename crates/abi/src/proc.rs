@@ -18,7 +18,7 @@ mod timer;
 pub use area::{Area, Perms, maps, smaps};
 pub use dev::{kernel_dev, major, makedev, minor, new_decode_dev, new_encode_dev};
 pub use fdinfo::{EpollWatch, Fdinfo, epoll_watches, fdinfo};
-pub use misc::{auxv, encode_auxv, sched_exec_start};
+pub use misc::{Sched, auxv, encode_auxv, sched};
 pub use mount::{Mount, mountinfo};
 pub use stat::{Stat, stat};
 pub use status::{Status, status};

@@ -45,6 +45,7 @@ fn first_area_field_by_field() {
         inode: 10_027_016,
         name: b"/tmp/sample/spec".to_vec(),
         swap_kib: 0,
+        key: 0,
         flags: vec![*b"rd", *b"mr", *b"mw", *b"me"],
     };
     assert_eq!(areas[0], first);
@@ -142,7 +143,7 @@ fn stat_of_a_process_with_a_wild_name() {
     let stat = stat(sample!("stat")).unwrap();
     assert_eq!((stat.pid, stat.comm.as_slice(), stat.state), (7011, COMM, b'R'));
     assert_eq!((stat.ppid, stat.pgrp, stat.session), (7001, 7001, 2499));
-    assert_eq!((stat.tty_nr, stat.tpgid, stat.flags), (0, -1, 4_194_560));
+    assert_eq!((stat.terminal, stat.tpgid, stat.flags), (None, -1, 4_194_560));
     assert_eq!((stat.priority, stat.nice, stat.num_threads), (20, 0, 1));
     assert_eq!((stat.starttime, stat.vsize), (202_750, 6_717_440));
     assert_eq!((stat.start_code, stat.end_code), (94_217_207_410_688, 94_217_207_414_781));
@@ -186,6 +187,7 @@ fn status_of_a_process() {
     assert_eq!((status.cap_inh, status.cap_prm), (0, 0x1ff_feff_ffff));
     assert_eq!((status.cap_eff, status.cap_bnd, status.cap_amb), (0x1ff_feff_ffff, 0x1ff_feff_ffff, 0));
     assert_eq!((status.no_new_privs, status.seccomp, status.vm_lck_kb), (1, 0, 8));
+    assert_eq!(status.own_kb, 2204);
     assert_eq!(status.thp_enabled, Some(1));
     assert!(status.x86_thread_features.is_empty());
 }
@@ -194,7 +196,7 @@ fn status_of_a_process() {
 fn status_without_memory() {
     let zombie = status(sample!("status-zombie")).unwrap();
     assert_eq!((zombie.state, zombie.umask, zombie.thp_enabled), (b'Z', None, None));
-    assert_eq!(zombie.vm_lck_kb, 0);
+    assert_eq!((zombie.vm_lck_kb, zombie.own_kb), (0, 0));
     let kernel = status(sample!("status-kthread")).unwrap();
     assert_eq!((kernel.name.as_slice(), kernel.groups), (b"kthreadd".as_slice(), vec![]));
 }
@@ -323,11 +325,13 @@ fn auxiliary_vector_there_and_back() {
 
 #[test]
 fn last_run_of_a_thread() {
-    assert_eq!(sched_exec_start(sample!("sched")), Some(2_025_062_018_871));
-    let forged = b"\nse.exec_start:1 (5, #threads: 1)\nse.exec_start  :  0.000001\n";
-    assert_eq!(sched_exec_start(forged), Some(1));
-    assert_eq!(sched_exec_start(b"se.exec_start : 1.1\n"), None);
-    assert_eq!(sched_exec_start(b""), None);
+    let expected = Sched { exec_start: 2_025_062_018_871, voluntary_switches: 1 };
+    assert_eq!(sched(sample!("sched")), Some(expected));
+    let forged = b"\nse.exec_start:1 (5, #threads: 1)\nse.exec_start  :  0.000001\nnr_voluntary_switches : 7\n";
+    assert_eq!(sched(forged), Some(Sched { exec_start: 1, voluntary_switches: 7 }));
+    assert_eq!(sched(b"se.exec_start : 1.1\nnr_voluntary_switches : 7\n"), None);
+    assert_eq!(sched(b"se.exec_start : 1.000001\n"), None);
+    assert_eq!(sched(b""), None);
 }
 
 #[test]
@@ -380,7 +384,7 @@ fn device_numbers() {
 /// Reads `text` as every file; what comes out does not matter, only that it comes.
 fn read_as_everything(text: &[u8]) {
     let _ = (maps(text), smaps(text), mountinfo(text), auxv(text));
-    let _ = (stat(text), status(text), timers(text), sched_exec_start(text));
+    let _ = (stat(text), status(text), timers(text), sched(text));
     let _ = (fdinfo(text), epoll_watches(text));
 }
 

@@ -21,13 +21,14 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
 }
 
 fn process(pid: i32, say: &mut Say) -> ExitCode {
-    let request = Request { pid, output: None, keep: resources::Keep::default(), ending: Ending::RunOn };
+    let keep = resources::Keep { typed: true, ..resources::Keep::default() };
+    let request = Request { pid, output: None, keep, ending: Ending::RunOn };
     match engine::freeze(&request, say) {
         Ok(frozen) => {
             say.would_freeze(pid, &frozen);
             ExitCode::SUCCESS
         }
-        Err(e) => crate::failed(say, &format!("cannot freeze {pid}"), "it runs on unharmed", &e),
+        Err(e) => crate::failed(say, &format!("cannot freeze {pid}"), crate::comfort(pid), &e),
     }
 }
 

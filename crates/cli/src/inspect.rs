@@ -45,7 +45,12 @@ fn object(loaded: &Loaded, what: What) -> Value {
     let model = &loaded.model;
     match what {
         What::Tree => {
-            json!({"header": loaded.image.header(), "processes": model.processes.iter().map(|p| &p.process).collect::<Vec<_>>()})
+            json!({
+                "header": loaded.image.header(),
+                "processes": model.processes.iter().map(|p| &p.process).collect::<Vec<_>>(),
+                "typed": model.typed,
+                "notes": model.notes,
+            })
         }
         What::Fds => {
             json!({"processes": model.processes.iter().map(|p| &p.process).collect::<Vec<_>>(), "descriptions": model.descriptions})
@@ -97,6 +102,9 @@ fn tree(loaded: &Loaded) -> String {
             out += &format!("{:>9} {}\n", t.tid, name.unwrap_or_default());
         }
     }
+    out.extend(loaded.model.typed.iter().map(|t| format!("typed and not read yet: {}\n", t.told())));
+    out.extend(loaded.torn.iter().map(|e| format!("not kept: what was typed and not read yet: {e}\n")));
+    out.extend(loaded.model.notes.iter().map(|n| format!("not kept: {n}\n")));
     out
 }
 

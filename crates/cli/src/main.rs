@@ -35,7 +35,12 @@ fn main() -> ExitCode {
 
 /// The image that this program is the beginning of, if it is one.
 fn own_image() -> Option<Result<File, OpenError>> {
-    let file = File::open("/proc/self/exe").ok()?;
+    let file = match File::open("/proc/self/exe") {
+        Ok(file) => file,
+        // It may be executed and not read: whether it is an image cannot be known, and as a bare program it is of no use.
+        Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Some(Err(OpenError::Io(e))),
+        Err(_) => return None,
+    };
     match Image::open(&file) {
         Ok(_) => Some(Ok(file)),
         Err(OpenError::NotAnImage) => None,
@@ -61,7 +66,11 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
     let request = Request {
         pid: args.pid,
         output: (!args.dry_run).then(|| output.clone()),
-        keep: resources::Keep { libs: args.with_libs, files: args.with_files },
+        keep: resources::Keep {
+            libs: args.with_libs,
+            files: args.with_files,
+            typed: args.dry_run || (ending == Ending::End && output != Path::new("-")),
+        },
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };
     match engine::freeze(&request, &mut say) {
@@ -73,8 +82,15 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
             say.frozen(ending, args.pid, &output, &frozen);
             ExitCode::SUCCESS
         }
-        Err(e) => failed(&mut say, &cannot_freeze(args.pid, ending), "it runs on unharmed", &e),
+        Err(e) => failed(&mut say, &cannot_freeze(args.pid, ending), comfort(args.pid), &e),
     }
+}
+
+/// What is left to say of a process that is not frozen: nothing of one that has ended.
+pub(crate) fn comfort(pid: i32) -> &'static str {
+    let stat = std::fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    let lives = abi::proc::stat(&stat).is_ok_and(|s| !b"ZX".contains(&s.state));
+    if lives { "it runs on unharmed" } else { "" }
 }
 
 fn cannot_freeze(pid: i32, ending: Ending) -> String {
@@ -118,5 +134,5 @@ fn verified(path: &Path, say: &mut Say) -> Result<u64, Error> {
     let total = loaded.image.source().len().unwrap_or(0);
     say.stage("verifying", total);
     loaded.image.verify(&mut |done, _| say.done(done))?;
-    Ok(total)
+    loaded.torn.map_or(Ok(total), |e| Err(e.into()))
 }

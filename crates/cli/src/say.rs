@@ -100,6 +100,13 @@ impl Say {
         };
     }
 
+    /// What is of interest to programs only.
+    pub(crate) fn object(&mut self, object: Value) {
+        if self.form == Form::Json {
+            self.line("", object);
+        }
+    }
+
     /// What is not as it was: a line that the user sees.
     pub(crate) fn notes(&mut self, notes: &[String]) {
         for note in notes.iter().filter(|_| self.form == Form::Text) {
@@ -195,12 +202,14 @@ impl Say {
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr());
             let template = if total > 0 {
-                "{msg} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec}"
+                "{msg} [{bar:30}] {bytes}/{total_bytes} {prefix}"
             } else {
-                "{msg} {spinner} {bytes} {bytes_per_sec}"
+                "{msg} {spinner} {bytes} {prefix}"
             };
             bar.with_style(ProgressStyle::with_template(template).expect("the template is right")).with_message(name)
         });
+        let rate = done as f64 / self.since.elapsed().as_secs_f64();
+        bar.set_prefix(format!("{}/s", bytes(rate as u64)));
         bar.set_position(done);
     }
 }

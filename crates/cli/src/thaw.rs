@@ -70,14 +70,12 @@ fn thaw(args: &ThawArgs, loaded: &Loaded, say: &mut Say) -> Result<ExitCode, Err
     }
     let thawed = engine::thaw(loaded, &options, say)?;
     say.notes(&thawed.notes);
+    let object = json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes});
     if args.detach {
-        let text = format!("thawed {} as process {}", loaded.model.name(), thawed.pid);
-        say.line(
-            &text,
-            json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes}),
-        );
+        say.line(&format!("thawed {} as process {}", loaded.model.name(), thawed.pid), object);
         return Ok(ExitCode::SUCCESS);
     }
+    say.object(object);
     Ok(match engine::stand_for(thawed) {
         Outcome::Exited(status) => ExitCode::from(status as u8),
         Outcome::Killed(signal) => ExitCode::from((128 + signal) as u8),

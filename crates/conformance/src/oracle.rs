@@ -22,6 +22,8 @@ pub const VOLATILE: &[&str] = &[
     "boottime",
     // Where an image holds what.
     "offset",
+    // What is said of an interrupted call, or of what was typed, is of that freeze.
+    "notes",
 ];
 
 /// Compares what two images tell.

@@ -156,16 +156,16 @@ impl Play<'_> {
 
     fn freeze(&mut self, terminal: &mut Terminal, image: &str) -> Outcome {
         let said = self.save("freeze", image)?.ended_with("freeze", &[0])?;
-        same(
-            &format!("the last line is of the form `froze 1 process…`; it is {:?}", said.last_line()),
-            &true,
-            &said.last_line().starts_with("froze 1 process"),
-        )?;
+        // What is noted goes to standard error, which is heard after it.
+        let done = said.text.lines().any(|line| line.starts_with("froze 1 process"));
+        same(&format!("a line is of the form `froze 1 process…`; it said {:?}", said.text), &true, &done)?;
         let gone = until(Duration::from_secs(2), || {
             process::look(self.pid).is_none_or(|process| process.state == 'Z').then_some(())
         });
         gone.ok_or_else(|| format!("the frozen process is still there ({})", process::state(self.pid)))?;
-        terminal.exit().map(drop)
+        terminal.exit()?;
+        // Who is left in the group that it led ends when it learns of its end; until then its number is not free.
+        process::dissolved(self.pid)
     }
 
     fn snapshot(&mut self) -> Outcome {

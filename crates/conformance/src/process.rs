@@ -138,6 +138,8 @@ pub struct Process {
     pub parent: i32,
     /// One letter, as in ps(1).
     pub state: char,
+    /// Its process group.
+    pub group: i32,
     /// The device number of its terminal.
     pub terminal: u32,
 }
@@ -156,8 +158,26 @@ pub fn look(pid: i32) -> Option<Process> {
     let text = String::from_utf8_lossy(&bytes);
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     let (state, parent) = (fields.next()?.chars().next()?, fields.next()?.parse().ok()?);
-    let terminal = fields.nth(2)?.parse::<i32>().ok()?.cast_unsigned();
-    Some(Process { pid, parent, state, terminal })
+    let group = fields.next()?.parse().ok()?;
+    let terminal = fields.nth(1)?.parse::<i32>().ok()?.cast_unsigned();
+    Some(Process { pid, parent, state, group, terminal })
+}
+
+/// Whether SIGKILL is on its way to it: it looks alive, and is not.
+#[must_use]
+pub fn doomed(pid: i32) -> bool {
+    let pending = |name| u64::from_str_radix(&status(pid, name), 16).unwrap_or(0);
+    (pending("SigPnd") | pending("ShdPnd")) & 1 << (Signal::KILL.as_raw() - 1) != 0
+}
+
+/// Waits until nobody is in a process group, not even who ended and was not reaped: then its number is free.
+///
+/// # Errors
+/// Somebody still is, two seconds later.
+pub fn dissolved(group: i32) -> Outcome {
+    let members = || all().into_iter().filter(|process| process.group == group).collect::<Vec<_>>();
+    let gone = until(Duration::from_secs(2), || members().is_empty().then_some(()));
+    gone.ok_or_else(|| format!("in process group {group} there is still {:?}", members()))
 }
 
 /// Its state letter, or a word that it is gone.

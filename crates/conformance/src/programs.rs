@@ -2,7 +2,7 @@
 //!
 //! No answer that is waited for is a part of what was typed, because the terminal echoes that.
 
-use crate::case::Flavour::{Again, PidNs, Snapshot};
+use crate::case::Flavour::{Again, PidNs, Root, Snapshot, User};
 use crate::case::Program::{Built, System};
 use crate::case::Step::{Exit, Expect, File, Screen, Type};
 use crate::case::{Case, Step};
@@ -10,7 +10,7 @@ use crate::case::{Case, Step};
 /// Every case over real programs.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [shells(), interpreters(), calculators(), editors()].concat()
+    [shells(), typed(), interpreters(), calculators(), editors()].concat()
 }
 
 fn talk(name: &str, words: &[&'static str], before: &[Step], after: &[Step]) -> Case {
@@ -50,6 +50,60 @@ fn shells() -> Vec<Case> {
         ),
     ]
 }
+
+/// What was typed and not read yet. A snapshot leaves it where it is.
+fn typed() -> Vec<Case> {
+    let all = vec![
+        talk(
+            "cat-half-line",
+            &["cat"],
+            &[Type("whole\n"), Expect("whole\r\nwhole\r\n"), Type("hal"), Expect("hal")],
+            &[Expect("hal"), Type("f\n"), Expect("\nhalf\r\n"), Type("\x04"), Exit(0)],
+        ),
+        talk(
+            "dash-half-line",
+            &["dash", "-i"],
+            &[Type("echo re''ady\n"), Expect("ready\r\n"), Type("echo ha''X"), Expect("ha''X")],
+            &[Expect("ha''X"), Type("\x7flf\n"), Expect("\nhalf\r\n"), Type("exit 3\n"), Exit(3)],
+        ),
+        talk(
+            "typed-ahead",
+            &["/usr/bin/python3", "-c", READS],
+            &[Expect("ready\r\n"), Type("one\n\ntwo\x16\x03\nno newline\x04\x04ha"), Expect("newlineha")],
+            &[
+                Expect("newlineha"),
+                Type("lf\n"),
+                Expect("[b'one\\n', b'\\n', b'two\\x03\\n', b'no newline', b'', b'half\\n']"),
+                Exit(0),
+            ],
+        ),
+        talk(
+            "typed-ahead-raw",
+            &["/usr/bin/python3", "-c", READS_RAW],
+            &[Expect("ready\r\n"), Type("a\r\n\x03\x04\x16\x7f"), Expect("seven\r\n")],
+            &[Type("b"), Expect("b'a\\r\\n\\x03\\x04\\x16\\x7f' b'b'"), Exit(0)],
+        ),
+    ];
+    all.into_iter().map(|case| case.only(&[Root, User, Again])).collect()
+}
+
+const READS: &str = "import os, time
+print('rea' + 'dy')
+time.sleep(3)
+print([os.read(0, 99) for _ in range(6)])";
+
+/// It waits until all keys are there, without reading them.
+const READS_RAW: &str = "import os, time, tty, array, fcntl, termios
+tty.setraw(0)
+print('rea' + 'dy', end='\\r\\n', flush=True)
+waiting = array.array('i', [0])
+while waiting[0] < 7:
+    fcntl.ioctl(0, termios.FIONREAD, waiting)
+print('se' + 'ven', end='\\r\\n', flush=True)
+time.sleep(2)
+while waiting[0] < 8:
+    fcntl.ioctl(0, termios.FIONREAD, waiting)
+print(os.read(0, 7), os.read(0, 1), end='\\r\\n', flush=True)";
 
 fn interpreters() -> Vec<Case> {
     let sqlite =

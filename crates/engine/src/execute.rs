@@ -2,6 +2,7 @@
 //! by being forgotten: what was made is dropped in the reverse order.
 
 use crate::host::{own_areas, vdso_code};
+use crate::removed;
 use crate::replace::Replaced;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
@@ -9,13 +10,13 @@ use crate::{Error, Progress};
 use abi::x86_64::UserRegs;
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
-use plan::{Actor, Descr, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Value};
+use plan::{Actor, Descr, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Typing, Value};
 use resources::mm::vdso;
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
 use tracee::stub::{Clocks, Ground, Nest, Stubs};
@@ -32,6 +33,8 @@ const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
 /// A step that has been put off until its batch is full, and the call that it is.
 struct Waiting<'a> {
+    /// Which step of the plan it is.
+    n: usize,
     step: &'a Step,
     call: Call,
 }
@@ -52,6 +55,7 @@ struct Execution<'a> {
     // In the order in which they are to be dropped: processes, then the host, then our own copies.
     stubs: Option<Stubs>,
     terminal: Option<Held>,
+    typing: Option<&'a Typing>,
     replaced: Option<Replaced>,
     store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
@@ -78,8 +82,14 @@ impl Drop for Store {
     }
 }
 
-/// Every signal waits while the tree is made; what was blocked before is blocked again afterwards.
-struct Quiet(job::Mask);
+/// Every signal waits as long as this lives; what was blocked before is blocked again afterwards.
+pub(crate) struct Quiet(job::Mask);
+
+impl Quiet {
+    pub(crate) fn new() -> Quiet {
+        Quiet(job::block_all())
+    }
+}
 
 impl Drop for Quiet {
     fn drop(&mut self) {
@@ -95,7 +105,7 @@ fn raise_file_limit() {
 
 /// Carries the plan out. After an error nothing of it is left.
 pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress) -> Result<Thawed, Error> {
-    let quiet = Quiet(job::block_all());
+    let quiet = Quiet::new();
     raise_file_limit();
     let tids: Vec<u32> = loaded.model.ids();
     let (ground, hop) = hole(loaded, tids.len())?;
@@ -105,6 +115,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         progress,
         stubs: None,
         terminal: None,
+        typing: None,
         replaced: None,
         store: Some(Store { from: plan.reserve }),
         hop,
@@ -121,7 +132,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
     for (n, step) in plan.steps.iter().enumerate() {
         may_go_on()?;
-        execution.step(step).map_err(|e| at_step(e, n, step))?;
+        execution.step(n, step)?;
     }
     let thawed = execution.commit()?;
     // What comes from now on is for the program, and is passed on by whoever stands for it.
@@ -201,23 +212,31 @@ impl<'a> Execution<'a> {
         self.stubs.as_mut().expect("a thread acts only when it is born")
     }
 
-    fn step(&mut self, step: &'a Step) -> Result<(), Error> {
-        point().map_err(|e| Fault::new(step.op.to_string(), step.actor, e))?;
+    /// Does the step, or puts it off.
+    fn step(&mut self, n: usize, step: &'a Step) -> Result<(), Error> {
+        let point = point().map_err(|e| Fault::new(step.op.to_string(), step.actor, e).into());
+        point.map_err(|e| at_step(e, n, step))?;
         match (&step.op, step.actor) {
             (Op::Call { sys, args, .. }, Actor::Thread(tid)) => {
                 let call = Call::new(*sys, self.args(args));
-                return self.put_off(tid, step, call);
+                self.put_off(tid, Waiting { n, step, call })
             }
             (Op::Regs { regs, xstate, mask, restart }, Actor::Thread(tid)) => {
                 self.states.push(State { tid, regs, xstate, mask: *mask, restart });
-                return Ok(());
+                Ok(())
             }
             (Op::Signal { signal }, _) => {
                 self.signals.push(*signal);
-                return Ok(());
+                Ok(())
             }
-            _ => self.flush()?,
+            _ => {
+                self.flush()?;
+                self.act(step).map_err(|e| at_step(e, n, step))
+            }
         }
+    }
+
+    fn act(&mut self, step: &'a Step) -> Result<(), Error> {
         match (&step.op, step.actor) {
             (Op::Call { sys, args, expect }, _) => {
                 let answer = here::call(&Call::new(*sys, self.args(args)));
@@ -245,23 +264,23 @@ impl<'a> Execution<'a> {
     }
 
     /// Calls of one thread wait for each other, and are made in one batch.
-    fn put_off(&mut self, tid: Tid, step: &'a Step, call: Call) -> Result<(), Error> {
+    fn put_off(&mut self, tid: Tid, waiting: Waiting<'a>) -> Result<(), Error> {
         if self.actor != Some(tid) || self.batch.len() == BATCH {
             self.flush()?;
         }
         self.actor = Some(tid);
-        self.batch.push(Waiting { step, call });
+        self.batch.push(waiting);
         Ok(())
     }
 
     fn flush(&mut self) -> Result<(), Error> {
         let Some(tid) = self.actor.take() else { return Ok(()) };
         let (steps, calls): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.batch).into_iter().map(|w| (w.step, w.call)).unzip();
+            std::mem::take(&mut self.batch).into_iter().map(|w| ((w.n, w.step), w.call)).unzip();
         let answers = self.stubs().calls(tid.0, &calls)?;
-        for (step, answer) in steps.into_iter().zip(answers) {
+        for ((n, step), answer) in steps.into_iter().zip(answers) {
             let Op::Call { expect, .. } = &step.op else { unreachable!("only calls wait") };
-            expected(step, *expect, answer.result)?;
+            expected(step, *expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
         }
         Ok(())
     }
@@ -385,9 +404,7 @@ impl<'a> Execution<'a> {
         let fault = |call: &str, e: std::io::Error| Fault::new(call, "a saved file", e);
         let file = File::options().write(true).open(path).map_err(|e| fault("open", e))?;
         self.write_contents(&file, size, extents).map_err(|e| fault("write", e))?;
-        let time = rustix::fs::Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
-        let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
-        rustix::fs::futimens(&file, &times).map_err(|e| fault("futimens", e.into()))
+        set_time(&file, mtime).map_err(|e| fault("futimens", e))
     }
 
     fn write_contents(&self, file: &File, size: u64, extents: &[Extent]) -> std::io::Result<()> {
@@ -417,18 +434,34 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn host(&mut self, effect: &HostEffect) -> Result<(), Error> {
+    fn host(&mut self, effect: &'a HostEffect) -> Result<(), Error> {
         match effect {
-            HostEffect::ReplaceFile { path, mode, size, contents } => {
+            HostEffect::ReplaceFile { path, mode, owner, size, mtime, contents } => {
                 let target = Path::new(OsStr::from_bytes(path));
                 let mut replaced = self.replaced.take().map_or_else(Replaced::new, Ok)?;
-                let done = replaced.replace(target, *mode, |file| self.write_contents(file, *size, contents));
+                let done = replaced.replace(target, |file| {
+                    self.write_contents(file, *size, contents)?;
+                    // A write, and a change of owner, take the set-user-id bits away (chown(2)).
+                    if let Some((uid, gid)) = *owner {
+                        std::os::unix::fs::fchown(file, Some(uid), Some(gid))?;
+                    }
+                    file.set_permissions(Permissions::from_mode(mode & 0o7777))?;
+                    set_time(file, *mtime)
+                });
                 self.replaced = Some(replaced);
                 done.map_err(|e| Error::io("write", target.display(), e))
             }
-            HostEffect::Terminal { settings } => {
+            HostEffect::RemovedDirectory { descr, path, flags, mode, owner } => {
+                let path = Path::new(OsStr::from_bytes(path));
+                let looks = removed::Looks { flags: *flags, mode: *mode, owner: *owner };
+                let opened = removed::open(path, looks).map_err(|e| Error::io("mkdir", path.display(), e))?;
+                let number = self.number(*descr) as i32;
+                Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+            }
+            HostEffect::Terminal { settings, typing } => {
                 let pid = self.stubs().pid();
                 self.terminal = Held::take(pid, settings.as_deref())?;
+                self.typing = typing.as_ref();
                 Ok(())
             }
         }
@@ -437,6 +470,8 @@ impl<'a> Execution<'a> {
     /// The end: every thread is held, gets back what it had, and runs. What can fail comes before the last line but one.
     fn commit(mut self) -> Result<Thawed, Error> {
         self.flush()?;
+        // From here on the terminal belongs to the tree.
+        self.progress.stage("starting", 0);
         self.stubs().hold()?;
         let states = std::mem::take(&mut self.states);
         let mut regs: Vec<UserRegs> = Vec::with_capacity(states.len());
@@ -458,8 +493,10 @@ impl<'a> Execution<'a> {
         let tree = self.stubs.take().expect("the tree is born").commit();
         let terminal = self.terminal.take().map(Held::keep);
         self.replaced.take().into_iter().for_each(Replaced::keep);
+        let mut notes = self.plan.notes.clone();
+        notes.extend(self.typing.and_then(|typing| typed_again(terminal.as_ref(), typing)));
         let pid = tree.run();
-        Ok(Thawed { pid, notes: self.plan.notes.clone(), terminal })
+        Ok(Thawed { pid, notes, terminal })
     }
 
     /// The registers of a thread, with the rest of its interrupted call in the kernel.
@@ -493,6 +530,19 @@ impl<'a> Execution<'a> {
         stubs.call_held(first, gate, Sys::Munmap, &[ground.start, ground.end - ground.start])?;
         Ok(())
     }
+}
+
+/// The time of the last modification.
+fn set_time(file: &File, mtime: (i64, u32)) -> std::io::Result<()> {
+    let time = rustix::fs::Timespec { tv_sec: mtime.0, tv_nsec: mtime.1.into() };
+    let times = rustix::fs::Timestamps { last_access: time, last_modification: time };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// Types what was typed before. What cannot be typed is told.
+fn typed_again(terminal: Option<&Held>, typing: &Typing) -> Option<String> {
+    let typed = terminal.map_or(Err("there is no terminal".into()), |held| held.retype(&typing.keys));
+    typed.err().map(|why| format!("what was typed and not read yet cannot be typed here ({why}): {}", typing.told))
 }
 
 /// Whether a call gave what its step expects.

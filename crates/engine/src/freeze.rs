@@ -1,23 +1,28 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::identify;
-use crate::procfs::read;
+use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
-use crate::target::{Before, Standing, Target, envoy_fault};
-use crate::{Error, Output, Progress};
+use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces};
+use crate::typed::{LATE, keep_typed, keyboard};
+use crate::unfit::{envoy_error, presentable, seize_error};
+use crate::{Error, Output, Progress, Published};
+use abi::signal::{self, Siginfo};
 use abi::{Machine, proc};
-use image::Header;
+use image::{Header, Writer};
 use plan::Refusal;
 use resources::tree::process::{Fd, Process as ProcessRecord};
 use resources::{
-    Capturing, Description, Files, Keep, Model, ProcessModel, ProcessState, Text, ThreadModel, ThreadState, Trouble,
+    Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
+    Trouble,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
-use tracee::{EnvoyError, Process, SeizeError};
+use tracee::Process;
+use tracee::procfs::{numbers, read};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,8 +79,12 @@ fn kernel() -> String {
     format!("{} {}", name.release().to_string_lossy(), name.version().to_string_lossy())
 }
 
+/// Its command name; empty when it is gone.
+fn name_of(pid: i32) -> Text {
+    fs::read(format!("/proc/{pid}/comm")).unwrap_or_default().trim_ascii_end().into()
+}
+
 fn header(pid: i32) -> Header {
-    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
     Header {
         version: image::FORMAT,
         tool: concat!("cryopid ", env!("CARGO_PKG_VERSION")).into(),
@@ -83,76 +92,10 @@ fn header(pid: i32) -> Header {
         kernel: kernel(),
         page_size: rustix::param::page_size() as u32,
         created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
-        name: String::from_utf8_lossy(comm.trim_ascii_end()).into_owned(),
+        name: String::from_utf8_lossy(&name_of(pid).0).into_owned(),
         pid: pid as u32,
         processes: 1,
     }
-}
-
-/// ptrace(2), "Ptrace access mode checking".
-fn not_allowed(pid: i32) -> Error {
-    let why = "the kernel does not let you trace it: it is another user's, has other privileges, or hides its memory";
-    let remedy = "use root, or see kernel.yama.ptrace_scope (sysctl)";
-    Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)])
-}
-
-/// What nobody can freeze, told before anything is touched.
-fn presentable(pid: i32) -> Result<(), Error> {
-    let refuse = |why: &str, remedy: &str| Err(Error::refuse("process", why, remedy));
-    if pid as u32 == std::process::id() {
-        return refuse("this is cryopid itself", "name another process");
-    }
-    if pid == 1 {
-        return refuse("it is the first process of this system", "name another process");
-    }
-    let status = match fs::read(format!("/proc/{pid}/status")) {
-        Ok(text) => proc::status(&text).map_err(Trouble::from)?,
-        Err(e) => return Err(Error::io("open", format!("/proc/{pid}"), e)),
-    };
-    if status.tgid != pid as u32 {
-        return refuse(&format!("it is a thread of process {}", status.tgid), "name the process");
-    }
-    if fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.is_empty())
-        && fs::read_link(format!("/proc/{pid}/exe")).is_err()
-    {
-        return match status.state {
-            b'Z' => refuse("it has ended; its parent has yet to take note of that", "nothing of it is left to freeze"),
-            _ if fs::metadata(format!("/proc/{pid}/exe"))
-                .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) =>
-            {
-                Err(not_allowed(pid))
-            }
-            _ => refuse("it is a part of the kernel", "name another process"),
-        };
-    }
-    Ok(())
-}
-
-/// What only an undisturbed process shows.
-fn before(pid: i32) -> Before {
-    let mut before = Before { root: root_of(pid), ..Before::default() };
-    let threads = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    for tid in threads.filter_map(|e| e.file_name().to_str()?.parse::<i32>().ok()) {
-        let channel = fs::read(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
-        before.idle.insert(tid, (idle(pid, tid), channel));
-    }
-    before
-}
-
-/// For how many nanoseconds a thread has not run: the clock of its processor, now and when it last ran. Each processor has
-/// its own (it leaves out time stolen by a hypervisor: kernel/sched/core.c, update_rq_clock_task), so we go there to look.
-fn idle(pid: i32, tid: i32) -> Option<u64> {
-    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
-    let ran = |path: String| read(path).ok().and_then(|t| proc::sched_exec_start(&t));
-    let stat = proc::stat(&read(format!("/proc/{pid}/task/{tid}/stat")).ok()?).ok()?;
-    let last = ran(format!("/proc/{pid}/task/{tid}/sched"))?;
-    let ours = sched_getaffinity(None).ok()?;
-    let mut its = CpuSet::new();
-    its.set(stat.processor as usize);
-    sched_setaffinity(None, &its).ok()?;
-    let now = ran("/proc/self/sched".into());
-    sched_setaffinity(None, &ours).ok()?;
-    Some(now?.saturating_sub(last))
 }
 
 /// Paths that /proc shows of a process in another mount namespace are found below its root directory.
@@ -175,41 +118,12 @@ fn inner_ids(process: &Process) -> Result<BTreeMap<u32, u32>, Error> {
     Ok(ids)
 }
 
-fn seize_error(e: SeizeError, pid: i32) -> Error {
-    let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
-    match e {
-        SeizeError::Fault(fault) if fault.errno == abi::Errno::EPERM => not_allowed(pid),
-        SeizeError::Fault(fault) => Error::Fault(fault),
-        SeizeError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
-        SeizeError::Traced { by } => refuse(format!("process {by} traces it"), "end the debugger, or let it detach"),
-        other => refuse(other.to_string(), "try again later"),
-    }
-}
-
-fn envoy_error(e: EnvoyError, pid: i32) -> Error {
-    let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
-    match e {
-        EnvoyError::Fault(fault) => Error::Fault(fault),
-        EnvoyError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
-        EnvoyError::Seccomp => {
-            refuse("its system calls are filtered (seccomp)".into(), "start the program without its sandbox")
-        }
-        EnvoyError::Setup(fault) => {
-            refuse(format!("it has no room for the freezer: {fault}"), "raise its limits (prlimit)")
-        }
-        other => refuse(other.to_string(), "try again a moment later"),
-    }
-}
-
 /// Processes below it.
 fn children(pid: i32) -> Vec<(u32, String)> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
-    let lists = tasks.filter_map(|t| fs::read_to_string(t.path().join("children")).ok());
+    let tasks = numbers(format!("/proc/{pid}/task"));
+    let lists = tasks.filter_map(|tid| fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).ok());
     let ids = lists.flat_map(|l| l.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<u32>>());
-    let name = |pid: &u32| {
-        Text(fs::read(format!("/proc/{pid}/comm")).unwrap_or_default().trim_ascii_end().to_vec()).to_string()
-    };
-    ids.map(|pid| (pid, name(&pid))).collect()
+    ids.map(|pid| (pid, name_of(pid as i32).to_string())).collect()
 }
 
 /// Collects what a capture gives, and every reason against it.
@@ -234,6 +148,21 @@ impl Findings {
         }
     }
 
+    fn refuse(&mut self, whom: i32, why: impl Into<String>, remedy: &str) {
+        self.refusals.push(Refusal::new("process", why, remedy).of(whom));
+    }
+
+    /// An error that keeps anything more from being found; if it is a refusal, with all that was found.
+    fn with(mut self, e: Error) -> Error {
+        match e {
+            Error::Refused(more) => {
+                self.refusals.extend(more);
+                self.end().expect_err("a refusal ends it")
+            }
+            other => other,
+        }
+    }
+
     fn end(self) -> Result<(), Error> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -243,39 +172,59 @@ impl Findings {
     }
 }
 
-/// Captures the process; it stays seized, and no envoy is left in it.
-fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>>, keep: Keep) -> Result<Model, Error> {
+/// Signals that wait, as siginfo_t.
+type Signals = Vec<[u8; 128]>;
+
+/// What came after the image was made is in none: there is no way to put it back.
+fn note_arrived(process: &Process, before: &Signals) -> Option<String> {
+    let now = process.waiting().ok()?.into_iter().map(Siginfo);
+    let new: Vec<_> = now.filter(|s| !before.contains(&s.0)).map(|s| signal::name(s.signo())).collect();
+    let which = new.join(", ");
+    (!new.is_empty()).then(|| {
+        format!("{} signals: {which} came while its image was being finished, and is not in it", process.pid())
+    })
+}
+
+/// Captures the process; it stays seized, and no envoy is left in it. Gives the signals that waited at the end, too.
+fn capture(
+    process: &mut Process,
+    before: &mut Before,
+    saver: &RefCell<Saver<'_>>,
+    keep: Keep,
+) -> Result<(Model, Signals), Error> {
     let pid = process.pid();
     let mut findings = Findings::default();
     let mut files = Files::default();
+    let mut notes = Vec::new();
     let mut threads = Vec::new();
     let mut model = Model::default();
     for (child, name) in children(pid) {
-        let why = format!("it has a child, {child} ({name})");
-        findings.refusals.push(
-            Refusal::new("process", why, "trees are not supported yet: freeze it when the child has ended").of(pid),
-        );
+        let remedy = "trees are not supported yet: freeze it when the child has ended";
+        findings.refuse(pid, format!("it has a child, {child} ({name})"), remedy);
     }
     if process.leader_has_ended() {
-        findings
-            .refusals
-            .push(Refusal::new("process", "its first thread has ended", "this is not supported yet").of(pid));
+        findings.refuse(pid, "its first thread has ended", "this is not supported yet");
         findings.end()?;
         unreachable!("a refusal ends it");
     }
     // An envoy brings a socket and an area of its own: what is there without it is looked at first.
-    before.areas = read(format!("/proc/{pid}/smaps"))?;
-    let stat = proc::stat(&read(format!("/proc/{pid}/stat"))?).map_err(Trouble::from)?;
-    before.locked_kb = proc::status(&read(format!("/proc/{pid}/status"))?).map_err(Trouble::from)?.vm_lck_kb;
-    let table = identify::table(pid, stat.tty_nr)?;
+    for name in ["smaps", "stat", "status"] {
+        before.texts.insert(name, read(format!("/proc/{pid}/{name}"))?);
+    }
+    let stat = proc::stat(&before.texts["stat"]).map_err(Trouble::from)?;
+    let table = identify::table(pid, stat.terminal)?;
     let before = &*before;
     // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
     for index in (0..process.threads().len()).rev() {
-        let envoy = process.envoy(index).map_err(|e| envoy_error(e, pid))?;
-        let target = Target { envoy: RefCell::new(envoy), index, pid, before, saver, holders: RefCell::new(None) };
+        let envoy = match process.envoy(index) {
+            Ok(envoy) => envoy,
+            Err(e) => return Err(findings.with(envoy_error(e, pid))),
+        };
+        let seen = &table.descriptions;
+        let target = Target { envoy: RefCell::new(envoy), index, pid, before, saver, seen };
         let tid = before.inner[&(target_tid(&target) as u32)];
         let mut states = Vec::new();
-        let mut from = Capturing { probe: &target, files: &mut files, keep };
+        let mut from = Capturing { probe: &target, files: &mut files, keep, notes: &mut notes };
         ThreadState::capture_all(&mut from, &mut |state| states.extend(findings.take(pid, state)));
         threads.insert(0, ThreadModel { tid, states });
         if index == 0 {
@@ -287,6 +236,7 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
         target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;
     }
     findings.end()?;
+    let waiting = process.waiting()?;
     for (index, thread) in process.threads().iter().enumerate() {
         let last = Standing { thread, index };
         threads[index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
@@ -295,9 +245,10 @@ fn capture(process: &mut Process, before: &mut Before, saver: &RefCell<Saver<'_>
     first.process.threads = threads.iter().map(|t| t.tid).collect();
     first.process.pid = first.process.threads[0];
     first.threads = threads;
+    model.notes = notes.into_iter().map(|note| Note { pid: first.process.pid, ..note }).collect();
     model.processes.push(first);
     model.files = files.list;
-    Ok(model)
+    Ok((model, waiting))
 }
 
 fn target_tid(target: &Target<'_, '_, '_>) -> i32 {
@@ -339,10 +290,15 @@ fn of_process(
     ProcessModel { process, states, threads: Vec::new() }
 }
 
+/// Bytes of memory that the image will hold, about: what the process has of its own (proc_pid_status(5)).
+fn expected(pid: i32) -> u64 {
+    let text = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
+    proc::status(&text).map_or(0, |s| 1024 * s.own_kb)
+}
+
 /// A path for the image of a process when nobody named one.
 fn default_output(pid: i32) -> PathBuf {
-    let comm = fs::read(format!("/proc/{pid}/comm")).unwrap_or_default();
-    let name: String = String::from_utf8_lossy(comm.trim_ascii_end())
+    let name: String = String::from_utf8_lossy(&name_of(pid).0)
         .chars()
         .map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' })
         .collect();
@@ -366,12 +322,12 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
     let stub = image::stub(own)?;
     progress.stage("freezing", 0);
-    let saver = RefCell::new(Saver::new(output, stub, &header(pid), progress)?);
-    let mut before = before(pid);
-    let stopped = Instant::now();
+    let saver = RefCell::new(Saver::new(output, stub, &header(pid), expected(pid), progress)?);
+    let mut before =
+        Before { root: root_of(pid), outside: Outside::look(pid), own_links: own_namespaces(), ..Before::default() };
     let mut process = Process::seize(pid).map_err(|e| seize_error(e, pid))?;
     before.inner = inner_ids(&process)?;
-    let model = capture(&mut process, &mut before, &saver, request.keep)?;
+    let (model, waiting) = capture(&mut process, &mut before, &saver, request.keep)?;
     let mut done = Done {
         name: model.name(),
         processes: model.processes.len(),
@@ -379,29 +335,56 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
         size: 0,
         took: Duration::ZERO,
         paused: Duration::ZERO,
-        notes: Vec::new(),
+        notes: model.notes.iter().map(|n| Note { pid: pid as u32, ..n.clone() }.to_string()).collect(),
     };
-    // A tree that runs on need not wait for its image to be finished.
-    let mut held = Some(process);
-    if request.ending == Ending::RunOn || request.output.is_none() {
-        held.take().expect("it is held").release()?;
-        done.paused = stopped.elapsed();
-    }
-    let mut published = None;
-    if let Some(writer) = saver.into_inner().into_writer() {
-        (done.size, published) = publish(writer, &model)?;
-    }
-    if let Some(process) = held {
-        // A tree that runs on has no image: nobody shall believe that it is in one.
-        process.kill().inspect_err(|_| published.iter().for_each(|path| drop(fs::remove_file(path))))?;
-        done.paused = stopped.elapsed();
+    let writer = saver.borrow_mut().take_writer();
+    match (writer, request.ending) {
+        (Some(writer), Ending::End) => end(process, writer, &model, &waiting, request.keep, &mut done)?,
+        (writer, _) => run_on(process, writer, &model, &mut done)?,
     }
     done.took = start.elapsed();
     Ok(Frozen { model, done })
 }
 
-/// Finishes the image, looks at it once more, and gives it its name. Gives its length, and that name.
-fn publish(mut writer: image::Writer<Output>, model: &Model) -> Result<(u64, Option<PathBuf>), Error> {
+/// The tree runs on, and does not wait for its image to be finished.
+fn run_on(process: Process, writer: Option<Writer<Output>>, model: &Model, done: &mut Done) -> Result<(), Error> {
+    let since = process.since();
+    process.release()?;
+    done.paused = since.elapsed();
+    if let Some(writer) = writer {
+        (done.size, _) = publish(writer, model)?;
+    }
+    Ok(())
+}
+
+/// The tree ends once its image is safe.
+fn end(
+    process: Process,
+    mut writer: Writer<Output>,
+    model: &Model,
+    waiting: &Signals,
+    keep: Keep,
+    done: &mut Done,
+) -> Result<(), Error> {
+    let since = process.since();
+    let keyboard = if keep.typed { keyboard(model, process.pid()) } else { None };
+    let late = keyboard.as_ref().map(|_| writer.late(LATE)).transpose()?;
+    let (size, published) = publish(writer, model)?;
+    done.size = size;
+    done.notes.extend(note_arrived(&process, waiting));
+    // A tree that runs on has no image: nobody shall believe that it is in one.
+    let ended = process.kill().inspect_err(|_| published.iter().for_each(|p| drop(fs::remove_file(&p.path))))?;
+    done.paused = ended.at() - since;
+    if let (Some(keyboard), Some(image), Some(late)) = (keyboard, &published, late) {
+        done.notes.extend(keep_typed(keyboard, image, late));
+    }
+    // Its shell hears of the end now, and not before: it would read what was typed for the program.
+    drop(ended);
+    Ok(())
+}
+
+/// Finishes the image, looks at it once more, and gives it its name. Gives its length, and what has that name.
+fn publish(mut writer: Writer<Output>, model: &Model) -> Result<(u64, Option<Published>), Error> {
     let mut failed = None;
     model.put(&mut |tag, id, need, body| {
         if let Err(e) = writer.record(tag, id, need, &Encoded(body)) {
@@ -412,6 +395,7 @@ fn publish(mut writer: image::Writer<Output>, model: &Model) -> Result<(u64, Opt
         return Err(e.into());
     }
     let (output, size) = writer.finish()?;
+    output.release()?;
     if let Some(file) = output.written() {
         let image = image::Image::open(file)?;
         let again = Model::from_records(image.records())?;

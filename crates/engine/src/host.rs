@@ -2,15 +2,15 @@
 
 use crate::Error;
 use abi::proc;
-use plan::{FileFacts, Host, Terminal};
+use plan::{FileFacts, Host, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
-use rustix::fs::{CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::Read;
-use std::os::unix::ffi::OsStrExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 
@@ -34,8 +34,10 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         page_size: rustix::param::page_size() as u32,
         files: files(model),
         scratch: scratch(model),
+        places: places(model),
+        temporary: std::env::temp_dir().into_os_string().into_vec(),
         taken: model.ids().into_iter().filter(|id| is_taken(*id)).collect(),
-        terminal: terminal(stat.tty_nr),
+        terminal: stat.terminal.and_then(terminal),
         uid: status.uid[1],
         gid: status.gid[1],
         groups,
@@ -44,6 +46,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
+        loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
         time_namespaces: Path::new("/proc/self/timens_offsets").exists(),
@@ -58,8 +61,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
 
 /// The highest number that we have open.
 fn highest_fd() -> u32 {
-    let open = fs::read_dir("/proc/self/fd").into_iter().flatten().flatten();
-    open.filter_map(|e| e.file_name().to_str()?.parse().ok()).max().unwrap_or(2)
+    tracee::procfs::numbers("/proc/self/fd").max().unwrap_or(2)
 }
 
 fn number(path: &str) -> Option<i64> {
@@ -79,10 +81,39 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
         let build_id = if file.build_id.is_some() { build_id() } else { None };
         Some((
             bytes.clone(),
-            FileFacts { mode: m.mode(), size: m.size(), mtime: (m.mtime(), m.mtime_nsec() as u32), build_id },
+            FileFacts {
+                mode: m.mode(),
+                size: m.size(),
+                mtime: (m.mtime(), m.mtime_nsec() as u32),
+                build_id,
+                names: m.nlink(),
+                access: access(path(&bytes)),
+            },
         ))
     };
     model.files.values().filter_map(facts).collect()
+}
+
+/// What we may do there: bits of access(2).
+fn access(at: &Path) -> u32 {
+    let may = |a: Access| rustix::fs::accessat(CWD, at, a, AtFlags::EACCESS).map_or(0, |()| a.bits());
+    [Access::READ_OK, Access::WRITE_OK, Access::EXEC_OK].map(may).iter().sum()
+}
+
+/// The places that the model names, and that of temporary files, as they are here.
+fn places(model: &Model) -> BTreeMap<Vec<u8>, PlaceFacts> {
+    let temporary = std::env::temp_dir();
+    let facts = |bytes: &[u8]| {
+        let at = path(bytes);
+        let itself = fs::symlink_metadata(at).ok()?;
+        Some(PlaceFacts {
+            mode: fs::metadata(at).map_or(itself.mode(), |m| m.mode()),
+            link: itself.is_symlink(),
+            access: access(at),
+        })
+    };
+    let all = model.places().chain([temporary.as_os_str().as_bytes()]);
+    all.filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))).collect()
 }
 
 /// Directories of files without a name that can hold such a file here.
@@ -104,11 +135,7 @@ fn is_taken(id: u32) -> bool {
 }
 
 /// The terminal of this process's session, by the name that one of its descriptors has.
-fn terminal(tty_nr: i32) -> Option<Terminal> {
-    if tty_nr == 0 {
-        return None;
-    }
-    let own = proc::new_decode_dev(tty_nr as u32);
+fn terminal(own: (u32, u32)) -> Option<Terminal> {
     let named = (0..3).find_map(|fd| {
         let link = fs::read_link(format!("/proc/self/fd/{fd}")).ok()?;
         let m = fs::metadata(&link).ok()?;

@@ -39,12 +39,12 @@ pub(crate) fn file_stat(m: &std::fs::Metadata) -> FileStat {
     }
 }
 
-fn see(pid: i32, fd: u32, terminal: i32) -> Result<Seen, Error> {
+fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
     let path = format!("/proc/{pid}/fd/{fd}");
     let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
     let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
-    let info = crate::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
+    let info = tracee::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
     let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
     Ok(Seen { fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
 }
@@ -59,7 +59,7 @@ fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
 }
 
 /// The table of a stopped process.
-pub(crate) fn table(pid: i32, terminal: i32) -> Result<Table, Error> {
+pub(crate) fn table(pid: i32, terminal: Option<(u32, u32)>) -> Result<Table, Error> {
     let seen: Result<Vec<Seen>, Error> = numbers(pid)?.into_iter().map(|fd| see(pid, fd, terminal)).collect();
     let seen = seen?;
     // Only what looks alike can be the same: the same inode, flags and offset.

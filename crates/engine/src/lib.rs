@@ -13,13 +13,16 @@ mod freeze;
 mod host;
 mod identify;
 mod output;
-mod procfs;
+mod outside;
 mod progress;
+mod removed;
 mod replace;
 mod save;
 mod supervise;
 mod target;
 mod thaw;
+mod typed;
+mod unfit;
 
 /// Closes every descriptor but the standard ones.
 pub fn close_inherited() {
@@ -29,7 +32,7 @@ pub fn close_inherited() {
 pub use error::Error;
 pub use freeze::{Done, Ending, Frozen, Request, freeze};
 pub use host::survey;
-pub use output::Output;
+pub use output::{Output, Published};
 pub use progress::{Progress, Silent};
 pub use supervise::{Outcome, stand_for};
 pub use thaw::{Loaded, Thawed, load, plan_for, thaw};

@@ -1,10 +1,12 @@
 //! Where an image goes: a file that appears under its name only when it is whole, or a stream.
 
 use crate::Error;
-use rustix::fs::{AtFlags, CWD, Mode, OFlags};
+use image::Late;
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tracee::fault::point;
 
@@ -19,9 +21,33 @@ pub enum Output {
         target: PathBuf,
         /// Where it stands now, if the file system knows no unnamed files.
         beside: Option<Beside>,
+        /// What stood at the target: held, so that its blocks are not freed while the tree stands still.
+        replaced: Option<OwnedFd>,
     },
     /// Standard output or another stream: nothing can be undone there.
     Stream(File),
+}
+
+/// An image that stands under its name, whole and durable.
+#[derive(Debug)]
+pub struct Published {
+    file: File,
+    /// Its name.
+    pub path: PathBuf,
+    /// What stood there before: its blocks are freed when this is dropped.
+    _replaced: Option<OwnedFd>,
+}
+
+impl Published {
+    /// Writes into room that was left in it.
+    pub fn fill(&self, late: Late, bytes: &[u8]) -> Result<(), Error> {
+        let fault = |call: &str, e: io::Error| Error::io(call, self.path.display(), e);
+        let frame = late.frame(bytes).ok_or_else(|| fault("write", abi::Errno::ENOSPC.into()))?;
+        point().map_err(|e| fault("write", e.into()))?;
+        self.file.write_all_at(&frame, late.offset).map_err(|e| fault("write", e))?;
+        point().map_err(|e| fault("fdatasync", e.into()))?;
+        self.file.sync_data().map_err(|e| fault("fdatasync", e))
+    }
 }
 
 /// A name that is removed when it is dropped.
@@ -63,7 +89,7 @@ impl Output {
         if target == Path::new("-") {
             return Output::standard();
         }
-        if std::fs::symlink_metadata(target).is_ok_and(|m| !m.is_file() && !m.is_symlink()) {
+        if std::fs::metadata(target).is_ok_and(|m| !m.is_file()) {
             let why = "what stands there is no regular file";
             return Err(Error::refuse(
                 target.display().to_string(),
@@ -74,7 +100,7 @@ impl Output {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let target = target.to_path_buf();
         match rustix::fs::openat(CWD, directory(&target), flags, Mode::from_raw_mode(MODE)) {
-            Ok(fd) => Ok(Output::File { file: owned(fd.into())?, target, beside: None }),
+            Ok(fd) => Ok(Output::file(owned(fd.into())?, target, None)),
             // open(2): file systems without unnamed files say EOPNOTSUPP; kernels and network file systems also EISDIR, EINVAL.
             Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::ISDIR | rustix::io::Errno::INVAL) => {
                 Output::named(target)
@@ -104,7 +130,30 @@ impl Output {
         let file = File::options().read(true).write(true).create_new(true).mode(MODE).open(&path);
         let file = file.map_err(|e| Error::io("open", path.display(), e))?;
         let beside = Beside(path);
-        Ok(Output::File { file: owned(file)?, target, beside: Some(beside) })
+        Ok(Output::file(owned(file)?, target, Some(beside)))
+    }
+
+    fn file(file: File, target: PathBuf, beside: Option<Beside>) -> Output {
+        let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let replaced = rustix::fs::openat(CWD, &target, flags, Mode::empty()).ok();
+        Output::File { file, target, beside, replaced }
+    }
+
+    /// Asks the file system for room behind what is written, where it knows how: then the tree need not wait for it.
+    pub fn reserve(&self, bytes: u64) {
+        if let Output::File { file, .. } = self
+            && let Ok(written) = file.metadata()
+        {
+            // A disk that is full says so when the bytes are written, if they are really as many.
+            let _ = rustix::fs::fallocate(file, FallocateFlags::KEEP_SIZE, written.len(), bytes);
+        }
+    }
+
+    /// Gives back what was reserved and not written.
+    pub fn release(&self) -> Result<(), Error> {
+        let Output::File { file, target, .. } = self else { return Ok(()) };
+        let fault = |e| Error::io("ftruncate", target.display(), e);
+        file.set_len(file.metadata().map_err(fault)?.len()).map_err(fault)
     }
 
     /// The file that was written, to be read again; a stream cannot be.
@@ -116,8 +165,7 @@ impl Output {
     }
 
     /// A stream has no name, but where it is a file it is made durable.
-    fn flushed(self) -> Result<Option<PathBuf>, Error> {
-        let Output::Stream(file) = self else { unreachable!("files are published") };
+    fn synced(file: &File) -> Result<Option<Published>, Error> {
         match file.sync_all() {
             // fsync(2): what cannot be synchronised, as a pipe, says EINVAL.
             Err(e) if e.raw_os_error() != Some(22) => Err(Error::io("fsync", "standard output", e)),
@@ -125,9 +173,12 @@ impl Output {
         }
     }
 
-    /// Makes it durable, and gives it its name, which is told. What stood there before is replaced at once, or not at all.
-    pub fn publish(self) -> Result<Option<PathBuf>, Error> {
-        let Output::File { file, target, beside: named } = self else { return self.flushed() };
+    /// Makes it durable, and gives it its name. What stood there before is replaced at once, or not at all.
+    pub fn publish(self) -> Result<Option<Published>, Error> {
+        let (file, target, named, replaced) = match self {
+            Output::File { file, target, beside, replaced } => (file, target, beside, replaced),
+            Output::Stream(file) => return Output::synced(&file),
+        };
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
         point().map_err(|e| fault("fsync", e.into()))?;
         file.sync_all().map_err(|e| fault("fsync", e))?;
@@ -144,7 +195,7 @@ impl Output {
         // The name is there; a directory that cannot be opened or synced is no reason to say that it is not.
         let _ = directory;
         std::mem::forget(named);
-        Ok(Some(target))
+        Ok(Some(Published { file, path: target, _replaced: replaced }))
     }
 }
 

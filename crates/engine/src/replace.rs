@@ -32,9 +32,9 @@ impl Names {
 
 /// A file by which it is told from another that stands under the same name.
 #[derive(Clone, Copy, PartialEq, Eq)]
-struct Identity {
-    dev: u64,
-    ino: u64,
+pub(crate) struct Identity {
+    pub(crate) dev: u64,
+    pub(crate) ino: u64,
 }
 
 impl Identity {
@@ -42,8 +42,19 @@ impl Identity {
         Identity { dev: m.dev(), ino: m.ino() }
     }
 
-    fn at(path: &Path) -> Option<Identity> {
+    pub(crate) fn at(path: &Path) -> Option<Identity> {
         fs::symlink_metadata(path).ok().map(|m| Identity::of(&m))
+    }
+
+    /// What an heir is told of it, and of the path that it has or is to have.
+    pub(crate) fn word(self, path: &Path) -> Vec<u8> {
+        [&self.dev.to_ne_bytes(), &self.ino.to_ne_bytes(), path.as_os_str().as_bytes()].concat()
+    }
+
+    /// What an heir was told.
+    pub(crate) fn heard(word: &[u8]) -> (Identity, &Path) {
+        let number = |at: usize| word[at..at + 8].try_into().map(u64::from_ne_bytes).expect("eight bytes");
+        (Identity { dev: number(0), ino: number(8) }, Path::new(OsStr::from_bytes(&word[16..])))
     }
 }
 
@@ -55,17 +66,12 @@ impl Replaced {
     }
 
     /// Puts a new file in the place of `target`.
-    pub(crate) fn replace(
-        &mut self,
-        target: &Path,
-        mode: u32,
-        fill: impl FnOnce(&File) -> io::Result<()>,
-    ) -> io::Result<()> {
+    pub(crate) fn replace(&mut self, target: &Path, fill: impl FnOnce(&File) -> io::Result<()>) -> io::Result<()> {
         point()?;
         let beside = self.names.beside(target);
-        let file = File::options().write(true).create_new(true).mode(mode & 0o7777).open(&beside)?;
+        let file = File::options().write(true).create_new(true).mode(0o600).open(&beside)?;
         let new = Identity::of(&file.metadata()?);
-        self.heir.tell(&[&new.dev.to_ne_bytes(), &new.ino.to_ne_bytes(), target.as_os_str().as_bytes()].concat())?;
+        self.heir.tell(&new.word(target))?;
         point()?;
         fill(&file)?;
         point()?;
@@ -88,9 +94,7 @@ fn exchange(beside: &Path, target: &Path) -> io::Result<()> {
 
 /// In the heir: however far it came.
 fn end(legacy: Legacy, told: &[u8], names: Names) {
-    let word = |at: usize| told[at..at + 8].try_into().map(u64::from_ne_bytes).expect("eight bytes");
-    let new = Identity { dev: word(0), ino: word(8) };
-    let target = Path::new(OsStr::from_bytes(&told[16..]));
+    let (new, target) = Identity::heard(told);
     let beside = names.beside(target);
     let replaced = Identity::at(target) == Some(new);
     let _ = match (legacy, beside.exists()) {

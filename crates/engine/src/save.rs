@@ -14,7 +14,7 @@ const PAGE: usize = 4096;
 /// Bytes that are read at once.
 const BUFFER: usize = 4 << 20;
 /// Bytes of it that are sure to be used.
-const WARM: usize = 1 << 20;
+const WARM: usize = 2 << 20;
 
 /// The image that is being written, or nothing where only a look is taken.
 pub(crate) struct Saver<'a> {
@@ -63,9 +63,13 @@ impl<'a> Saver<'a> {
         output: Option<Output>,
         stub: impl io::Read,
         header: &Header,
+        expected: u64,
         progress: &'a mut dyn Progress,
     ) -> io::Result<Saver<'a>> {
-        let writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
+        let mut writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
+        if let Some(writer) = &mut writer {
+            writer.flushed()?.reserve(expected);
+        }
         // The part of the buffer that a small process needs is brought into memory now, not while the tree stands still.
         let mut buffer = vec![0; BUFFER];
         buffer[..WARM].fill(1);
@@ -173,8 +177,8 @@ impl<'a> Saver<'a> {
     }
 
     /// The writer, to be finished.
-    pub(crate) fn into_writer(self) -> Option<Writer<Output>> {
-        self.writer
+    pub(crate) fn take_writer(&mut self) -> Option<Writer<Output>> {
+        self.writer.take()
     }
 }
 

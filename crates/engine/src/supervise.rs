@@ -1,6 +1,7 @@
 //! A thaw in the foreground stands for the program that it brought back, as a job of its shell: it hands it the terminal,
 //! stops when it stops, goes on when the shell says so, and ends with its exit status.
 
+use crate::typed::retype;
 use crate::{Error, Thawed};
 use rustix::process::{Pid, getpgid, getpgrp};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
@@ -26,24 +27,23 @@ enum Keep {
     Handed,
 }
 
-/// The kernel's settings in bytes, as another terminal gave them, on this one.
-fn apply(terminal: &File, settings: &[u8]) -> Option<()> {
+/// What a terminal of these settings gets from the kernel's settings in bytes, as another terminal gave them. Speed and
+/// character size belong to the line, not to the program.
+fn with_settings(mut termios: Termios, settings: &[u8]) -> Option<Termios> {
     let kernel = abi::layout::Termios::from_bytes(settings)?;
-    let mut termios = tcgetattr(terminal).ok()?;
     termios.input_modes = rustix::termios::InputModes::from_bits_retain(kernel.iflag);
     termios.output_modes = rustix::termios::OutputModes::from_bits_retain(kernel.oflag);
     termios.local_modes = rustix::termios::LocalModes::from_bits_retain(kernel.lflag);
-    // Speed and character size belong to the line, not to the program: of the control modes only what a program sets.
     for (n, byte) in kernel.cc.iter().enumerate() {
         if let Some(index) = special(n) {
             termios.special_codes[index] = *byte;
         }
     }
-    tcsetattr(terminal, OptionalActions::Now, &termios).ok()
+    Some(termios)
 }
 
 /// The special characters of termios(3), by their numbers on Linux.
-fn special(n: usize) -> Option<rustix::termios::SpecialCodeIndex> {
+pub(crate) fn special(n: usize) -> Option<rustix::termios::SpecialCodeIndex> {
     use rustix::termios::SpecialCodeIndex as S;
     let all = [
         S::VINTR,
@@ -73,25 +73,24 @@ impl Held {
         let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return Ok(None) };
         let group = getpgid(Pid::from_raw(pid)).map_err(|e| Error::io("getpgid", pid, std::io::Error::from(e)))?;
         let mut held = Held { before: tcgetattr(&terminal).ok(), terminal, group, its: None, keep: Keep::Undo };
+        let its = settings.zip(held.before.clone()).and_then(|(settings, here)| with_settings(here, settings));
         if held.is_ours() {
-            if let Some(settings) = settings {
-                apply(&held.terminal, settings);
+            if let Some(its) = its {
+                let _ = tcsetattr(&held.terminal, OptionalActions::Now, &its);
             }
             let _ = tcsetpgrp(&held.terminal, group);
-        } else if let Some(settings) = settings {
-            held.remember(settings);
+        } else {
+            // In the background: the tree gets its settings when it comes to the foreground.
+            held.its = its;
         }
         Ok(Some(held))
     }
 
-    /// In the background: the tree gets its settings when it comes to the foreground.
-    fn remember(&mut self, settings: &[u8]) {
-        let before = tcgetattr(&self.terminal).ok();
-        if let (Some(kernel), Some(mut termios)) = (abi::layout::Termios::from_bytes(settings), before) {
-            termios.input_modes = rustix::termios::InputModes::from_bits_retain(kernel.iflag);
-            termios.output_modes = rustix::termios::OutputModes::from_bits_retain(kernel.oflag);
-            termios.local_modes = rustix::termios::LocalModes::from_bits_retain(kernel.lflag);
-            self.its = Some(termios);
+    /// Types, if the terminal is the tree's: in the background it would be somebody else who reads it.
+    pub(crate) fn retype(&self, keys: &[u8]) -> Result<(), String> {
+        match self.is_ours() {
+            true => retype(&self.terminal, keys),
+            false => Err("the program is in the background".into()),
         }
     }
 

@@ -1,37 +1,50 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
 use crate::identify::file_stat;
-use crate::procfs::read;
+use crate::outside::Outside;
 use crate::save::Saver;
 use abi::layout::FileStat;
 use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
-use resources::{Probe, Queue, Saved, Still, Which};
+use resources::fd::Seen;
+use resources::{Holder, Probe, Queue, Saved, Still, Which};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
+use tracee::procfs::read;
+use tracee::sys::Slot;
 use tracee::{Envoy, EnvoyError, Process, Stopped};
 
-/// What was seen of the threads before they were seized, and of the process as a whole.
+/// What was seen of the process before an envoy was in it.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// By thread id here: for how long it had not run, and in which kernel function it slept.
-    pub(crate) idle: BTreeMap<i32, (Option<u64>, Vec<u8>)>,
     /// Ids here to ids in the process's own pid namespace.
     pub(crate) inner: BTreeMap<u32, u32>,
-    /// /proc/PID/smaps, without an envoy's own area.
-    pub(crate) areas: Vec<u8>,
-    /// Locked memory, in KiB, without an envoy's own area.
-    pub(crate) locked_kb: u64,
+    /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
+    pub(crate) texts: BTreeMap<&'static str, Vec<u8>>,
+    /// Our own namespaces: links of /proc/self.
+    pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: PathBuf,
+    /// What other processes have.
+    pub(crate) outside: Outside,
+}
+
+/// Our own namespaces, by their names below /proc/self.
+pub(crate) fn own_namespaces() -> BTreeMap<String, Vec<u8>> {
+    let all = std::fs::read_dir("/proc/self/ns").into_iter().flatten().flatten();
+    let link = |entry: std::fs::DirEntry| {
+        let name = format!("ns/{}", entry.file_name().to_str()?);
+        Some((name, std::fs::read_link(entry.path()).ok()?.into_os_string().into_vec()))
+    };
+    all.filter_map(link).collect()
 }
 
 /// A thread that stands still: the last look.
@@ -65,7 +78,8 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) pid: i32,
     pub(crate) before: &'a Before,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
-    pub(crate) holders: RefCell<Option<HashMap<Vec<u8>, Vec<u32>>>>,
+    /// All of its descriptions.
+    pub(crate) seen: &'a [Seen],
 }
 
 /// The reason in the words of a fault.
@@ -109,13 +123,13 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
 
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        if name == "smaps" {
-            return Ok(self.before.areas.clone());
-        }
-        read(self.path(name))
+        self.before.texts.get(name).map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        if name == "status" && self.tid() == self.pid {
+            return self.text(name);
+        }
         read(self.path(&format!("task/{}/{name}", self.tid())))
     }
 
@@ -126,9 +140,16 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        if let Some(link) = self.before.own_links.get(name) {
+            return Ok(link.clone());
+        }
         let path = PathBuf::from(format!("/proc/self/{name}"));
         let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
         Ok(link.into_os_string().into_vec())
+    }
+
+    fn own_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        read(format!("/proc/self/{name}"))
     }
 
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
@@ -177,18 +198,19 @@ impl Probe for Target<'_, '_, '_> {
 
     /// The kernel tells nobody, but our own area in the process is such a new one.
     fn locks_new_areas(&self) -> Result<bool, Fault> {
-        let path = self.path("status");
-        let status =
-            abi::proc::status(&read(&path)?).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
-        Ok(status.vm_lck_kb > self.before.locked_kb)
+        let locked = |text: &[u8]| {
+            let status = abi::proc::status(text).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
+            Ok(status.vm_lck_kb)
+        };
+        Ok(locked(&read(self.path("status"))?)? > locked(&self.text("status")?)?)
     }
 
     fn idle(&self) -> Option<u64> {
-        self.before.idle.get(&self.tid()).and_then(|b| b.0)
+        self.with(|_, t| t.idle())
     }
 
     fn wait_channel(&self) -> Vec<u8> {
-        self.before.idle.get(&self.tid()).map(|b| b.1.clone()).unwrap_or_default()
+        self.with(|_, t| t.wait_channel().to_vec())
     }
 
     fn inner_tid(&self, outer: u32) -> Option<u32> {
@@ -200,10 +222,27 @@ impl Probe for Target<'_, '_, '_> {
         peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
     }
 
+    fn watches(&self, by: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
+        match tracee::sys::kcmp_watch(self.pid, Slot { efd: by, tfd: number, toff: nth }) {
+            Ok(order) => Ok(Some(order.is_eq())),
+            // It has no such number, or no such watch.
+            Err(fault) if matches!(fault.errno, Errno::EBADF | Errno::ENOENT) => Ok(Some(false)),
+            // A kernel without kcmp(2), or a filter that forbids it to us.
+            Err(fault) if matches!(fault.errno, Errno::ENOSYS | Errno::EPERM) => Ok(None),
+            Err(fault) => Err(fault),
+        }
+    }
+
     fn other_holders(&self, link: &[u8]) -> Result<Vec<u32>, Fault> {
-        let mut known = self.holders.borrow_mut();
-        let known = known.get_or_insert_with(|| holders(self.pid as u32));
-        Ok(known.get(link).cloned().unwrap_or_default())
+        Ok(self.before.outside.with_link(link))
+    }
+
+    fn other_sharers(&self, seen: &Seen) -> Result<Vec<u32>, Fault> {
+        self.before.outside.with_description(seen.fd, self.seen)
+    }
+
+    fn other_users(&self, dev: u64, inode: u64, name: &[u8]) -> Result<Vec<Holder>, Fault> {
+        Ok(self.before.outside.with_inode(dev, inode, name))
     }
 
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
@@ -245,21 +284,4 @@ fn peek(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
             Err(e) => return Err(e),
         }
     }
-}
-
-/// The pipes and sockets of all processes that we may look at, but for the one that is frozen and ourselves.
-fn holders(but: u32) -> HashMap<Vec<u8>, Vec<u32>> {
-    let mut all: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
-    let Ok(processes) = std::fs::read_dir("/proc") else { return all };
-    let ids = processes.flatten().filter_map(|e| e.file_name().to_str()?.parse::<u32>().ok());
-    for pid in ids.filter(|pid| *pid != but && *pid != std::process::id()) {
-        let Ok(fds) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-        for link in fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()) {
-            let link = link.into_os_string().into_vec();
-            if link.starts_with(b"pipe:[") || link.starts_with(b"socket:[") {
-                all.entry(link).or_default().push(pid);
-            }
-        }
-    }
-    all
 }

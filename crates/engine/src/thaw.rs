@@ -2,9 +2,9 @@
 
 use crate::execute::execute;
 use crate::{Error, Progress};
-use image::{Image, Source};
+use image::{Image, Source, VerifyError};
 use plan::{Host, Options, Pids, Plan};
-use resources::Model;
+use resources::{Model, Typed};
 use std::fs::File;
 use std::io::Read;
 
@@ -15,6 +15,8 @@ pub struct Loaded {
     pub image: Image<File>,
     /// The tree in it.
     pub model: Model,
+    /// What is wrong with what was written last; the tree can do without.
+    pub torn: Option<VerifyError>,
 }
 
 /// A tree that runs.
@@ -38,9 +40,11 @@ pub fn load(mut file: File) -> Result<Loaded, Error> {
         file = spool;
     }
     let image = Image::open(file)?;
-    let model = Model::from_records(image.records())?;
+    let mut model = Model::from_records(image.records())?;
     within(&model, &image)?;
-    Ok(Loaded { image, model })
+    let late = image.late().and_then(|late| Ok(late.map(|bytes| Typed::from_bytes(&bytes)).transpose()?));
+    let torn = late.map(|typed| model.typed = typed).err();
+    Ok(Loaded { image, model, torn })
 }
 
 /// No record may lead outside of the pages of the image.
@@ -62,7 +66,9 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
         let why = format!("it was made on {made_for}, this is {}", host.machine);
         return Err(Error::refuse("machine", why, "thaw it on a machine of the same kind"));
     }
-    resources::plan(&loaded.model, host, options).map_err(Error::Refused)
+    let mut plan = resources::plan(&loaded.model, host, options).map_err(Error::Refused)?;
+    plan.notes.extend(loaded.torn.iter().map(|e| format!("what was typed and not read yet is lost: {e}")));
+    Ok(plan)
 }
 
 /// Brings the tree back. When an id is taken between the look and the act, and any id will do, the tree gets a

@@ -21,6 +21,7 @@ impl fmt::Display for Part {
             Part::Section(Section::HEADER) => f.write_str("the header"),
             Part::Section(Section::RECORDS) => f.write_str("the records"),
             Part::Section(Section::PAGES) => f.write_str("the pages"),
+            Part::Section(Section::LATE) => f.write_str("the late section"),
             Part::Section(tag) => write!(f, "the section with tag {tag}"),
             Part::Index => f.write_str("the index"),
             Part::Trailer => f.write_str("the trailer"),

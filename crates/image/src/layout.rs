@@ -76,6 +76,8 @@ impl Section {
     pub const RECORDS: Tag = Tag(3);
     /// Raw pages.
     pub const PAGES: Tag = Tag(4);
+    /// Room for what is written when all else stands already; it has its checksum within.
+    pub const LATE: Tag = Tag(5);
 
     /// The size of an entry of the index.
     pub(crate) const SIZE: usize = 32;
@@ -86,7 +88,7 @@ impl Section {
     }
 
     pub(crate) fn is_known(&self) -> bool {
-        (Section::STUB..=Section::PAGES).contains(&self.tag)
+        (Section::STUB..=Section::LATE).contains(&self.tag)
     }
 
     pub(crate) fn to_bytes(self) -> [u8; Section::SIZE] {

@@ -6,7 +6,8 @@
 //!
 //! The file begins with a program (the *stub*), so it can be executed; it ends with a *trailer* of fixed
 //! size, which leads to the *index*, which names every *section* with its checksum. Everything is appended
-//! in order, so an image can be written to a pipe. Every byte of it is covered by some check.
+//! in order, so an image can be written to a pipe. Every byte of it is covered by some check. Only a *late* section, if there
+//! is one, is filled in when the image stands already.
 //!
 //! Two kinds of sections carry what a tree is made of: *records* (numbered, self-describing CBOR, small,
 //! read whole) and *pages* (raw, aligned, large, read in place and checked on demand).
@@ -35,6 +36,7 @@
 mod damage;
 mod diagnostic;
 mod header;
+mod late;
 mod layout;
 mod locate;
 mod reader;
@@ -50,4 +52,4 @@ pub use locate::{Stub, stub, stub_len};
 pub use reader::Image;
 pub use record::{Extent, RawRecord};
 pub use source::Source;
-pub use writer::Writer;
+pub use writer::{Late, Writer};

@@ -2,6 +2,7 @@
 
 use crate::damage::{Damage, OpenError, Part, VerifyError};
 use crate::header::{self, Header};
+use crate::late;
 use crate::layout::{self, FORMAT, Need, PAGE, Section, Tag, Trailer};
 use crate::locate;
 use crate::record::RawRecord;
@@ -46,6 +47,12 @@ impl<S: Source> Image<S> {
         let header = header::from_bytes(&read_checked(&source, &sections[1])?, trailer.version)?;
         let records = read_records(&source, &sections)?;
         Ok(Image { source, trailer, sections, header, records })
+    }
+
+    /// What was written when all else stood already, if anything was.
+    pub fn late(&self) -> Result<Option<Vec<u8>>, VerifyError> {
+        let Some(section) = self.sections.iter().find(|section| section.tag == Section::LATE) else { return Ok(None) };
+        Ok(late::unframe(section, &source::bytes(&self.source, section.offset, section.len)?)?)
     }
 
     /// Where the image comes from.
@@ -105,7 +112,8 @@ impl<S: Source> Image<S> {
         check_section(&self.source, section, &mut buf, &mut |_| ())
     }
 
-    /// Checks every byte of the file, in its order, and tells `progress` how many are done, of how many.
+    /// Checks every byte of the file, in its order, and tells `progress` how many are done, of how many. Only what was written
+    /// late is left to [`late`](Image::late): the rest of an image is whole without it.
     pub fn verify(&self, progress: &mut dyn FnMut(u64, u64)) -> Result<(), VerifyError> {
         let total = self.trailer.total;
         let mut done = 0;
@@ -209,7 +217,8 @@ fn read_records(source: &impl Source, sections: &[Section]) -> Result<Vec<RawRec
 
 fn compare(section: &Section, sum: u64) -> Result<(), Damage> {
     let Section { tag, offset, len, .. } = *section;
-    match sum == section.sum {
+    // The index was written before what is in a late section.
+    match sum == section.sum || tag == Section::LATE {
         true => Ok(()),
         false => Err(Damage::Checksum { part: Part::Section(tag), offset, len }),
     }

@@ -1,6 +1,7 @@
 //! Writing an image, front to back: nothing written is ever gone back to, so a pipe will do.
 
 use crate::header::{self, Header};
+use crate::late;
 use crate::layout::{self, FORMAT, Need, PAGE, SECTION_MAX, Section, Tag, Trailer};
 use crate::reader::sum_of;
 use crate::record::RawRecord;
@@ -29,6 +30,22 @@ pub struct Writer<W: Write> {
     records: Vec<u8>,
     /// Which sections have no checksum yet.
     unsettled: Vec<usize>,
+}
+
+/// Room in an image for what is written last.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Late {
+    /// Where it begins.
+    pub offset: u64,
+    /// How many bytes it has.
+    pub room: u64,
+}
+
+impl Late {
+    /// What to write at its offset so that the image holds these bytes, if there is room for them.
+    pub fn frame(&self, bytes: &[u8]) -> Option<Vec<u8>> {
+        late::frame(bytes, self.room)
+    }
 }
 
 struct Hasher(Xxh3Default);
@@ -77,6 +94,12 @@ impl<W: Write> Writer<W> {
         Ok(())
     }
 
+    /// Writes what is gathered so far, and gives what it goes to.
+    pub fn flushed(&mut self) -> io::Result<&mut W> {
+        self.out.flush()?;
+        Ok(self.out.get_mut())
+    }
+
     /// How much was written so far. The next pages go to the next multiple of [`PAGE`].
     pub fn position(&self) -> u64 {
         self.at
@@ -104,6 +127,17 @@ impl<W: Write> Writer<W> {
             }
         }
         Ok(offset)
+    }
+
+    /// Leaves room, a multiple of [`PAGE`] bytes, for what is written when the image stands already.
+    pub fn late(&mut self, room: u64) -> io::Result<Late> {
+        assert!(room.is_multiple_of(PAGE), "whole pages: {room} bytes are not");
+        self.end_pages();
+        self.align()?;
+        let late = Late { offset: self.at, room };
+        (0..room / PAGE).try_for_each(|_| self.emit(&[0; PAGE as usize]))?;
+        self.sections.push(Section { tag: Section::LATE, need: Need::Must, offset: late.offset, len: room, sum: 0 });
+        Ok(late)
     }
 
     /// Adds a record. It is kept in memory, and written at the end.

@@ -41,8 +41,7 @@ fn cut_behind_a_stub_that_is_no_elf_file() {
 
 #[test]
 fn every_flipped_bit_is_found() {
-    for stub in [elf(), b"stub".to_vec()] {
-        let mut file = small(&stub);
+    for mut file in [small(&elf()), small(b"stub"), with_room().0] {
         for bit in 0..file.len() * 8 {
             file[bit / 8] ^= 1 << (bit % 8);
             let result = check(&file);
@@ -51,6 +50,22 @@ fn every_flipped_bit_is_found() {
         }
         check(&file).unwrap();
     }
+}
+
+#[test]
+fn what_was_written_late_is_lost_alone() {
+    let (mut file, late) = with_room();
+    write_late(&mut file, late, &late.frame(b"typed").unwrap());
+    for bit in 0..late.room as usize * 8 {
+        let (at, bit) = (late.offset as usize + bit / 8, 1 << (bit % 8));
+        file[at] ^= bit;
+        let image = Image::open(&file[..]).unwrap();
+        image.verify(&mut |_, _| ()).unwrap();
+        let damage = image.late().unwrap_err().to_string();
+        assert!(damage.contains("the checksum of the late section (4096 bytes at byte 8192) is wrong"), "{damage}");
+        file[at] ^= bit;
+    }
+    check(&file).unwrap();
 }
 
 #[test]

@@ -5,6 +5,7 @@ mod common;
 use image::{Extent, Header, Image, Need, Tag};
 
 const V1: &[u8] = include_bytes!("fixtures/v1.cryo");
+const V1_LATE: &[u8] = include_bytes!("fixtures/v1-late.cryo");
 
 #[test]
 fn format_1_loads() {
@@ -25,4 +26,12 @@ fn format_1_loads() {
     let mut page = [0; 4096];
     image.read_at(extents[0].offset, &mut page).unwrap();
     assert_eq!(page, [0xa5; 4096]);
+}
+
+#[test]
+fn format_1_with_a_late_section_loads() {
+    let image = Image::open(V1_LATE).unwrap();
+    image.verify(&mut |_, _| ()).unwrap();
+    assert_eq!(image.late().unwrap().unwrap(), b"known later");
+    assert_eq!(image.records()[0].decode::<String>().unwrap(), "known before");
 }

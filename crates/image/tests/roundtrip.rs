@@ -253,6 +253,27 @@ fn a_bare_program_costs_one_read() {
 }
 
 #[test]
+fn what_is_written_when_the_image_stands() {
+    let (empty, late) = with_room();
+    assert_eq!(Image::open(&empty).unwrap().late().unwrap(), None);
+    for bytes in [&b""[..], b"typed", &[0; 4080]] {
+        let frame = late.frame(bytes).unwrap();
+        let mut file = empty.clone();
+        write_late(&mut file, late, &frame);
+        check(&file).unwrap();
+        assert_eq!(Image::open(&file).unwrap().late().unwrap().unwrap(), bytes);
+        // A write that did not come to its end, but for zeros that stand there already.
+        let mut torn = empty.clone();
+        write_late(&mut torn, late, &frame[..15]);
+        let image = Image::open(&torn).unwrap();
+        image.verify(&mut |_, _| ()).unwrap();
+        image.late().unwrap_err();
+    }
+    assert_eq!(late.frame(&[0; 4081]), None);
+    assert_eq!(Image::open(small(&elf())).unwrap().late().unwrap(), None);
+}
+
+#[test]
 fn an_image_with_this_program_as_its_stub() {
     let program = File::open(std::env::current_exe().unwrap()).unwrap();
     let len = program.metadata().unwrap().len();

@@ -1,6 +1,6 @@
 //! What must be true of a plan before anything of it is done. A violation is a bug of a resource.
 
-use crate::{Fact, Op, Plan, Step};
+use crate::{Fact, HostEffect, Op, Plan, Step};
 use std::collections::HashSet;
 
 /// Proves of an ordered plan: each description is made once, and made before it is used; each thread is born
@@ -26,6 +26,7 @@ pub fn check(plan: &Plan) {
 fn made_once(step: &Step, made: &mut HashSet<String>) {
     let names: Vec<String> = match &step.op {
         Op::Make { descrs, .. } => descrs.iter().map(ToString::to_string).collect(),
+        Op::Host(HostEffect::RemovedDirectory { descr, .. }) => vec![descr.to_string()],
         Op::Clone { tid, .. } => vec![tid.to_string()],
         _ => return,
     };

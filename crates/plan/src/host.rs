@@ -15,6 +15,16 @@ pub struct FileFacts {
     pub mtime: (i64, u32),
     /// The GNU build id, when it is an ELF file that has one.
     pub build_id: Option<Vec<u8>>,
+    /// How many names it has (inode(7), `st_nlink`).
+    #[serde(default)]
+    pub names: u64,
+    /// What whoever thaws may do with it: bits of access(2), 4 to read, 2 to write.
+    #[serde(default = "anything")]
+    pub access: u32,
+}
+
+fn anything() -> u32 {
+    7
 }
 
 impl FileFacts {
@@ -24,6 +34,17 @@ impl FileFacts {
         let same_build = self.build_id.is_some() && self.build_id == seen.build_id;
         self.size == seen.size && (self.mtime == seen.mtime || same_build)
     }
+}
+
+/// What stands at a path.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PlaceFacts {
+    /// The type and permission bits (inode(7), `st_mode`) of what the path leads to.
+    pub mode: u32,
+    /// Whether the path leads there by a symbolic link at its end.
+    pub link: bool,
+    /// What whoever thaws may do there: bits of access(2), 4 to read, 2 to write, 1 to enter.
+    pub access: u32,
 }
 
 /// The terminal in which the thaw runs.
@@ -47,6 +68,12 @@ pub struct Host {
     /// Directories of deleted files in which an unnamed file can be made here (open(2), O_TMPFILE).
     #[serde(with = "crate::paths::set")]
     pub scratch: BTreeSet<Vec<u8>>,
+    /// The places that the image names, as they are here; a missing one is not in the map.
+    #[serde(with = "crate::paths::map", default)]
+    pub places: BTreeMap<Vec<u8>, PlaceFacts>,
+    /// Where whoever thaws has temporary files.
+    #[serde(with = "crate::paths::one", default)]
+    pub temporary: Vec<u8>,
     /// Process and thread ids of the image that are taken here.
     pub taken: BTreeSet<u32>,
     /// The controlling terminal, if there is one.
@@ -67,6 +94,9 @@ pub struct Host {
     pub oom_score_adj: i32,
     /// See `oom_score_adj`.
     pub oom_score_adj_min: i32,
+    /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.
+    #[serde(default)]
+    pub loginuid: Option<u32>,
     /// Whether a new user namespace may be made here.
     pub user_namespaces: bool,
     /// Whether the kernel knows time namespaces.

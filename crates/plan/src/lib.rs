@@ -13,10 +13,11 @@ mod refusal;
 mod step;
 
 pub use check::check;
-pub use host::{FileFacts, FilePolicy, Host, Options, Pids, Standing, Terminal};
+pub use host::{FileFacts, FilePolicy, Host, Options, Pids, PlaceFacts, Standing, Terminal};
 pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
-    Actor, Clocks, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Value,
+    Actor, Clocks, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Typing,
+    Value,
 };

@@ -1,7 +1,6 @@
 //! Paths as text for serde: they may hold any byte, but a key of a JSON object is a string. What is not printable ASCII,
 //! and the backslash, stands as an escape of Rust's (`\xff`, `\\`).
 
-use crate::FileFacts;
 use serde::de::Error;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use std::collections::{BTreeMap, BTreeSet};
@@ -40,12 +39,14 @@ fn path<E: Error>(text: &str) -> Result<Vec<u8>, E> {
 pub(crate) mod map {
     use super::*;
 
-    pub(crate) fn serialize<S: Serializer>(map: &BTreeMap<Vec<u8>, FileFacts>, to: S) -> Result<S::Ok, S::Error> {
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(map: &BTreeMap<Vec<u8>, T>, to: S) -> Result<S::Ok, S::Error> {
         to.collect_map(map.iter().map(|(p, facts)| (escape(p), facts)))
     }
 
-    pub(crate) fn deserialize<'d, D: Deserializer<'d>>(from: D) -> Result<BTreeMap<Vec<u8>, FileFacts>, D::Error> {
-        let map = BTreeMap::<String, FileFacts>::deserialize(from)?;
+    pub(crate) fn deserialize<'d, T: Deserialize<'d>, D: Deserializer<'d>>(
+        from: D,
+    ) -> Result<BTreeMap<Vec<u8>, T>, D::Error> {
+        let map = BTreeMap::<String, T>::deserialize(from)?;
         map.into_iter().map(|(p, facts)| Ok((path(&p)?, facts))).collect()
     }
 }

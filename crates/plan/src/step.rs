@@ -141,16 +141,51 @@ pub enum HostEffect {
         path: Vec<u8>,
         /// Type and permission bits.
         mode: u32,
+        /// User and group, if they may be given.
+        owner: Option<(u32, u32)>,
         /// Length in bytes.
         size: u64,
+        /// Seconds and nanoseconds of its last modification.
+        mtime: (i64, u32),
         /// The contents; what is between them is a hole.
         contents: Vec<Extent>,
+    },
+    /// A directory is made, opened and removed: a description of one that has no name. In itself it leaves nothing.
+    RemovedDirectory {
+        /// The description.
+        descr: Descr,
+        /// Where: another name in the same directory, if something stands there.
+        path: Vec<u8>,
+        /// Status flags (open(2)).
+        flags: u32,
+        /// Type and permission bits.
+        mode: u32,
+        /// User and group, if they may be given.
+        owner: Option<(u32, u32)>,
     },
     /// The tree's group gets the foreground of the terminal, if the thawing process has it.
     Terminal {
         /// The settings that the terminal gets (TCGETS), if any.
         settings: Option<Vec<u8>>,
+        /// What is typed there for the user, if anything.
+        typing: Option<Typing>,
     },
+}
+
+/// What was typed elsewhere and not read yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Typing {
+    /// The keys. Each stands for itself, but a newline and those named here.
+    pub keys: Vec<u8>,
+    /// What the user is told of it where it cannot be typed.
+    pub told: String,
+}
+
+impl Typing {
+    /// The next key stands for itself (Ctrl-V).
+    pub const QUOTE: u8 = 0x16;
+    /// The end of a line that has no newline, or of the file (Ctrl-D).
+    pub const END: u8 = 0x04;
 }
 
 /// How an interrupted call is put back into the kernel.
@@ -376,9 +411,13 @@ impl fmt::Display for Op {
             Op::Host(HostEffect::ReplaceFile { path, size, .. }) => {
                 write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
             }
-            Op::Host(HostEffect::Terminal { settings }) => {
+            Op::Host(HostEffect::RemovedDirectory { descr, path, .. }) => {
+                write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
+            }
+            Op::Host(HostEffect::Terminal { settings, typing }) => {
                 f.write_str("hand the terminal over")?;
-                if settings.is_some() { f.write_str(", with its settings") } else { Ok(()) }
+                settings.iter().try_for_each(|_| f.write_str(", with its settings"))?;
+                typing.iter().try_for_each(|t| write!(f, ", and type {} keys", t.keys.len()))
             }
             Op::Regs { regs, restart, .. } => {
                 write!(f, "registers, at {:#x}", regs.rip)?;

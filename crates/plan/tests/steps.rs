@@ -4,7 +4,7 @@ use abi::Sys;
 use image::Extent;
 use plan::{
     Actor, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan, Planner,
-    Refusal, Step, Stuck, Tid, Value, check, order,
+    Refusal, Step, Stuck, Tid, Typing, Value, check, order,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
@@ -94,7 +94,7 @@ fn a_check_tells_the_step_that_breaks_a_rule() {
 
 #[test]
 fn contents_are_the_same_by_time_or_by_build() {
-    let seen = FileFacts { mode: 0o100644, size: 10, mtime: (5, 6), build_id: Some(vec![1]) };
+    let seen = FileFacts { mode: 0o100644, size: 10, mtime: (5, 6), build_id: Some(vec![1]), names: 1, access: 7 };
     let with = |size, mtime, build_id: Option<Vec<u8>>| FileFacts { size, mtime, build_id, ..seen.clone() };
     assert!(with(10, (5, 6), None).same_contents(&seen));
     assert!(with(10, (9, 9), Some(vec![1])).same_contents(&seen));
@@ -132,7 +132,16 @@ fn a_planner_gives_steps_or_every_refusal() {
 fn steps_in_words() {
     let call = |args, expect| Op::Call { sys: Sys::Prctl, args, expect };
     let huge = Extent { at: 0, len: u64::MAX, offset: 0 };
-    let replace = HostEffect::ReplaceFile { path: b"/a\xff".to_vec(), mode: 0, size: 3, contents: vec![] };
+    let replace = HostEffect::ReplaceFile {
+        path: b"/a\xff".to_vec(),
+        mode: 0,
+        owner: None,
+        size: 3,
+        mtime: (0, 0),
+        contents: vec![],
+    };
+    let terminal = |typing| HostEffect::Terminal { settings: Some(vec![]), typing };
+    let typing = Typing { keys: b"ls\n".to_vec(), told: "ls".into() };
     let cases = [
         (call(vec![(-100i64 as u64).into(), 4095.into(), 4096.into()], Expect::Success), "prctl(-100, 4095, 0x1000)"),
         (call(vec![Value::Bytes(b"a\"b\0".to_vec())], Expect::Exactly(4096)), "prctl(\"a\\\"b\") = 0x1000"),
@@ -142,7 +151,8 @@ fn steps_in_words() {
         (Op::Pages { extents: vec![huge, huge] }, "read 18014398509481983 KiB in 2 runs into place"),
         (Op::Feed { descr: Descr(1), packets: vec![vec![0; 3], vec![0]] }, "write 4 bytes in 2 packets into d1"),
         (Op::Host(replace), "put 3 saved bytes back into /a\\xff"),
-        (Op::Host(HostEffect::Terminal { settings: Some(vec![]) }), "hand the terminal over, with its settings"),
+        (Op::Host(terminal(None)), "hand the terminal over, with its settings"),
+        (Op::Host(terminal(Some(typing))), "hand the terminal over, with its settings, and type 3 keys"),
         (Op::Signal { signal: 19 }, "send itself signal 19"),
     ];
     for (op, words) in cases {

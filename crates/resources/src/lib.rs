@@ -7,6 +7,7 @@
 
 mod list;
 mod model;
+mod note;
 mod planning;
 mod probe;
 mod text;
@@ -19,10 +20,12 @@ pub mod ns;
 pub mod task;
 pub mod tree;
 
+pub use fd::tty::Typed;
 pub use list::{Coverage, Description, ProcessState, ThreadState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
+pub use note::Note;
 pub use planning::{Planning, plan};
-pub use probe::{Capturing, Files, Keep, Probe, Queue, Saved, Still, Which};
+pub use probe::{Capturing, Files, Holder, Keep, Probe, Queue, Saved, Still, Which};
 pub use text::{Blob, Text};
 pub use trouble::Trouble;
 

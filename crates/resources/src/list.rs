@@ -109,6 +109,10 @@ macro_rules! resources {
             pub fn file(&self) -> Option<u32> {
                 match self { $(Description::$dn(k) => fd::Kind::file(k),)* }
             }
+            /// The path of the directory or name that it leads to, if it leads to one.
+            pub fn place(&self) -> Option<&crate::Text> {
+                match self { $(Description::$dn(k) => fd::Kind::place(k),)* }
+            }
             /// The number of the kernel's object of which it is one end, if such ends are made together.
             pub fn object(&self) -> Option<u64> {
                 match self { $(Description::$dn(k) => fd::Kind::object(k),)* }
@@ -143,6 +147,7 @@ resources! {
         0x0107 task::attributes Attributes;
         0x0108 task::limits Limits;
         0x0109 ns::time Time;
+        0x010a mm::modes Modes;
     }
     thread {
         0x0201 task::sched Sched;

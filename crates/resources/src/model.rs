@@ -1,10 +1,11 @@
 //! The Model: the tree as an object graph. Each kernel object is there once and referred to by id.
 
-use crate::fd::file::File;
+use crate::fd::tty::Typed;
+use crate::fd::{file::File, place};
 use crate::list::encode;
 use crate::tree::process::Process;
 use crate::validate::validate;
-use crate::{Description, ProcessState, ThreadState};
+use crate::{Description, Note, ProcessState, ThreadState};
 use image::{Damage, Need, RawRecord, Tag};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -13,6 +14,8 @@ use std::collections::BTreeMap;
 pub(crate) const PROCESS: Tag = Tag(0x0001);
 /// The tag of [`File`] records.
 pub(crate) const FILE: Tag = Tag(0x0002);
+/// The tag of [`Note`] records.
+const NOTE: Tag = Tag(0x0003);
 
 /// A thread with all that is its own.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
@@ -43,6 +46,12 @@ pub struct Model {
     pub descriptions: BTreeMap<u32, Description>,
     /// Files behind areas and descriptions, by id.
     pub files: BTreeMap<u32, File>,
+    /// What is not kept.
+    #[serde(default)]
+    pub notes: Vec<Note>,
+    /// What was typed and not read yet. No record: it is known only when the tree has ended and its image stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub typed: Option<Typed>,
 }
 
 impl Model {
@@ -55,6 +64,7 @@ impl Model {
         }
         self.descriptions.iter().for_each(|(id, d)| d.put(*id, put));
         self.files.iter().for_each(|(id, f)| put(FILE, *id, Need::Must, encode(f)));
+        (1..).zip(&self.notes).for_each(|(id, n)| put(NOTE, id, Need::May, encode(n)));
     }
 
     /// The model in the records of an image. Records that may be unknown are passed over; others that are, and
@@ -79,6 +89,8 @@ impl Model {
     fn take(&mut self, record: &RawRecord) -> Result<(), Damage> {
         if record.tag == FILE {
             self.files.insert(record.id, record.decode()?);
+        } else if record.tag == NOTE {
+            self.notes.push(record.decode()?);
         } else if let Some(state) = ProcessState::from_record(record) {
             let of = self.processes.iter_mut().find(|p| p.process.pid == record.id);
             of.ok_or_else(|| stray(record))?.states.push(state?);
@@ -103,6 +115,16 @@ impl Model {
             ProcessState::Space(space) => Some(space),
             _ => None,
         })
+    }
+
+    /// Every path that a directory or name must have on the host, and what it stands in.
+    pub fn places(&self) -> impl Iterator<Item = &[u8]> {
+        let contexts = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
+            ProcessState::Fs(fs) => Some([&fs.cwd, &fs.root]),
+            _ => None,
+        });
+        let open = self.descriptions.values().filter_map(Description::place);
+        open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)])
     }
 
     /// Every run of pages and contents that the image holds.

@@ -26,6 +26,8 @@ pub struct Planning<'a> {
     opened: HashMap<(u32, Access), Descr>,
     /// Files made anew from their saved contents, by id.
     pub(crate) saved: HashMap<u32, Descr>,
+    /// Files whose saved contents stand at their paths again, by id.
+    pub(crate) put_back: HashMap<u32, Descr>,
     refused: Vec<u32>,
 }
 
@@ -158,6 +160,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         ends: ends(model),
         opened: HashMap::new(),
         saved: HashMap::new(),
+        put_back: HashMap::new(),
         refused: Vec::new(),
     };
     if model.processes.len() > 1 {

@@ -1,13 +1,14 @@
 //! What a resource may ask about a stopped process, and nothing more. A seized process answers in earnest; recorded
 //! text answers in tests.
 
-use crate::{Text, fd::file::File};
+use crate::fd::{Seen, file::File};
+use crate::{Note, Text, Trouble};
 use abi::layout::FileStat;
 use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 
 /// Which pages of an area go into the image.
@@ -39,6 +40,15 @@ pub struct Saved {
     pub guards: Vec<Range<u64>>,
 }
 
+/// A process outside of the tree that has a file of it too.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Holder {
+    /// Its id.
+    pub pid: u32,
+    /// Whether it may write.
+    pub writes: bool,
+}
+
 /// The raw observations. Each about one thread of a stopped process, or about the process.
 pub trait Probe {
     /// The text of /proc/PID/`name`.
@@ -56,6 +66,10 @@ pub trait Probe {
     /// Where the link of the same name of whoever asks leads.
     fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("readlink", name, Errno::ENOENT))
+    }
+    /// The text of the same name of whoever asks.
+    fn own_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("read", name, Errno::ENOENT))
     }
     /// What stands behind the link /proc/PID/`name`.
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
@@ -114,8 +128,23 @@ pub trait Probe {
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         Err(Fault::new("tee", fd, Errno::EINVAL))
     }
-    /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`).
+    /// Whether what an epoll instance watches under a number is what the number leads to now. `nth` counts its watches under
+    /// that number, in the order of fdinfo. `None` where the kernel does not tell.
+    fn watches(&self, _epoll: u32, _number: u32, _nth: u32) -> Result<Option<bool>, Fault> {
+        Ok(None)
+    }
+    /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`). Of this and the next two: those that we
+    /// may not look at are not seen.
     fn other_holders(&self, _link: &[u8]) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Processes outside the tree that have the same description.
+    fn other_sharers(&self, _seen: &Seen) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Processes outside the tree that have a file without a name open, or map and share it: by device, inode, and the name
+    /// that /proc shows.
+    fn other_users(&self, _dev: u64, _inode: u64, _name: &[u8]) -> Result<Vec<Holder>, Fault> {
         Ok(Vec::new())
     }
     /// Puts pages of memory into the image.
@@ -150,6 +179,8 @@ pub struct Keep {
     pub libs: bool,
     /// `--with-files`: the contents of the open regular files.
     pub files: bool,
+    /// What was typed and not read yet: where the tree ends and its image is a file.
+    pub typed: bool,
 }
 
 /// The files that areas and descriptors of the tree lead to, each once.
@@ -157,6 +188,8 @@ pub struct Keep {
 pub struct Files {
     /// By id.
     pub list: BTreeMap<u32, File>,
+    /// By device, inode and the path that /proc showed: such a file need not be looked at again.
+    shown: HashMap<(u64, u64, Vec<u8>), u32>,
     known: BTreeMap<(u64, u64, Text), u32>,
     inodes: BTreeMap<(u64, u64), u32>,
 }
@@ -164,7 +197,7 @@ pub struct Files {
 impl Files {
     /// The id of a file that was seen with this device and inode number. A file is opened by its name, so each name is one;
     /// a name that is gone is that of any other name which the same inode still has.
-    pub fn id(&mut self, dev: u64, ino: u64, seen: File) -> u32 {
+    fn id(&mut self, dev: u64, ino: u64, seen: File) -> u32 {
         let key = (dev, ino, seen.path.clone());
         let inode = self.inodes.get(&(dev, ino)).copied();
         if let Some(id) = self.known.get(&key).copied().or(inode.filter(|_| seen.is_gone())) {
@@ -191,4 +224,33 @@ pub struct Capturing<'a> {
     pub files: &'a mut Files,
     /// What to keep.
     pub keep: Keep,
+    /// What is not kept so far. Whose it is, is filled in by whoever collects.
+    pub notes: &'a mut Vec<Note>,
+}
+
+impl Capturing<'_> {
+    /// The id of the file that /proc shows with this device, inode number and path; see [`File::see`] for `stat`.
+    pub fn file(
+        &mut self,
+        (dev, ino): (u64, u64),
+        shown: &[u8],
+        stat: impl FnOnce(&dyn Probe) -> Option<FileStat>,
+    ) -> Result<u32, Trouble> {
+        let key = (dev, ino, shown.to_vec());
+        if let Some(id) = self.files.shown.get(&key) {
+            return Ok(*id);
+        }
+        let seen = File::see(shown, ino, stat(self.probe), self)?;
+        let id = self.files.id(dev, ino, seen);
+        self.files.shown.insert(key, id);
+        Ok(id)
+    }
+
+    /// Something is not kept: the user is told, once.
+    pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
+        let note = Note { pid: 0, what: what.into(), why: why.into() };
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
+    }
 }

@@ -9,6 +9,7 @@ use abi::x86_64::RseqConfiguration;
 use abi::{Errno, Sys};
 use common::*;
 use resources::fd::{chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd};
+use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{
     attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, handlers::Handlers, itimers::Itimer, itimers::Itimers,
@@ -72,11 +73,18 @@ fn attributes() {
     let mut sample = Recorded::sample("sleep");
     sample.texts.insert("personality".into(), b"00040000\n".to_vec());
     sample.texts.insert("oom_score_adj".into(), b"-500\n".to_vec());
+    sample.texts.insert("loginuid".into(), b"1000".to_vec());
     sample.answer(Sys::Prctl, &[42], Ok(1), vec![]);
     sample.answer(Sys::Prctl, &[37], Ok(0), vec![vec![1, 0, 0, 0]]);
     sample.answer(Sys::Membarrier, &[512], Ok(16), vec![]);
-    let expected =
-        Attributes { personality: 0x40000, thp_disable: 1, subreaper: true, oom_score_adj: -500, membarrier: 16 };
+    let expected = Attributes {
+        personality: 0x40000,
+        thp_disable: 1,
+        subreaper: true,
+        oom_score_adj: -500,
+        membarrier: 16,
+        login: Some(1000),
+    };
     assert_eq!(capture::<Attributes>(&sample).unwrap(), expected);
 }
 
@@ -106,7 +114,7 @@ fn credentials() {
 #[test]
 fn directories_and_mask() {
     let sample = Recorded::sample("bash");
-    let expected = Fs { cwd: Text(b"/usr".to_vec()), root: Text(b"/".to_vec()), umask: 0o22 };
+    let expected = Fs { cwd: Text(b"/usr".to_vec()), root: Text(b"/".to_vec()), umask: 0o22, removed: None };
     assert_eq!(capture::<Fs>(&sample).unwrap(), expected);
 }
 
@@ -182,9 +190,60 @@ fn what_a_thread_sets_for_itself() {
     sample.answer(Sys::Prctl, &[30], Ok(70_000), vec![]);
     sample.answer(Sys::Prctl, &[25], Ok(0), vec![vec![1, 0, 0, 0]]);
     sample.answer(Sys::Prctl, &[34], Ok(2), vec![]);
+    sample.answer(Sys::Prctl, &[58], Ok(1), vec![]);
+    sample.answer(Sys::Prctl, &[52, 0], Ok(3), vec![]);
+    sample.answer(Sys::Prctl, &[52, 1], Err(Errno::ENODEV), vec![]);
+    sample.answer(Sys::Prctl, &[52, 2], Ok(9), vec![]);
     let name = Text(b"vim".to_vec());
-    let expected = Prctl { name, parent_death_signal: 15, dumpable: 1, timer_slack: 70_000, tsc: 1, mce_kill: 2 };
+    let expected = Prctl {
+        name,
+        parent_death_signal: 15,
+        dumpable: 1,
+        timer_slack: 70_000,
+        tsc: 1,
+        mce_kill: 2,
+        io_flusher: 1,
+        speculation: [3, 0, 9],
+    };
     assert_eq!(capture::<Prctl>(&sample).unwrap(), expected);
+}
+
+#[test]
+fn modes_of_memory() {
+    let mut sample = Recorded::sample("sleep");
+    assert_eq!(capture::<Modes>(&sample).unwrap(), Modes { core_dump: None, execution: 0, merge: 0 });
+    sample.texts.insert("coredump_filter".into(), b"00000073\n".to_vec());
+    sample.answer(Sys::Prctl, &[66], Ok(3), vec![]);
+    sample.answer(Sys::Prctl, &[68], Ok(1), vec![]);
+    assert_eq!(capture::<Modes>(&sample).unwrap(), Modes { core_dump: Some(0x73), execution: 3, merge: 1 });
+}
+
+#[test]
+fn nodes_of_memory() {
+    let mut sample = Recorded::sample("sleep");
+    assert_eq!(capture::<Sched>(&sample).unwrap().memory, None);
+    let nodes = [vec![1], vec![0; 127]].concat();
+    sample.answer(Sys::GetMempolicy, &[], Ok(0), vec![vec![2, 0x80, 0, 0], nodes.clone()]);
+    assert_eq!(capture::<Sched>(&sample).unwrap().memory, Some((0x8002, Blob(nodes))));
+    sample.answer(Sys::GetMempolicy, &[], Err(Errno::ENOSYS), vec![]);
+    assert_eq!(capture::<Sched>(&sample).unwrap().memory, None);
+}
+
+#[test]
+fn what_is_not_kept_is_told() {
+    let mut sample = Recorded::sample("sleep");
+    let notes = |sample: &Recorded| {
+        let mut notes = Vec::new();
+        let mut from =
+            Capturing { probe: sample, files: &mut Files::default(), keep: Keep::default(), notes: &mut notes };
+        <Space as resources::Capture>::capture(&mut from).unwrap();
+        <Prctl as resources::Capture>::capture(&mut from).unwrap();
+        notes.into_iter().map(|n| n.what).collect::<Vec<_>>()
+    };
+    assert_eq!(notes(&sample), [""; 0]);
+    sample.answer(Sys::GetMempolicy, &[], Ok(0), vec![vec![2, 0, 0, 0]]);
+    sample.answer(Sys::Prctl, &[62, 0], Ok(0), vec![vec![0, 7, 0, 0, 0, 0, 0, 0]]);
+    assert_eq!(notes(&sample), ["memory", "core scheduling"]);
 }
 
 #[test]
@@ -222,9 +281,9 @@ fn descriptors_of_every_kind() {
     let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002 };
     assert_eq!(described(10), Description::Chardev(null));
     assert_eq!(described(7), Description::Eventfd(Eventfd { count: 5, semaphore: true, flags: 2 }));
-    let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0 };
+    let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0, removed: None };
     assert_eq!(described(8), Description::Directory(usr));
-    let bin = OPath { path: Text(b"/usr/bin".to_vec()), flags: 0o10000000 };
+    let bin = OPath { path: Text(b"/usr/bin".to_vec()), flags: 0o10000000, file_type: 0o040000, removed: None };
     assert_eq!(described(9), Description::OPath(bin));
     let pipe = sample.stats["fd/5"].ino;
     let waiting = vec![Blob(b"hello".to_vec())];
@@ -241,7 +300,7 @@ fn a_file_is_kept_when_it_has_no_name_or_when_asked() {
     sample.stats.get_mut("fd/1").expect("it is there").size = LARGE;
     let kept = |keep: Keep| {
         let mut files = Files::default();
-        let mut from = Capturing { probe: &sample, files: &mut files, keep };
+        let mut from = Capturing { probe: &sample, files: &mut files, keep, notes: &mut Vec::new() };
         Description::capture(&sample.seen(1), &mut from).unwrap();
         Description::capture(&sample.seen(3), &mut from).unwrap();
         files.list.values().map(|f| (f.path.to_string(), f.contents.is_some(), f.size)).collect::<Vec<_>>()
@@ -249,7 +308,7 @@ fn a_file_is_kept_when_it_has_no_name_or_when_asked() {
     let gone = sample.seen(3).link.to_string();
     let gone = gone.strip_suffix(" (deleted)").unwrap().to_owned();
     assert_eq!(kept(Keep::default()), [("/tmp/out".to_owned(), false, LARGE as u64), (gone.clone(), true, 9000)]);
-    let all = kept(Keep { files: true, libs: false });
+    let all = kept(Keep { files: true, ..Keep::default() });
     assert_eq!(all, [("/tmp/out".to_owned(), true, LARGE as u64), (gone, true, 9000)]);
 }
 
@@ -261,7 +320,7 @@ fn a_name_that_ends_like_a_deleted_one() {
     sample.links.insert("fd/1".into(), odd.clone());
     sample.paths.insert(odd.clone(), stat);
     let mut files = Files::default();
-    let mut from = Capturing { probe: &sample, files: &mut files, keep: Keep::default() };
+    let mut from = Capturing { probe: &sample, files: &mut files, keep: Keep::default(), notes: &mut Vec::new() };
     Description::capture(&sample.seen(1), &mut from).unwrap();
     let file = files.list.values().next().unwrap();
     assert_eq!((&file.path.0, file.is_gone()), (&odd, false));
@@ -272,7 +331,7 @@ fn a_file_whose_name_belongs_to_another_one_now_is_gone() {
     let mut sample = Recorded::sample("sleep");
     sample.paths.get_mut(&b"/tmp/out"[..]).expect("it is there").ino += 1;
     let mut files = Files::default();
-    let mut from = Capturing { probe: &sample, files: &mut files, keep: Keep::default() };
+    let mut from = Capturing { probe: &sample, files: &mut files, keep: Keep::default(), notes: &mut Vec::new() };
     Description::capture(&sample.seen(1), &mut from).unwrap();
     assert!(files.list[&1].is_gone() && files.list[&1].contents.is_some());
 }
@@ -280,7 +339,7 @@ fn a_file_whose_name_belongs_to_another_one_now_is_gone() {
 #[test]
 fn with_libs_every_mapped_file_is_kept() {
     let sample = Recorded::sample("sleep");
-    let files = |libs| capture_all(&sample, Keep { libs, files: false }).unwrap().files;
+    let files = |libs| capture_all(&sample, Keep { libs, ..Keep::default() }).unwrap().files;
     let mapped = |libs| files(libs).into_values().filter(|f| f.path.0 != b"/tmp/out");
     let kept = |libs| mapped(libs).filter(|f| f.contents.is_some()).count();
     assert_eq!(kept(false), 0);

@@ -2,13 +2,16 @@
 
 mod common;
 
+use abi::layout::FileStat;
 use abi::proc::smaps;
 use abi::{Errno, Sys};
 use common::*;
-use plan::{FilePolicy, Host, Options, Pids};
+use plan::{FilePolicy, Host, Options, Pids, PlaceFacts};
+use resources::fd::place::Removed;
+use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{attributes::Attributes, creds::Creds, fs::Fs, posix_timers::PosixTimers};
-use resources::{Keep, Model, ProcessState, ThreadState};
+use resources::{Capture, Capturing, Files, Holder, Keep, Model, ProcessState, ThreadState};
 
 const INFO: &str = "pos:\t0\nflags:\t0100002\nmnt_id:\t26\nino:\t77\n";
 
@@ -38,6 +41,7 @@ fn locks_and_signals_on_any_kind_of_descriptor() {
 fn what_tells_of_a_process_of_this_host() {
     let line = "fd 40 (/proc/123/status): it tells of a process of this host";
     assert_eq!(why("/proc/123/status", 0o100444, 0, INFO), [line]);
+    assert_eq!(why("/proc/123/fd", 0o040555, 0, INFO), [line.replace("status", "fd")]);
 }
 
 #[test]
@@ -83,13 +87,12 @@ fn process_descriptors_are_not_regular_files() {
 #[test]
 fn what_has_lost_its_place() {
     let gone = "/tmp/gone (deleted)";
-    let line = format!("fd 40 ({gone}): this directory was removed");
-    assert_eq!(why(gone, 0o040755, 0, INFO), [line]);
     let path = INFO.replace("0100002", "010000000");
     assert_eq!(why(gone, 0o100644, 0, &path), [format!("fd 40 ({gone}): what it names is gone")]);
     let mut sample = Recorded::sample("sleep");
-    sample.links.insert("cwd".into(), gone.into());
-    assert_eq!(reasons(&refused(capture::<Fs>(&sample))), ["cwd: /tmp/gone was removed"]);
+    sample.links.insert("root".into(), gone.into());
+    sample.stats.insert("root".into(), FileStat::default());
+    assert_eq!(reasons(&refused(capture::<Fs>(&sample))), ["root: /tmp/gone was removed"]);
 }
 
 #[test]
@@ -99,6 +102,85 @@ fn a_pipe_to_the_outside() {
     let link = sample.seen(5).link;
     let line = format!("fd 5 ({link}): its other end is with process 4711, outside of the tree");
     assert_eq!(reasons(&refused(describe(&sample, 5))), [line]);
+}
+
+#[test]
+fn counters_and_watches_that_others_have() {
+    let mut sample = Recorded::sample("bash");
+    sample.sharers = vec![4711, 4712];
+    let count = format!("{INFO}eventfd-count: 1\neventfd-semaphore: 0\n");
+    for (link, info) in [("anon_inode:[eventfd]", &*count), ("anon_inode:[eventpoll]", INFO)] {
+        sample.open(40, link, 0o600, 0, info);
+        let line = format!("fd 40 ({link}): process 4711, outside of the tree, has it too");
+        assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
+    }
+}
+
+#[test]
+fn files_without_a_name_that_others_have() {
+    let link = "/tmp/gone (deleted)";
+    let line = |pid| [format!("fd 40 ({link}): it has no name, and process {pid}, outside of the tree, has it too")];
+    let mut sample = Recorded::sample("bash");
+    let why = |sample: &mut Recorded, access: &str, users: &[(u32, bool)]| {
+        sample.open(40, link, 0o100600, 0, &INFO.replace("0100002", access));
+        sample.users = users.iter().map(|(pid, writes)| Holder { pid: *pid, writes: *writes }).collect();
+        describe(sample, 40).map_or_else(|e| reasons(&refused::<()>(Err(e))), |_| Vec::new())
+    };
+    assert_eq!(why(&mut sample, "0100002", &[(7, false)]), line(7));
+    assert_eq!(why(&mut sample, "0100000", &[(7, false), (8, true)]), line(8));
+    // What nobody writes is the same when it is a copy: the text of a here-document.
+    assert!(why(&mut sample, "0100000", &[(7, false)]).is_empty());
+    assert!(why(&mut sample, "0100002", &[]).is_empty());
+}
+
+/// Why the heap of the sample is refused when it is this area instead, and process 7 has it too.
+fn shared_area_refused(perms: &str, name: &str, may_write: &str, writes: bool) -> Vec<String> {
+    let mut sample = Recorded::sample("sleep");
+    let text = String::from_utf8(sample.texts["smaps"].clone()).unwrap();
+    let heap = format!("rw-p 00000000 00:00 0 {:25}[heap]", "");
+    let (before, after) = text.split_once(&heap).expect("it has a heap");
+    let after = after.replacen(" mw ", may_write, 1);
+    sample.texts.insert("smaps".into(), format!("{before}{perms} 00000000 00:01 77 {name}{after}").into_bytes());
+    sample.paths.insert(b"/tmp/named".to_vec(), FileStat { ino: 77, ..FileStat::default() });
+    sample.users = vec![Holder { pid: 7, writes }];
+    capture::<Space>(&sample).map_or_else(|e| reasons(&refused::<()>(Err(e))), |_| Vec::new())
+}
+
+#[test]
+fn memory_without_a_name_that_others_share() {
+    for name in ["/dev/zero (deleted)", "[anon_shmem:counts]", "/tmp/gone (deleted)"] {
+        for (perms, may_write, writes) in [("rw-s", " mw ", false), ("r--s", " ", true)] {
+            let all = shared_area_refused(perms, name, may_write, writes);
+            let line = format!("{name}: process 7, outside of the tree, shares it");
+            assert!(all.len() == 1 && all[0].ends_with(&line), "{all:?}");
+        }
+        // What nobody writes is the same when it is a copy.
+        assert!(shared_area_refused("r--s", name, " ", false).is_empty(), "{name}");
+    }
+    assert!(shared_area_refused("rw-p", "/tmp/gone (deleted)", " mw ", true).is_empty());
+    assert!(shared_area_refused("rw-s", "/tmp/named", " mw ", true).is_empty());
+}
+
+#[test]
+fn a_watch_whose_number_leads_elsewhere() {
+    let link = "anon_inode:[eventpoll]";
+    // Two watches under number 41, as of eventfds of which one was put in the place of the other.
+    let watch = |fd: u32| format!("tfd: {fd:8} events:       19 data: 7  pos:0 ino:4d sdev:10\n");
+    let info = [INFO, &watch(41), &watch(41), &watch(42)].concat();
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, link, 0o600, 0, &info);
+    sample.open(41, "anon_inode:[eventfd]", 0o600, 0, INFO);
+    sample.open(42, "anon_inode:[eventfd]", 0o600, 0, INFO);
+    let line = |fd| format!("fd 40 ({link}): it watches what was number {fd}, which is closed or another one by now");
+    sample.watches = [((41, 0), false), ((41, 1), true), ((42, 0), true)].into();
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line(41)]);
+    sample.watches.insert((42, 0), false);
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line(41), line(42)]);
+    // Where the kernel does not tell, the inode does: 41 and 42 have it, and 43 is closed.
+    sample.watches.clear();
+    assert!(describe(&sample, 40).is_ok());
+    sample.open(40, link, 0o600, 0, &[INFO, &watch(43)].concat());
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line(43)]);
 }
 
 #[test]
@@ -151,6 +233,14 @@ fn areas_that_are_not_supported() {
 }
 
 #[test]
+fn an_area_with_a_key() {
+    let mut sample = Recorded::sample("sleep");
+    sample.edit("smaps", "[heap]\n", "[heap]\nProtectionKey:         1\n");
+    let all = reasons(&refused(capture::<Space>(&sample)));
+    assert!(all.len() == 1 && all[0].ends_with("[heap]: it is guarded by a key (pkey_mprotect)"), "{all:?}");
+}
+
+#[test]
 fn every_refusal_is_told_at_once() {
     let mut sample = Recorded::sample("bash");
     sample.edit("smaps", "[heap]", "/SYSV00000000");
@@ -169,6 +259,50 @@ fn filtered_system_calls() {
     sample.edit("status", "Seccomp:\t0", "Seccomp:\t2");
     let line = "seccomp: its system calls are filtered (seccomp)";
     assert_eq!(reasons(&refused(capture::<Attributes>(&sample))), [line]);
+}
+
+/// What is noted of a process that lives in other namespaces of these kinds, with mounts of its own.
+fn noted(foreign: &[&str], mounts: &str) -> Vec<String> {
+    let here = "27 1 254:0 / / rw - ext4 /dev/vda rw\n22 27 0:21 / /proc rw - proc proc rw\n";
+    let mut sample = Recorded::sample("sleep");
+    for name in foreign {
+        sample.links.insert(format!("ns/{name}"), format!("{name}:[2]").into());
+        sample.own_links.insert(format!("ns/{name}"), format!("{name}:[1]").into());
+    }
+    sample.texts.insert("mountinfo".into(), mounts.into());
+    sample.own_texts.insert("mountinfo".into(), here.into());
+    let (mut files, mut notes) = (Files::default(), Vec::new());
+    let keep = Keep::default();
+    let captured = Attributes::capture(&mut Capturing { probe: &sample, files: &mut files, keep, notes: &mut notes });
+    captured.expect("other views are no reason against it");
+    notes.iter().map(|note| format!("{}: {}", note.what, note.why)).collect()
+}
+
+#[test]
+fn names_that_lead_elsewhere_are_noted() {
+    let same = "90 1 254:0 / / rw master:1 - ext4 /dev/vda rw\n91 90 0:21 / /proc rw - proc proc rw\n";
+    // A thaw puts another /proc on top of it.
+    let thawed = format!("{same}92 91 0:77 / /proc rw,nosuid - proc proc rw\n");
+    let private = format!("{same}92 90 254:0 /private /tmp rw - ext4 /dev/vda rw\n");
+    assert!(noted(&[], &private).is_empty());
+    assert!(noted(&["mnt"], same).is_empty());
+    assert!(noted(&["mnt"], &thawed).is_empty());
+    let mount = "/tmp is another mount than here: its paths may lead to other files where it is thawed";
+    let groups = "it has a root of its own for control groups; thawed, it has that of who thaws it";
+    assert_eq!(noted(&["mnt"], &private), [format!("ns/mnt: {mount}")]);
+    assert_eq!(noted(&["mnt", "cgroup"], &private), [format!("ns/mnt: {mount}"), format!("ns/cgroup: {groups}")]);
+}
+
+#[test]
+fn segments_and_tags_of_addresses() {
+    let mut sample = Recorded::sample("sleep");
+    sample.answer(Sys::ModifyLdt, &[0], Ok(8), vec![vec![0; 8]]);
+    sample.answer(Sys::ArchPrctl, &[0x4001], Ok(0), vec![(!0x7e00_0000_0000_0000u64).to_ne_bytes().to_vec()]);
+    let lines = ["segments: it has segments of its own (modify_ldt)", "addresses: it has tags in its addresses (LAM)"];
+    assert_eq!(reasons(&refused(capture::<Modes>(&sample))), lines);
+    sample.answer(Sys::ModifyLdt, &[0], Err(Errno::ENOSYS), vec![]);
+    sample.answer(Sys::ArchPrctl, &[0x4001], Ok(0), vec![u64::MAX.to_ne_bytes().to_vec()]);
+    capture::<Modes>(&sample).expect("nothing is against it");
 }
 
 #[test]
@@ -249,7 +383,8 @@ fn a_file_of_the_same_build_has_not_changed() {
 
 #[test]
 fn with_contents_mapped_files_need_not_be_here() {
-    let model = capture_all(&Recorded::sample("sleep"), Keep { libs: true, files: false }).expect("it can be kept");
+    let model =
+        capture_all(&Recorded::sample("sleep"), Keep { libs: true, ..Keep::default() }).expect("it can be kept");
     let mut host = host("root", &model);
     host.files.retain(|path, _| path == b"/tmp/out");
     let plan = planned(&model, &host);
@@ -293,6 +428,93 @@ fn open_files_by_policy() {
     assert_eq!(open_file(&model, &changed, FilePolicy::Saved), nothing);
 }
 
+#[test]
+fn a_file_that_is_put_back() {
+    let (mut model, mut host) = sleep();
+    let out = model.files.values_mut().find(|f| f.path.0 == b"/tmp/out").unwrap();
+    (out.contents, out.owner) = (Some(vec![]), Some((5, 6)));
+    // Two descriptions of it: it is put back once.
+    let (id, twice) = model.descriptions.iter().find(|(_, d)| d.file().is_some()).expect("it has it open");
+    let (id, twice) = (id + 100, twice.clone());
+    model.descriptions.insert(id, twice);
+    let here = host.files.get_mut(&b"/tmp/out"[..]).unwrap();
+    (here.size, here.names) = (here.size + 1, 2);
+    let look = |host: &Host| {
+        let options = Options { files: FilePolicy::Saved, ..Options::default() };
+        let plan = resources::plan(&model, host, &options).expect("it can be put back");
+        let back = plan.steps.iter().filter_map(|s| match &s.op {
+            plan::Op::Host(plan::HostEffect::ReplaceFile { owner, mtime, .. }) => Some((*owner, *mtime)),
+            _ => None,
+        });
+        (back.collect::<Vec<_>>(), plan.notes)
+    };
+    let mtime = model.files.values().find(|f| f.path.0 == b"/tmp/out").unwrap().mtime;
+    let names = "/tmp/out is put back under this name; its other names keep what they have";
+    assert_eq!(look(&host), (vec![(Some((5, 6)), mtime)], vec![names.to_owned()]));
+    host.capability_sets[2] &= !1;
+    let owner = "/tmp/out is put back; its owner may not be given here";
+    assert_eq!(look(&host), (vec![(None, mtime)], vec![names.to_owned(), owner.to_owned()]));
+    (host.uid, host.groups) = (5, vec![6]);
+    assert_eq!(look(&host).0, [(Some((5, 6)), mtime)]);
+}
+
+/// A tree with a directory and an O_PATH place open.
+fn python() -> (Model, Host) {
+    let model = capture_all(&Recorded::sample("python"), Keep::default()).expect("it can be kept");
+    let mut host = host("root", &model);
+    host.terminal = terminal();
+    planned(&model, &host);
+    (model, host)
+}
+
+#[test]
+fn places_that_are_not_what_they_were() {
+    let (model, host) = python();
+    let with = |path: &str, change: &dyn Fn(PlaceFacts) -> Option<PlaceFacts>| {
+        let mut host = host.clone();
+        let place = host.places.remove(path.as_bytes()).expect("the tree has it");
+        host.places.extend(change(place).map(|p| (path.as_bytes().to_vec(), p)));
+        resources::plan(&model, &host, &Options::default()).map_or_else(|all| reasons(&all), |_| vec![])
+    };
+    let file = |p| Some(PlaceFacts { mode: 0o100_644, ..p });
+    for (path, what) in [("/usr", "an open directory"), ("/tmp", "the working directory")] {
+        let line = |of: &str| [format!("{path}: {what} {of}")];
+        assert_eq!(with(path, &|_| None), line("is not here"));
+        assert_eq!(with(path, &file), line("is not a directory here"));
+        assert_eq!(with(path, &|p| Some(PlaceFacts { access: 0, ..p })), line("may not be used by this user"));
+    }
+    // Entering a directory and reading it are two rights.
+    let of = |path: &str, access| with(path, &|p| Some(PlaceFacts { access, ..p })).len();
+    assert_eq!([of("/usr", 1), of("/usr", 4), of("/tmp", 1), of("/tmp", 4)], [1, 0, 0, 1]);
+    let path = "/usr/bin: a place that it has open (O_PATH)";
+    assert_eq!(with("/usr/bin", &|_| None), [format!("{path} is not here")]);
+    assert_eq!(with("/usr/bin", &file), [format!("{path} is not a directory here")]);
+}
+
+#[test]
+fn a_removed_directory_that_can_be_made_nowhere() {
+    let (mut model, mut host) = python();
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Fs(fs) = state {
+            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0) }));
+        }
+    }
+    let made = |host: &Host| {
+        let plan = planned(&model, host);
+        let made = steps(&plan, &["fs"]).into_iter().find(|s| s.contains("removed once")).expect("it is made");
+        (made.split_whitespace().skip(5).collect::<Vec<_>>().join(" "), plan.notes)
+    };
+    host.places.insert(b"/a".to_vec(), PLACE);
+    host.places.insert(b"/tmp".to_vec(), PLACE);
+    assert_eq!(made(&host), ("directory /a/b, removed once it is open".into(), vec![]));
+    host.places.insert(b"/a".to_vec(), PlaceFacts { access: 5, ..PLACE });
+    let note = "/a/b had been removed, and nothing can be made where it was: its .. is /tmp now";
+    assert_eq!(made(&host), ("directory /tmp/b, removed once it is open".into(), vec![note.into()]));
+    host.places.remove(&b"/tmp"[..]);
+    let line = "/a/b: the program has this removed directory, and no new one can be made where it was";
+    assert_eq!(refusals(&model, &host), [line]);
+}
+
 fn of_user(model: &mut Model, uid: u32, gid: u32, groups: &[u32], capabilities: u64) {
     for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
         if let ThreadState::Creds(c) = state {
@@ -315,6 +537,31 @@ fn an_ordinary_user_thaws_only_what_is_his() {
     assert_eq!(refusals(&model, &host), ["credentials: it belonged to user 1000 (group 1000, groups [27])"]);
     of_user(&mut model, 1000, 1000, &[27, 1000], 0);
     planned(&model, &host);
+}
+
+#[test]
+fn the_same_user_in_place_with_one_capability() {
+    const CHECKPOINT_RESTORE: u64 = 1 << 40;
+    let (mut model, _) = sleep();
+    of_user(&mut model, 1000, 1000, &[27, 1000], 0);
+    let mut host = host("user", &model);
+    host.capability_sets = [CHECKPOINT_RESTORE, CHECKPOINT_RESTORE, CHECKPOINT_RESTORE, u64::MAX >> 23, 0];
+    let plan = planned(&model, &host);
+    assert_eq!(plan.namespaces, plan::Namespaces::Same);
+    // Nothing that takes a privilege: only what it has too much is given up.
+    let creds = steps(&plan, &["creds"]);
+    assert!(creds.len() == 1 && creds[0].contains("capset("), "{creds:#?}");
+}
+
+#[test]
+fn capabilities_of_another_user_namespace() {
+    let mut sample = Recorded::sample("sleep");
+    sample.links.insert("ns/user".into(), b"user:[7]".to_vec());
+    let line = "ns/user: its capabilities are those of a user namespace of its own; here they would be far more";
+    assert_eq!(reasons(&refused(capture::<Creds>(&sample))), [line]);
+    let permitted = format!("CapPrm:\t{:016x}", capture::<Creds>(&Recorded::sample("sleep")).unwrap().capabilities[1]);
+    sample.edit("status", &permitted, "CapPrm:\t0000000000000000");
+    capture::<Creds>(&sample).expect("without capabilities it has no more than its ids");
 }
 
 #[test]
@@ -369,6 +616,30 @@ fn the_refusals_of_a_host_are_told_at_once() {
     let all = refusals(&model, &host);
     let about = |what: &str| assert!(all.iter().any(|r| r.contains(what)), "nothing about {what}: {all:#?}");
     ["user namespaces", "vdso", "libc.so.6", "/tmp/out", "credentials"].into_iter().for_each(about);
+}
+
+#[test]
+fn another_login() {
+    let (mut model, mut host) = sleep();
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Attributes(a) = state {
+            a.login = Some(1000);
+        }
+    }
+    let look = |host: &Host| {
+        let plan = planned(&model, host);
+        (plan.steps.iter().any(|s| s.to_string().contains("/proc/self/loginuid")), plan.notes)
+    };
+    assert_eq!(look(&host), (false, vec![]), "a kernel that counts no logins");
+    for here in [u32::MAX, 7] {
+        host.loginuid = Some(here);
+        assert_eq!(look(&host), (true, vec![]));
+    }
+    host.capability_sets[2] &= !(1 << 30);
+    let note = "it was of a login of user 1000; the audit log counts it to user 7 now";
+    assert_eq!(look(&host), (false, vec![note.into()]));
+    host.loginuid = Some(1000);
+    assert_eq!(look(&host), (false, vec![]));
 }
 
 #[test]

@@ -164,17 +164,28 @@ fn other_calls_and_none_are_left_to_the_registers() {
 }
 
 #[test]
-fn an_epoll_wait_gets_the_timeout_that_is_left() {
-    let mut sample = waits_in(Sys::EpollWait, [4, 0x5000, 8, 9000]);
+fn a_call_that_was_interrupted_before_may_wait_longer_and_says_so() {
+    let mut sample = waits_in(Sys::RestartSyscall, [ASKED, 0, 0, 0]);
+    sample.wait_channel = b"hrtimer_nanosleep".to_vec();
+    let longer = "how long it has waited cannot be known; thawed it may wait longer, by at most 8.0 s";
+    assert_eq!(notes::<Regs>(&sample), [longer]);
+    // With a place for its rest the time is known.
+    sample.regs.rsi = REST;
+    assert!(notes::<Regs>(&sample).is_empty());
+    sample = waits_in(Sys::Nanosleep, [ASKED, 0, 0, 0]);
+    assert!(notes::<Regs>(&sample).is_empty());
+    sample.idle = None;
+    assert_eq!(notes::<Regs>(&sample), [longer.replace("8.0", "10.0")]);
+}
+
+#[test]
+fn a_time_that_begins_anew_is_told() {
+    let mut sample = waits_in(Sys::RtSigtimedwait, [0x5000, 0, ASKED, 8]);
     sample.regs.rax = -514i64 as u64;
-    assert_eq!(waiting(&sample), Some(Waiting::Epoll { left: 7000 }));
-    let model = capture_all(&sample, Keep::default()).expect("it can be kept");
-    let plan = planned(&model, &host("root", &model));
-    let given = plan.steps.iter().find_map(|s| if let Op::Regs { regs, .. } = &s.op { Some(regs.r10) } else { None });
-    assert_eq!((given, begun(&sample)), (Some(7000), None));
-    // Without a timeout there is nothing to make shorter.
-    sample.regs.r10 = u64::MAX;
-    assert_eq!(waiting(&sample), None);
+    assert_eq!((waiting(&sample), begun(&sample)), (None, None));
+    assert_eq!(notes::<Regs>(&sample), ["the time of its rt_sigtimedwait begins anew"]);
+    sample.regs.rdx = 0;
+    assert!(notes::<Regs>(&sample).is_empty());
 }
 
 #[test]

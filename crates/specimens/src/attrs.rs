@@ -2,6 +2,7 @@
 
 use crate::life::Living;
 use crate::sys::{self, Outcome, fine, must, prctl, same};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 /// Reads something now, and compares at every check.
 fn keeps(what: &'static str, mut read: impl FnMut() -> Result<String, String> + 'static) -> Result<Living, String> {
@@ -26,11 +27,25 @@ pub(crate) fn cwd(_: &[String]) -> Result<Living, String> {
     keeps("cwd", || Ok(format!("{:?}", fine("cwd", std::env::current_dir())?)))
 }
 
+/// Neither the working directory nor an open one has a name any more; what they were in, and their modes, are told still.
 pub(crate) fn deleted_cwd(_: &[String]) -> Result<Living, String> {
     fine("mkdir", std::fs::create_dir_all("short-lived"))?;
+    fine("chmod", std::fs::set_permissions("short-lived", std::fs::Permissions::from_mode(0o1751)))?;
     fine("chdir", std::env::set_current_dir("short-lived"))?;
+    fine("mkdir", std::fs::create_dir_all("../open"))?;
+    let fd = sys::open("../open", libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW)?;
+    let place = sys::open("../open", libc::O_PATH)?;
+    fine("rmdir", std::fs::remove_dir("../open"))?;
     fine("rmdir", std::fs::remove_dir("../short-lived"))?;
-    Living::reads(|_| same("getcwd succeeds", &false, &std::env::current_dir().is_ok()))
+    keeps("removed directories", move || {
+        let shown = |link: &str| fine(link, std::fs::read_link(format!("/proc/self/{link}")));
+        let links = [shown("cwd")?, shown(&format!("fd/{fd}"))?, shown(&format!("fd/{place}"))?];
+        let mode = fine("stat", std::fs::metadata("."))?.permissions().mode();
+        let parent = fine("..", std::fs::metadata("..")).map(|m| (m.dev(), m.ino()))?;
+        let flags = sys::fcntl(fd, libc::F_GETFL, 0)?;
+        let getcwd = std::env::current_dir().map_err(|e| e.raw_os_error());
+        Ok(format!("{links:?} {mode:o} {parent:?} {flags:o} {getcwd:?} {:?}", std::fs::read_dir(".").is_ok()))
+    })
 }
 
 pub(crate) fn umask(_: &[String]) -> Result<Living, String> {
@@ -156,6 +171,46 @@ pub(crate) fn timer_slack(_: &[String]) -> Result<Living, String> {
 
 pub(crate) fn huge_pages(_: &[String]) -> Result<Living, String> {
     integer("THP disabled", (libc::PR_SET_THP_DISABLE, 1), libc::PR_GET_THP_DISABLE)
+}
+
+/// But for areas that ask for them.
+pub(crate) fn few_huge_pages(_: &[String]) -> Result<Living, String> {
+    const PR_THP_DISABLE_EXCEPT_ADVISED: u64 = 2;
+    prctl(libc::PR_SET_THP_DISABLE, [1, PR_THP_DISABLE_EXCEPT_ADVISED, 0, 0])?;
+    set_to("THP disabled", "3", || prctl(libc::PR_GET_THP_DISABLE, [0; 4]).map(|value| value.to_string()))
+}
+
+pub(crate) fn core_dump_filter(_: &[String]) -> Result<Living, String> {
+    fine("coredump_filter", std::fs::write("/proc/self/coredump_filter", "0x7a"))?;
+    set_to("coredump_filter", "0000007a\n", || sys::proc_text("coredump_filter"))
+}
+
+/// Memory that was written may not become executable: PR_MDWE_REFUSE_EXEC_GAIN, for it and not for its children.
+pub(crate) fn no_new_code(_: &[String]) -> Result<Living, String> {
+    integer("MDWE", (libc::PR_SET_MDWE, 3), libc::PR_GET_MDWE)
+}
+
+pub(crate) fn merged_pages(_: &[String]) -> Result<Living, String> {
+    integer("merging of pages", (libc::PR_SET_MEMORY_MERGE, 1), libc::PR_GET_MEMORY_MERGE)
+}
+
+/// `set_mempolicy(2)`: MPOL_BIND with MPOL_F_STATIC_NODES, node 0.
+pub(crate) fn memory_nodes(_: &[String]) -> Result<Living, String> {
+    let nodes = [1u64];
+    // SAFETY: one word of nodes, as we say.
+    must("set_mempolicy", unsafe { libc::syscall(libc::SYS_set_mempolicy, 0x8002, nodes.as_ptr(), 64) })?;
+    set_to("memory policy", "32770, 1", || {
+        let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+        // SAFETY: both are as long as the kernel is told.
+        let asked = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nodes.as_mut_ptr(), 1024, 0, 0) };
+        must("get_mempolicy", asked)?;
+        Ok(format!("{mode}, {}", nodes[0]))
+    })
+}
+
+pub(crate) fn login(_: &[String]) -> Result<Living, String> {
+    fine("loginuid", std::fs::write("/proc/self/loginuid", "61001"))?;
+    set_to("loginuid", "61001", || sys::proc_text("loginuid"))
 }
 
 pub(crate) fn keep_caps(_: &[String]) -> Result<Living, String> {

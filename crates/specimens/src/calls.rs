@@ -139,9 +139,8 @@ pub(crate) fn futex(arguments: &[String]) -> Result<Living, String> {
     })
 }
 
-/// `semtimedop` waits in the same way, and is on the list of calls that a signal may always end.
-/// A specimen that waits in a call which the kernel ends with EINTR at any stop (signal(7)): all that can be had for the one
-/// that runs on is that the call is made again, in full length.
+/// A specimen that waits in a call which the kernel ends with EINTR at any stop (signal(7)) and whose time it only reads:
+/// all that can be had is that the call is made again, in full length.
 fn waits_no_less(seconds: f64, expected: (i64, i32), call: impl FnOnce() -> i64 + 'static) -> Result<Living, String> {
     let slot: Rc<RefCell<Option<Returned>>> = Rc::default();
     let seen = Rc::clone(&slot);
@@ -174,7 +173,7 @@ pub(crate) fn epoll(arguments: &[String]) -> Result<Living, String> {
     must("epoll_ctl", unsafe { libc::epoll_ctl(fd, libc::EPOLL_CTL_ADD, quiet_pipe()?, &raw mut watched) })?;
     // SAFETY: zero is an event; the kernel writes at most one.
     let mut event = unsafe { std::mem::zeroed() };
-    waits_no_less(length, (0, 0), move || unsafe_epoll_wait(fd, &mut event, length))
+    waits(length, (0, 0), move || unsafe_epoll_wait(fd, &mut event, length))
 }
 
 fn unsafe_epoll_wait(fd: i32, event: &mut libc::epoll_event, length: f64) -> i64 {

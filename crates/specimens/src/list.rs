@@ -2,7 +2,8 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, creds, files, ids, mem, pipes, refused, regs, rseq, signals, terminal, threads, timers, vdso,
+    args, attrs, calls, creds, files, ids, mem, outside, pipes, refused, regs, rseq, signals, terminal, threads,
+    timers, vdso,
 };
 
 /// One specimen.
@@ -34,17 +35,21 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
     "no-new-privs" attrs::no_new_privs; "timer-slack" attrs::timer_slack; "thp-disabled" attrs::huge_pages;
+    "thp-advised" attrs::few_huge_pages; "core-dump-filter" attrs::core_dump_filter; "no-new-code" attrs::no_new_code;
+    "merged-pages" attrs::merged_pages; "memory-nodes" attrs::memory_nodes; "login" attrs::login;
     "keep-caps" attrs::keep_caps; "secure-bits" attrs::secure_bits; "death-signal" attrs::death_signal; "subreaper" attrs::subreaper;
-    "creds" creds::same_as_before; "creds-dropped" creds::dropped; "arguments" args::arguments; "executable" args::executable;
+    "creds" creds::same_as_before; "creds-dropped" creds::dropped; "creds-other-user" creds::other_user;
+    "creds-unbound" creds::unbound; "arguments" args::arguments; "executable" args::executable;
     "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
     "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer;
     "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named;
-    "eventfd" pipes::event_counts;
+    "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-reused" refused::watch_reused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;
-    "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "pty-master" refused::pty_master;
+    "outside" outside::start;
+    "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

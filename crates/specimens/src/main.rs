@@ -16,6 +16,7 @@ mod launch;
 mod life;
 mod list;
 mod mem;
+mod outside;
 mod pipes;
 mod refused;
 mod regs;

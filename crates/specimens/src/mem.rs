@@ -89,16 +89,18 @@ fn touchable(address: usize) -> Result<bool, String> {
 }
 
 pub(crate) fn anonymous(_: &[String]) -> Result<Living, String> {
-    let area = Area::map(256 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    // More runs of pages than the kernel tells of at once.
+    const PAGES: usize = 1400;
+    let area = Area::map(PAGES * PAGE, READ_WRITE, ANONYMOUS, -1)?;
     // Every second page stays untouched: it must read as zeros, and cost nothing.
-    for page in (0..256).step_by(2) {
+    for page in (0..PAGES).step_by(2) {
         area.part(page * PAGE, PAGE).bytes().copy_from_slice(&pattern(page as u64, PAGE));
     }
     let read_only = Area::map(4 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
     read_only.bytes().copy_from_slice(&pattern(77, 4 * PAGE));
     read_only.protect(libc::PROT_READ)?;
     Living::reads(move |_| {
-        for page in 0..256 {
+        for page in 0..PAGES {
             let expected = if page % 2 == 0 { pattern(page as u64, PAGE) } else { vec![0; PAGE] };
             same_bytes(&format!("anonymous page {page}"), &expected, area.part(page * PAGE, PAGE).bytes())?;
         }

@@ -110,7 +110,7 @@ pub(crate) fn named(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| still_holds([fd, fd], b"in the fifo"))
 }
 
-fn eventfd(count: u32, flags: i32) -> Result<i32, String> {
+pub(crate) fn eventfd(count: u32, flags: i32) -> Result<i32, String> {
     // SAFETY: takes integers.
     must("eventfd", unsafe { libc::eventfd(count, flags) }).map(|fd| fd as i32)
 }
@@ -138,4 +138,35 @@ pub(crate) fn event_counts(_: &[String]) -> Result<Living, String> {
         same("the empty one is readable", &false, &sys::readable(empty))?;
         same("close on exec", &1, &fcntl(semaphore, libc::F_GETFD, 0)?)
     })
+}
+
+/// An epoll instance that watches these; each event gives the number back.
+pub(crate) fn epoll_of(watched: &[i32]) -> Result<i32, String> {
+    // SAFETY: takes an integer.
+    let epoll = must("epoll_create1", unsafe { libc::epoll_create1(0) })? as i32;
+    for fd in watched {
+        let mut event = libc::epoll_event { events: libc::EPOLLIN as u32, u64: *fd as u64 };
+        // SAFETY: the event lives as long as the call.
+        must("epoll_ctl", unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, *fd, &raw mut event) })?;
+    }
+    Ok(epoll)
+}
+
+/// What an epoll instance gives back of what is ready now, ascending.
+pub(crate) fn ready(epoll: i32) -> Result<Vec<u64>, String> {
+    let mut events = [libc::epoll_event { events: 0, u64: 0 }; 8];
+    // SAFETY: room for eight events.
+    let count = must("epoll_wait", unsafe { libc::epoll_wait(epoll, events.as_mut_ptr(), 8, 0) })?;
+    let mut all: Vec<u64> = events[..count as usize].iter().map(|event| event.u64).collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// Eventfds, which have one inode in common, each watched by itself; one of them by two numbers.
+pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
+    let mut watched = vec![eventfd(1, 0)?, eventfd(0, 0)?, eventfd(1, 0)?];
+    watched.push(fcntl(watched[0], libc::F_DUPFD, 0)?);
+    let epoll = epoll_of(&watched)?;
+    let expected: Vec<u64> = [0, 2, 3].map(|at| watched[at] as u64).to_vec();
+    Living::reads(move |_| same("what is ready", &expected, &ready(epoll)?))
 }

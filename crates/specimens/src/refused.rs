@@ -1,6 +1,7 @@
 //! Things that are not supported yet: the harness wants to see each refused, and the program unharmed.
 
 use crate::life::Living;
+use crate::pipes;
 use crate::sys::{self, must, same};
 
 /// A child that sleeps until it is killed.
@@ -37,6 +38,14 @@ pub(crate) fn socket_pair(_: &[String]) -> Result<Living, String> {
 }
 
 /// Several reasons at once, which must all be named: a socket, a timer descriptor, an io_uring-like rarity, a child.
+/// A segment of its own: `modify_ldt(2)`, entry 1, a flat data segment.
+pub(crate) fn segments(_: &[String]) -> Result<Living, String> {
+    let description = [1u32, 0, 0xfffff, 0b101_0001];
+    // SAFETY: the description has the layout and length of struct user_desc.
+    must("modify_ldt", unsafe { libc::syscall(libc::SYS_modify_ldt, 1, description.as_ptr(), 16) })?;
+    Living::reads(|_| Ok(()))
+}
+
 pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
     let fd = socket(libc::AF_INET, libc::SOCK_STREAM)?;
     // SAFETY: takes integers.
@@ -59,4 +68,17 @@ pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
 pub(crate) fn pty_master(_: &[String]) -> Result<Living, String> {
     let fd = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
     Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
+}
+
+/// A watched eventfd lives on under another number, and its own number is that of another eventfd now.
+pub(crate) fn watch_reused(_: &[String]) -> Result<Living, String> {
+    let (watched, other) = (pipes::eventfd(1, 0)?, pipes::eventfd(0, 0)?);
+    let epoll = pipes::epoll_of(&[watched])?;
+    let kept = sys::fcntl(watched, libc::F_DUPFD, 0)?;
+    // SAFETY: takes integers; nobody needs the number as it was.
+    must("dup2", unsafe { libc::dup2(other, watched) })?;
+    Living::reads(move |_| {
+        same("what is ready", &vec![watched as u64], &pipes::ready(epoll)?)?;
+        same("readable", &[true, false], &[kept, watched].map(sys::readable))
+    })
 }

@@ -37,8 +37,8 @@ impl Heir {
     pub fn new(end: impl FnOnce(Legacy, &[Vec<u8>])) -> Result<Heir, Fault> {
         let pair = UnixStream::pair().map_err(|e| Fault::new("socketpair", "an heir", e))?;
         // SAFETY: we have no other threads, so the child may do as it likes.
-        let pid =
-            unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Fault::new("clone3", "an heir", e))?;
+        let born = unsafe { clone_self(0, libc::SIGCHLD as u64, None) };
+        let pid = born.map_err(|e| Fault::new("clone3", "an heir", e))?;
         if pid == 0 {
             let _ = catch_unwind(AssertUnwindSafe(|| inherit(pair, end)));
             // SAFETY: _exit runs nothing of the process whose copy we are.

@@ -6,6 +6,7 @@
 
 mod arch;
 mod arena;
+mod asleep;
 mod envoy;
 mod error;
 pub mod fault;
@@ -16,6 +17,7 @@ mod memory;
 mod pagemap;
 mod place;
 mod process;
+pub mod procfs;
 pub mod ptrace;
 mod status;
 mod stopped;
@@ -34,5 +36,5 @@ pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;
 pub use pagemap::{Categories, scan};
-pub use process::{Process, Queue};
+pub use process::{Ended, Process, Queue};
 pub use stopped::Stopped;

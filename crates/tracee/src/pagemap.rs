@@ -37,8 +37,9 @@ impl Categories {
 const PAGE: u64 = 4096;
 /// PAGEMAP_SCAN: `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
-/// Regions that one call may give.
-const REGIONS: usize = 1024;
+/// Regions that one call may give. The kernel gathers 512 at a time, and where more are asked for it may say of a walk that
+/// came to the end that it stopped where the first 512 were gathered (fs/proc/task_mmu.c, `do_pagemap_scan`).
+const REGIONS: usize = 512;
 
 /// `struct page_region` (linux/fs.h).
 #[repr(C)]
@@ -111,7 +112,8 @@ fn scan_by_ioctl(
         let r = unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut arg) };
         let n = sys::result(i64::from(r))? as usize;
         regions[..n].iter().for_each(|r| each(r.start, r.end, Categories(r.categories)));
-        start = arg.walk_end;
+        // Fewer than there was room for: these were all.
+        start = if n < regions.len() { end } else { arg.walk_end };
     }
     Ok(())
 }
@@ -161,26 +163,47 @@ fn extend(run: &mut Option<Region>, at: u64, what: Categories, each: &mut dyn Fn
 mod tests {
     use super::*;
 
-    fn runs(by: impl FnOnce(&File, u64, u64, &mut dyn FnMut(u64, u64, Categories)), at: u64) -> Vec<(u64, u64, bool)> {
+    fn runs(
+        by: impl FnOnce(&File, u64, u64, &mut dyn FnMut(u64, u64, Categories)),
+        at: u64,
+        pages: u64,
+    ) -> Vec<(u64, u64, bool)> {
         let file = File::open("/proc/self/pagemap").unwrap();
         let mut runs = Vec::new();
-        by(&file, at, at + 8 * PAGE, &mut |start, end, what| {
+        by(&file, at, at + pages * PAGE, &mut |start, end, what| {
             runs.push(((start - at) / PAGE, (end - at) / PAGE, what.has(Categories::PRESENT)));
         });
         runs
     }
 
-    #[test]
-    fn both_ways_find_the_pages_that_were_touched() {
+    /// A new mapping in which only these pages were touched.
+    fn touched(len: usize, pages: impl Iterator<Item = usize>) -> u64 {
         let (rw, private) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
         // SAFETY: a new mapping at an address of the kernel's choice.
-        let at = unsafe { libc::mmap(std::ptr::null_mut(), 8 * PAGE as usize, rw, private, -1, 0) }.cast::<u8>();
-        for page in [1, 2, 5] {
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len * PAGE as usize, rw, private, -1, 0) }.cast::<u8>();
+        // SAFETY: the mapping just made.
+        unsafe { libc::madvise(at.cast(), len * PAGE as usize, libc::MADV_NOHUGEPAGE) };
+        for page in pages {
             // SAFETY: inside the mapping just made, which nobody else knows.
             unsafe { at.add(page * PAGE as usize).write_volatile(1) };
         }
+        at.addr() as u64
+    }
+
+    #[test]
+    fn both_ways_find_the_pages_that_were_touched() {
+        let at = touched(8, [1, 2, 5].into_iter());
         let want = vec![(1, 3, true), (5, 6, true)];
-        assert_eq!(runs(|f, s, e, each| scan(f, s, e, each).unwrap(), at.addr() as u64), want);
-        assert_eq!(runs(|f, s, e, each| scan_by_entries(f, s, e, each).unwrap(), at.addr() as u64), want);
+        assert_eq!(runs(|f, s, e, each| scan(f, s, e, each).unwrap(), at, 8), want);
+        assert_eq!(runs(|f, s, e, each| scan_by_entries(f, s, e, each).unwrap(), at, 8), want);
+    }
+
+    #[test]
+    fn many_runs_are_told_once_each() {
+        for count in [1, 511, 512, 513, 700, 1023, 1024, 1025, 1500, 2048, 5000] {
+            let at = touched(2 * count, (0..count).map(|n| 2 * n));
+            let want: Vec<_> = (0..count as u64).map(|n| (2 * n, 2 * n + 1, true)).collect();
+            assert_eq!(runs(|f, s, e, each| scan(f, s, e, each).unwrap(), at, 2 * count as u64), want, "{count} runs");
+        }
     }
 }

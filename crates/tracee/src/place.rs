@@ -5,8 +5,8 @@
 
 use crate::arch;
 use crate::memory::Memory;
+use crate::procfs::read;
 use abi::Fault;
-use std::fs;
 use std::ops::Range;
 
 /// What the kernel's tail of the image is kept clear of.
@@ -38,9 +38,7 @@ pub(crate) struct Place {
 
 impl Areas {
     pub(crate) fn of(tid: i32) -> Result<Areas, Fault> {
-        let path = format!("/proc/{tid}/maps");
-        let text = fs::read(&path).map_err(|e| Fault::new(format!("read({path})"), tid, e))?;
-        Ok(Areas::parse(&text))
+        Ok(Areas::parse(&read(format!("/proc/{tid}/maps"))?))
     }
 
     fn parse(text: &[u8]) -> Areas {

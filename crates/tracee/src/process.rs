@@ -1,7 +1,9 @@
 //! A process all of whose threads we hold. They are let go as they were found when it is dropped, or when we die.
 
+use crate::asleep::Asleep;
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
+use crate::procfs::numbers;
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
 use crate::{SeizeError, Stopped, fault, sys};
@@ -36,6 +38,9 @@ pub struct Process {
     pid: i32,
     pidfd: OwnedFd,
     pub(crate) threads: Vec<Stopped>,
+    /// What was seen of the threads before they were stopped.
+    asleep: BTreeMap<i32, Asleep>,
+    since: Instant,
     /// Threads that we trace, by the signal of their stop; also those not yet read, or given up.
     traced: BTreeMap<i32, Option<i32>>,
     pub(crate) memory: Memory,
@@ -74,10 +79,7 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
 
 /// The threads that are not dead, as far as one look tells.
 fn tasks(pid: i32) -> Vec<i32> {
-    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/task")) else {
-        return Vec::new();
-    };
-    entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect()
+    numbers(format!("/proc/{pid}/task")).map(|tid| tid as i32).collect()
 }
 
 /// Tells a process that is no more from one whose parent has yet to wait for it.
@@ -100,6 +102,8 @@ impl Process {
             if is_gone(&fault) { SeizeError::Died { pid } } else { fault.into() }
         };
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
+        let asleep = tasks(pid).into_iter().map(|tid| (tid, Asleep::of(pid, tid))).collect();
+        let since = Instant::now();
         let mut traced = Traced { pid, threads: BTreeMap::new() };
         traced.catch_all()?;
         let Some(first) = traced.threads.keys().next().copied() else {
@@ -110,7 +114,8 @@ impl Process {
         let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
         let threads = Vec::new();
-        let mut process = Process { pid, pidfd, threads, traced, memory, areas, place, not_send: PhantomData };
+        let not_send = PhantomData;
+        let mut process = Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, not_send };
         process.read_threads()?;
         Ok(process)
     }
@@ -128,7 +133,8 @@ impl Process {
     fn read_thread(&mut self, tid: i32) -> Result<Stopped, SeizeError> {
         for _ in 0..RUN_OUTS {
             let event = self.traced[&tid].expect("every traced thread was brought to a stop");
-            let stopped = Stopped::read(tid, event, &self.memory)?;
+            let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
+            let stopped = Stopped::read((self.pid, tid), event, &self.memory, asleep)?;
             match self.place {
                 Some(place) if place.contains(stopped.regs().rip) => self.run_on(tid)?,
                 _ => return Ok(stopped),
@@ -149,6 +155,11 @@ impl Process {
     /// Its id.
     pub fn pid(&self) -> i32 {
         self.pid
+    }
+
+    /// Since when its threads stand still.
+    pub fn since(&self) -> Instant {
+        self.since
     }
 
     /// Its threads. The first is the leader, unless that has ended before the others.
@@ -182,25 +193,34 @@ impl Process {
         sys::pidfd_getfd(thread.as_fd(), fd).map_err(call)
     }
 
+    /// Every signal that waits, for a thread or for all of them; none is taken out.
+    pub fn waiting(&self) -> Result<Vec<[u8; 128]>, Fault> {
+        let mut all = self.threads.first().map_or(Ok(Vec::new()), |first| first.pending(Queue::Process))?;
+        for thread in &self.threads {
+            all.extend(thread.pending(Queue::Thread)?);
+        }
+        Ok(all)
+    }
+
     /// Lets every thread go as it was found.
     pub fn release(mut self) -> Result<(), Fault> {
         self.let_all_go()
     }
 
-    /// Ends the process and waits until it is gone (its parent has yet to wait for it), or for as long as makes sense: what
-    /// was sent SIGKILL does not come back. After an error it runs on.
-    pub fn kill(mut self) -> Result<(), Fault> {
+    /// Ends the process and waits until it is gone, or for as long as makes sense: what was sent SIGKILL does not come back.
+    /// After an error it runs on.
+    pub fn kill(mut self) -> Result<Ended, Fault> {
         let call = |e| Fault::new(format!("pidfd_send_signal({}, SIGKILL)", self.pid), self.pid, e);
         fault::point().map_err(call)?;
         match sys::pidfd_kill(self.pidfd()) {
             Ok(()) | Err(Errno::ESRCH) => {}
             Err(e) => return Err(call(e)),
         }
-        for tid in std::mem::take(&mut self.traced).into_keys().rev() {
-            while ptrace::wait(tid, PATIENCE).is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {}
-        }
+        let at = Instant::now();
+        let others = std::mem::take(&mut self.traced).into_keys().filter(|tid| *tid != self.pid);
+        others.for_each(take_note);
         has_ended(self.pidfd(), PATIENCE);
-        Ok(())
+        Ok(Ended { pid: self.pid, at })
     }
 
     fn let_all_go(&mut self) -> Result<(), Fault> {
@@ -216,6 +236,32 @@ impl Process {
             let _ = let_go(tid);
         }
     }
+}
+
+/// A process that has ended, and whose parent does not know it yet: the kernel tells it when this is dropped, or when we end
+/// (ptrace(2): the tracer is told of a death first, the parent when the tracer has waited for it or is gone).
+#[derive(Debug)]
+pub struct Ended {
+    pid: i32,
+    at: Instant,
+}
+
+impl Ended {
+    /// When it was sent SIGKILL.
+    pub fn at(&self) -> Instant {
+        self.at
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        take_note(self.pid);
+    }
+}
+
+/// Waits for the end of a thread that was sent SIGKILL.
+pub(crate) fn take_note(tid: i32) {
+    while ptrace::wait(tid, PATIENCE).is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {}
 }
 
 impl Drop for Process {

@@ -269,7 +269,8 @@ pub fn wait(tid: i32, patience: Duration) -> Result<Option<Stop>, Fault> {
             return Ok(Some(stop));
         }
         if crate::status::is_dead(tid) {
-            return Ok(Some(Stop::Exited));
+            // It may have ended after the look: then its end is still to be taken note of.
+            return Ok(look(tid)?.or(Some(Stop::Exited)));
         }
         std::thread::sleep(Duration::from_micros(100));
     }

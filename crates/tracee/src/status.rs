@@ -1,7 +1,7 @@
 //! The lines of /proc/TID/status and stat that decide how a thread may be handled.
 
+use crate::procfs::read;
 use abi::Fault;
-use std::fs;
 
 /// What the kernel tells of a thread.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -39,16 +39,14 @@ impl Status {
 
     /// Of a thread that is there.
     pub(crate) fn of(tid: i32) -> Result<Status, Fault> {
-        let path = format!("/proc/{tid}/status");
-        let text = fs::read(&path).map_err(|e| Fault::new(format!("read({path})"), tid, e))?;
-        Ok(Status::parse(&text))
+        Ok(Status::parse(&read(format!("/proc/{tid}/status"))?))
     }
 }
 
 /// Whether the thread is gone, or a zombie.
 pub(crate) fn is_dead(tid: i32) -> bool {
     // The name in parentheses may hold anything; the state follows the last parenthesis (proc_pid_stat(5)).
-    let text = fs::read(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let text = read(format!("/proc/{tid}/stat")).unwrap_or_default();
     let state = text.iter().rposition(|b| *b == b')').and_then(|at| text.get(at + 2));
     matches!(state, None | Some(b'Z' | b'X'))
 }

@@ -1,5 +1,6 @@
 //! A stopped thread: what it will go on with.
 
+use crate::asleep::Asleep;
 use crate::memory::Memory;
 use crate::{Queue, SeizeError, arch, ptrace};
 use abi::Fault;
@@ -14,14 +15,23 @@ pub struct Stopped {
     sigmask: u64,
     group_stop: Option<i32>,
     rseq: Option<RseqConfiguration>,
+    asleep: Asleep,
+    idle: Option<u64>,
 }
 
 impl Stopped {
-    /// Reads the state of a thread that has just stopped; `event` is the signal of the stop.
-    pub(crate) fn read(tid: i32, event: i32, memory: &Memory) -> Result<Stopped, SeizeError> {
+    /// Reads the state of a thread that has just stopped; `event` is the signal of the stop, `asleep` what was seen of it
+    /// before.
+    pub(crate) fn read(
+        (pid, tid): (i32, i32),
+        event: i32,
+        memory: &Memory,
+        asleep: Asleep,
+    ) -> Result<Stopped, SeizeError> {
         let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
         let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
-        if let Some(right) = arch::without_spurious_eintr(&regs) {
+        let idle = asleep.idle(pid, tid);
+        if let Some(right) = arch::without_spurious_eintr(&regs, idle.unwrap_or(0)) {
             ptrace::setregs(tid, &right)?;
             regs = right;
         }
@@ -30,7 +40,7 @@ impl Stopped {
             regs.rip = abort_ip;
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop: group_stop(event), rseq })
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop: group_stop(event), rseq, asleep, idle })
     }
 
     /// Its id.
@@ -62,6 +72,16 @@ impl Stopped {
     /// The registration of its restartable sequences.
     pub fn rseq(&self) -> Option<&RseqConfiguration> {
         self.rseq.as_ref()
+    }
+
+    /// For how many nanoseconds it had slept when it was stopped; `None`: the kernel does not tell.
+    pub fn idle(&self) -> Option<u64> {
+        self.idle
+    }
+
+    /// The kernel function in which it slept (/proc/PID/wchan).
+    pub fn wait_channel(&self) -> &[u8] {
+        &self.asleep.channel
     }
 
     /// Signals that wait to be delivered, as siginfo_t, in their order; none is taken out.

@@ -8,7 +8,7 @@
 //! with us (PTRACE_O_EXITKILL), until [`Stubs::commit`].
 
 use crate::arena::{Arena, Batch, SIZE};
-use crate::process::{Lost, await_event, has_ended};
+use crate::process::{Lost, await_event, has_ended, take_note};
 use crate::ptrace::{self, Stop};
 use crate::{arch, fault, sys};
 use abi::layout::CloneArgs;
@@ -530,7 +530,11 @@ impl Free {
     /// All of its threads run, each on its own. Gives the id of the process here.
     pub fn run(self) -> i32 {
         for tid in self.0.threads.values().filter_map(|s| s.tid) {
-            let _ = ptrace::detach(tid);
+            // A thread that ran first may have ended the process by now. The kernel keeps each of the others, and with them
+            // the process, until their tracer has waited for them; the first one is our child, and waited for as such.
+            if ptrace::detach(tid).is_err() && tid != self.0.pid {
+                take_note(tid);
+            }
         }
         self.0.pid
     }
@@ -705,7 +709,11 @@ pub(crate) mod nest {
         // SAFETY: likewise.
         checked(3, unsafe { libc::unshare(libc::CLONE_NEWPID | libc::CLONE_NEWNS) })?;
         point(4)?;
-        mount(4, c"/", c"", libc::MS_REC | libc::MS_SLAVE)?;
+        make_slave(c"/").or_else(|word| match Errno(word.errno) {
+            // A root directory that is no mount point (chroot(2)). What is mounted on /proc spreads as the mount there does.
+            Errno::EINVAL => make_slave(c"/proc"),
+            _ => Err(word),
+        })?;
         first_process(start, ends)?;
         let clone_parent = libc::CLONE_PARENT as u64;
         // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
@@ -723,6 +731,11 @@ pub(crate) mod nest {
     fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Result<(), Word> {
         // SAFETY: C strings, no data.
         checked(stage, unsafe { libc::mount(c"proc".as_ptr(), at.as_ptr(), kind.as_ptr(), flags, std::ptr::null()) })
+    }
+
+    /// What is mounted below from now on is seen in this namespace only (mount_namespaces(7)).
+    fn make_slave(at: &std::ffi::CStr) -> Result<(), Word> {
+        mount(4, at, c"", libc::MS_REC | libc::MS_SLAVE)
     }
 
     /// user_namespaces(7): an unprivileged process may map its own ids, the group only once setgroups is denied.
@@ -767,6 +780,9 @@ pub(crate) mod nest {
         // SAFETY: the link is not used again.
         unsafe { libc::close(link.as_raw_fd()) };
         let _ = std::env::set_current_dir("/");
+        // What the terminal sends to our maker's group is not for us.
+        // SAFETY: setsid takes nothing.
+        unsafe { libc::setsid() };
         let mut poll = libc::pollfd { fd: tree, events: libc::POLLIN, revents: 0 };
         // SAFETY: one pollfd, borrowed for the call; a poll that is interrupted is made again.
         while unsafe { libc::poll(&raw mut poll, 1, -1) } < 1 {}

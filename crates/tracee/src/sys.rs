@@ -46,9 +46,10 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     result(r).map(drop)
 }
 
-/// Types of kcmp(2) (linux/kcmp.h): the open file description of a descriptor, the memory.
+/// Types of kcmp(2) (linux/kcmp.h): the open file description of a descriptor, the memory, what an epoll instance watches.
 const KCMP_FILE: i32 = 0;
 const KCMP_VM: i32 = 1;
+const KCMP_EPOLL_TFD: i32 = 7;
 
 /// Whether two threads run in the same memory (kcmp(2)).
 pub fn kcmp_memory(a: i32, b: i32) -> Result<Ordering, Fault> {
@@ -60,11 +61,29 @@ pub fn kcmp_file(a: (i32, RawFd), b: (i32, RawFd)) -> Result<Ordering, Fault> {
     kcmp(KCMP_FILE, a.0, b.0, a.1 as u64, b.1 as u64)
 }
 
-/// kcmp(2) with a type that takes numbers.
+/// `struct kcmp_epoll_slot` (linux/kcmp.h): of the watches that the epoll instance `efd` has under the number `tfd`, the one
+/// that comes after `toff` others, in the order of its fdinfo (fs/eventpoll.c, `ep_find_tfd`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Slot {
+    /// The descriptor of the instance.
+    pub efd: u32,
+    /// The number.
+    pub tfd: u32,
+    /// How many come before.
+    pub toff: u32,
+}
+
+/// kcmp(2) of the description behind a number of a process, and of what its epoll instance watches under that number.
+pub fn kcmp_watch(pid: i32, slot: Slot) -> Result<Ordering, Fault> {
+    kcmp(KCMP_EPOLL_TFD, pid, pid, u64::from(slot.tfd), &raw const slot as u64)
+}
+
+/// kcmp(2) with a type that takes numbers, or the address of a [`Slot`].
 fn kcmp(kind: i32, pid1: i32, pid2: i32, idx1: u64, idx2: u64) -> Result<Ordering, Fault> {
     let call = |e| Fault::new(format!("kcmp({pid1}, {pid2}, {kind}, {idx1}, {idx2})"), pid1, e);
     fault::point().map_err(call)?;
-    // SAFETY: the kinds used here take numbers, so kcmp reads no memory of ours.
+    // SAFETY: the kinds used here take numbers, or read a slot that their caller holds for the time of the call.
     let r = unsafe { libc::syscall(libc::SYS_kcmp, pid1, pid2, kind, idx1, idx2) };
     match result(r).map_err(call)? {
         0 => Ok(Ordering::Equal),

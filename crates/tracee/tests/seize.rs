@@ -170,6 +170,28 @@ fn kill_leaves_nothing_running() {
 }
 
 #[test]
+fn a_parent_hears_of_the_end_when_we_say_so() {
+    let shared = Shared::new();
+    let victim = Victim::start(Kind::Threads);
+    let freezer = fork_freezer(|| {
+        let ended = Process::seize(victim.pid).unwrap().kill().unwrap();
+        shared.flag.store(1, SeqCst);
+        while shared.flag.load(SeqCst) == 1 {
+            std::thread::yield_now();
+        }
+        drop(ended);
+        0
+    });
+    assert!(eventually(|| shared.flag.load(SeqCst) == 1));
+    assert_eq!(victim.state(), 'Z');
+    // SAFETY: nothing is written.
+    let heard = unsafe { libc::waitpid(victim.pid, std::ptr::null_mut(), libc::WNOHANG) };
+    assert_eq!(heard, 0);
+    shared.flag.store(2, SeqCst);
+    assert_eq!((reap(victim.pid), reap(freezer)), (128 + libc::SIGKILL, 0));
+}
+
+#[test]
 fn a_traced_process_is_left_alone() {
     let victim = Victim::start(Kind::Busy);
     let ready = Shared::new();

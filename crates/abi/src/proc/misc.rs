@@ -29,19 +29,28 @@ fn words(entry: &[u8; 16]) -> (u64, u64) {
     (key, value)
 }
 
-/// Reads /proc/PID/sched: when the thread last began to run, in nanoseconds of the scheduler's clock. It changes with
-/// every run, however short. `None` when the kernel does not tell (without CONFIG_SCHED_DEBUG before 6.15).
-pub fn sched_exec_start(text: &[u8]) -> Option<u64> {
-    let mut lines = lines(text).filter(|line| line.starts_with(b"se.exec_start"));
-    // The name of the thread in the first line is not escaped, so a line may look like the one we want.
-    lines.find_map(exec_start)
+/// What /proc/PID/sched tells of a thread's last run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Sched {
+    /// When it last began to run, in nanoseconds of the scheduler's clock. It changes with every run, however short.
+    pub exec_start: u64,
+    /// How often it has gone to sleep, or stopped.
+    pub voluntary_switches: u64,
 }
 
-/// `se.exec_start                                :      12345.678901`, milliseconds with six decimals
-/// (kernel/sched/debug.c, `SPLIT_NS`).
-fn exec_start(line: &[u8]) -> Option<u64> {
-    let (_, value) = split_once(line, b':')?;
-    let (whole, decimals) = split_once(value.trim_ascii(), b'.')?;
+/// Reads /proc/PID/sched. `None` when the kernel does not tell (without CONFIG_SCHED_DEBUG before 6.15).
+pub fn sched(text: &[u8]) -> Option<Sched> {
+    // The name of the thread in the first line is not escaped, so a line may look like one that we want.
+    let find = |name: &[u8], read: fn(&[u8]) -> Option<u64>| {
+        lines(text).filter(|line| line.starts_with(name)).find_map(|line| read(split_once(line, b':')?.1.trim_ascii()))
+    };
+    let exec_start = find(b"se.exec_start", milliseconds)?;
+    Some(Sched { exec_start, voluntary_switches: find(b"nr_voluntary_switches", unsigned)? })
+}
+
+/// `12345.678901`: with six decimals (kernel/sched/debug.c, `SPLIT_NS`). In nanoseconds.
+fn milliseconds(value: &[u8]) -> Option<u64> {
+    let (whole, decimals) = split_once(value, b'.')?;
     if decimals.len() != 6 {
         return None;
     }

@@ -18,8 +18,8 @@ pub struct Stat {
     /// Never -1 here: a process that has none any more is gone, and its text is refused.
     pub pgrp: u32,
     pub session: u32,
-    /// See [`super::new_decode_dev`]; 0: no terminal.
-    pub tty_nr: i32,
+    /// The controlling terminal (`tty_nr`): major and minor number of its device.
+    pub terminal: Option<(u32, u32)>,
     /// The foreground process group of the terminal; -1: no terminal.
     pub tpgid: i32,
     /// `PF_` bits (linux/sched.h of the kernel).
@@ -60,7 +60,7 @@ pub fn stat(text: &[u8]) -> Result<Stat, ParseError> {
         ppid: fields.read(4, "ppid", unsigned)?,
         pgrp: fields.read(5, "pgrp", unsigned)?,
         session: fields.read(6, "session", unsigned)?,
-        tty_nr: fields.read(7, "tty_nr", signed)?,
+        terminal: fields.read(7, "tty_nr", terminal)?,
         tpgid: fields.read(8, "tpgid", signed)?,
         flags: fields.read(9, "flags", unsigned)?,
         priority: fields.read(18, "priority", signed)?,
@@ -108,4 +108,10 @@ impl Fields<'_> {
         };
         word.and_then(read).ok_or_else(strange)
     }
+}
+
+/// A device number in 32 bits, printed with its sign; 0: none (fs/proc/array.c, `do_task_stat`).
+fn terminal(word: &[u8]) -> Option<Option<(u32, u32)>> {
+    let number: i32 = signed(word)?;
+    Some((number != 0).then(|| super::new_decode_dev(number as u32)))
 }

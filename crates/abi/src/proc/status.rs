@@ -45,6 +45,8 @@ pub struct Status {
     pub seccomp: u32,
     /// Locked memory; 0 of what has no memory.
     pub vm_lck_kb: u64,
+    /// Memory of its own (RssAnon, RssShmem) that is present, and what of it is in swap space (VmSwap), in KiB.
+    pub own_kb: u64,
     /// 0: `PR_SET_THP_DISABLE` (or no memory to speak of); `None`: the kernel does not tell (before 5.0).
     pub thp_enabled: Option<u32>,
     /// The words of `x86_Thread_features`: `shstk`, `wrss`.
@@ -85,9 +87,15 @@ pub fn status(text: &[u8]) -> Result<Status, ParseError> {
         no_new_privs: fields.parse("NoNewPrivs", unsigned)?,
         seccomp: fields.parse_if_any("Seccomp", unsigned)?.unwrap_or(0),
         vm_lck_kb: fields.parse_if_any("VmLck", kilobytes)?.unwrap_or(0),
+        own_kb: own(&fields)?,
         thp_enabled: fields.parse_if_any("THP_enabled", unsigned)?,
         x86_thread_features: words(features).map(<[u8]>::to_vec).collect(),
     })
+}
+
+/// The sum of what is told of a process's own memory; 0 of what has none.
+fn own(fields: &Keyed<'_>) -> Result<u64, ParseError> {
+    ["RssAnon", "RssShmem", "VmSwap"].into_iter().map(|key| Ok(fields.parse_if_any(key, kilobytes)?.unwrap_or(0))).sum()
 }
 
 /// One tab is the kernel's; a blank after it is the first byte of the name.

@@ -14,13 +14,14 @@ type Sort = fn(&Scene, &mut Terminal) -> Outcome;
 /// Each as root and as an ordinary user, with the specimen that it needs.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, &str, Sort); 6] = [
+    let sorts: [(&str, &str, Sort); 7] = [
         ("exit status", "ids", exit_status),
         ("ctrl-c", "ids", interrupt),
         ("signal", "ids", terminated),
         ("ctrl-z and fg", "ids", suspend),
         ("ctrl-z and bg", "ids", background),
         ("resize", "terminal-resized", resize),
+        ("typed", "ids", typed),
     ];
     let mut tests = Vec::new();
     for (name, kind, sort) in sorts {
@@ -128,4 +129,31 @@ fn resize(scene: &Scene, terminal: &mut Terminal) -> Outcome {
     terminal.resize(SECOND)?;
     play::check(terminal, Duration::ZERO)?;
     exit_status(scene, terminal)
+}
+
+/// What was typed for the program never comes to the shell, neither when it is frozen nor when it goes on elsewhere.
+fn typed(scene: &Scene, terminal: &mut Terminal) -> Outcome {
+    terminal.write("quit\n")?;
+    terminal.expect("shell> ")?;
+    terminal.write("cat\n")?;
+    terminal.expect("cat\r\n")?;
+    let cat = || process::all().into_iter().find(|p| p.terminal == terminal.device && is_named(p.pid, "cat"));
+    let cat = process::until(Duration::from_secs(3), cat).ok_or("cat does not start")?;
+    terminal.write("echo 'e'vil")?;
+    terminal.expect("echo 'e'vil")?;
+    scene.run(&["freeze", &cat.pid.to_string(), "-o", "b.cryo"])?.ended_with("freeze", &[0])?;
+    terminal.expect("shell> ")?;
+    terminal.write("\n")?;
+    terminal.expect("shell> ")?;
+    terminal.write("./b.cryo\n")?;
+    terminal.expect("echo 'e'vil")?;
+    terminal.write("s\n")?;
+    terminal.expect("\necho 'e'vils\r\n")?;
+    terminal.write("\x04")?;
+    status_is(terminal, 0)?;
+    same("the shell was told to echo", &false, &terminal.said().contains("\nevil"))
+}
+
+fn is_named(pid: i32, name: &str) -> bool {
+    process::text(pid, "comm").trim_end() == name
 }

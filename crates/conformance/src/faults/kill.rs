@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 enum Ask {
     /// It reads its terminal.
     Check,
-    /// It waits in one call for this many seconds: it must wait on, and for that long in all.
+    /// It waits in one call for this many seconds: it must wait on, and for that long in all. Meanwhile it was asked.
     Waits(u64),
     /// Ctrl-C ends its call.
     Interrupt,
@@ -111,10 +111,15 @@ struct Victim {
 
 impl Victim {
     fn new(scene: &mut Scene, kind: &str, arguments: &[&str], ask: Ask) -> Result<Victim, String> {
-        let terminal = scene.specimen(kind, arguments)?;
+        let mut terminal = scene.specimen(kind, arguments)?;
         let pid = terminal.program.pid();
-        if matches!(ask, Ask::Stopped) {
-            process::send(pid, Signal::STOP);
+        match ask {
+            Ask::Stopped => process::send(pid, Signal::STOP),
+            Ask::Waits(_) => {
+                terminal.write("check 0\nqu")?;
+                terminal.expect("qu")?;
+            }
+            Ask::Check | Ask::Interrupt => {}
         }
         let settled = || {
             process::look(pid).is_some_and(|process| process.state != 'R' || matches!(ask, Ask::Check)).then_some(())
@@ -128,8 +133,15 @@ impl Victim {
         self.terminal.program.pid()
     }
 
-    /// The freeze was complete before the kill: the image is whole, and the program in it.
+    /// The freeze was complete before the kill: the image is whole, and the program in it. The end of a program takes a
+    /// moment.
     fn lost_to_a_whole_image(&mut self, scene: &Scene) -> bool {
+        let pid = self.pid();
+        let settled = || {
+            let alive = process::look(pid).is_some_and(|process| !matches!(process.state, 'Z' | 'X'));
+            (self.terminal.program.ended().is_some() || alive && !process::doomed(pid)).then_some(())
+        };
+        until(Duration::from_secs(2), settled);
         let gone = self.terminal.program.ended().is_some();
         let whole = || scene.run(&["verify", "k.cryo"]).is_ok_and(|said| said.code == 0);
         gone && scene.path("k.cryo").exists() && whole()
@@ -180,7 +192,10 @@ impl Victim {
                 self.terminal.expect("woke\r\n")?;
             }
             Ask::Waits(seconds) => {
-                std::thread::sleep(Duration::from_secs(seconds).saturating_sub(self.began.elapsed()))
+                std::thread::sleep(Duration::from_secs(seconds).saturating_sub(self.began.elapsed()));
+                self.terminal.expect("ok\r\n")?;
+                self.terminal.write("it\n")?;
+                return same("exit status", &0, &self.terminal.exit()?);
             }
         }
         play::check(&mut self.terminal, Duration::ZERO)?;

@@ -2,6 +2,7 @@
 
 use crate::kit::{Kit, USER};
 use crate::process::unharmed;
+use crate::pty::{FIRST, SECOND};
 use crate::runner::Test;
 use crate::scene::Scene;
 use crate::{Outcome, fine, same};
@@ -11,7 +12,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 7] = [
+    let sorts: [(&str, Sort); 9] = [
         ("usage", usage),
         ("no such process", no_process),
         ("another user's process", not_ours),
@@ -19,6 +20,8 @@ pub fn tests() -> Vec<Test> {
         ("dry run", dry_run),
         ("changed library", changed_map),
         ("secret", secret),
+        ("shared position", shared_position),
+        ("other mounts", other_mounts),
     ];
     sorts.into_iter().map(|(name, sort)| Test::new(format!("refusals/{name}"), move |kit| within(kit, sort))).collect()
 }
@@ -103,4 +106,40 @@ fn secret(scene: &mut Scene) -> Outcome {
     let image = super::image_of(scene, &["ids"])?;
     let mode = fine("image", std::fs::metadata(image))?.mode() & 0o7777;
     same("mode", &format!("{:o}", 0o700), &format!("{mode:o}"))
+}
+
+/// What is shared no more, and works all the same, is told, and stands in the image; what is not shared is not told.
+fn shared_position(scene: &mut Scene) -> Outcome {
+    for (words, told) in [(["outside", "position"], true), (["outside", "text"], true), (["file-position", ""], false)]
+    {
+        let mut terminal = scene.specimen(words[0], &words[1..])?;
+        let pid = terminal.program.pid().to_string();
+        let said = scene.run(&["freeze", &pid, "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+        terminal.exit()?;
+        let inside = scene.run(&["inspect", "a.cryo", "all", "--json"])?.ended_with("inspect", &[0])?;
+        for text in [said.text, inside.text] {
+            let tells = text.contains("moves its position too");
+            same(&format!("a shared position is told; it says {text:.300}"), &told, &tells)?;
+        }
+    }
+    Ok(())
+}
+
+/// A program that sees other mounts than we do is told of; one that only lives where a thaw has put it is not.
+fn other_mounts(scene: &mut Scene) -> Outcome {
+    let script = "mkdir m && mount -t tmpfs none m && exec \"$0\" ids";
+    let specimen = scene.kit.specimen.display().to_string();
+    let mut terminal =
+        scene.open(&["/usr/bin/unshare", "-m", "/bin/sh", "-c", script, &specimen].map(String::from), FIRST)?;
+    terminal.expect("ready\r\n")?;
+    let pid = terminal.program.pid().to_string();
+    let said = scene.run(&["freeze", &pid, "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+    same(&format!("the mount is told; it says {:?}", said.text), &true, &said.text.contains("/m is another mount"))?;
+    terminal.exit()?;
+    let image = super::image_of(scene, &["ids"])?;
+    let mut terminal = scene.open(&[&image.display().to_string(), "--pids", "new"].map(String::from), SECOND)?;
+    let pid = super::thawed_in(scene, "ids")?.to_string();
+    let said = scene.run(&["freeze", &pid, "-o", "b.cryo"])?.ended_with("freeze", &[0])?;
+    same(&format!("a mount is told; it says {:?}", said.text), &false, &said.text.contains("ns/mnt"))?;
+    terminal.exit().map(drop)
 }

@@ -153,7 +153,7 @@ fn freeze(orders: &Orders) {
     let request = Request {
         pid: orders.pid,
         output: Some(orders.image.clone()),
-        keep: Keep { libs: false, files: true },
+        keep: Keep { libs: false, files: true, typed: true },
         ending: orders.ending,
     };
     orders.arm();

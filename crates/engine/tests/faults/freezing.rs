@@ -37,7 +37,7 @@ const OLD: &str = "an older image";
 enum Ask {
     /// It reads its terminal, or looks at it now and then.
     Always,
-    /// It makes one call for so many seconds, which must take so long and no longer; then it reads.
+    /// It makes one call for so many seconds, which must take so long and no longer; then it reads. It was asked before.
     After(u64),
 }
 
@@ -75,6 +75,7 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
             Some(word) if word.end == End::Done && spec.ending == Ending::End => {
                 victim = Victim::start(stage, spec, &home)?
             }
+            _ if victim.terminal.program.ended().is_some() => victim = Victim::start(stage, spec, &home)?,
             _ => {}
         }
     }
@@ -97,16 +98,21 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
     fine("read", BufReader::new(stdout).read_line(&mut line))?;
     let word = Word::parse(&line);
     let told = |e: String| format!("{e}; the freezer said {line:?}");
-    match (&word, blow) {
-        (None, Blow::Die) => killed(&image, old).map_err(told)?,
+    let whole = match (&word, blow) {
+        (None, Blow::Die) => killed(&image, old),
         (None, Blow::Fail) => return Err("the freezer says nothing".into()),
-        (Some(word), _) if word.end == End::Dirty => return Err(told("it is not clean".into())),
-        (Some(word), _) if word.end == End::Done => is_whole(&image).map_err(told)?,
-        (Some(_), _) => as_before(&image, old).map_err(told)?,
-    }
+        (Some(word), _) if word.end == End::Dirty => Err("it is not clean".into()),
+        (Some(word), _) if word.end == End::Done => is_whole(&image).map(|()| true),
+        (Some(_), _) => as_before(&image, old).map(|()| false),
+    };
+    let whole = whole.map_err(told)?;
     nothing_in(target).map_err(told)?;
-    let ended = word.as_ref().is_some_and(|w| w.end == End::Done) && ending == Ending::End;
-    if !ended {
+    if word.is_none() {
+        // That a victim was ended its parent hears only when its tracer is gone.
+        freezer.end_within(Duration::from_secs(10))?;
+    }
+    let ended = word.is_some() || victim.terminal.program.ended().is_some();
+    if !(whole && ended && ending == Ending::End) {
         victim.unharmed().map_err(told)?;
     }
     drop(freezer.child().stdin.take());
@@ -115,15 +121,15 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
     if code == expected { Ok(word) } else { Err(told(format!("the freezer ended with {code}"))) }
 }
 
-/// What was there, or the whole image: it has its name before the tree ends.
-fn killed(image: &Path, old: Target) -> Result<(), String> {
+/// What was there, or the whole image, which has its name before the tree ends: whether it is that.
+fn killed(image: &Path, old: Target) -> Result<bool, String> {
     if old == Target::File {
         // No call gives an unnamed file the name of another one, so for an instant it has a name beside it (rename(2)).
         let directory = image.parent().ok_or("an image is in a directory")?;
         let names = fine("readdir", std::fs::read_dir(directory))?.flatten().map(|e| e.path());
         names.filter(|p| p.extension().is_some_and(|e| e == "part")).try_for_each(|p| is_whole(&p))?;
     }
-    as_before(image, old).or_else(|_| is_whole(image))
+    as_before(image, old).map(|()| false).or_else(|_| is_whole(image).map(|()| true))
 }
 
 /// What stood at the target stands there still; then it goes.
@@ -145,6 +151,7 @@ fn nothing_in(target: &Path) -> Result<(), String> {
 fn is_whole(image: &Path) -> Result<(), String> {
     let loaded = fine("load", engine::load(fine("open", File::open(image))?))?;
     fine("verify", loaded.image.verify(&mut |_, _| {}))?;
+    loaded.torn.map_or(Ok(()), |e| Err(format!("what was written last: {e}")))?;
     fine("remove", std::fs::remove_file(image))
 }
 
@@ -193,7 +200,11 @@ impl Traces {
 impl Victim {
     fn start(stage: &Stage, spec: Spec, home: &Path) -> Result<Victim, String> {
         let began = Instant::now();
-        let terminal = stage.start(spec.words, spec.uid, home)?;
+        let mut terminal = stage.start(spec.words, spec.uid, home)?;
+        if matches!(spec.ask, Ask::After(_)) {
+            terminal.write("check 0\nqu")?;
+            terminal.expect("qu")?;
+        }
         let pid = terminal.program.pid();
         // It has said ready, and is on its way into the call in which it waits.
         let at_rest = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
@@ -217,7 +228,9 @@ impl Victim {
     }
 
     fn check(&mut self) -> Result<(), String> {
-        self.terminal.write("check 0\n")?;
+        if self.spec.ask == Ask::Always {
+            self.terminal.write("check 0\n")?;
+        }
         match self.terminal.expect_one(&["ok\r\n", "FAIL: "])? {
             0 => Ok(()),
             _ => Err(self.terminal.expect("\r\n").err().unwrap_or_else(|| self.terminal.said())),
@@ -232,7 +245,7 @@ impl Victim {
     /// The last question.
     fn answers(&mut self) -> Result<(), String> {
         self.check()?;
-        self.terminal.write("quit\n")?;
+        self.terminal.write(if self.spec.ask == Ask::Always { "quit\n" } else { "it\n" })?;
         match self.terminal.exit()? {
             0 => Ok(()),
             code => Err(format!("it ends with {code}")),

@@ -30,12 +30,14 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 5] = [
+const SPECS: [Spec; 7] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
     Spec { words: &["file-position"], uid: USER, pids: Pids::New },
     Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same },
+    Spec { words: &["cwd-deleted"], uid: 0, pids: Pids::Same },
+    Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {

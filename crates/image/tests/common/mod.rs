@@ -1,7 +1,7 @@
 //! A small image, and its parts by the numbers of docs/format.md, so that the document is tested too.
 #![allow(dead_code, unreachable_pub, missing_docs, reason = "each test uses its part")]
 
-use image::{Header, Image, Need, OpenError, Tag, Writer};
+use image::{Header, Image, Late, Need, OpenError, Tag, Writer};
 use xxhash_rust::xxh3::xxh3_64;
 
 pub const INDEX: usize = 16;
@@ -42,9 +42,24 @@ pub fn small(stub: &[u8]) -> Vec<u8> {
     writer.finish().unwrap().0
 }
 
+/// Stub, header, room of one page for what comes late, one record.
+pub fn with_room() -> (Vec<u8>, Late) {
+    let mut writer = Writer::new(Vec::new(), &b"stub"[..], &header()).unwrap();
+    let late = writer.late(4096).unwrap();
+    writer.record(Tag(6), 1, Need::Must, &7u64).unwrap();
+    (writer.finish().unwrap().0, late)
+}
+
+/// Writes at the beginning of that room.
+pub fn write_late(file: &mut [u8], late: Late, bytes: &[u8]) {
+    file[late.offset as usize..][..bytes.len()].copy_from_slice(bytes);
+}
+
 /// Opens and checks everything.
 pub fn check(file: &[u8]) -> Result<(), OpenError> {
-    Ok(Image::open(file)?.verify(&mut |_, _| ())?)
+    let image = Image::open(file)?;
+    image.verify(&mut |_, _| ())?;
+    Ok(image.late().map(drop)?)
 }
 
 pub fn u64_at(file: &[u8], at: usize) -> u64 {

@@ -1,11 +1,12 @@
 //! Directory: a description of a directory, with its position.
 //!
 //! - seen as    a path, `st_mode` S_IFDIR
-//! - captured   path, flags, position (the cookie that the file system gave)
-//! - recreated  `openat`, `lseek`
-//! - refused    a directory that is gone
+//! - captured   path, flags, position (the cookie that the file system gave); whether it was removed
+//! - recreated  `openat`, `lseek`; a removed one is made and removed once more
+//! - refused    a directory of a process; one that is not on the host (see `place`)
 
-use super::{Kind, S_IFDIR, Seen, common_refusals, file, flags, seek};
+use super::place::{self, Removed, Wanted};
+use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, process_refusal, seek};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use minicbor::{Decode, Encode};
@@ -27,6 +28,11 @@ pub struct Directory {
     /// Where reading goes on.
     #[n(2)]
     pub position: u64,
+    /// What is left of it, if it was removed.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub removed: Option<Removed>,
 }
 
 impl Resource for Directory {
@@ -38,22 +44,32 @@ impl Kind for Directory {
         seen.file_type() == S_IFDIR && !seen.names_only()
     }
 
-    fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
-        let (path, standing) = file::split(&seen.link.0);
-        if standing == file::Standing::Gone {
-            refusals.push(seen.refuse("this directory was removed", "let the program close it"));
-        }
+        refusals.extend(process_refusal(seen));
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        Ok(Directory { path, flags: seen.flags(), position: seen.info.pos })
+        note_shared_position(seen, from)?;
+        let (path, removed) = place::see(&seen.name(), from)?;
+        // Of a removed directory nothing is read, wherever one stands in it.
+        let position = if removed.is_some() { 0 } else { seen.info.pos };
+        Ok(Directory { path, flags: seen.flags(), position, removed })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        if let Some(removed) = &self.removed {
+            return place::make_removed(Self::NAME, descr, &self.path, removed, self.flags, to);
+        }
+        let wanted = Wanted { what: "an open directory", kind: S_IFDIR, access: place::READ, flags: self.flags };
+        wanted.look(&self.path, to);
         let path = Value::Bytes(self.path.c_string());
         let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
         seek(Self::NAME, descr, self.position, to);
+    }
+
+    fn place(&self) -> Option<&Text> {
+        Some(&self.path)
     }
 }

@@ -1,18 +1,22 @@
 //! Epoll instance: a set of watched descriptors (epoll(7)).
 //!
 //! - seen as    `anon_inode:[eventpoll]`
-//! - captured   the watches, from the `tfd:` lines of fdinfo
+//! - captured   the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
+//!   the inode where there is no kcmp
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
 //!   number and description
-//! - refused    a watch whose number leads elsewhere by now, or nowhere
+//! - refused    a watch whose number leads elsewhere by now, or nowhere; an instance that a process outside of the tree has
+//!   too
 //! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
 
-use super::{Kind, Seen, common_refusals};
+use super::{Kind, Seen, common_refusals, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
-use abi::{Sys, proc};
+use abi::Sys;
+use abi::proc::{self, EpollWatch};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 const EPOLL_CTL_ADD: u64 = 1;
 
@@ -44,6 +48,13 @@ impl Resource for Epoll {
     const NAME: &'static str = "epoll";
 }
 
+/// Whether the number of a watch still leads to what is watched. All anonymous inodes are one (fs/anon_inodes.c), so the inode
+/// alone does not tell.
+fn leads_there(epoll: u32, watch: &EpollWatch, nth: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let alike = from.probe.stat(&format!("fd/{}", watch.fd)).is_ok_and(|s| s.ino == watch.ino);
+    Ok(alike && from.probe.watches(epoll, watch.fd, nth)?.unwrap_or(true))
+}
+
 impl Kind for Epoll {
     fn knows(seen: &Seen) -> bool {
         seen.link.0 == b"anon_inode:[eventpoll]"
@@ -51,15 +62,18 @@ impl Kind for Epoll {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
+        refusals.extend(shared_outside(seen, from)?);
         let mut watches = Vec::new();
+        let mut nth: BTreeMap<u32, u32> = BTreeMap::new();
         for w in proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)? {
-            let there = from.probe.stat(&format!("fd/{}", w.fd)).is_ok_and(|s| s.ino == w.ino);
-            if there {
+            let before = nth.entry(w.fd).or_default();
+            if leads_there(seen.fd, &w, *before, from)? {
                 watches.push(Watch { fd: w.fd, events: w.events, data: w.data });
             } else {
                 let why = format!("it watches what was number {}, which is closed or another one by now", w.fd);
                 refusals.push(seen.refuse(why, "this is not supported yet"));
             }
+            *before += 1;
         }
         watches.sort_by_key(|w| w.fd);
         if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }

@@ -3,10 +3,10 @@
 //! - seen as    `anon_inode:[eventfd]`
 //! - captured   counter and semaphore mode, from fdinfo; nothing is read out of it
 //! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
-//! - refused    on a kernel whose fdinfo does not tell the mode (before 6.5)
+//! - refused    one that a process outside of the tree has too; on a kernel whose fdinfo does not tell the mode (before 6.5)
 //! - not kept   nothing
 
-use super::{Kind, Seen, common_refusals, flags};
+use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
 use minicbor::{Decode, Encode};
@@ -39,8 +39,9 @@ impl Kind for Eventfd {
         seen.link.0 == b"anon_inode:[eventfd]"
     }
 
-    fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let refusals = common_refusals(seen);
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut refusals = common_refusals(seen);
+        refusals.extend(shared_outside(seen, from)?);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }

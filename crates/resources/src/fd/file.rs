@@ -4,7 +4,8 @@
 //! - captured   path, length, time of modification, build id; contents when it has no name, or when they are asked for
 //! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
 //! - refused    a mapped file that has changed since, unless its contents are in the image
-//! - not kept   other names of a file without a name; its owner, when it is not the thawing user's to give
+//! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
+//!   user's to give: of a file that is put back, both are told. Extended attributes (xattr(7))
 
 use super::{S_IFREG, flags};
 use crate::{Capturing, Planning, Text, Trouble};
@@ -16,6 +17,9 @@ use plan::{Actor, Descr, Expect, Fact, FileFacts, FilePolicy, HostEffect, Moment
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "file";
+/// Bits of access(2).
+const READ: u32 = 4;
+const WRITE: u32 = 2;
 const AT_FDCWD: u64 = -100i64 as u64;
 const DELETED: &[u8] = b" (deleted)";
 /// How the path of a file of memfd_create(2) begins.
@@ -70,6 +74,11 @@ pub struct File {
     /// Its owner: user and group.
     #[n(7)]
     pub owner: Option<(u32, u32)>,
+    /// How many names it had (inode(7), `st_nlink`).
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub names: u64,
 }
 
 /// A path as /proc shows it, without the mark of a name that is gone.
@@ -112,6 +121,7 @@ impl File {
             build_id: build_id.map(crate::Blob),
             contents: None,
             owner: Some((stat.uid, stat.gid)),
+            names: stat.nlink,
         })
     }
 
@@ -122,6 +132,8 @@ impl File {
             size: self.size,
             mtime: self.mtime,
             build_id: self.build_id.as_ref().map(|b| b.0.clone()),
+            names: self.names,
+            access: READ | WRITE,
         }
     }
 
@@ -165,10 +177,10 @@ impl File {
         match (self.standing, to.to.options.files) {
             (Standing::Gone, _) => self.make_saved(id, descr, open_flags, to),
             _ if self.unchanged(to) => self.open_path(descr, open_flags, to),
-            (_, FilePolicy::Saved) => self.put_back(descr, open_flags, to),
+            (_, FilePolicy::Saved) => self.put_back(id, descr, open_flags, to),
             (_, FilePolicy::Warn) if !here && self.contents.is_some() => {
                 to.to.note(format!("{} was not here; it is made again as it was", self.path));
-                self.put_back(descr, open_flags, to);
+                self.put_back(id, descr, open_flags, to);
             }
             (_, FilePolicy::Warn) if here => {
                 to.to.note(format!("{} has changed since; the program goes on with it as it is", self.path));
@@ -186,6 +198,16 @@ impl File {
     }
 
     fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        let needed = match open_flags & flags::ACCMODE {
+            0 => READ,
+            flags::WRONLY => WRITE,
+            _ => READ | WRITE,
+        };
+        if to.to.host.files.get(&self.path.0).is_some_and(|here| needed & !here.access != 0) {
+            let why = "whoever thaws may not open it as the program had it open";
+            to.to.refuse(Refusal::new(self.path.to_string(), why, "thaw it as root"));
+            return;
+        }
         let args = vec![
             AT_FDCWD.into(),
             Value::Bytes(self.path.c_string()),
@@ -195,8 +217,8 @@ impl File {
         to.to.make(NAME, descr, Sys::Openat, args);
     }
 
-    /// The saved contents take the place of what stands at the path.
-    fn put_back(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+    /// Opens it where the saved contents have taken the place of what stood at the path.
+    fn put_back(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         let Some(contents) = self.contents.clone() else {
             let remedy = "the image holds the contents of open files only if it was made with --with-files";
             to.to.refuse(Refusal::new(
@@ -206,9 +228,10 @@ impl File {
             ));
             return;
         };
-        let fact = Fact::Made(to.to.scratch());
-        let effect = HostEffect::ReplaceFile { path: self.path.0.clone(), mode: self.mode, size: self.size, contents };
-        to.to.step(Moment::Make, NAME, Actor::Thaw, Op::Host(effect), vec![], vec![fact.clone()]);
+        let fact = match to.put_back.get(&id) {
+            Some(descr) => Fact::Made(*descr),
+            None => self.replace(id, contents, to),
+        };
         let args = vec![
             AT_FDCWD.into(),
             Value::Bytes(self.path.c_string()),
@@ -217,6 +240,30 @@ impl File {
         ];
         let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![fact], vec![Fact::Made(descr)]);
+    }
+
+    /// Puts it back: once, however many descriptions lead to it.
+    fn replace(&self, id: u32, contents: Vec<Extent>, to: &mut Planning<'_>) -> Fact {
+        let names = to.to.host.files.get(&self.path.0).map_or(0, |here| here.names).max(self.names);
+        if names > 1 {
+            to.to.note(format!("{} is put back under this name; its other names keep what they have", self.path));
+        }
+        let owner = self.owner.filter(|owner| may_give(*owner, to));
+        if owner.is_none() {
+            to.to.note(format!("{} is put back; its owner may not be given here", self.path));
+        }
+        let made = to.to.scratch();
+        to.put_back.insert(id, made);
+        let effect = HostEffect::ReplaceFile {
+            path: self.path.0.clone(),
+            mode: self.mode,
+            owner,
+            size: self.size,
+            mtime: self.mtime,
+            contents,
+        };
+        to.to.step(Moment::Make, NAME, Actor::Thaw, Op::Host(effect), vec![], vec![Fact::Made(made)]);
+        Fact::Made(made)
     }
 
     /// Opens the file that is made anew from the saved contents: once, however many descriptions and areas lead to it.
@@ -256,15 +303,14 @@ impl File {
 
     /// Last of all: a write, and a change of owner, take the set-user-id bits away (chown(2)).
     fn plan_owner(&self, made: Descr, to: &mut Planning<'_>) {
-        const CAP_CHOWN: u32 = 0;
-        let may_chown = to.to.host.has(CAP_CHOWN);
+        let owner = self.owner.filter(|owner| may_give(*owner, to));
         // Nor can it be opened again by who may not read it, so this comes when all of its descriptions are there.
         let mut call = |sys, args: Vec<Value>| {
             let args = [vec![Value::Descr(made)], args].concat();
             let op = Op::Call { sys, args, expect: Expect::Success };
             to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(made), Fact::Filled(made)], vec![]);
         };
-        if let Some((uid, gid)) = self.owner.filter(|_| may_chown) {
+        if let Some((uid, gid)) = owner {
             call(Sys::Fchown, vec![u64::from(uid).into(), u64::from(gid).into()]);
         }
         call(Sys::Fchmod, vec![u64::from(self.mode & 0o7777).into()]);
@@ -298,6 +344,13 @@ impl File {
     pub fn is_gone(&self) -> bool {
         self.standing == Standing::Gone
     }
+}
+
+/// chown(2): who has CAP_CHOWN gives a file to anybody, its owner to his own groups.
+pub(super) fn may_give((uid, gid): (u32, u32), to: &Planning<'_>) -> bool {
+    const CAP_CHOWN: u32 = 0;
+    let host = to.to.host;
+    host.has(CAP_CHOWN) || (uid == host.uid && (gid == host.gid || host.groups.contains(&gid)))
 }
 
 /// The GNU build id in the first page of an ELF file: the note of type NT_GNU_BUILD_ID (elf(5)).

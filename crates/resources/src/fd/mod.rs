@@ -7,6 +7,7 @@ pub mod eventfd;
 pub mod file;
 pub mod opath;
 pub mod pipe;
+pub mod place;
 pub mod regular;
 pub mod tty;
 pub(crate) mod unsupported;
@@ -32,6 +33,7 @@ pub(crate) mod flags {
     pub(crate) const WRONLY: u32 = 0o1;
     pub(crate) const NOCTTY: u32 = 0o400;
     pub(crate) const LARGEFILE: u32 = 0o100000;
+    pub(crate) const APPEND: u32 = 0o2000;
     pub(crate) const NONBLOCK: u32 = 0o4000;
     pub(crate) const DIRECT: u32 = 0o40000;
     pub(crate) const ASYNC: u32 = 0o20000;
@@ -52,8 +54,8 @@ pub struct Seen {
     pub stat: FileStat,
     /// /proc/PID/fdinfo/N.
     pub info: Fdinfo,
-    /// The device number of the controlling terminal, encoded as in /proc/PID/stat.
-    pub terminal: i32,
+    /// The controlling terminal of the process: major and minor number.
+    pub terminal: Option<(u32, u32)>,
 }
 
 impl Seen {
@@ -95,6 +97,10 @@ pub trait Kind: Resource {
     fn file(&self) -> Option<u32> {
         None
     }
+    /// The path of the directory or name that it leads to, if it leads to one.
+    fn place(&self) -> Option<&Text> {
+        None
+    }
     /// The number of the kernel's object of which it is one end, if the ends of such an object are made together:
     /// then the plan of the first makes them all.
     fn object(&self) -> Option<u64> {
@@ -114,6 +120,38 @@ pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
         );
     }
     all
+}
+
+/// What a process outside of the tree has too and would be felt by both.
+pub(crate) fn shared_outside(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    let others = from.probe.other_sharers(seen)?;
+    let remedy = "end that process first, or start the program without it";
+    let refuse = |pid| seen.refuse(format!("process {pid}, outside of the tree, has it too"), remedy);
+    Ok(others.first().map(refuse))
+}
+
+/// A position that moves with that of a process outside of the tree (open(2), "Open file descriptions"), as of a shell that
+/// reads its own input with it. Who only appends has no use for one.
+pub(crate) fn note_shared_position(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    if seen.flags() & (flags::ACCMODE | flags::APPEND) == flags::WRONLY | flags::APPEND {
+        return Ok(());
+    }
+    if let Some(pid) = from.probe.other_sharers(seen)?.first() {
+        let why = format!("process {pid} moves its position too; thawed, the program has one of its own");
+        from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+    }
+    Ok(())
+}
+
+/// `/proc/123/…`: it would lead to another process, or to none, after the thaw.
+fn of_a_process(path: &[u8]) -> bool {
+    path.strip_prefix(b"/proc/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
+}
+
+/// The refusal of what leads there.
+pub(crate) fn process_refusal(seen: &Seen) -> Option<Refusal> {
+    let remedy = "let the program close it; this is not supported yet";
+    of_a_process(&seen.link.0).then(|| seen.refuse("it tells of a process of this host", remedy))
 }
 
 /// `lseek` to where it stood.

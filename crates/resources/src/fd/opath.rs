@@ -1,11 +1,12 @@
 //! O_PATH: a description that only names a place in the file system.
 //!
 //! - seen as    `flags` with O_PATH in fdinfo, whatever stands there
-//! - captured   path and flags
-//! - recreated  `openat` with the same flags
-//! - refused    a place that is gone
+//! - captured   path, flags, type of what stands there; whether it is a directory that was removed
+//! - recreated  `openat` with the same flags; a removed directory is made and removed once more
+//! - refused    a place that is gone and was no directory; one of a process; one that is not on the host (see `place`)
 
-use super::{Kind, Seen, file};
+use super::place::{self, Removed, Wanted};
+use super::{Kind, S_IFDIR, Seen, process_refusal};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use minicbor::{Decode, Encode};
@@ -24,6 +25,16 @@ pub struct OPath {
     /// Status flags (open(2)): O_PATH, and O_DIRECTORY or O_NOFOLLOW.
     #[n(1)]
     pub flags: u32,
+    /// The type bits of what stood there (inode(7)); 0: not known.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub file_type: u32,
+    /// What is left of a directory that was removed.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub removed: Option<Removed>,
 }
 
 impl Resource for OPath {
@@ -35,16 +46,29 @@ impl Kind for OPath {
         seen.names_only()
     }
 
-    fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let (path, standing) = file::split(&seen.link.0);
-        if standing == file::Standing::Gone || !path.0.starts_with(b"/") {
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        if let Some(refusal) = process_refusal(seen) {
+            return Err(refusal.into());
+        }
+        let (path, removed) = place::see(&seen.name(), from)?;
+        let file_type = seen.file_type();
+        if !path.0.starts_with(b"/") || (removed.is_some() && file_type != S_IFDIR) {
             return Err(seen.refuse("what it names is gone", "let the program close it").into());
         }
-        Ok(OPath { path, flags: seen.flags() })
+        Ok(OPath { path, flags: seen.flags(), file_type, removed })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        if let Some(removed) = &self.removed {
+            return place::make_removed(Self::NAME, descr, &self.path, removed, self.flags, to);
+        }
+        let what = "a place that it has open (O_PATH)";
+        Wanted { what, kind: self.file_type, access: 0, flags: self.flags }.look(&self.path, to);
         let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), u64::from(self.flags).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
+    }
+
+    fn place(&self) -> Option<&Text> {
+        Some(&self.path)
     }
 }

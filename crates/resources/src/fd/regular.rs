@@ -3,12 +3,14 @@
 //! - seen as    a path, `st_mode` S_IFREG
 //! - captured   offset and flags from fdinfo; the contents when it has no name, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
-//! - refused    a lock on it; O_ASYNC; a file that is gone on the host, or by policy one that has changed
-//! - not kept   nothing
+//! - refused    a lock on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
+//!   writes; a file that is gone on the host, or by policy one that has changed
+//! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
-use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, seek};
-use crate::{At, Capturing, Planning, Resource, Trouble};
-use abi::{Arg, Call, Sys};
+use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing};
+use super::{note_shared_position, process_refusal, seek};
+use crate::{At, Capturing, Holder, Planning, Resource, Trouble};
+use abi::{Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Descr, Refusal};
 use serde::{Deserialize, Serialize};
@@ -40,14 +42,20 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let keep = from.keep.files;
     let probe = from.probe;
     let stat = seen.stat;
-    let looked = File::see(&seen.link.0, stat.ino, Some(stat), from)?;
-    let id = from.files.id(stat.dev, stat.ino, looked);
+    let id = from.file((stat.dev, stat.ino), &seen.link.0, |_| Some(stat))?;
     let known = from.files.list.get_mut(&id).expect("it was put there");
+    let must = known.standing == Standing::Gone || keep;
     // A small file that the program writes is kept unasked: swap files and the like often go with the program.
     let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
-    if known.contents.is_none() && (known.standing == Standing::Gone || keep || small) {
+    if known.contents.is_none() && (must || small) {
         known.size = stat.size as u64;
-        known.contents = Some(probe.save_link(&seen.name(), known.size)?);
+        match probe.save_link(&seen.name(), known.size) {
+            // It was opened by somebody else, and given to the program.
+            Err(fault) if fault.errno == Errno::EACCES && !must => {
+                from.note(format!("fd {} ({})", seen.fd, seen.link), "you may not open it yourself: thaw it as root");
+            }
+            saved => known.contents = Some(saved?),
+        }
     }
     Ok(id)
 }
@@ -68,14 +76,15 @@ impl Kind for Regular {
                 .refuse("it is secret memory, which nobody else can read", "let the program close it")
                 .into());
         }
-        if of_a_process(&seen.link.0) {
-            let remedy = "let the program close it; this is not supported yet";
-            return Err(seen.refuse("it tells of a process of this host", remedy).into());
-        }
-        let file = file(seen, from)?;
-        if let Some(refusal) = other_name(seen, &from.files.list[&file]).or(sealed(seen, from)?) {
+        if let Some(refusal) = process_refusal(seen) {
             return Err(refusal.into());
         }
+        let file = file(seen, from)?;
+        let known = &from.files.list[&file];
+        if let Some(refusal) = other_name(seen, known).or(held_outside(seen, known, from)?).or(sealed(seen, from)?) {
+            return Err(refusal.into());
+        }
+        note_shared_position(seen, from)?;
         Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos })
     }
 
@@ -95,6 +104,20 @@ fn other_name(seen: &Seen, file: &File) -> Option<Refusal> {
     (file.is_gone() && seen.stat.nlink > 0).then(|| seen.refuse(why, "put the old name back: ln /proc/PID/fd/N NAME"))
 }
 
+/// A file without a name becomes a file of the program's own: what it or a process outside writes, the other sees no more.
+fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    if !file.is_gone() {
+        return Ok(None);
+    }
+    let writes = seen.flags() & super::flags::ACCMODE != 0;
+    let others = from.probe.other_users(seen.stat.dev, seen.stat.ino, &seen.link.0)?;
+    let refuse = |other: &Holder| {
+        let why = format!("it has no name, and process {}, outside of the tree, has it too", other.pid);
+        seen.refuse(why, "end that process first")
+    };
+    Ok(others.iter().find(|other| writes || other.writes).map(refuse))
+}
+
 /// A file in memory can be sealed against change (memfd_create(2)); one that never can has F_SEAL_SEAL only.
 fn sealed(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     const F_GET_SEALS: u64 = 1034;
@@ -106,9 +129,4 @@ fn sealed(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble>
     let seals = from.probe.calls(&[asked])?[0].result;
     let why = "it is a file in memory that is or can be sealed";
     Ok((seals != Ok(F_SEAL_SEAL)).then(|| seen.refuse(why, "this is not supported yet")))
-}
-
-/// `/proc/123/…`: it would lead to another process, or to none, after the thaw.
-fn of_a_process(path: &[u8]) -> bool {
-    path.strip_prefix(b"/proc/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
 }

@@ -1,23 +1,28 @@
 //! Terminal: a description of the controlling terminal.
 //!
 //! - seen as    a path, `st_mode` S_IFCHR, the device number of /proc/PID/stat field 7; or /dev/tty (5:0)
-//! - captured   flags, settings (termios) and size
+//! - captured   flags, settings (termios) and size; when the program has ended, what was typed for it and not read yet
 //! - recreated  the terminal in which the thaw runs is opened in its place; it gets the settings when the program had the
-//!   foreground, and loses them again when the program stops or ends
+//!   foreground, and loses them again when the program stops or ends; what was typed is typed there
 //! - refused    any other terminal, and a thaw where there is no terminal
-//! - not kept   what was typed and not read yet: it stays with the old terminal
+//! - not kept   what was typed and not read yet, by a snapshot, or where the image goes to standard output: it stays with the old
+//!   terminal, and that is told
 
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
-use crate::{At, Blob, Capturing, Planning, ProcessState, Resource, Trouble};
+use crate::list::encode;
+use crate::tree::process::Fd;
+use crate::{At, Blob, Capturing, Description, Model, Planning, ProcessState, Resource, Text, ThreadState, Trouble};
 use abi::layout::{Termios, Winsize};
 use abi::{Arg, Call, Sys};
+use image::{Damage, Section};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal, Value};
+use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal, Typing, Value};
 use serde::{Deserialize, Serialize};
 
 const AT_FDCWD: u64 = -100i64 as u64;
 const TCGETS: u64 = 0x5401;
 const TIOCGWINSZ: u64 = 0x5413;
+const TIOCINQ: u64 = 0x541b;
 const DEV_TTY: (u32, u32) = (5, 0);
 
 /// See the module.
@@ -38,6 +43,63 @@ pub struct Tty {
     pub window: (u16, u16),
 }
 
+/// What was typed and not read yet. It is read when the program has ended, and is no record: see [`Model::typed`].
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Typed {
+    /// Whole lines, each as a read gives it: one without a newline was ended by the character for the end of the file.
+    #[n(0)]
+    pub lines: Vec<Text>,
+    /// What is no whole line yet; all of it where the terminal does not work by lines.
+    #[n(1)]
+    pub rest: Text,
+    /// Whether the terminal hid it, as a password.
+    #[n(2)]
+    pub hidden: bool,
+}
+
+impl Typed {
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty() && self.rest.0.is_empty()
+    }
+
+    /// As it stands in the image.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        encode(self)
+    }
+
+    /// From the image.
+    pub fn from_bytes(bytes: &[u8]) -> Result<Typed, Damage> {
+        let damage = |e: minicbor::decode::Error| Damage::Record { tag: Section::LATE, id: 0, why: e.to_string() };
+        minicbor::decode(bytes).map_err(damage)
+    }
+
+    /// What somebody would type to have it there.
+    fn keys(&self) -> Vec<u8> {
+        let line = |line: &Text| match line.0.strip_suffix(b"\n") {
+            Some(text) => [&quoted(text), &b"\n"[..]].concat(),
+            None => [&quoted(&line.0), &[Typing::END][..]].concat(),
+        };
+        self.lines.iter().flat_map(line).chain(quoted(&self.rest.0)).collect()
+    }
+
+    /// In words, for whoever typed it.
+    pub fn told(&self) -> String {
+        let keys = self.keys();
+        match self.hidden {
+            true => format!("{} keys that the terminal did not show", keys.len()),
+            false => format!("\"{}\"", keys.escape_ascii()),
+        }
+    }
+}
+
+/// Bytes as keys, of which none means anything but itself.
+fn quoted(bytes: &[u8]) -> Vec<u8> {
+    let means = |byte| matches!(byte, b'\n' | Typing::QUOTE | Typing::END);
+    bytes.iter().flat_map(|byte| means(*byte).then_some(Typing::QUOTE).into_iter().chain([*byte])).collect()
+}
+
 impl Resource for Tty {
     const NAME: &'static str = "tty";
 }
@@ -46,9 +108,42 @@ fn device(seen: &Seen) -> (u32, u32) {
     (abi::proc::major(seen.stat.rdev), abi::proc::minor(seen.stat.rdev))
 }
 
+impl Model {
+    /// The descriptor of the root by which its terminal can be found, if what is typed there is meant for it: it can read
+    /// it, and has the foreground.
+    pub fn keyboard(&self) -> Option<u32> {
+        let root = &self.processes[0];
+        let tty = |fd: &Fd| match &self.descriptions[&fd.description] {
+            Description::Tty(tty) => Some((fd.number, tty)),
+            _ => None,
+        };
+        let all: Vec<(u32, &Tty)> = root.process.fds.iter().filter_map(tty).collect();
+        let reads = all.iter().any(|(_, tty)| tty.flags & flags::ACCMODE != flags::WRONLY);
+        // /dev/tty is another terminal for whoever else opens it.
+        let named = all.iter().find(|(_, tty)| !tty.by_role).or(all.first());
+        named.filter(|_| reads && has_foreground(&root.states)).map(|(number, _)| *number)
+    }
+}
+
+fn has_foreground(states: &[ProcessState]) -> bool {
+    states.iter().any(|s| matches!(s, ProcessState::Session(s) if s.foreground))
+}
+
+/// Tells what the terminal keeps. TIOCINQ counts whole lines only where the terminal works by lines (n_tty.c, `inq_canon`).
+fn note_typed(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    let stat = abi::proc::stat(&from.probe.text("stat")?)?;
+    let call = Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(TIOCINQ), Arg::Out(4)]);
+    let answer = from.probe.calls(&[call])?.remove(0);
+    let waiting = answer.result.ok().and_then(|_| answer.out[0].first_chunk()).map_or(0, |n| i32::from_ne_bytes(*n));
+    if waiting > 0 && i64::from(stat.tpgid) == i64::from(stat.pgrp) {
+        from.note("terminal", format!("{waiting} bytes were typed and not read yet: they stay in its terminal"));
+    }
+    Ok(())
+}
+
 impl Kind for Tty {
     fn knows(seen: &Seen) -> bool {
-        let own = seen.terminal != 0 && abi::proc::new_decode_dev(seen.terminal as u32) == device(seen);
+        let own = seen.terminal == Some(device(seen));
         seen.file_type() == S_IFCHR && !seen.names_only() && (own || device(seen) == DEV_TTY)
     }
 
@@ -64,6 +159,9 @@ impl Kind for Tty {
             return Err(seen
                 .refuse(why, "the program has lost its terminal; end it, or let it close the descriptor")
                 .into());
+        }
+        if !from.keep.typed {
+            note_typed(seen, from)?;
         }
         let size = Winsize::from_bytes(&answers[1].out[0]).unwrap_or_default();
         Ok(Tty {
@@ -87,17 +185,28 @@ impl Kind for Tty {
         let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
         let detached = to.to.options.standing == plan::Standing::Detached;
+        let typing = if first_tty(to) == Some(descr) { typing(to) } else { None };
         if detached && first_tty(to) == Some(descr) {
             to.to.note("it goes on in the background of this terminal, from which it cannot read");
         } else if first_tty(to) == Some(descr) {
-            let foreground =
-                to.model.processes[0].states.iter().any(|s| matches!(s, ProcessState::Session(s) if s.foreground));
-            let settings = foreground.then(|| self.termios.0.clone());
-            let effect = HostEffect::Terminal { settings };
+            let settings = has_foreground(&to.model.processes[0].states).then(|| self.termios.0.clone());
+            let effect = HostEffect::Terminal { settings, typing };
             let needs = vec![Fact::Files(at.pid)];
             to.to.step(Moment::Arm, Self::NAME, Actor::Thaw, Op::Host(effect), needs, vec![Fact::Whole(at.tid)]);
         }
     }
+}
+
+/// What is to be typed, if the program is to read the terminal at once: if not, the shell would.
+fn typing(to: &mut Planning<'_>) -> Option<Typing> {
+    let typed = to.model.typed.as_ref()?;
+    let threads = to.model.processes.iter().flat_map(|p| &p.threads);
+    let stopped = |s: &ThreadState| matches!(s, ThreadState::Signal(s) if s.stopped.is_some());
+    let waits = threads.flat_map(|t| &t.states).any(stopped) || to.to.options.standing == plan::Standing::Detached;
+    if waits {
+        to.to.note(format!("what was typed and not read yet is lost, as it is not to be read now: {}", typed.told()));
+    }
+    (!waits).then(|| Typing { keys: typed.keys(), told: typed.told() })
 }
 
 fn first_tty(to: &Planning<'_>) -> Option<Descr> {

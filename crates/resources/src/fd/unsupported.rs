@@ -32,9 +32,5 @@ fn kind(seen: &Seen) -> &str {
 pub(crate) fn refuse(seen: &Seen) -> Refusal {
     let kind = kind(seen);
     let why = crate::UNSUPPORTED.iter().find(|(name, _)| *name == kind).map(|(_, why)| *why);
-    let remedy = match kind {
-        "terminal" => "start the program in that terminal instead",
-        _ => "let the program close it, or end it before the freeze",
-    };
-    seen.refuse(why.unwrap_or("this kind of descriptor is not known"), remedy)
+    seen.refuse(why.unwrap_or("this kind of descriptor is not known"), "freeze it while the program has none open")
 }

@@ -3,10 +3,11 @@
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
-//! - refused    devices, huge page files, userfaultfd, shadow stacks, SysV segments, AIO rings: each by name
+//! - refused    devices, huge page files, userfaultfd, keys, shadow stacks, SysV segments, AIO rings: each by name; memory
+//!   without a name that a process outside of the tree shares, if one of them writes
 //! - not kept   nothing
 
-use crate::fd::file::{Access, File};
+use crate::fd::file::Access;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::proc;
@@ -142,6 +143,7 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => Some(("it is watched by userfaultfd", no_yet)),
         _ if area.has(b"ht") => Some(("it is made of huge pages (hugetlbfs)", no_yet)),
         _ if area.has(b"sl") => Some(("it is sealed against change (mseal)", no_yet)),
+        _ if area.key != 0 => Some(("it is guarded by a key (pkey_mprotect)", no_yet)),
         _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
         _ if area.has(b"io") || area.has(b"pf") => {
             Some(("it is the memory of a device", "let the program close the device"))
@@ -162,11 +164,14 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
     }
 }
 
+fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
+    Refusal::new(format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..])), why, remedy)
+}
+
 /// The record of an area of /proc/PID/smaps.
 pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Area, Trouble> {
     if let Some((why, remedy)) = unsupported(area) {
-        let what = format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..]));
-        return Err(Refusal::new(what, why, remedy).into());
+        return Err(refuse(area, why, remedy).into());
     }
     let backing = match area.name.strip_prefix(b"/dev/zero") {
         Some(_) if !area.perms.shared => Backing::Anonymous,
@@ -175,6 +180,9 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         None if area.inode == 0 => Backing::Anonymous,
         None => Backing::File { file: file(area, from)?, offset: area.offset },
     };
+    if let Some(refusal) = held_outside(area, &backing, from)? {
+        return Err(refusal.into());
+    }
     let name = [&b"[anon:"[..], b"[anon_shmem:"].iter().find_map(|p| area.name.strip_prefix(*p)?.strip_suffix(b"]"));
     let bit = |on: bool, bit: u64| if on { bit } else { 0 };
     let p = area.perms;
@@ -192,13 +200,36 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
     })
 }
 
+/// Memory without a name becomes the program's own: what it or a process outside writes, the other sees no more. What nobody
+/// writes is the same when it is a copy, as that of a file that a newer one has replaced.
+fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    let nameless = match backing {
+        Backing::Anonymous => false,
+        Backing::File { file, .. } => from.files.list[file].is_gone(),
+        Backing::Shared { .. } => true,
+    };
+    if !(nameless && area.perms.shared) {
+        return Ok(None);
+    }
+    // Only who has CAP_CHECKPOINT_RESTORE may ask how many names are left.
+    let link = from.probe.stat(&format!("map_files/{:x}-{:x}", area.start, area.end));
+    if area.has(b"mw") && link.is_ok_and(|stat| stat.nlink > 0) {
+        let why = "the name by which its file was opened is gone, and another name of it is not";
+        return Ok(Some(refuse(area, why, "put the old name back: ln")));
+    }
+    let others = from.probe.other_users(proc::makedev(area.dev.0, area.dev.1), area.inode, &area.name)?;
+    let other = others.iter().find(|other| other.writes || area.has(b"mw"));
+    Ok(other.map(|other| {
+        refuse(area, format!("process {}, outside of the tree, shares it", other.pid), "end that process first")
+    }))
+}
+
 /// The file behind an area.
 fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
-    // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
-    let looked = File::see(&area.name, area.inode, from.probe.stat(&link).ok(), from)?;
     let dev = abi::proc::makedev(area.dev.0, area.dev.1);
-    Ok(from.files.id(dev, area.inode, looked))
+    // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
+    from.file((dev, area.inode), &area.name, |probe| probe.stat(&link).ok())
 }
 
 /// `mmap`, with the protection under which its pages are read in.

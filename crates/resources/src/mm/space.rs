@@ -8,6 +8,7 @@
 //! - not kept   nothing
 
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
+use super::modes;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
@@ -110,6 +111,7 @@ impl Capture for Space {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
+        modes::note_nodes(&seen, from)?;
         keep_files(&areas, &seen, from)?;
         let exe = executable(from)?;
         let saved = from.probe.save_memory(&wanted(&areas, &seen, from)?)?;
@@ -205,8 +207,7 @@ fn contents_of_gone(
 fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let shown = from.probe.link("exe")?;
     let stat = from.probe.stat("exe")?;
-    let looked = File::see(&shown, stat.ino, Some(stat), from)?;
-    let id = from.files.id(stat.dev, stat.ino, looked);
+    let id = from.file((stat.dev, stat.ino), &shown, |_| Some(stat))?;
     let file = &from.files.list[&id];
     if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
         let (probe, size) = (from.probe, stat.size as u64);
@@ -220,37 +221,46 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
 /// Which pages of which areas the image must hold, ascending.
 fn wanted(areas: &[Area], seen: &[proc::Area], from: &Capturing<'_>) -> Result<Vec<(Range<u64>, Which)>, Trouble> {
     let mut all = Vec::new();
+    let mut views = BTreeSet::new();
+    let mut shown = Vec::new();
     for a in areas {
         match (&a.backing, a.shared) {
             (Backing::File { .. }, true) => {}
             (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
+            // What another area shows just so is saved once.
+            (Backing::Shared { object, offset }, _) if !views.insert((*object, *offset, a.len())) => {}
             (Backing::Shared { .. }, _) => {
-                let parts = seen.iter().filter(|s| s.start >= a.start && s.end <= a.end);
-                for part in parts {
-                    all.extend(present(part, from)?.into_iter().map(|range| (range, Which::All)));
-                }
+                let first = seen.partition_point(|s| s.start < a.start);
+                shown.extend(seen[first..].iter().take_while(|s| s.end <= a.end));
             }
         }
     }
+    all.extend(present(&shown, from)?.into_iter().map(|range| (range, Which::All)));
+    all.sort_unstable_by_key(|(range, _)| range.start);
     Ok(all)
 }
 
 /// The pages of shared memory that exist. To read one that does not would make it, and a sparse segment whole; and no page
 /// table need show those that do. mincore(2) tells of all that are not in swap space.
-fn present(area: &proc::Area, from: &Capturing<'_>) -> Result<Vec<Range<u64>>, Trouble> {
+fn present(areas: &[&proc::Area], from: &Capturing<'_>) -> Result<Vec<Range<u64>>, Trouble> {
     const PAGE: u64 = 4096;
     const PAGES: u64 = 1 << 18;
-    let mut ranges: Vec<Range<u64>> = Vec::new();
-    if area.swap_kib > 0 {
-        ranges.push(area.start..area.end);
-        return Ok(ranges);
-    }
-    for start in (area.start..area.end).step_by((PAGES * PAGE) as usize) {
-        let pages = ((area.end - start) / PAGE).min(PAGES);
-        let ask = Call::new(Sys::Mincore, [Arg::Int(start), Arg::Int(pages * PAGE), Arg::Out(pages as usize)]);
-        let answers = crate::task::all(from, &[ask])?;
-        let there = crate::task::written(&answers[0]).iter().enumerate().filter(|(_, byte)| **byte & 1 == 1);
+    let (swapped, asked): (Vec<&proc::Area>, Vec<_>) = areas.iter().partition(|a| a.swap_kib > 0);
+    let mut ranges: Vec<Range<u64>> = swapped.iter().map(|a| a.start..a.end).collect();
+    let parts = |a: &proc::Area| {
+        (a.start..a.end).step_by((PAGES * PAGE) as usize).map({
+            let end = a.end;
+            move |start| (start, ((end - start) / PAGE).min(PAGES))
+        })
+    };
+    let parts: Vec<(u64, u64)> = asked.into_iter().flat_map(parts).collect();
+    let ask = |(start, pages): &(u64, u64)| {
+        Call::new(Sys::Mincore, [Arg::Int(*start), Arg::Int(pages * PAGE), Arg::Out(*pages as usize)])
+    };
+    let answers = crate::task::all(from, &parts.iter().map(ask).collect::<Vec<_>>())?;
+    for ((start, _), answer) in parts.iter().zip(&answers) {
+        let there = crate::task::written(answer).iter().enumerate().filter(|(_, byte)| **byte & 1 == 1);
         for at in there.map(|(n, _)| start + n as u64 * PAGE) {
             match ranges.last_mut() {
                 Some(last) if last.end == at => last.end += PAGE,

@@ -1,18 +1,21 @@
 //! Attributes of a process: execution domain, transparent huge pages, being a subreaper, the score of the
-//! out-of-memory killer.
+//! out-of-memory killer, the login that it is of.
 //!
-//! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj
+//! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj, /proc/PID/loginuid
 //! - captured   those, and by `prctl` what stands in no file
-//! - recreated  `personality`, `prctl`; the score by a write to /proc
+//! - recreated  `personality`, `prctl`; score and login by a write to /proc
 //! - refused    seccomp; a network, IPC or UTS namespace that is not that of the freezer
-//! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE: the user is told
+//! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE; the login, without
+//!   CAP_AUDIT_CONTROL; other mounts than the freezer's; a root of its own for control groups: the user is told. The session
+//!   of the login, the control group, and the times of the processor that were used, which begin anew
 
-use super::{ask, ask_into, value_or, written};
+use super::{ask, ask_into, number, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
 use abi::{Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
+use plan::{Expect, Namespaces, Refusal};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// Told since Linux 6.3 (linux/membarrier.h).
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
@@ -20,6 +23,8 @@ const PR_GET_THP_DISABLE: u64 = 42;
 const PR_SET_THP_DISABLE: u64 = 41;
 const PR_GET_CHILD_SUBREAPER: u64 = 37;
 const PR_SET_CHILD_SUBREAPER: u64 = 36;
+/// The user of no login.
+const UNSET: u32 = u32::MAX;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -28,7 +33,7 @@ pub struct Attributes {
     /// The execution domain (personality(2)).
     #[n(0)]
     pub personality: u32,
-    /// PR_SET_THP_DISABLE.
+    /// PR_GET_THP_DISABLE.
     #[n(1)]
     pub thp_disable: u64,
     /// PR_SET_CHILD_SUBREAPER.
@@ -42,15 +47,15 @@ pub struct Attributes {
     #[cbor(default)]
     #[serde(default)]
     pub membarrier: u64,
+    /// The user who had logged in (proc_pid_loginuid(5)), on a kernel that counts that.
+    #[n(5)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub login: Option<u32>,
 }
 
 impl Resource for Attributes {
     const NAME: &'static str = "attributes";
-}
-
-fn number(text: &[u8], radix: u32) -> i64 {
-    let text = std::str::from_utf8(text).unwrap_or_default();
-    i64::from_str_radix(text.trim(), radix).unwrap_or(0)
 }
 
 /// Modes of a process under which it cannot be asked or made again.
@@ -63,11 +68,15 @@ fn refusals(status: &proc::Status) -> Vec<Refusal> {
     all
 }
 
+/// Whether its namespace is not that of the freezer.
+fn is_foreign(name: &str, from: &Capturing<'_>) -> bool {
+    from.probe.link(name).ok() != from.probe.own_link(name).ok()
+}
+
 /// Namespaces in which a thaw here would not put it again.
 fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
     let kinds = [("net", "network"), ("ipc", "IPC"), ("uts", "host name")];
-    let own = |name: &str| from.probe.link(name).ok() == from.probe.own_link(name).ok();
-    let foreign = kinds.iter().filter(|(file, _)| !own(&format!("ns/{file}")));
+    let foreign = kinds.iter().filter(|(file, _)| is_foreign(&format!("ns/{file}"), from));
     let refuse = |(file, kind): &(&str, &str)| {
         let why = format!("it lives in a {kind} namespace of its own");
         Refusal::new(format!("ns/{file}"), why, "run cryopid inside that namespace (nsenter)")
@@ -81,6 +90,37 @@ fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
     all
 }
 
+/// Namespaces that only change what names lead to. A mount namespace of its own is no reason by itself: each program that
+/// was thawed in a new pid namespace has one, with the same mounts and a /proc of its own. Files are told from others by the
+/// thaw, but directories are not.
+fn note_views(from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    if is_foreign("ns/mnt", from)
+        && let Some(at) = other_mount(&from.probe.text("mountinfo")?, &from.probe.own_text("mountinfo")?)?
+    {
+        let why = format!("{at} is another mount than here: its paths may lead to other files where it is thawed");
+        from.note("ns/mnt", why);
+    }
+    if is_foreign("ns/cgroup", from) {
+        from.note("ns/cgroup", "it has a root of its own for control groups; thawed, it has that of who thaws it");
+    }
+    Ok(())
+}
+
+/// Where a mount stands, and what it shows: device and directory.
+type MountedAt = (Text, (u32, u32), Text);
+
+/// The first place, in the order of names, where two namespaces have different mounts.
+fn other_mount(one: &[u8], two: &[u8]) -> Result<Option<Text>, Trouble> {
+    let (one, two) = (mounts(one)?, mounts(two)?);
+    Ok(one.symmetric_difference(&two).next().map(|(at, ..)| at.clone()))
+}
+
+/// The mounts of a namespace, but for its own /proc.
+fn mounts(text: &[u8]) -> Result<BTreeSet<MountedAt>, Trouble> {
+    let all = proc::mountinfo(text)?.into_iter().filter(|m| m.fs_type != b"proc");
+    Ok(all.map(|m| (Text(m.mount_point), m.dev, Text(m.root))).collect())
+}
+
 impl Capture for Attributes {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = refusals(&proc::status(&from.probe.text("status")?)?);
@@ -88,6 +128,7 @@ impl Capture for Attributes {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
+        note_views(from)?;
         let barriers =
             Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);
         let answers = from.probe.calls(&[ask(PR_GET_THP_DISABLE), ask_into(PR_GET_CHILD_SUBREAPER, 4), barriers])?;
@@ -97,20 +138,25 @@ impl Capture for Attributes {
             subreaper: written(&answers[1]).first().is_some_and(|b| *b != 0),
             oom_score_adj: number(&from.probe.text("oom_score_adj")?, 10) as i32,
             membarrier: value_or(&answers[2], 0)?,
+            login: from.probe.text("loginuid").ok().map(|text| number(&text, 10) as u32),
         })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         to.to.arm(Self::NAME, at.tid, Sys::Personality, vec![u64::from(self.personality).into()], Expect::Success);
-        let prctl = |option: u64, value: u64| vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
-        to.to.arm(Self::NAME, at.tid, Sys::Prctl, prctl(PR_SET_THP_DISABLE, self.thp_disable), Expect::Success);
-        let subreaper = u64::from(self.subreaper);
-        to.to.arm(Self::NAME, at.tid, Sys::Prctl, prctl(PR_SET_CHILD_SUBREAPER, subreaper), Expect::Success);
+        let mut set = |option: u64, value: u64, flags: u64| {
+            let args = vec![option.into(), value.into(), flags.into(), 0.into(), 0.into()];
+            to.to.arm(Self::NAME, at.tid, Sys::Prctl, args, Expect::Success);
+        };
+        // Told in one word: the lowest bit, and since Linux 6.18 the flags.
+        set(PR_SET_THP_DISABLE, self.thp_disable & 1, self.thp_disable & !1);
+        set(PR_SET_CHILD_SUBREAPER, self.subreaper.into(), 0);
         for bit in (0..64).filter(|bit| self.membarrier >> bit & 1 == 1) {
             let args = vec![(1u64 << bit).into(), 0.into(), 0.into()];
             to.to.arm(Self::NAME, at.tid, Sys::Membarrier, args, Expect::Success);
         }
         self.plan_oom_score(at, to);
+        self.plan_login(at, to);
     }
 }
 
@@ -125,35 +171,21 @@ impl Attributes {
             to.to.note(format!("the out-of-memory score was {} and may not be set so low here", self.oom_score_adj));
             return;
         }
-        let path = Value::Bytes(Text(b"/proc/self/oom_score_adj".to_vec()).c_string());
-        let descr = to.to.scratch();
-        let op = Op::Make {
-            sys: Sys::Openat,
-            args: vec![(-100i64 as u64).into(), path, 1.into(), 0.into()],
-            descrs: vec![descr],
-        };
-        to.to.step(
-            Moment::Place,
-            Self::NAME,
-            Actor::Thread(at.tid),
-            op,
-            vec![Fact::Born(at.tid)],
-            vec![Fact::Made(descr)],
-        );
-        let text = self.oom_score_adj.to_string().into_bytes();
-        let len = text.len() as u64;
-        let op = Op::Call {
-            sys: Sys::Write,
-            args: vec![Value::Descr(descr), Value::Bytes(text), len.into()],
-            expect: Expect::Exactly(len),
-        };
-        to.to.step(
-            Moment::Place,
-            Self::NAME,
-            Actor::Thread(at.tid),
-            op,
-            vec![Fact::Made(descr)],
-            vec![Fact::Files(at.pid)],
-        );
+        write_own(Self::NAME, "oom_score_adj", &self.oom_score_adj.to_string(), at, to);
+    }
+
+    /// fs/proc/base.c, proc_loginuid_write, and kernel/audit.c: who has CAP_AUDIT_CONTROL may set it, and anybody once.
+    fn plan_login(&self, at: At, to: &mut Planning<'_>) {
+        const CAP_AUDIT_CONTROL: u32 = 30;
+        let (Some(login), Some(here)) = (self.login, to.to.host.loginuid) else { return };
+        let outside = !matches!(to.namespaces, Namespaces::UserPid { .. });
+        if login == here {
+            return;
+        }
+        if outside && (here == UNSET || to.to.host.has(CAP_AUDIT_CONTROL)) {
+            return write_own(Self::NAME, "loginuid", &login.to_string(), at, to);
+        }
+        let name = |id: u32| if id == UNSET { "nobody".into() } else { format!("user {id}") };
+        to.to.note(format!("it was of a login of {}; the audit log counts it to {} now", name(login), name(here)));
     }
 }

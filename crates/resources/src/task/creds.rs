@@ -3,8 +3,9 @@
 //! - seen as    /proc/PID/status
 //! - captured   those, and `securebits` and `keepcaps` by `prctl`
 //! - recreated  `setresgid`, `setgroups`, `setresuid`, `prctl`, `capset`; nothing at all where they are the thawing user's
-//! - refused    another user's ids, or capabilities, for who may not take them
-//! - not kept   security labels (SELinux, AppArmor), keyrings
+//! - refused    another user's ids, or capabilities, for who may not take them; capabilities in another user namespace
+//! - not kept   security labels (SELinux, AppArmor), keyrings; what was taken from the bounding set, for who may not take
+//!   it: told
 
 use super::{ask, value_or};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
@@ -59,6 +60,11 @@ impl Resource for Creds {
 impl Capture for Creds {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let s = proc::status(&from.probe.thread_text("status")?)?;
+        let foreign = from.probe.link("ns/user").ok() != from.probe.own_link("ns/user").ok();
+        if foreign && s.cap_prm != 0 {
+            let why = "its capabilities are those of a user namespace of its own; here they would be far more";
+            return Err(Refusal::new("ns/user", why, "run cryopid inside that namespace (nsenter)").into());
+        }
         let answers = from.probe.calls(&[ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)])?;
         let mut groups = s.groups.clone();
         groups.sort_unstable();
@@ -87,7 +93,8 @@ impl Capture for Creds {
                 self.plan_capabilities(at.tid, to);
             }
             _ if self.is_ours(to) => {}
-            _ => self.plan_all(at.tid, to),
+            _ if privileged(to) => self.plan_all(at.tid, to),
+            _ => self.plan_less(at.tid, to),
         }
     }
 }
@@ -95,6 +102,12 @@ impl Capture for Creds {
 fn prctl(option: u64, value: u64, tid: Tid, expect: Expect, to: &mut Planning<'_>) {
     let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
     to.to.arm(Creds::NAME, tid, Sys::Prctl, args, expect);
+}
+
+/// Whether ids, and all about capabilities, may be chosen.
+fn privileged(to: &Planning<'_>) -> bool {
+    let all = [CAP_SETUID, CAP_SETGID, CAP_SETPCAP].into_iter().all(|c| to.to.host.has(c));
+    all && !matches!(to.namespaces, Namespaces::UserPid { .. })
 }
 
 impl Creds {
@@ -111,14 +124,12 @@ impl Creds {
 
     /// Whether the thawing user may not give it what it had; says so.
     fn refuse(&self, to: &mut Planning<'_>) -> bool {
-        let host = to.to.host;
-        let privileged =
-            host.has(CAP_SETUID) && host.has(CAP_SETGID) && !matches!(to.namespaces, Namespaces::UserPid { .. });
-        let refusal = if !privileged && !self.same_ids(to) {
+        let missing = self.missing(to);
+        let refusal = if !privileged(to) && !self.same_ids(to) {
             let why = format!("it belonged to user {} (group {}, groups {:?})", self.uid[0], self.gid[0], self.groups);
             Some((why, "thaw it as that user, or as root"))
-        } else if self.capabilities[1] & !host.capability_sets[1] != 0 {
-            let names = abi::consts::cap::names(self.capabilities[1] & !host.capability_sets[1]).join(", ");
+        } else if missing != 0 {
+            let names = abi::consts::cap::names(missing).join(", ");
             Some((format!("it had capabilities that may not be given here: {names}"), "thaw it as root"))
         } else {
             None
@@ -130,6 +141,28 @@ impl Creds {
             return true;
         }
         false
+    }
+
+    /// Capabilities that whoever thaws may not give it (capabilities(7), capset(2)).
+    fn missing(&self, to: &Planning<'_>) -> u64 {
+        let [inheritable, permitted, ..] = self.capabilities;
+        let [own, ours, _, bounding, _] = to.to.host.capability_sets;
+        let may_inherit = match to.namespaces {
+            Namespaces::UserPid { .. } => u64::MAX,
+            _ if privileged(to) => own | bounding,
+            _ => own | ours & bounding,
+        };
+        permitted & !ours | inheritable & !may_inherit
+    }
+
+    /// With the ids that whoever thaws has, and no more than his capabilities.
+    fn plan_less(&self, tid: Tid, to: &mut Planning<'_>) {
+        let [inheritable, permitted, effective, bounding, _] = self.capabilities;
+        if to.to.host.capability_sets[3] & !bounding != 0 {
+            to.to.note("what it had given up for good may be had again by set-user-id programs (the bounding set)");
+        }
+        self.capset(CapData { effective, permitted, inheritable }, tid, to);
+        self.raise_ambient(tid, to);
     }
 
     fn plan_all(&self, tid: Tid, to: &mut Planning<'_>) {
@@ -147,26 +180,28 @@ impl Creds {
     }
 
     fn plan_capabilities(&self, tid: Tid, to: &mut Planning<'_>) {
-        let [inheritable, permitted, effective, bounding, ambient] = self.capabilities;
+        let [inheritable, permitted, effective, bounding, _] = self.capabilities;
         let ours = to.to.host.capability_sets[3];
         let fresh = matches!(to.namespaces, Namespaces::UserPid { .. });
-        let may_drop = fresh || to.to.host.has(CAP_SETPCAP);
-        for n in (0..CAPABILITIES).filter(|n| may_drop && (fresh || ours >> n & 1 == 1) && bounding >> n & 1 == 0) {
-            // EINVAL: a capability that this kernel does not have.
-            prctl(PR_CAPBSET_DROP, n, tid, Expect::Whatever, to);
-        }
         // First what is needed to set the rest, then the rest.
         let middle =
             CapData { effective: permitted | 1 << CAP_SETPCAP, permitted: permitted | 1 << CAP_SETPCAP, inheritable };
-        if fresh || to.to.host.has(CAP_SETPCAP) {
-            self.capset(middle, tid, to);
-            for n in (0..CAPABILITIES).filter(|n| ambient >> n & 1 == 1) {
-                let args = vec![PR_CAP_AMBIENT.into(), PR_CAP_AMBIENT_RAISE.into(), n.into(), 0.into(), 0.into()];
-                to.to.arm(Self::NAME, tid, Sys::Prctl, args, Expect::Success);
-            }
-            prctl(PR_SET_SECUREBITS, self.securebits, tid, Expect::Success, to);
+        self.capset(middle, tid, to);
+        // Only now: what is not in the bounding set cannot become inheritable, though it may stay so (capabilities(7)).
+        for n in (0..CAPABILITIES).filter(|n| (fresh || ours >> n & 1 == 1) && bounding >> n & 1 == 0) {
+            // EINVAL: a capability that this kernel does not have.
+            prctl(PR_CAPBSET_DROP, n, tid, Expect::Whatever, to);
         }
+        self.raise_ambient(tid, to);
+        prctl(PR_SET_SECUREBITS, self.securebits, tid, Expect::Success, to);
         self.capset(CapData { effective, permitted, inheritable }, tid, to);
+    }
+
+    fn raise_ambient(&self, tid: Tid, to: &mut Planning<'_>) {
+        for n in (0..CAPABILITIES).filter(|n| self.capabilities[4] >> n & 1 == 1) {
+            let args = vec![PR_CAP_AMBIENT.into(), PR_CAP_AMBIENT_RAISE.into(), n.into(), 0.into(), 0.into()];
+            to.to.arm(Self::NAME, tid, Sys::Prctl, args, Expect::Success);
+        }
     }
 
     fn capset(&self, data: CapData, tid: Tid, to: &mut Planning<'_>) {

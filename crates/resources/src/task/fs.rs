@@ -2,15 +2,18 @@
 //!
 //! - seen as    /proc/PID/cwd, /proc/PID/root, `Umask` of /proc/PID/status
 //! - captured   both paths, the mask
-//! - recreated  `chroot`, `chdir`, `umask`
-//! - refused    a working directory that was removed
+//! - recreated  `chroot`, `chdir`, `umask`; a working directory that was removed is made and removed once more
+//! - refused    a root directory that was removed; either, where it is not on the host (see `place`)
 
-use crate::fd::file::{Standing, split};
+use crate::fd::S_IFDIR;
+use crate::fd::place::{self, Removed, Wanted};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Expect, Refusal, Value};
+use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
+
+const O_DIRECTORY: u32 = 0o200000;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -25,6 +28,11 @@ pub struct Fs {
     /// The mask.
     #[n(2)]
     pub umask: u32,
+    /// What is left of the working directory, if it was removed.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub removed: Option<Removed>,
 }
 
 impl Resource for Fs {
@@ -34,29 +42,55 @@ impl Resource for Fs {
 impl Capture for Fs {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let status = proc::status(&from.probe.text("status")?)?;
-        let place = |link: &str| -> Result<Text, Trouble> {
-            let (path, standing) = split(&from.probe.link(link)?);
-            match standing {
-                Standing::Named => Ok(path),
-                Standing::Gone => {
-                    let why = format!("{path} was removed");
-                    Err(Refusal::new(link, why, "let the program change to another directory").into())
-                }
-            }
-        };
-        Ok(Fs { cwd: place("cwd")?, root: place("root")?, umask: status.umask.unwrap_or(0o22) })
+        let (root, rootless) = place::see("root", from)?;
+        if rootless.is_some() {
+            let why = format!("{root} was removed");
+            return Err(Refusal::new("root", why, "this is not supported").into());
+        }
+        let (cwd, removed) = place::see("cwd", from)?;
+        Ok(Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let wanted = |what| Wanted { what, kind: S_IFDIR, access: place::ENTER, flags: 0 };
         if self.root.0 != b"/" {
+            wanted("the root directory").look(&self.root, to);
             to.to.arm(Self::NAME, at.tid, Sys::Chroot, vec![Value::Bytes(self.root.c_string())], Expect::Success);
         }
-        // As the old root shows it: the path is taken before the change of root hides it.
-        let cwd = match self.cwd.0.strip_prefix(&self.root.0[..]) {
+        match &self.removed {
+            Some(removed) => self.plan_removed(removed, at, to),
+            None => {
+                if !self.is_of(at) {
+                    wanted("the working directory").look(&self.cwd, to);
+                }
+                let cwd = Value::Bytes(self.inner_cwd().c_string());
+                to.to.arm(Self::NAME, at.tid, Sys::Chdir, vec![cwd], Expect::Success);
+            }
+        }
+        to.to.arm(Self::NAME, at.tid, Sys::Umask, vec![u64::from(self.umask).into()], Expect::Success);
+    }
+}
+
+impl Fs {
+    /// Whether the working directory is in the process's own part of /proc, which is there when the process is.
+    fn is_of(&self, at: At) -> bool {
+        let own = format!("/proc/{}", at.pid.0);
+        self.cwd.0.strip_prefix(own.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
+    }
+
+    /// The working directory as the root directory shows it: the change of root hides the path that we know.
+    fn inner_cwd(&self) -> Text {
+        match self.cwd.0.strip_prefix(&self.root.0[..]) {
             Some(inside) if self.root.0 != b"/" => Text([b"/", inside.strip_prefix(b"/").unwrap_or(inside)].concat()),
             _ => self.cwd.clone(),
-        };
-        to.to.arm(Self::NAME, at.tid, Sys::Chdir, vec![Value::Bytes(cwd.c_string())], Expect::Success);
-        to.to.arm(Self::NAME, at.tid, Sys::Umask, vec![u64::from(self.umask).into()], Expect::Success);
+        }
+    }
+
+    fn plan_removed(&self, removed: &Removed, at: At, to: &mut Planning<'_>) {
+        let descr = to.to.scratch();
+        place::make_removed(Self::NAME, descr, &self.cwd, removed, O_DIRECTORY, to);
+        let op = Op::Call { sys: Sys::Fchdir, args: vec![Value::Descr(descr)], expect: Expect::Success };
+        let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
+        to.to.step(Moment::Place, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Files(at.pid)]);
     }
 }

@@ -14,12 +14,18 @@ pub mod rseq;
 pub mod sched;
 pub mod signal;
 
-use crate::{Capturing, Trouble};
+use crate::{At, Capturing, Planning, Trouble};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use plan::{Actor, Expect, Fact, Moment, Op, Value};
 
 /// `prctl(option, …)` whose answer is the returned value.
 pub(crate) fn ask(option: u64) -> Call {
-    Call::new(Sys::Prctl, [Arg::Int(option), Arg::Int(0), Arg::Int(0), Arg::Int(0), Arg::Int(0)])
+    ask_about(option, 0)
+}
+
+/// `prctl(option, which, …)`, likewise.
+pub(crate) fn ask_about(option: u64, which: u64) -> Call {
+    Call::new(Sys::Prctl, [option, which, 0, 0, 0].map(Arg::Int))
 }
 
 /// `prctl(option, &out)`, whose answer is written into `len` bytes.
@@ -50,4 +56,26 @@ pub(crate) fn value_or(answer: &Answer, default: u64) -> Result<u64, Trouble> {
         Err(Errno::EINVAL | Errno::ENOSYS) => Ok(default),
         Err(errno) => Err(Fault::new("prctl", "the process", errno).into()),
     }
+}
+
+/// A number as a file of /proc tells it; 0 where it is none.
+pub(crate) fn number(text: &[u8], radix: u32) -> i64 {
+    let text = std::str::from_utf8(text).unwrap_or_default();
+    i64::from_str_radix(text.trim(), radix).unwrap_or(0)
+}
+
+/// The thread writes into a file of its own in /proc, while it still has the rights of whoever thaws.
+pub(crate) fn write_own(by: &'static str, name: &str, text: &str, at: At, to: &mut Planning<'_>) {
+    const AT_FDCWD: u64 = -100i64 as u64;
+    const O_WRONLY: u64 = 1;
+    let descr = to.to.scratch();
+    let path = Value::Bytes(format!("/proc/self/{name}\0").into_bytes());
+    let args = vec![AT_FDCWD.into(), path, O_WRONLY.into(), 0.into()];
+    let open = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+    let len = text.len() as u64;
+    let args = vec![Value::Descr(descr), Value::Bytes(text.as_bytes().to_vec()), len.into()];
+    let write = Op::Call { sys: Sys::Write, args, expect: Expect::Exactly(len) };
+    let (born, made, files) = (Fact::Born(at.tid), Fact::Made(descr), Fact::Files(at.pid));
+    to.to.step(Moment::Place, by, Actor::Thread(at.tid), open, vec![born], vec![made.clone()]);
+    to.to.step(Moment::Place, by, Actor::Thread(at.tid), write, vec![made], vec![files]);
 }

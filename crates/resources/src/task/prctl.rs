@@ -4,11 +4,12 @@
 //! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
-//! - not kept   the signal at the parent's death, when it is thawed detached: the user is told
+//! - not kept   the signal at the parent's death, when it is thawed detached, and the group with which it shares processor
+//!   cores (PR_SCHED_CORE): the user is told
 
-use super::{ask, ask_into, value_or, written};
+use super::{ask, ask_about, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
-use abi::Sys;
+use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Value};
 use serde::{Deserialize, Serialize};
@@ -26,6 +27,13 @@ const PR_MCE_KILL: u64 = 33;
 const PR_MCE_KILL_SET: u64 = 1;
 const PR_MCE_KILL_GET: u64 = 34;
 const PR_MCE_KILL_DEFAULT: u64 = 2;
+const PR_GET_SPECULATION_CTRL: u64 = 52;
+const PR_SET_SPECULATION_CTRL: u64 = 53;
+/// The thread may choose.
+const PR_SPEC_PRCTL: u64 = 1;
+const PR_SET_IO_FLUSHER: u64 = 57;
+const PR_GET_IO_FLUSHER: u64 = 58;
+const PR_SCHED_CORE: u64 = 62;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -49,6 +57,16 @@ pub struct Prctl {
     /// PR_MCE_KILL_LATE 0, EARLY 1, DEFAULT 2.
     #[n(5)]
     pub mce_kill: u64,
+    /// PR_SET_IO_FLUSHER.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub io_flusher: u64,
+    /// PR_GET_SPECULATION_CTRL of store bypass, indirect branches and flushes of the first cache.
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub speculation: [u64; 3],
 }
 
 impl Resource for Prctl {
@@ -68,8 +86,19 @@ impl Capture for Prctl {
             ask(PR_GET_TIMERSLACK),
             ask_into(PR_GET_TSC, 4),
             ask(PR_MCE_KILL_GET),
+            ask(PR_GET_IO_FLUSHER),
+            ask_about(PR_GET_SPECULATION_CTRL, 0),
+            ask_about(PR_GET_SPECULATION_CTRL, 1),
+            ask_about(PR_GET_SPECULATION_CTRL, 2),
+            Call::new(
+                Sys::Prctl,
+                [PR_SCHED_CORE, 0, 0, 0].map(Arg::Int).into_iter().chain([Arg::Out(8)]).collect::<Vec<_>>(),
+            ),
         ];
         let answers = from.probe.calls(&questions)?;
+        if answers[9].result.is_ok() && written(&answers[9]).iter().any(|b| *b != 0) {
+            from.note("core scheduling", "it shared processor cores with its own group only; it will with any process");
+        }
         Ok(Prctl {
             name: comm.strip_suffix(b"\n").unwrap_or(&comm).into(),
             parent_death_signal: int(written(&answers[0])) as i32,
@@ -77,6 +106,10 @@ impl Capture for Prctl {
             timer_slack: value_or(&answers[2], 50_000)?,
             tsc: int(written(&answers[3])),
             mce_kill: value_or(&answers[4], PR_MCE_KILL_DEFAULT)?,
+            // Told only to who has CAP_SYS_RESOURCE, which setting it takes as well.
+            io_flusher: answers[5].result.unwrap_or(0),
+            // ENODEV: a processor of a kind that has none.
+            speculation: [6, 7, 8].map(|n: usize| answers[n].result.unwrap_or(0)),
         })
     }
 
@@ -98,6 +131,13 @@ impl Capture for Prctl {
         }
         if self.mce_kill != PR_MCE_KILL_DEFAULT {
             set(PR_MCE_KILL, PR_MCE_KILL_SET.into(), self.mce_kill, Expect::Success);
+        }
+        if self.io_flusher != 0 {
+            set(PR_SET_IO_FLUSHER, self.io_flusher.into(), 0, Expect::Success);
+        }
+        // ENXIO where this processor or kernel leaves no choice.
+        for (kind, value) in (0..).zip(self.speculation).filter(|(_, value)| value & PR_SPEC_PRCTL != 0) {
+            set(PR_SET_SPECULATION_CTRL, kind.into(), value & !PR_SPEC_PRCTL, Expect::Whatever);
         }
         // 2, "dumpable by root only", is what a setuid program has and what nobody may set.
         set(PR_SET_DUMPABLE, self.dumpable.min(1).into(), 0, Expect::Success);

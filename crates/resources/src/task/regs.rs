@@ -6,7 +6,8 @@
 //!   whose rest lives in the kernel (`restart_block`: nanosleep, poll, futex) is begun once more with the time that was left,
 //!   and interrupted at once: then the kernel has the rest again, and goes on with it
 //! - refused    an extended state that this processor does not have; 32-bit threads
-//! - not kept   debug registers
+//! - not kept   debug registers; the time that was left to a call which another stop had interrupted before, or whose time
+//!   the kernel only reads: the user is told
 
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
 use abi::layout::Timespec;
@@ -58,13 +59,6 @@ pub enum Waiting {
     /// futex with an absolute time: the call is as good as it was.
     #[n(3)]
     FutexUntil,
-    /// epoll_wait, epoll_pwait with a timeout, which is in a register.
-    #[n(4)]
-    Epoll {
-        /// Milliseconds. Volatile.
-        #[n(0)]
-        left: u64,
-    },
 }
 
 /// See the module.
@@ -96,10 +90,12 @@ impl Capture for Regs {
             return Err(Refusal::new("registers", "it is a 32-bit program", "this is not supported yet").into());
         }
         let waiting = match general.rax {
-            ERESTART_RESTARTBLOCK if (general.orig_rax as i64) >= 0 => Some(waiting(&general, from)?),
-            ERESTARTNOHAND => epoll(&general, from),
+            ERESTART_RESTARTBLOCK if (general.orig_rax as i64) >= 0 => {
+                Some(waiting(&general, from)?).inspect(|w| note_unknown_age(&general, w, from))
+            }
             _ => None,
         };
+        note_begun_anew(&general, from);
         Ok(Regs { general, extended: Blob(from.probe.xstate()), mask: from.probe.mask(), waiting })
     }
 
@@ -110,11 +106,7 @@ impl Capture for Regs {
             to.to.refuse(Refusal::new("processor", why, "thaw it on a processor of the same kind"));
         }
         let restart = self.waiting.as_ref().map_or(Restart::Registers, |w| again(w, &self.general));
-        let mut general = self.general;
-        if let Some(Waiting::Epoll { left }) = &self.waiting {
-            general.r10 = *left;
-        }
-        let op = Op::Regs { regs: Box::new(general), xstate: self.extended.0.clone(), mask: self.mask, restart };
+        let op = Op::Regs { regs: Box::new(self.general), xstate: self.extended.0.clone(), mask: self.mask, restart };
         let needs = vec![Fact::Born(at.tid), Fact::Loaded(at.pid)];
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }
@@ -156,15 +148,6 @@ fn sleep(asked: u64, rest: u64, clock: u64, from: &Capturing<'_>) -> Result<Wait
     Ok(Waiting::Sleep { left, clock, rest })
 }
 
-/// An epoll_wait with a timeout is made again as it was, so its timeout is what has to be made shorter. The register in
-/// which it stands is one that no caller expects to survive a call of libc.
-fn epoll(r: &UserRegs, from: &Capturing<'_>) -> Option<Waiting> {
-    let call = Sys::from_number(r.orig_rax, Machine::X86_64)?;
-    let timeout = u64::try_from(r.r10 as u32 as i32).ok()?;
-    let left = timeout.saturating_sub(from.probe.idle().unwrap_or(0) / 1_000_000);
-    matches!(call, Sys::EpollWait | Sys::EpollPwait).then_some(Waiting::Epoll { left })
-}
-
 fn waiting(r: &UserRegs, from: &Capturing<'_>) -> Result<Waiting, Trouble> {
     let idle = from.probe.idle().unwrap_or(0);
     match sleeping_in(r, from) {
@@ -186,11 +169,45 @@ fn waiting(r: &UserRegs, from: &Capturing<'_>) -> Result<Waiting, Trouble> {
     }
 }
 
+/// A call that was restarted before: how long it had waited until then stands nowhere, unless the kernel writes its rest
+/// into the memory of the program. Nor is it known of any call where the kernel does not tell how long a thread has slept.
+fn note_unknown_age(r: &UserRegs, waiting: &Waiting, from: &mut Capturing<'_>) {
+    let most = match waiting {
+        Waiting::Sleep { left, rest: 0, .. } | Waiting::Futex { left } => *left,
+        Waiting::Poll { left: Some(left) } => left.saturating_mul(1_000_000),
+        _ => 0,
+    };
+    let restarted = r.orig_rax == Sys::RestartSyscall.number(Machine::X86_64);
+    if most > 0 && (restarted || from.probe.idle().is_none()) {
+        let most = most as f64 / 1e9;
+        from.note(
+            "call",
+            format!("how long it has waited cannot be known; thawed it may wait longer, by at most {most:.1} s"),
+        );
+    }
+}
+
+/// Calls that the kernel ends at any stop, and whose time it only reads: made again, they have all of it again.
+fn note_begun_anew(r: &UserRegs, from: &mut Capturing<'_>) {
+    let sys = Sys::from_number(r.orig_rax, Machine::X86_64).filter(|_| r.rax == ERESTARTNOHAND);
+    let time = match sys {
+        Some(Sys::RtSigtimedwait) => r.rdx,
+        Some(Sys::Semtimedop | Sys::EpollPwait2) => r.r10,
+        Some(Sys::IoGetevents | Sys::IoPgetevents) => r.r8,
+        Some(Sys::EpollWait | Sys::EpollPwait) if from.probe.idle().is_none() => {
+            u64::try_from(r.r10 as u32 as i32).unwrap_or(0)
+        }
+        _ => 0,
+    };
+    if let Some(sys) = sys.filter(|_| time != 0) {
+        from.note("call", format!("the time of its {} begins anew", sys.name()));
+    }
+}
+
 /// The call that leaves in the kernel what was left.
 fn again(waiting: &Waiting, r: &UserRegs) -> Restart {
     let time = |nanos: u64| Value::Bytes(Timespec::from_nanos(nanos).to_bytes().to_vec());
     let (sys, args) = match waiting {
-        Waiting::Epoll { .. } => return Restart::Registers,
         Waiting::Sleep { left, clock, rest } => {
             (Sys::ClockNanosleep, vec![(*clock).into(), 0.into(), time(*left), (*rest).into()])
         }

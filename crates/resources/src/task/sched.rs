@@ -1,20 +1,23 @@
-//! Scheduling: policy, priority, nice value, processors, priority of input and output.
+//! Scheduling: policy, priority, nice value, processors, priority of input and output, nodes of memory.
 //!
 //! - seen as    /proc/PID/stat
-//! - captured   `sched_getattr`, `sched_getaffinity`, `ioprio_get`, by the thread itself
-//! - recreated  `sched_setattr`, `sched_setaffinity`, `ioprio_set`
-//! - not kept   processors that this machine does not have; a priority that the user may not set: told
+//! - captured   `sched_getattr`, `sched_getaffinity`, `ioprio_get`, `get_mempolicy`, by the thread itself
+//! - recreated  `sched_setattr`, `sched_setaffinity`, `ioprio_set`, `set_mempolicy`
+//! - not kept   processors and nodes that this machine does not have, the nice value of its session (autogroup); a priority
+//!   that the user may not set: told
 
 use super::written;
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
 use abi::layout::SchedAttr;
-use abi::{Arg, Call, Sys};
+use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Value};
 use serde::{Deserialize, Serialize};
 
 const IOPRIO_WHO_PROCESS: u64 = 1;
 const CPU_BYTES: usize = 1024;
+/// As many nodes as any kernel has (MAX_NUMNODES).
+const NODES: usize = 1024;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -41,6 +44,11 @@ pub struct Sched {
     /// Class and level (ioprio_set(2)).
     #[n(6)]
     pub io: u32,
+    /// Where its memory comes from (set_mempolicy(2)): mode with flags, and a bit for each node. None: as usual.
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub memory: Option<(u32, Blob)>,
 }
 
 impl Resource for Sched {
@@ -58,6 +66,8 @@ impl Capture for Sched {
                 Call::new(Sys::IoprioGet, [Arg::Int(IOPRIO_WHO_PROCESS), Arg::Int(0)]),
             ],
         )?;
+        let nodes = [Arg::Out(4), Arg::Out(NODES / 8), Arg::Int(NODES as u64), Arg::Int(0), Arg::Int(0)];
+        let memory = from.probe.calls(&[Call::new(Sys::GetMempolicy, nodes)])?.remove(0);
         let attr = SchedAttr::from_bytes(written(&answers[0])).unwrap_or_default();
         let filled = *answers[1].result.as_ref().unwrap_or(&0) as usize;
         Ok(Sched {
@@ -68,6 +78,7 @@ impl Capture for Sched {
             deadline: (attr.runtime, attr.deadline, attr.period),
             processors: Blob(written(&answers[1])[..filled.min(CPU_BYTES)].to_vec()),
             io: *answers[2].result.as_ref().unwrap_or(&0) as u32,
+            memory: memory_policy(&memory),
         })
     }
 
@@ -104,7 +115,20 @@ impl Capture for Sched {
         to.to.arm(Self::NAME, at.tid, Sys::SchedSetaffinity, args, Expect::Whatever);
         let args = vec![IOPRIO_WHO_PROCESS.into(), 0.into(), u64::from(self.io).into()];
         to.to.arm(Self::NAME, at.tid, Sys::IoprioSet, args, Expect::Whatever);
+        if let Some((mode, nodes)) = &self.memory {
+            // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes). EINVAL: none of the nodes is here.
+            let args = vec![u64::from(*mode).into(), Value::Bytes(nodes.0.clone()), (NODES as u64 + 1).into()];
+            to.to.arm(Self::NAME, at.tid, Sys::SetMempolicy, args, Expect::Whatever);
+        }
     }
+}
+
+/// ENOSYS on a kernel without nodes of memory.
+fn memory_policy(answer: &Answer) -> Option<(u32, Blob)> {
+    const MPOL_DEFAULT: u32 = 0;
+    let mode = u32::from_ne_bytes(*answer.out.first()?.first_chunk()?);
+    let nodes = Blob(answer.out.get(1)?.clone());
+    (answer.result.is_ok() && mode != MPOL_DEFAULT).then_some((mode, nodes))
 }
 
 const CAP_SYS_NICE: u32 = 23;

@@ -55,7 +55,7 @@ impl Capture for Session {
             _ if stat.pgrp == stat.pid => Role::GroupLeader,
             _ => Role::Member,
         };
-        let terminal = stat.tty_nr != 0;
+        let terminal = stat.terminal.is_some();
         Ok(Session { role, terminal, foreground: terminal && i64::from(stat.tpgid) == i64::from(stat.pgrp) })
     }
 

@@ -9,9 +9,11 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd, regular::Regular, tty::Tty,
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd, place::Removed,
+    regular::Regular, tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
+use resources::mm::modes::Modes;
 use resources::mm::space::{Marks, Space};
 use resources::mm::vdso::KernelArea;
 use resources::task::handlers::{Handler, Handlers};
@@ -24,7 +26,7 @@ use resources::task::{
 };
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
-use resources::{Blob, Description, Model, ProcessModel, ProcessState, Text, ThreadModel, ThreadState};
+use resources::{Blob, Description, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState};
 use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;
@@ -50,11 +52,15 @@ fn extents() -> impl Strategy<Value = Vec<Extent>> {
 
 fn file() -> impl Strategy<Value = File> {
     let standing = select(vec![Standing::Named, Standing::Gone]);
-    let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()));
+    let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()), any::<u64>());
     (text(), standing, facts, of(blob()), of(extents())).prop_map(|(path, standing, facts, build_id, contents)| {
-        let (mode, size, mtime, owner) = facts;
-        File { path, standing, mode, size, mtime, build_id, contents, owner }
+        let (mode, size, mtime, owner, names) = facts;
+        File { path, standing, mode, size, mtime, build_id, contents, owner, names }
     })
+}
+
+fn removed() -> impl Strategy<Value = Option<Removed>> {
+    of(any::<(u32, (u32, u32))>().prop_map(|(mode, owner)| Removed { mode, owner }))
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
@@ -80,12 +86,12 @@ fn description() -> impl Strategy<Value = Description> {
             flags,
             offset
         })),
-        (text(), flags, any::<u64>()).prop_map(|(path, flags, position)| Description::Directory(Directory {
-            path,
-            flags,
-            position
-        })),
-        (text(), flags).prop_map(|(path, flags)| Description::OPath(OPath { path, flags })),
+        (text(), flags, any::<u64>(), removed()).prop_map(|(path, flags, position, removed)| Description::Directory(
+            Directory { path, flags, position, removed }
+        )),
+        (text(), flags, any::<u32>(), removed()).prop_map(|(path, flags, file_type, removed)| {
+            Description::OPath(OPath { path, flags, file_type, removed })
+        }),
         pipe().prop_map(Description::PipeEnd),
         (any::<u64>(), any::<bool>(), flags).prop_map(|(count, semaphore, flags)| Description::Eventfd(Eventfd {
             count,
@@ -175,24 +181,35 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
     let role = select(vec![Role::SessionLeader, Role::GroupLeader, Role::Member]);
     let session =
         (role, any::<[bool; 2]>()).prop_map(|(role, [terminal, foreground])| Session { role, terminal, foreground });
-    let fs = (text(), text(), any::<u32>()).prop_map(|(cwd, root, umask)| Fs { cwd, root, umask });
+    let fs = (text(), text(), any::<u32>(), removed()).prop_map(|(cwd, root, umask, removed)| Fs {
+        cwd,
+        root,
+        umask,
+        removed,
+    });
     let handlers = btree_map(1..65i32, action(), 0..4).prop_map(|all| {
         let set = all.into_iter().map(|(signal, action)| Handler { signal, action });
         Handlers { set: set.collect() }
     });
-    let attributes = (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), -1000..=1000i32).prop_map(
-        |(personality, [thp_disable, membarrier], subreaper, oom_score_adj)| Attributes {
+    let attributes = (any::<u32>(), any::<[u64; 2]>(), any::<bool>(), -1000..=1000i32, of(any::<u32>())).prop_map(
+        |(personality, [thp_disable, membarrier], subreaper, oom_score_adj, login)| Attributes {
             personality,
             thp_disable,
             subreaper,
             oom_score_adj,
             membarrier,
+            login,
         },
     );
     let limits = vec(any::<(u64, u64)>(), 0..20).prop_map(|limits| Limits { limits });
     let itimers = vec(itimer(), 0..3).prop_map(|armed| Itimers { armed });
-    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits);
-    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits)| {
+    let modes = (of(any::<u32>()), any::<[u64; 2]>()).prop_map(|(core_dump, [execution, merge])| Modes {
+        core_dump,
+        execution,
+        merge,
+    });
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes);
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes)| {
         vec![
             ProcessState::Session(session),
             ProcessState::Space(space),
@@ -202,6 +219,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
             ProcessState::PosixTimers(timers),
             ProcessState::Attributes(attributes),
             ProcessState::Limits(limits),
+            ProcessState::Modes(modes),
         ]
     })
 }
@@ -213,7 +231,6 @@ fn regs() -> impl Strategy<Value = Regs> {
         any::<[u64; 3]>().prop_map(|[left, clock, rest]| Waiting::Sleep { left, clock, rest }),
         of(left).prop_map(|left| Waiting::Poll { left }),
         left.prop_map(|left| Waiting::Futex { left }),
-        left.prop_map(|left| Waiting::Epoll { left }),
         Just(Waiting::FutexUntil),
     ];
     (words, vec(any::<u8>(), 0..600), any::<u64>(), of(waiting)).prop_map(|(general, extended, mask, waiting)| Regs {
@@ -247,7 +264,8 @@ fn creds() -> impl Strategy<Value = Creds> {
 
 fn sched() -> impl Strategy<Value = Sched> {
     let numbers = (any::<[u32; 3]>(), any::<u64>(), any::<i32>(), any::<(u64, u64, u64)>());
-    (numbers, blob()).prop_map(|(([policy, priority, io], flags, nice, deadline), processors)| Sched {
+    let memory = of((any::<u32>(), blob()));
+    (numbers, blob(), memory).prop_map(|(([policy, priority, io], flags, nice, deadline), processors, memory)| Sched {
         policy,
         flags,
         nice,
@@ -255,6 +273,7 @@ fn sched() -> impl Strategy<Value = Sched> {
         deadline,
         processors,
         io,
+        memory,
     })
 }
 
@@ -266,14 +285,16 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
         signature,
         flags,
     }));
-    let prctl = (text(), any::<i32>(), any::<[u64; 3]>(), any::<u32>()).prop_map(
-        |(name, parent_death_signal, [dumpable, timer_slack, mce_kill], tsc)| Prctl {
+    let prctl = (text(), any::<i32>(), any::<[u64; 4]>(), any::<u32>(), any::<[u64; 3]>()).prop_map(
+        |(name, parent_death_signal, [dumpable, timer_slack, mce_kill, io_flusher], tsc, speculation)| Prctl {
             name,
             parent_death_signal,
             dumpable,
             timer_slack,
             tsc,
             mce_kill,
+            io_flusher,
+            speculation,
         },
     );
     let all = (sched(), futex, rseq, creds(), prctl, signal(), regs());
@@ -321,6 +342,8 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             processes,
             descriptions: descriptions.clone(),
             files: files.clone(),
+            notes: vec![Note { pid: ids[0], what: "cwd".into(), why: "it is gone".into() }],
+            typed: None,
         })
     })
 }

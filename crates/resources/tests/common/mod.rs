@@ -7,11 +7,11 @@ use abi::signal::{Siginfo, StackT};
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
-use plan::{FileFacts, Host, Options, Plan, Refusal, Terminal};
+use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process};
 use resources::{
-    Capturing, Description, Files, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
+    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
     ThreadModel, ThreadState, Trouble, Which,
 };
 use std::collections::BTreeMap;
@@ -35,6 +35,9 @@ type Key = (Sys, Vec<u64>);
 pub(crate) struct Recorded {
     pub(crate) texts: BTreeMap<String, Vec<u8>>,
     pub(crate) links: BTreeMap<String, Vec<u8>>,
+    /// Of whoever asks.
+    pub(crate) own_texts: BTreeMap<String, Vec<u8>>,
+    pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     pub(crate) stats: BTreeMap<String, FileStat>,
     pub(crate) paths: BTreeMap<Vec<u8>, FileStat>,
     pub(crate) heads: BTreeMap<Vec<u8>, Vec<u8>>,
@@ -49,6 +52,10 @@ pub(crate) struct Recorded {
     pub(crate) wait_channel: Vec<u8>,
     pub(crate) peeked: BTreeMap<u32, Vec<Vec<u8>>>,
     pub(crate) holders: Vec<u32>,
+    pub(crate) sharers: Vec<u32>,
+    pub(crate) users: Vec<Holder>,
+    /// By number and place among the watches of that number.
+    pub(crate) watches: BTreeMap<(u32, u32), bool>,
     pub(crate) guards: Vec<Range<u64>>,
     pub(crate) locks_new_areas: Option<()>,
     /// Whether /proc/PID/map_files may be looked into.
@@ -103,6 +110,9 @@ impl Recorded {
         it.answer(Sys::Membarrier, &[], Ok(0), vec![]);
         // Of shared memory, the first page is there.
         it.answer(Sys::Mincore, &[], Ok(0), vec![vec![1]]);
+        it.answer(Sys::GetMempolicy, &[], Ok(0), vec![vec![0; 4], vec![0; 128]]);
+        it.answer(Sys::ModifyLdt, &[], Ok(0), vec![vec![]]);
+        it.answer(Sys::ArchPrctl, &[], Err(Errno::EINVAL), vec![]);
         it.answer(Sys::IoprioGet, &[], Ok(0), vec![]);
         it.answer(Sys::Sigaltstack, &[], Ok(0), vec![stack]);
         it.answer(Sys::GetRobustList, &[], Ok(0), vec![vec![0; 8], vec![0; 8]]);
@@ -154,7 +164,7 @@ impl Recorded {
             link: Text(self.links[&name].clone()),
             stat: self.stats[&name],
             info: proc::fdinfo(&self.texts[&format!("fdinfo/{fd}")]).expect("fdinfo as kernels write it"),
-            terminal: proc::stat(&self.texts["stat"]).expect("stat as kernels write it").tty_nr,
+            terminal: proc::stat(&self.texts["stat"]).expect("stat as kernels write it").terminal,
         }
     }
 
@@ -188,6 +198,12 @@ impl Probe for Recorded {
     }
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.links.get(name).cloned().ok_or_else(|| missing("readlink", name))
+    }
+    fn own_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.own_texts.get(name).cloned().ok_or_else(|| missing("read", name))
+    }
+    fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.own_links.get(name).cloned().ok_or_else(|| missing("readlink", name))
     }
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         self.stats.get(name).copied().ok_or_else(|| missing("stat", name))
@@ -234,8 +250,17 @@ impl Probe for Recorded {
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
     }
+    fn watches(&self, _: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
+        Ok(self.watches.get(&(number, nth)).copied())
+    }
     fn other_holders(&self, _: &[u8]) -> Result<Vec<u32>, Fault> {
         Ok(self.holders.clone())
+    }
+    fn other_sharers(&self, _: &Seen) -> Result<Vec<u32>, Fault> {
+        Ok(self.sharers.clone())
+    }
+    fn other_users(&self, _: u64, _: u64, _: &[u8]) -> Result<Vec<Holder>, Fault> {
+        Ok(self.users.clone())
     }
     /// The first page of every area that may have been written.
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
@@ -277,12 +302,27 @@ impl Still for LastLook {
 
 /// One resource of a written-down process.
 pub(crate) fn capture<R: resources::Capture>(from: &Recorded) -> Result<R, Trouble> {
-    R::capture(&mut Capturing { probe: from, files: &mut Files::default(), keep: Keep::default() })
+    R::capture(&mut Capturing {
+        probe: from,
+        files: &mut Files::default(),
+        keep: Keep::default(),
+        notes: &mut Vec::new(),
+    })
+}
+
+/// What is told of it as not kept.
+pub(crate) fn notes<R: resources::Capture>(from: &Recorded) -> Vec<String> {
+    let mut notes = Vec::new();
+    let mut capturing =
+        Capturing { probe: from, files: &mut Files::default(), keep: Keep::default(), notes: &mut notes };
+    R::capture(&mut capturing).expect("it can be kept");
+    notes.into_iter().map(|note| note.why).collect()
 }
 
 /// One descriptor of it.
 pub(crate) fn describe(from: &Recorded, fd: u32) -> Result<Description, Trouble> {
-    let mut capturing = Capturing { probe: from, files: &mut Files::default(), keep: Keep::default() };
+    let mut capturing =
+        Capturing { probe: from, files: &mut Files::default(), keep: Keep::default(), notes: &mut Vec::new() };
     Description::capture(&from.seen(fd), &mut capturing)
 }
 
@@ -303,7 +343,7 @@ pub(crate) fn reasons(all: &[Refusal]) -> Vec<String> {
 pub(crate) fn capture_all(probe: &Recorded, keep: Keep) -> Result<Model, Vec<Refusal>> {
     let mut files = Files::default();
     let mut refusals = Vec::new();
-    let mut from = Capturing { probe, files: &mut files, keep };
+    let mut from = Capturing { probe, files: &mut files, keep, notes: &mut Vec::new() };
     let mut model = Model::default();
     let mut threads = Vec::new();
     for tid in &probe.threads {
@@ -347,15 +387,20 @@ pub(crate) fn host(name: &str, model: &Model) -> Host {
     let mut host: Host = serde_json::from_slice(&text).expect("a host");
     let named = model.files.values().filter(|f| !f.is_gone());
     host.files = named.map(|f| (f.path.0.clone(), facts(f))).collect();
+    host.places = model.places().map(|path| (path.to_vec(), PLACE)).collect();
+    host.temporary = b"/tmp".to_vec();
     host.vdso = model.kernel_areas().into_iter().map(|a| (a.name, a.len)).collect();
     host.vdso_sum = vdso_sum(model);
     host.time_namespaces = true;
     host
 }
 
+/// A directory in which all is allowed.
+pub(crate) const PLACE: PlaceFacts = PlaceFacts { mode: 0o040_755, link: false, access: 7 };
+
 fn facts(file: &resources::fd::file::File) -> FileFacts {
     let build_id = file.build_id.as_ref().map(|b| b.0.clone());
-    FileFacts { mode: file.mode, size: file.size, mtime: file.mtime, build_id }
+    FileFacts { mode: file.mode, size: file.size, mtime: file.mtime, build_id, names: file.names, access: 7 }
 }
 
 fn vdso_sum(model: &Model) -> u64 {

@@ -419,11 +419,26 @@ const ENDS_AT_STOP: [u64; 20] = [
     441, // epoll_pwait2
 ];
 
+/// Calls among them whose timeout, an int of milliseconds, stands in r10 (232 epoll_wait, 281 epoll_pwait).
+const TIMED_BY_REGISTER: [u64; 2] = [232, 281];
+
 /// The registers that make the kernel itself do the right thing with a call which our stop ended by EINTR: EINTR if a
-/// handler runs, the call again if none does. `None`: they are right as they are.
-pub(crate) fn without_spurious_eintr(regs: &UserRegs) -> Option<UserRegs> {
+/// handler runs, the call again if none does; an epoll_wait that has waited for `idle` nanoseconds, with the time that is
+/// left. `None`: they are right as they are.
+pub(crate) fn without_spurious_eintr(regs: &UserRegs, idle: u64) -> Option<UserRegs> {
     let ours = regs.rax as i64 == -i64::from(libc::EINTR) && ENDS_AT_STOP.contains(&regs.orig_rax);
-    ours.then_some(UserRegs { rax: restart::NOHAND as u64, ..*regs })
+    let timed = TIMED_BY_REGISTER.contains(&regs.orig_rax);
+    let r10 = if timed { time_left(regs.r10, idle / 1_000_000) } else { regs.r10 };
+    ours.then_some(UserRegs { rax: restart::NOHAND as u64, r10, ..*regs })
+}
+
+/// At least one millisecond of a timeout that is not zero: r10 is no register that outlives a call of libc, but a program
+/// that makes its calls itself might use it again, and would never sleep with none. Negative: no timeout.
+fn time_left(timeout: u64, waited: u64) -> u64 {
+    match timeout as u32 as i32 {
+        asked @ 1.. => (asked as u64).saturating_sub(waited).max(1),
+        _ => timeout,
+    }
 }
 
 /// The number of restart_syscall(2).

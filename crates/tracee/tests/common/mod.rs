@@ -338,6 +338,11 @@ fn turn(kind: Kind, shared: &Shared, ends: [i32; 2], epoll: i32) {
                     set_timer(1000, 0);
                 }
                 signalled(shared, || i64::from(libc::sigsuspend(&raw const none)));
+                let mut after: libc::sigset_t = std::mem::zeroed();
+                libc::sigprocmask(libc::SIG_BLOCK, null_mut(), &raw mut after);
+                if libc::sigismember(&raw const after, libc::SIGALRM) != 1 {
+                    shared.error(line!());
+                }
             }
         }
     }
@@ -449,20 +454,25 @@ impl Victim {
     }
 
     fn begin(mut self) -> Victim {
-        let (kind, shared, pid) = (self.kind, self.shared, self.pid);
+        let (kind, shared) = (self.kind, self.shared);
         let threads = if kind == Kind::Threads { 3 } else { 1 };
         let beating = || shared.beats[..threads].iter().all(|b| b.load(SeqCst) > 0);
         assert!(eventually(beating), "{kind:?} begins");
         std::thread::sleep(Duration::from_millis(10));
-        self.clean = Traces::of(pid);
-        // What sigsuspend lets in is blocked outside of it only.
-        while kind == Kind::Sigsuspend && !self.clean.masks[0].ends_with("2800") {
-            self.clean = Traces::of(pid);
-        }
+        self.clean = self.traces();
         if kind == Kind::Stopped {
             self.stop();
         }
         self
+    }
+
+    /// What sigsuspend lets in is blocked outside of it only: there the victim itself looks.
+    fn traces(&self) -> Traces {
+        let mut traces = Traces::of(self.pid);
+        if self.kind == Kind::Sigsuspend {
+            traces.masks.clear();
+        }
+        traces
     }
 
     pub fn signal(&self, signal: i32) {
@@ -513,8 +523,8 @@ impl Victim {
         if self.kind == Kind::Stopped {
             self.signal(libc::SIGCONT);
         }
-        let clean = eventually(|| Traces::of(self.pid) == self.clean);
-        assert!(clean, "{:?} after {after}: {:?}, not {:?}", self.kind, Traces::of(self.pid), self.clean);
+        let clean = eventually(|| self.traces() == self.clean);
+        assert!(clean, "{:?} after {after}: {:?}, not {:?}", self.kind, self.traces(), self.clean);
         if self.kind == Kind::Stopped {
             self.stop();
         }

@@ -9,8 +9,14 @@ use std::path::Path;
 /// Enough for nearly every file of /proc; larger ones take more and larger reads.
 const ENOUGH: usize = 4096;
 
+/// The numbers below a directory of /proc: of processes, threads, descriptors. None where it may not be read.
+pub fn numbers(path: impl AsRef<Path>) -> impl Iterator<Item = u32> {
+    let entries = std::fs::read_dir(path).into_iter().flatten().flatten();
+    entries.filter_map(|e| e.file_name().to_str()?.parse().ok())
+}
+
 /// The text of a file.
-pub(crate) fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     let path = path.as_ref();
     let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
     let mut file = File::open(path).map_err(|e| fault("open", e))?;

@@ -1,0 +1,267 @@
+//! What processes outside of the tree have in common with it. Those that we may not look at (ptrace(2), "Ptrace access mode
+//! checking") are not seen.
+//!
+//! To look at a process takes 50 to 100 µs, and a host may have thousands. So it is done before the tree is stopped, where
+//! there is something that could be shared with any of them; of the stopped tree only those are looked at that were born since, as a
+//! description is shared by birth. A descriptor that was found is asked for once more before it counts.
+
+use abi::{Errno, Fault, proc};
+use resources::Holder;
+use resources::fd::Seen;
+use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+use std::borrow::Borrow;
+use std::cell::{OnceCell, RefCell};
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::hash::Hash;
+use std::os::unix::ffi::OsStringExt;
+use tracee::procfs::{numbers, read};
+
+const DELETED: &[u8] = b" (deleted)";
+const O_ACCMODE: u32 = 0o3;
+
+/// A descriptor of a process.
+type Fd = (u32, u32);
+/// What was found of the link of each descriptor, and of the inode of each shared area.
+type Links = Catalog<Vec<u8>, Fd>;
+type Areas = Catalog<u64, Use>;
+/// Numbers of ours, with the processes that have the same description.
+type Sharers = BTreeMap<u32, Vec<u32>>;
+
+/// That a process has an inode open or mapped.
+#[derive(Clone, Debug)]
+struct Use {
+    holder: Holder,
+    dev: u64,
+    name: Vec<u8>,
+}
+
+/// What was found in the processes that were looked at so far.
+#[derive(Debug)]
+struct Catalog<K, T> {
+    looked: HashSet<u32>,
+    found: HashMap<K, Vec<T>>,
+}
+
+impl<K, T> Default for Catalog<K, T> {
+    fn default() -> Self {
+        Catalog { looked: HashSet::new(), found: HashMap::new() }
+    }
+}
+
+impl<K: Eq + Hash, T> Catalog<K, T> {
+    /// With what is in all processes that were not looked at yet, but for this one and ourselves.
+    fn caught_up(self, but: u32, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
+        self.with(numbers("/proc"), but, look)
+    }
+
+    /// With what is in these.
+    fn with(mut self, all: impl Iterator<Item = u32>, but: u32, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
+        self.looked.extend([but, std::process::id()]);
+        for pid in all {
+            if self.looked.insert(pid) {
+                look(pid).into_iter().for_each(|(key, thing)| self.found.entry(key).or_default().push(thing));
+            }
+        }
+        self
+    }
+
+    fn of<Q: Eq + Hash + ?Sized>(&self, key: &Q) -> &[T]
+    where
+        K: Borrow<Q>,
+    {
+        self.found.get(key).map_or(&[], Vec::as_slice)
+    }
+}
+
+/// What the processes outside of a tree have.
+#[derive(Debug, Default)]
+pub(crate) struct Outside {
+    pid: u32,
+    /// What was found before the tree was stopped, until it is asked for.
+    early: RefCell<(Links, Areas)>,
+    /// What its relatives have, where no more is needed: a position is shared by birth.
+    kin: Option<Links>,
+    links: OnceCell<Links>,
+    /// By inode.
+    uses: OnceCell<HashMap<u64, Vec<Use>>>,
+    sharers: OnceCell<Result<Sharers, Fault>>,
+}
+
+impl Outside {
+    /// A look at what may matter, while the process still runs.
+    pub(crate) fn look(pid: i32) -> Outside {
+        let pid = pid as u32;
+        let links = links(pid);
+        let nameless =
+            links.iter().any(|(link, _)| link.ends_with(DELETED)) || areas(pid).iter().any(|(_, a)| a.is_nameless());
+        let mut early = (Links::default(), Areas::default());
+        let wide = nameless || links.iter().any(|(link, _)| !has_path(link));
+        if wide {
+            early.0 = early.0.caught_up(pid, self::links);
+        }
+        if nameless {
+            early.1 = early.1.caught_up(pid, areas);
+        }
+        let kin = || Links::default().with(relatives(pid).into_iter(), pid, self::links);
+        let kin = (!wide && links.iter().any(|(link, _)| has_contents(link))).then(kin);
+        Outside { pid, early: early.into(), kin, ..Outside::default() }
+    }
+
+    fn links(&self) -> &Links {
+        self.links.get_or_init(|| std::mem::take(&mut self.early.borrow_mut().0).caught_up(self.pid, links))
+    }
+
+    fn uses(&self) -> &HashMap<u64, Vec<Use>> {
+        self.uses.get_or_init(|| {
+            let mut all = std::mem::take(&mut self.early.borrow_mut().1).caught_up(self.pid, areas).found;
+            let links = self.links().found.iter().filter(|(link, _)| link.ends_with(DELETED));
+            let opened = links.flat_map(|(link, fds)| fds.iter().filter_map(|fd| opened(*fd, link)));
+            opened.for_each(|(inode, of)| all.entry(inode).or_default().push(of));
+            all
+        })
+    }
+
+    /// Those in which a descriptor has this link.
+    pub(crate) fn with_link(&self, link: &[u8]) -> Vec<u32> {
+        let still = |(pid, fd): &&Fd| read_link(*pid, *fd).is_some_and(|now| now == link);
+        self.links().of(link).iter().filter(still).map(|(pid, _)| *pid).collect()
+    }
+
+    /// Those that have an inode open without a name, or mapped and shared. The device that /proc/PID/maps shows is not always
+    /// that of stat(2) (btrfs); then the name tells.
+    pub(crate) fn with_inode(&self, dev: u64, inode: u64, name: &[u8]) -> Vec<Holder> {
+        let all = self.uses().get(&inode).map_or(&[][..], Vec::as_slice);
+        all.iter().filter(|of| of.dev == dev || of.name == name).map(|of| of.holder).collect()
+    }
+
+    /// Those that have the same description as a number of ours; `own` are all of our descriptions.
+    pub(crate) fn with_description(&self, fd: u32, own: &[Seen]) -> Result<Vec<u32>, Fault> {
+        let all = self.sharers.get_or_init(|| self.sharers(own)).as_ref().map_err(Fault::clone)?;
+        Ok(all.get(&fd).cloned().unwrap_or_default())
+    }
+
+    /// Of a file that has a name only the position can be shared, and who shares that is mostly a shell above, or of the same
+    /// session: for it alone not all processes of the host are looked at.
+    fn sharers(&self, own: &[Seen]) -> Result<Sharers, Fault> {
+        let kin = self.kin.as_ref().filter(|_| own.iter().all(|s| has_path(&s.link.0)));
+        let others = |link: &[u8]| kin.unwrap_or_else(|| self.links()).of(link);
+        let mut alike: HashMap<&[u8], Vec<u32>> = HashMap::new();
+        for seen in own.iter().filter(|s| has_contents(&s.link.0) && !others(&s.link.0).is_empty()) {
+            let sorted = alike.entry(&seen.link.0).or_default();
+            let at = self.find(sorted, (self.pid, seen.fd))?.unwrap_or_else(|at| at);
+            sorted.insert(at, seen.fd);
+        }
+        let mut all = Sharers::new();
+        for (link, sorted) in alike {
+            for other in others(link) {
+                match self.find(&sorted, *other) {
+                    Ok(Ok(at)) => all.entry(sorted[at]).or_default().push(other.0),
+                    Ok(Err(_)) => {}
+                    // It is gone, or closed it, or may not be looked at.
+                    Err(fault) if [Errno::ESRCH, Errno::EBADF, Errno::EPERM].contains(&fault.errno) => {}
+                    Err(fault) => return Err(fault),
+                }
+            }
+        }
+        Ok(all)
+    }
+
+    /// Where a description stands among ours, which are in the order of kcmp(2): so not all pairs are compared.
+    fn find(&self, sorted: &[u32], other: Fd) -> Result<Result<usize, usize>, Fault> {
+        let mut fault = None;
+        let other = (other.0 as i32, other.1 as i32);
+        let found = sorted.binary_search_by(|own| {
+            tracee::sys::kcmp_file((self.pid as i32, *own as i32), other).unwrap_or_else(|f| {
+                fault = Some(f);
+                Ordering::Equal
+            })
+        });
+        fault.map_or(Ok(found), Err)
+    }
+}
+
+impl Use {
+    /// Memory without a file is shown as `/dev/zero (deleted)`, or by the name that it was given: `[anon_shmem:…]`.
+    fn is_nameless(&self) -> bool {
+        self.name.ends_with(DELETED) || self.name.starts_with(b"[")
+    }
+}
+
+/// Whether there may be something behind a descriptor that can be shared: in a device there is not.
+fn has_contents(link: &[u8]) -> bool {
+    !link.starts_with(b"/dev/") || link.starts_with(b"/dev/shm/")
+}
+
+/// Whether a link leads to something that has a name, or had one.
+fn has_path(link: &[u8]) -> bool {
+    link.starts_with(b"/")
+}
+
+/// The processes of its session, and its parent, the parent of that, and so on.
+fn relatives(pid: u32) -> Vec<u32> {
+    let stat = |pid: u32| proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok();
+    let session = stat(pid).map(|s| s.session);
+    let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
+    let mut all: Vec<u32> = numbers("/proc").filter(|pid| stat(*pid).map(|s| s.session) == session).collect();
+    all.extend(std::iter::successors(parent(&pid), parent));
+    all
+}
+
+fn read_link(pid: u32, fd: u32) -> Option<Vec<u8>> {
+    let link = std::fs::read_link(format!("/proc/{pid}/fd/{fd}")).ok()?;
+    Some(link.into_os_string().into_vec())
+}
+
+/// The descriptors of a process by where their links lead.
+fn links(pid: u32) -> Vec<(Vec<u8>, Fd)> {
+    let fds = numbers(format!("/proc/{pid}/fd"));
+    fds.filter_map(|fd| Some((read_link(pid, fd)?, (pid, fd)))).collect()
+}
+
+/// The shared areas of a process by inode.
+fn areas(pid: u32) -> Vec<(u64, Use)> {
+    let text = read(format!("/proc/{pid}/maps")).unwrap_or_default();
+    let areas = proc::maps(&text).unwrap_or_default().into_iter();
+    let shared = areas.filter(|a| a.perms.shared && a.inode != 0);
+    let of = |a: proc::Area| Use {
+        holder: Holder { pid, writes: a.perms.write },
+        dev: proc::makedev(a.dev.0, a.dev.1),
+        name: a.name,
+    };
+    shared.map(|a| (a.inode, of(a))).collect()
+}
+
+/// What stands behind a descriptor whose link tells that it has no name, by inode. A server of files is not asked
+/// (AT_STATX_DONT_SYNC): it may be gone, and the tree waits.
+fn opened((pid, fd): Fd, link: &[u8]) -> Option<(u64, Use)> {
+    let path = format!("/proc/{pid}/fd/{fd}");
+    let seen = statx(CWD, &path, AtFlags::STATX_DONT_SYNC, StatxFlags::INO).ok()?;
+    let info = proc::fdinfo(&read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?).ok()?;
+    let holder = Holder { pid, writes: info.flags & O_ACCMODE != 0 };
+    let dev = proc::makedev(seen.stx_dev_major, seen.stx_dev_minor);
+    Some((seen.stx_ino, Use { holder, dev, name: link.to_vec() }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use abi::layout::FileStat;
+    use std::os::fd::AsRawFd;
+    use std::process::Command;
+
+    #[test]
+    fn who_is_born_after_the_look_is_seen() {
+        let (us, (file, _write)) = (std::process::id(), std::io::pipe().unwrap());
+        let outside = Outside::look(us as i32);
+        let mut child = Command::new("sleep").arg("60").stdin(file.try_clone().unwrap()).spawn().unwrap();
+        let fd = file.as_raw_fd() as u32;
+        let link = read_link(us, fd).unwrap();
+        let info = proc::fdinfo(&read(format!("/proc/{us}/fdinfo/{fd}")).unwrap()).unwrap();
+        let seen = Seen { fd, link: link.as_slice().into(), stat: FileStat::default(), info, terminal: None };
+        let (by_link, sharers) = (outside.with_link(&link), outside.with_description(fd, &[seen]));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        assert_eq!((by_link, sharers.unwrap()), (vec![child.id()], vec![child.id()]));
+    }
+}

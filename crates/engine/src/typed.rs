@@ -1,0 +1,150 @@
+//! What was typed and not read yet. It is read when the tree has ended: a tree that runs on never lost it. Where the tree
+//! comes back, it is typed again when nothing can fail any more: nobody else ever gets it.
+
+use crate::execute::Quiet;
+use crate::output::Published;
+use crate::supervise::special;
+use abi::{Arg, Call, Errno, Sys, proc};
+use image::Late;
+use plan::Typing;
+use resources::{Model, Text, Typed};
+use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex as S, Termios, tcgetattr, tcsetattr};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
+use tracee::here;
+use tracee::procfs::{numbers, read};
+
+const TIOCSTI: u64 = 0x5412;
+/// What a terminal keeps for whoever reads it (drivers/tty/n_tty.c, N_TTY_BUF_SIZE), but for one byte.
+const QUEUE: usize = 4095;
+const O_NOCTTY: i32 = 0o400;
+const O_NONBLOCK: i32 = 0o4000;
+
+/// The terminal of a process, on a description of our own: as long as it is open, the end of the program leaves what waits
+/// in it.
+pub(crate) struct Keyboard {
+    terminal: File,
+    pid: i32,
+    group: u32,
+}
+
+impl Keyboard {
+    fn open(path: &Path, pid: i32, stat: &proc::Stat) -> io::Result<Keyboard> {
+        let terminal = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path)?;
+        let device = terminal.metadata()?.rdev();
+        match Some((proc::major(device), proc::minor(device))) == stat.terminal {
+            true => Ok(Keyboard { terminal, pid, group: stat.pgrp }),
+            false => Err(Errno::ENXIO.into()),
+        }
+    }
+
+    /// Whether nobody else is in the process group: what is typed is for all of it, and for who reads it first.
+    fn is_of_one(&self) -> bool {
+        let in_it = |other: u32| {
+            let stat = read(format!("/proc/{other}/stat")).ok().and_then(|text| proc::stat(&text).ok());
+            stat.is_some_and(|s| s.pgrp == self.group && s.state != b'Z')
+        };
+        !numbers("/proc").filter(|other| *other != self.pid as u32).any(in_it)
+    }
+
+    /// Takes out what waits, if it is for the program alone. After an error the rest of it is still there.
+    fn take(&self, typed: &mut Typed) -> io::Result<()> {
+        if !self.is_of_one() {
+            return Ok(());
+        }
+        let settings = tcgetattr(&self.terminal)?;
+        if settings.local_modes.contains(LocalModes::ICANON) {
+            typed.hidden = !settings.local_modes.contains(LocalModes::ECHO);
+            self.read(|line| typed.lines.push(Text::from(line)))?;
+        }
+        // Where a terminal does not work by lines, what is no line yet can be read too (n_tty.c, n_tty_set_termios).
+        let mut by_bytes = settings.clone();
+        by_bytes.local_modes.remove(LocalModes::ICANON);
+        (by_bytes.special_codes[S::VMIN], by_bytes.special_codes[S::VTIME]) = (1, 0);
+        tcsetattr(&self.terminal, OptionalActions::Now, &by_bytes)?;
+        let rest = self.read(|bytes| typed.rest.0.extend(bytes));
+        tcsetattr(&self.terminal, OptionalActions::Now, &settings)?;
+        rest
+    }
+
+    /// Reads until there is nothing more. An empty line is an end of file; a terminal that was hung up gives no end of them.
+    fn read(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+        let mut buffer = [0; QUEUE + 1];
+        for _ in 0..=QUEUE {
+            match (&self.terminal).read(&mut buffer) {
+                Ok(n) => each(&buffer[..n]),
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(e) => return Err(e),
+            }
+        }
+        Err(Errno::EIO.into())
+    }
+}
+
+/// Room in the image for what a terminal keeps.
+pub(crate) const LATE: u64 = 16 << 10;
+
+/// The terminal in which somebody types for the program, if there is one.
+pub(crate) fn keyboard(model: &Model, pid: i32) -> Option<io::Result<Keyboard>> {
+    let path = format!("/proc/{pid}/fd/{}", model.keyboard()?);
+    let stat = proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok()?;
+    Some(Keyboard::open(path.as_ref(), pid, &stat))
+}
+
+/// Of a tree that has ended, what was typed for it and not read goes into its image. What does not get there is told.
+pub(crate) fn keep_typed(keyboard: io::Result<Keyboard>, image: &Published, late: Late) -> Option<String> {
+    // Ctrl-C between the read and the write would lose it; and whoever is in the background of this terminal and blocks
+    // SIGTTIN is told so by an error (tty_jobctrl.c).
+    let _quiet = Quiet::new();
+    let mut typed = Typed::default();
+    let taken = keyboard.and_then(|keyboard| keyboard.take(&mut typed));
+    let kept = if typed.is_empty() { Ok(()) } else { image.fill(late, &typed.to_bytes()) };
+    let what = "what was typed and not read yet";
+    match (taken, kept) {
+        (Ok(()), Ok(())) => None,
+        (Err(e), Ok(())) => {
+            Some(format!("{what} may not be in the image: its terminal cannot be read ({})", Errno::from(e)))
+        }
+        (_, Err(e)) => Some(format!("{what} is lost ({e}): {}", typed.told())),
+    }
+}
+
+/// Types into our terminal, as its user would. What it echoes, it echoes. Or tells why not.
+pub(crate) fn retype(terminal: &File, keys: &[u8]) -> Result<(), String> {
+    let failed = |e: rustix::io::Errno| Errno(e.raw_os_error()).to_string();
+    let waiting = rustix::io::ioctl_fionread(terminal).map_err(failed)?;
+    // What is too much for a terminal is lost without an error (n_tty.c, n_tty_receive_buf_common).
+    if waiting as usize + keys.len() > QUEUE {
+        return Err("it is more than a terminal keeps".into());
+    }
+    let settings = tcgetattr(terminal).map_err(failed)?;
+    tcsetattr(terminal, OptionalActions::Now, &literal(&settings)).map_err(failed)?;
+    let all = keys.iter().try_for_each(|key| press(terminal, *key));
+    tcsetattr(terminal, OptionalActions::Now, &settings).map_err(failed)?;
+    all
+}
+
+fn press(terminal: &File, key: u8) -> Result<(), String> {
+    let args = [Arg::Int(terminal.as_raw_fd() as u64), Arg::Int(TIOCSTI), Arg::Bytes(vec![key])];
+    match here::call(&Call::new(Sys::Ioctl, args)).result {
+        Ok(_) => Ok(()),
+        // drivers/tty/tty_io.c, tiocsti.
+        Err(Errno::EIO) => Err("only root may here: see dev.tty.legacy_tiocsti (sysctl)".into()),
+        Err(e) => Err(e.to_string()),
+    }
+}
+
+/// Settings under which a key stands for itself, but for a newline and those of [`Typing`] (termios(3)).
+fn literal(settings: &Termios) -> Termios {
+    let mut literal = settings.clone();
+    literal.input_modes &= InputModes::IUTF8;
+    literal.local_modes.remove(LocalModes::ISIG | LocalModes::EXTPROC);
+    literal.local_modes.insert(LocalModes::ICANON | LocalModes::IEXTEN);
+    // Zero is no character (_POSIX_VDISABLE).
+    (0..).map_while(special).for_each(|index| literal.special_codes[index] = 0);
+    (literal.special_codes[S::VLNEXT], literal.special_codes[S::VEOF]) = (Typing::QUOTE, Typing::END);
+    literal
+}

@@ -1,0 +1,83 @@
+//! Processes that cannot be frozen whatever they have: the reasons in words, and what to do.
+
+use crate::Error;
+use abi::proc;
+use plan::Refusal;
+use resources::Trouble;
+use std::fs;
+use tracee::{EnvoyError, SeizeError};
+
+/// ptrace(2), "Ptrace access mode checking".
+fn not_allowed(pid: i32) -> Error {
+    let why = "the kernel does not let you trace it: it is another user's, has other privileges, or hides its memory";
+    let remedy = "use root, or see kernel.yama.ptrace_scope (sysctl)";
+    Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)])
+}
+
+const ZOMBIE: &str = "it has ended; its parent has yet to take note of that";
+
+/// What nobody can freeze, told before anything is touched.
+pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
+    let refuse = |why: &str, remedy: &str| Err(Error::refuse("process", why, remedy));
+    if pid as u32 == std::process::id() {
+        return refuse("this is cryopid itself", "name another process");
+    }
+    if pid == 1 {
+        return refuse("it is the first process of this system", "name another process");
+    }
+    let status = match fs::read(format!("/proc/{pid}/status")) {
+        Ok(text) => proc::status(&text).map_err(Trouble::from)?,
+        Err(e) => return Err(Error::io("open", format!("/proc/{pid}"), e)),
+    };
+    if status.tgid != pid as u32 {
+        return refuse(&format!("it is a thread of process {}", status.tgid), "name the process");
+    }
+    if fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|c| c.is_empty())
+        && fs::read_link(format!("/proc/{pid}/exe")).is_err()
+    {
+        return match status.state {
+            b'Z' => refuse(ZOMBIE, "nothing of it is left to freeze"),
+            _ if fs::metadata(format!("/proc/{pid}/exe"))
+                .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) =>
+            {
+                Err(not_allowed(pid))
+            }
+            _ => refuse("it is a part of the kernel", "name another process"),
+        };
+    }
+    Ok(())
+}
+
+/// Of a process that was not stopped.
+pub(crate) fn seize_error(e: SeizeError, pid: i32) -> Error {
+    let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
+    match e {
+        SeizeError::Fault(fault) if fault.errno == abi::Errno::EPERM => not_allowed(pid),
+        SeizeError::Fault(fault) => Error::Fault(fault),
+        SeizeError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
+        SeizeError::Traced { by } => refuse(format!("process {by} traces it"), "end the debugger, or let it detach"),
+        SeizeError::Zombie { .. } => refuse(ZOMBIE.into(), "nothing of it is left to freeze"),
+        other => refuse(other.to_string(), "try again later"),
+    }
+}
+
+/// Of a thread that carries no envoy.
+pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
+    let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
+    match e {
+        EnvoyError::Fault(fault) => Error::Fault(fault),
+        EnvoyError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
+        EnvoyError::Seccomp => {
+            refuse("its system calls are filtered (seccomp)".into(), "start the program without its sandbox")
+        }
+        EnvoyError::Setup(fault) => {
+            refuse(format!("it has no room for the freezer: {fault}"), "raise its limits (prlimit)")
+        }
+        EnvoyError::NoRoom => {
+            let remedy = "run the program by itself, not under a tool that translates it (valgrind)";
+            refuse("it has no vdso in which there is room for the freezer".into(), remedy)
+        }
+        EnvoyError::ShadowStack | EnvoyError::UserDispatch => refuse(e.to_string(), "this is not supported yet"),
+        other => refuse(other.to_string(), "try again a moment later"),
+    }
+}

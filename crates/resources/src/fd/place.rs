@@ -1,0 +1,134 @@
+//! Place: a directory, or a name, to which a description or the file system context of a process leads.
+//!
+//! - seen as    a path, with ` (deleted)` behind it when it was removed
+//! - captured   the path; mode and owner of a directory that was removed
+//! - recreated  by its path. A directory that was removed is empty for ever (rmdir(2)): a new one is made where it was,
+//!   opened, and removed
+//! - refused    what is not on the host, is of another kind there, or may not be entered
+//! - not kept   that two descriptions have the same removed directory; its parent, where nothing can be made in that: told
+
+use super::file::{Standing, may_give, split};
+use super::{S_IFDIR, S_IFMT};
+use crate::{Capturing, Planning, Text, Trouble};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal};
+use serde::{Deserialize, Serialize};
+
+/// Bits of access(2).
+pub(crate) const ENTER: u32 = 1;
+const WRITE: u32 = 2;
+pub(crate) const READ: u32 = 4;
+const S_IFLNK: u32 = 0o120000;
+
+/// What is left of a directory that was removed.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Removed {
+    /// Type and permission bits (inode(7)).
+    #[n(0)]
+    pub mode: u32,
+    /// User and group.
+    #[n(1)]
+    pub owner: (u32, u32),
+}
+
+/// Where the link /proc/PID/`link` leads, and what is left of the directory there if it was removed.
+pub(crate) fn see(link: &str, from: &Capturing<'_>) -> Result<(Text, Option<Removed>), Trouble> {
+    let shown = from.probe.link(link)?;
+    let (path, standing) = split(&shown);
+    let stat = from.probe.stat(link)?;
+    if standing == Standing::Named {
+        // Whoever may not look there is refused by the thaw.
+        return match from.probe.stat_path(&path.0)? {
+            Some(there) if (there.dev, there.ino) != (stat.dev, stat.ino) => {
+                let why = format!("{path} is hidden: something else is mounted over it");
+                Err(Refusal::new(link, why, "unmount that, or let the program leave it").into())
+            }
+            _ => Ok((path, None)),
+        };
+    }
+    // A name may really end like the mark of a name that is gone.
+    let stands = from.probe.stat_path(&shown)?.is_some_and(|s| (s.dev, s.ino) == (stat.dev, stat.ino));
+    let removed = Removed { mode: stat.mode, owner: (stat.uid, stat.gid) };
+    Ok(if stands { (Text(shown), None) } else { (path, Some(removed)) })
+}
+
+/// What must stand at a path on the host.
+pub(crate) struct Wanted<'a> {
+    /// For messages: `the working directory`.
+    pub(crate) what: &'a str,
+    /// The type bits; 0: anything.
+    pub(crate) kind: u32,
+    /// What whoever thaws must be allowed.
+    pub(crate) access: u32,
+    /// Flags of open(2): whether a link is followed.
+    pub(crate) flags: u32,
+}
+
+impl Wanted<'_> {
+    /// Refuses what does not stand there so.
+    pub(crate) fn look(&self, path: &Text, to: &mut Planning<'_>) {
+        let what = self.what;
+        let make = "make it there again, or bind another one there (mount --bind)";
+        let refusal = match to.to.host.places.get(&path.0) {
+            None => Some((format!("{what} is not here"), make)),
+            Some(here) => {
+                let link = here.link && self.flags & super::flags::NOFOLLOW != 0;
+                let kind = if link { S_IFLNK } else { here.mode & S_IFMT };
+                match () {
+                    _ if self.kind == S_IFDIR && kind != S_IFDIR => {
+                        Some((format!("{what} is not a directory here"), make))
+                    }
+                    _ if self.kind != 0 && kind != self.kind => Some((format!("{what} is of another kind here"), make)),
+                    _ if self.access & !here.access != 0 => {
+                        let remedy = "let this user enter and read it, or thaw as root";
+                        Some((format!("{what} may not be used by this user"), remedy))
+                    }
+                    _ => None,
+                }
+            }
+        };
+        if let Some((why, remedy)) = refusal {
+            to.to.refuse(Refusal::new(path.to_string(), why, remedy));
+        }
+    }
+}
+
+/// The directory in which a path stands.
+pub(crate) fn parent(path: &[u8]) -> &[u8] {
+    &path[..path.iter().rposition(|b| *b == b'/').map_or(0, |at| at.max(1))]
+}
+
+/// The description of a directory that was removed: of a new one, in the parent of the old one where that is possible.
+pub(crate) fn make_removed(
+    by: &'static str,
+    descr: Descr,
+    path: &Text,
+    removed: &Removed,
+    flags: u32,
+    to: &mut Planning<'_>,
+) {
+    let host = to.to.host;
+    let takes = |dir: &[u8]| host.places.get(dir).is_some_and(|d| d.access & (ENTER | WRITE) == ENTER | WRITE);
+    let within = [parent(&path.0), &host.temporary].into_iter().find(|dir| takes(dir));
+    let Some(within) = within else {
+        let why = "the program has this removed directory, and no new one can be made where it was";
+        to.to.refuse(Refusal::new(path.to_string(), why, "make its parent again, or set TMPDIR"));
+        return;
+    };
+    if within != parent(&path.0) {
+        to.to.note(format!(
+            "{path} had been removed, and nothing can be made where it was: its .. is {} now",
+            Text::from(within)
+        ));
+    }
+    let name = path.0.rsplit(|b| *b == b'/').next().unwrap_or_default();
+    let effect = HostEffect::RemovedDirectory {
+        descr,
+        path: [within, b"/", name].concat(),
+        flags,
+        mode: removed.mode,
+        owner: Some(removed.owner).filter(|owner| may_give(*owner, to)),
+    };
+    to.to.step(Moment::Make, by, Actor::Thaw, Op::Host(effect), vec![], vec![Fact::Made(descr)]);
+}

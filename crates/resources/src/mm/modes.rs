@@ -1,0 +1,108 @@
+//! Modes: what is set for an address space as a whole.
+//!
+//! - seen as    /proc/PID/coredump_filter; the rest by `prctl`
+//! - captured   which areas a core dump has, whether memory may become executable (PR_SET_MDWE), whether equal pages are
+//!   merged (PR_SET_MEMORY_MERGE)
+//! - recreated  by a write to /proc; by `prctl`, once every area stands
+//! - refused    segments of its own (modify_ldt), tags in addresses (LAM)
+//! - not kept   nodes of memory of single areas (mbind(2)): the user is told. Keys that were allocated and guard nothing
+//!   (pkey_alloc(2))
+
+use crate::task::{ask, number, value_or, write_own, written};
+use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::{Answer, Arg, Call, Sys, proc};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Expect, Fact, Moment, Op, Refusal};
+use serde::{Deserialize, Serialize};
+
+const PR_SET_MDWE: u64 = 65;
+const PR_GET_MDWE: u64 = 66;
+const PR_SET_MEMORY_MERGE: u64 = 67;
+const PR_GET_MEMORY_MERGE: u64 = 68;
+const ARCH_GET_UNTAG_MASK: u64 = 0x4001;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Modes {
+    /// Bits of core(5), on a kernel that dumps core.
+    #[n(0)]
+    pub core_dump: Option<u32>,
+    /// PR_MDWE_ bits (prctl(2)).
+    #[n(1)]
+    pub execution: u64,
+    /// PR_SET_MEMORY_MERGE.
+    #[n(2)]
+    pub merge: u64,
+}
+
+impl Resource for Modes {
+    const NAME: &'static str = "memory-modes";
+}
+
+impl Capture for Modes {
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let segments = Call::new(Sys::ModifyLdt, [Arg::Int(0), Arg::Out(8), Arg::Int(8)]);
+        let tags = Call::new(Sys::ArchPrctl, [Arg::Int(ARCH_GET_UNTAG_MASK), Arg::Out(8)]);
+        let questions = [ask(PR_GET_MDWE), ask(PR_GET_MEMORY_MERGE), segments, tags];
+        let answers = from.probe.calls(&questions)?;
+        let refusals = refusals(&answers[2], &answers[3]);
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        Ok(Modes {
+            core_dump: from.probe.text("coredump_filter").ok().map(|text| number(&text, 16) as u32),
+            execution: value_or(&answers[0], 0)?,
+            merge: value_or(&answers[1], 0)?,
+        })
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        if let Some(filter) = self.core_dump {
+            write_own(Self::NAME, "coredump_filter", &format!("{filter:#x}"), at, to);
+        }
+        let mut set = |option: u64, value: u64, expect| {
+            let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
+            let op = Op::Call { sys: Sys::Prctl, args, expect };
+            let needs = vec![Fact::Loaded(at.pid)];
+            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        };
+        if self.merge != 0 {
+            // A kernel that merges no pages only needs more of them.
+            set(PR_SET_MEMORY_MERGE, self.merge, Expect::Whatever);
+        }
+        if self.execution != 0 {
+            set(PR_SET_MDWE, self.execution, Expect::Success);
+        }
+    }
+}
+
+/// Tells of areas whose pages come from nodes of their own (mbind(2)), as the kernel divides them: neighbours that are alike
+/// in all else may differ in this.
+pub(crate) fn note_nodes(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    const MPOL_F_ADDR: u64 = 2;
+    let ask = |a: &proc::Area| {
+        let args = [Arg::Out(4), Arg::Int(0), Arg::Int(0), Arg::Int(a.start), Arg::Int(MPOL_F_ADDR)];
+        Call::new(Sys::GetMempolicy, args)
+    };
+    let answers = from.probe.calls(&areas.iter().map(ask).collect::<Vec<_>>())?;
+    let own = answers.iter().filter(|a| a.result.is_ok() && written(a).iter().any(|byte| *byte != 0)).count();
+    if own != 0 {
+        from.note("memory", format!("{own} areas take it from nodes of their own (mbind), and will from any"));
+    }
+    Ok(())
+}
+
+fn refusals(segments: &Answer, tags: &Answer) -> Vec<Refusal> {
+    let no_yet = "this is not supported yet";
+    let mut all = Vec::new();
+    // arch/x86/kernel/ldt.c, read_ldt: nothing where there is no table.
+    if segments.result.is_ok_and(|bytes| bytes != 0) {
+        all.push(Refusal::new("segments", "it has segments of its own (modify_ldt)", no_yet));
+    }
+    let mask = written(tags).first_chunk().map(|b| u64::from_ne_bytes(*b));
+    if tags.result.is_ok() && mask.is_some_and(|mask| mask != u64::MAX) {
+        all.push(Refusal::new("addresses", "it has tags in its addresses (LAM)", no_yet));
+    }
+    all
+}

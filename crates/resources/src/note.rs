@@ -1,0 +1,26 @@
+//! A line that the user sees at the freeze, and that stands in the image: something of the tree that is not kept.
+
+use minicbor::{Decode, Encode};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// What is not kept of what, and what that means.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Note {
+    /// The process.
+    #[n(0)]
+    pub pid: u32,
+    /// The resource.
+    #[n(1)]
+    pub what: String,
+    /// What becomes of it.
+    #[n(2)]
+    pub why: String,
+}
+
+impl fmt::Display for Note {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.pid, self.what, self.why)
+    }
+}
