@@ -9,7 +9,7 @@ use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
 use abi::x86_64::UserRegs;
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
-use image::Extent;
+use image::{Extent, PageBuffer};
 use plan::{Actor, Descr, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Typing, Value};
 use resources::mm::vdso;
 use std::ffi::OsStr;
@@ -409,7 +409,7 @@ impl<'a> Execution<'a> {
 
     fn write_contents(&self, file: &File, size: u64, extents: &[Extent]) -> std::io::Result<()> {
         file.set_len(size)?;
-        let mut buffer = vec![0; 1 << 20];
+        let mut buffer = PageBuffer::new(1 << 18);
         for e in extents {
             let len = e.len.min(size.saturating_sub(e.at));
             let mut done = 0;

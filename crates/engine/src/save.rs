@@ -2,7 +2,7 @@
 
 use crate::{Error, Output, Progress};
 use abi::{Errno, Fault};
-use image::{Extent, Header, Writer};
+use image::{Extent, Header, PageBuffer, Writer};
 use resources::{Saved, Which};
 use std::fs::File;
 use std::io;
@@ -11,15 +11,14 @@ use std::os::unix::fs::FileExt;
 use tracee::{Categories, Memory};
 
 const PAGE: usize = 4096;
-/// Bytes that are read at once.
-const BUFFER: usize = 4 << 20;
-/// Bytes of it that are sure to be used.
-const WARM: usize = 2 << 20;
+/// Bytes that are read at once. They stay in the caches until they are written: where memory is far away, as in a virtual
+/// machine, to read into a buffer of megabytes takes four times as long.
+const BUFFER: usize = 256 << 10;
 
 /// The image that is being written, or nothing where only a look is taken.
 pub(crate) struct Saver<'a> {
     writer: Option<Writer<Output>>,
-    buffer: Vec<u8>,
+    buffer: PageBuffer,
     progress: &'a mut dyn Progress,
     /// There is a reason against it: nothing more need be read.
     pub(crate) doomed: bool,
@@ -70,10 +69,8 @@ impl<'a> Saver<'a> {
         if let Some(writer) = &mut writer {
             writer.flushed()?.reserve(expected);
         }
-        // The part of the buffer that a small process needs is brought into memory now, not while the tree stands still.
-        let mut buffer = vec![0; BUFFER];
-        buffer[..WARM].fill(1);
-        Ok(Saver { writer, buffer, progress, doomed: false, saved: 0 })
+        // The buffer is brought into memory now, not while the tree stands still.
+        Ok(Saver { writer, buffer: PageBuffer::new(BUFFER), progress, doomed: false, saved: 0 })
     }
 
     /// Appends whole pages that describe `at` on.

@@ -33,6 +33,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod buffer;
 mod damage;
 mod diagnostic;
 mod header;
@@ -44,6 +45,7 @@ mod record;
 mod source;
 mod writer;
 
+pub use buffer::PageBuffer;
 pub use damage::{Damage, OpenError, Part, VerifyError};
 pub use diagnostic::diagnostic;
 pub use header::Header;

@@ -1,5 +1,6 @@
 //! Reading an image: at once what leads to everything else, the pages when they are asked for.
 
+use crate::buffer::PageBuffer;
 use crate::damage::{Damage, OpenError, Part, VerifyError};
 use crate::header::{self, Header};
 use crate::late;
@@ -11,7 +12,7 @@ use std::io::{self, Read};
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// How much is read and summed at a time: it fits a second-level cache.
-const CHUNK: u64 = 1 << 20;
+const CHUNK: u64 = 256 << 10;
 
 /// An open image: its index, header and records are known to be as they were written.
 #[derive(Debug)]
@@ -108,7 +109,7 @@ impl<S: Source> Image<S> {
 
     /// Checks one section; any number of threads may do that at once.
     pub fn verify_section(&self, section: &Section) -> Result<(), VerifyError> {
-        let mut buf = vec![0; section.len.min(CHUNK) as usize];
+        let mut buf = PageBuffer::new(section.len.min(CHUNK) as usize);
         check_section(&self.source, section, &mut buf, &mut |_| ())
     }
 
@@ -124,7 +125,7 @@ impl<S: Source> Image<S> {
         if self.source.len()? != total {
             return Err(Damage::Changed.into());
         }
-        let mut buf = vec![0; total.min(CHUNK) as usize];
+        let mut buf = PageBuffer::new(total.min(CHUNK) as usize);
         let mut end = 0;
         for section in &self.sections {
             check_gap(&self.source, end, section.offset, &mut buf, &mut tick)?;

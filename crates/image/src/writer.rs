@@ -1,5 +1,6 @@
 //! Writing an image, front to back: nothing written is ever gone back to, so a pipe will do.
 
+use crate::buffer::PageBuffer;
 use crate::header::{self, Header};
 use crate::late;
 use crate::layout::{self, FORMAT, Need, PAGE, SECTION_MAX, Section, Tag, Trailer};
@@ -10,12 +11,13 @@ use minicbor::Encode;
 use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
 use xxhash_rust::xxh3::Xxh3Default;
 
-/// Small writes are gathered up to this size; larger ones pass by without a copy.
-const BUFFER: usize = 256 << 10;
+/// Small writes are gathered up to this size; larger ones pass by without a copy. The stub is copied by as much: it stays
+/// in the caches between its read and its write.
+const BUFFER: usize = 64 << 10;
 
 /// Large data is summed and written by turns in pieces of this size, which fits a second-level cache: it
 /// comes from memory once.
-const PIECE: usize = 1 << 20;
+const PIECE: usize = 256 << 10;
 
 /// Writes an image into `W`, which begins with the image's first byte.
 #[derive(Debug)]
@@ -79,7 +81,7 @@ impl<W: Write> Writer<W> {
     }
 
     fn copy_stub(&mut self, mut stub: impl Read) -> io::Result<()> {
-        let mut buf = vec![0; BUFFER];
+        let mut buf = PageBuffer::new(BUFFER);
         self.begin();
         loop {
             match stub.read(&mut buf) {
@@ -244,7 +246,7 @@ impl<W: Write + Source> Writer<W> {
         if self.unsettled.is_empty() {
             return Ok(());
         }
-        let mut buf = vec![0; PIECE];
+        let mut buf = PageBuffer::new(PIECE);
         while let Some(&i) = self.unsettled.last() {
             let section = &mut self.sections[i];
             let (offset, len) = (section.offset, section.len);
