@@ -16,6 +16,7 @@ use resources::{
     Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
     Trouble,
 };
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -107,15 +108,15 @@ fn root_of(pid: i32) -> PathBuf {
     }
 }
 
-fn inner_ids(process: &Process) -> Result<BTreeMap<u32, u32>, Error> {
-    let mut ids = BTreeMap::new();
-    for t in process.threads() {
-        let path = format!("/proc/{}/task/{}/status", process.pid(), t.tid());
-        let text = read(&path)?;
+/// The ids of its threads here, with those in its own pid namespace. That of the first stands in the status of the process.
+fn inner_ids(process: &Process, of_first: &[u8]) -> Result<BTreeMap<u32, u32>, Error> {
+    let inner = |tid: i32| {
+        let other = |tid| read(format!("/proc/{}/task/{tid}/status", process.pid()));
+        let text = if tid == process.pid() { Cow::from(of_first) } else { other(tid)?.into() };
         let status = proc::status(&text).map_err(Trouble::from)?;
-        ids.insert(t.tid() as u32, status.ns_pid.last().copied().unwrap_or(t.tid() as u32));
-    }
-    Ok(ids)
+        Ok((tid as u32, status.ns_pid.last().copied().unwrap_or(tid as u32)))
+    };
+    process.threads().iter().map(|t| inner(t.tid())).collect()
 }
 
 /// Processes below it.
@@ -208,9 +209,11 @@ fn capture(
         unreachable!("a refusal ends it");
     }
     // An envoy brings a socket and an area of its own: what is there without it is looked at first.
-    for name in ["smaps", "stat", "status"] {
+    before.texts.insert("smaps", process.take_smaps());
+    for name in ["stat", "status"] {
         before.texts.insert(name, read(format!("/proc/{pid}/{name}"))?);
     }
+    before.inner = inner_ids(process, &before.texts["status"])?;
     let stat = proc::stat(&before.texts["stat"]).map_err(Trouble::from)?;
     let table = identify::table(pid, stat.terminal)?;
     let before = &*before;
@@ -326,7 +329,6 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let mut before =
         Before { root: root_of(pid), outside: Outside::look(pid), own_links: own_namespaces(), ..Before::default() };
     let mut process = Process::seize(pid).map_err(|e| seize_error(e, pid))?;
-    before.inner = inner_ids(&process)?;
     let (model, waiting) = capture(&mut process, &mut before, &saver, request.keep)?;
     let mut done = Done {
         name: model.name(),
@@ -373,7 +375,13 @@ fn end(
     done.size = size;
     done.notes.extend(note_arrived(&process, waiting));
     // A tree that runs on has no image: nobody shall believe that it is in one.
-    let ended = process.kill().inspect_err(|_| published.iter().for_each(|p| drop(fs::remove_file(&p.path))))?;
+    let ended = match process.kill() {
+        Ok(ended) => ended,
+        Err(e) => {
+            drop(published.map(Published::withdrawn));
+            return Err(e.into());
+        }
+    };
     done.paused = ended.at() - since;
     if let (Some(keyboard), Some(image), Some(late)) = (keyboard, &published, late) {
         done.notes.extend(keep_typed(keyboard, image, late));

@@ -2,7 +2,7 @@
 
 use crate::Error;
 use image::Late;
-use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, renameat_with};
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -32,13 +32,32 @@ pub enum Output {
 #[derive(Debug)]
 pub struct Published {
     file: File,
-    /// Its name.
-    pub path: PathBuf,
+    path: PathBuf,
+    /// Its name; or, where something stood there before, the name of that, until this is dropped.
+    other: Option<Beside>,
     /// What stood there before: its blocks are freed when this is dropped.
     _replaced: Option<OwnedFd>,
 }
 
+impl Drop for Published {
+    fn drop(&mut self) {
+        // Its own name stays.
+        if let Some(own) = self.other.take_if(|other| other.0 == self.path) {
+            std::mem::forget(own);
+        }
+    }
+}
+
 impl Published {
+    /// Takes its name away again; what stood there before stands there once more, if that can be. Gives that name.
+    pub fn withdrawn(mut self) -> PathBuf {
+        if let Some(other) = self.other.take_if(|other| other.0 != self.path) {
+            let _ = other.exchange(&self.path);
+        }
+        drop(self.other.take());
+        self.path.clone()
+    }
+
     /// Writes into room that was left in it.
     pub fn fill(&self, late: Late, bytes: &[u8]) -> Result<(), Error> {
         let fault = |call: &str, e: io::Error| Error::io(call, self.path.display(), e);
@@ -54,11 +73,33 @@ impl Published {
 #[derive(Debug)]
 pub struct Beside(PathBuf);
 
+impl Beside {
+    /// What has this name gets the other one. What had that stands here now, where the file system can exchange names, and is
+    /// gone otherwise: then the other name is given.
+    fn take_place(self, target: &Path) -> Result<Beside, Error> {
+        let fault = |e| Error::io("rename", target.display(), e);
+        point().map_err(|e| fault(e.into()))?;
+        if self.exchange(target).is_ok() {
+            return Ok(self);
+        }
+        std::fs::rename(&self.0, target).map_err(fault)?;
+        std::mem::forget(self);
+        Ok(Beside(target.to_path_buf()))
+    }
+
+    fn exchange(&self, target: &Path) -> rustix::io::Result<()> {
+        renameat_with(CWD, &self.0, CWD, target, RenameFlags::EXCHANGE)
+    }
+}
+
 impl Drop for Beside {
     fn drop(&mut self) {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// errno(3).
+const EINVAL: i32 = 22;
 
 /// Owner only: an image holds memory, and is executed.
 const MODE: u32 = 0o700;
@@ -167,8 +208,8 @@ impl Output {
     /// A stream has no name, but where it is a file it is made durable.
     fn synced(file: &File) -> Result<Option<Published>, Error> {
         match file.sync_all() {
-            // fsync(2): what cannot be synchronised, as a pipe, says EINVAL.
-            Err(e) if e.raw_os_error() != Some(22) => Err(Error::io("fsync", "standard output", e)),
+            // fsync(2): what cannot be synchronised, as a pipe, says so.
+            Err(e) if e.raw_os_error() != Some(EINVAL) => Err(Error::io("fsync", "standard output", e)),
             _ => Ok(None),
         }
     }
@@ -187,15 +228,24 @@ impl Output {
             None => link(&file, beside(&target))?,
             Some(named) => named,
         };
-        if named.0 != target {
-            point().map_err(|e| fault("rename", e.into()))?;
-            std::fs::rename(&named.0, &target).map_err(|e| fault("rename", e))?;
+        let other = if named.0 == target { named } else { named.take_place(&target)? };
+        let published = Published { file, path: target, other: Some(other), _replaced: replaced };
+        let kept =
+            point().map_err(io::Error::from).and_then(|()| keep_name(&published.file, directory(&published.path)));
+        match kept {
+            Ok(()) => Ok(Some(published)),
+            Err(e) => Err(Error::io("fsync", published.withdrawn().display(), e)),
         }
-        let directory = File::open(directory(&target)).and_then(|d| d.sync_all());
-        // The name is there; a directory that cannot be opened or synced is no reason to say that it is not.
-        let _ = directory;
-        std::mem::forget(named);
-        Ok(Some(Published { file, path: target, _replaced: replaced }))
+    }
+}
+
+/// Makes durable that a file has its name in a directory. What cannot be synchronised (fsync(2), EINVAL) has no way to fail
+/// later either; where a directory may be written and not read, its whole file system is.
+fn keep_name(file: &File, directory: &Path) -> io::Result<()> {
+    let Ok(directory) = File::open(directory) else { return Ok(rustix::fs::syncfs(file)?) };
+    match directory.sync_all() {
+        Err(e) if e.raw_os_error() != Some(EINVAL) => Err(e),
+        _ => Ok(()),
     }
 }
 

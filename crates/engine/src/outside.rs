@@ -9,7 +9,6 @@ use abi::{Errno, Fault, proc};
 use resources::Holder;
 use resources::fd::Seen;
 use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
-use rustix::process::{Pid, getsid};
 use std::borrow::Borrow;
 use std::cell::{OnceCell, RefCell};
 use std::cmp::Ordering;
@@ -201,7 +200,7 @@ fn has_path(link: &[u8]) -> bool {
 
 /// The processes of its session, and its parent, the parent of that, and so on.
 fn relatives(pid: u32) -> Vec<u32> {
-    let session = |pid: u32| getsid(Pid::from_raw(pid as i32)).ok();
+    let session = |pid: u32| tracee::sys::session(pid as i32);
     let stat = |pid: u32| proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok();
     let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
     let its = session(pid);

@@ -149,7 +149,7 @@ fn large_pages_are_written_from_where_they_are() {
     let range = data.as_ptr_range();
     let direct: usize = writes.iter().filter(|(at, _)| range.contains(at)).map(|(_, len)| len).sum();
     assert_eq!(direct, data.len());
-    assert!(writes.len() < 12, "{} writes", writes.len());
+    assert!(writes.len() < 40, "{} writes", writes.len());
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn small_pages_are_gathered() {
         writer.pages(&[2; 4096]).unwrap();
     }
     let (Noting(writes), _) = writer.finish().unwrap();
-    assert!(writes.len() < 24, "{} writes", writes.len());
+    assert!(writes.len() < 72, "{} writes", writes.len());
 }
 
 #[test]

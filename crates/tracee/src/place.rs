@@ -13,9 +13,10 @@ use std::ops::Range;
 const MARGIN: usize = 16;
 const ALIGN: usize = 16;
 
-/// What /proc/TID/maps tells, as far as it matters here.
+/// What /proc/TID/smaps tells, as far as it matters here.
 #[derive(Debug, Default)]
 pub(crate) struct Areas {
+    pub(crate) text: Vec<u8>,
     writable: Vec<Range<u64>>,
     vdso: Option<Range<u64>>,
 }
@@ -38,7 +39,9 @@ pub(crate) struct Place {
 
 impl Areas {
     pub(crate) fn of(tid: i32) -> Result<Areas, Fault> {
-        Ok(Areas::parse(&read(format!("/proc/{tid}/maps"))?))
+        let text = read(format!("/proc/{tid}/smaps"))?;
+        let areas = Areas::parse(&text);
+        Ok(Areas { text, ..areas })
     }
 
     fn parse(text: &[u8]) -> Areas {

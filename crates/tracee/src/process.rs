@@ -149,6 +149,8 @@ impl Process {
         ptrace::interrupt(tid)?;
         let event = await_event(tid).map_err(|lost| seize_error(lost, self.pid, tid))?;
         self.traced.insert(tid, Some(event));
+        // What it brought may be gone.
+        self.areas = Areas::of(tid)?;
         Ok(())
     }
 
@@ -175,6 +177,11 @@ impl Process {
     /// A descriptor of the process itself.
     pub fn pidfd(&self) -> BorrowedFd<'_> {
         self.pidfd.as_fd()
+    }
+
+    /// The text of /proc/PID/smaps from before an envoy was in it; given once, as it may be long.
+    pub fn take_smaps(&mut self) -> Vec<u8> {
+        std::mem::take(&mut self.areas.text)
     }
 
     /// Its memory.

@@ -15,6 +15,13 @@ fn owned(r: i64) -> Result<OwnedFd, Errno> {
     result(r).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
+/// getsid(2): the id of its session, 0 where that is none of our pid namespace; `None` if the process is gone.
+pub fn session(pid: i32) -> Option<i32> {
+    // SAFETY: getsid takes an integer.
+    let session = unsafe { libc::getsid(pid) };
+    (session >= 0).then_some(session)
+}
+
 /// pidfd_open(2) of a process.
 pub fn pidfd_open(pid: i32) -> Result<OwnedFd, Fault> {
     pidfd_open_flags(pid, 0)

@@ -124,10 +124,13 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
 /// What was there, or the whole image, which has its name before the tree ends: whether it is that.
 fn killed(image: &Path, old: Target) -> Result<bool, String> {
     if old == Target::File {
-        // No call gives an unnamed file the name of another one, so for an instant it has a name beside it (rename(2)).
+        // No call gives an unnamed file the name of another one, so for an instant it has a name beside it, and then what it
+        // replaces has that (rename(2)).
         let directory = image.parent().ok_or("an image is in a directory")?;
         let names = fine("readdir", std::fs::read_dir(directory))?.flatten().map(|e| e.path());
-        names.filter(|p| p.extension().is_some_and(|e| e == "part")).try_for_each(|p| is_whole(&p))?;
+        names
+            .filter(|p| p.extension().is_some_and(|e| e == "part"))
+            .try_for_each(|p| as_before(&p, old).or_else(|_| is_whole(&p)))?;
     }
     as_before(image, old).map(|()| false).or_else(|_| is_whole(image).map(|()| true))
 }
