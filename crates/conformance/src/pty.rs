@@ -5,10 +5,10 @@ use crate::{Outcome, fine};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use rustix::termios::{Winsize, tcsetwinsize};
-use std::fs::File;
+use std::fs::{File, Permissions};
 use std::io::{Read, Write};
 use std::num::NonZeroU16;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -73,6 +73,16 @@ impl Terminal {
     /// No descriptor is left.
     pub fn hold(&self) -> Result<File, String> {
         fine("dup", self.master.try_clone())
+    }
+
+    /// Makes it root's alone.
+    ///
+    /// # Errors
+    /// This is not root.
+    pub fn disown(&self) -> Outcome {
+        let name = fine("ptsname", ptsname(&self.master, Vec::new()))?.to_string_lossy().into_owned();
+        fine("chown", std::os::unix::fs::chown(&name, Some(0), Some(0)))?;
+        fine("chmod", std::fs::set_permissions(&name, Permissions::from_mode(0o600)))
     }
 
     /// Gives the terminal another size; the kernel tells the foreground group.

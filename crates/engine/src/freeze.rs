@@ -369,7 +369,7 @@ fn end(
     done: &mut Done,
 ) -> Result<(), Error> {
     let since = process.since();
-    let keyboard = if keep.typed { keyboard(model, process.pid()) } else { None };
+    let keyboard = if keep.typed { keyboard(model, &process) } else { None };
     let late = keyboard.as_ref().map(|_| writer.late(LATE)).transpose()?;
     let (size, published) = publish(writer, model)?;
     done.size = size;

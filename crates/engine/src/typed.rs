@@ -8,14 +8,14 @@ use abi::{Arg, Call, Errno, Sys, proc};
 use image::Late;
 use plan::Typing;
 use resources::{Model, Text, Typed};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex as S, Termios, tcgetattr, tcsetattr};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::Path;
-use tracee::here;
 use tracee::procfs::{numbers, read};
+use tracee::{Process, here};
 
 const TIOCSTI: u64 = 0x5412;
 /// What a terminal keeps for whoever reads it (drivers/tty/n_tty.c, N_TTY_BUF_SIZE), but for one byte.
@@ -23,8 +23,7 @@ const QUEUE: usize = 4095;
 const O_NOCTTY: i32 = 0o400;
 const O_NONBLOCK: i32 = 0o4000;
 
-/// The terminal of a process, on a description of our own: as long as it is open, the end of the program leaves what waits
-/// in it.
+/// The terminal of a process. As long as it is open, the end of the program leaves what waits in it.
 pub(crate) struct Keyboard {
     terminal: File,
     pid: i32,
@@ -32,8 +31,12 @@ pub(crate) struct Keyboard {
 }
 
 impl Keyboard {
-    fn open(path: &Path, pid: i32, stat: &proc::Stat) -> io::Result<Keyboard> {
-        let terminal = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path)?;
+    /// On a description of our own; after `su` the terminal is somebody else's, and only what is open can be had.
+    fn open(process: &Process, fd: u32, stat: &proc::Stat) -> io::Result<Keyboard> {
+        let pid = process.pid();
+        let path = format!("/proc/{pid}/fd/{fd}");
+        let own = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path);
+        let terminal = own.or_else(|_| Ok::<_, Errno>(process.descriptor(fd as i32).map_err(|f| f.errno)?.into()))?;
         let device = terminal.metadata()?.rdev();
         match Some((proc::major(device), proc::minor(device))) == stat.terminal {
             true => Ok(Keyboard { terminal, pid, group: stat.pgrp }),
@@ -70,10 +73,19 @@ impl Keyboard {
         rest
     }
 
+    fn has_input(&self) -> io::Result<bool> {
+        let mut fds = [PollFd::new(&self.terminal, PollFlags::IN)];
+        Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+    }
+
     /// Reads until there is nothing more. An empty line is an end of file; a terminal that was hung up gives no end of them.
     fn read(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         let mut buffer = [0; QUEUE + 1];
         for _ in 0..=QUEUE {
+            // Its description may be one that waits.
+            if !self.has_input()? {
+                return Ok(());
+            }
             match (&self.terminal).read(&mut buffer) {
                 Ok(n) => each(&buffer[..n]),
                 Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
@@ -88,10 +100,10 @@ impl Keyboard {
 pub(crate) const LATE: u64 = 16 << 10;
 
 /// The terminal in which somebody types for the program, if there is one.
-pub(crate) fn keyboard(model: &Model, pid: i32) -> Option<io::Result<Keyboard>> {
-    let path = format!("/proc/{pid}/fd/{}", model.keyboard()?);
-    let stat = proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok()?;
-    Some(Keyboard::open(path.as_ref(), pid, &stat))
+pub(crate) fn keyboard(model: &Model, process: &Process) -> Option<io::Result<Keyboard>> {
+    let fd = model.keyboard()?;
+    let stat = proc::stat(&read(format!("/proc/{}/stat", process.pid())).ok()?).ok()?;
+    Some(Keyboard::open(process, fd, &stat))
 }
 
 /// Of a tree that has ended, what was typed for it and not read goes into its image. What does not get there is told.

@@ -14,7 +14,7 @@ type Sort = fn(&Scene, &mut Terminal) -> Outcome;
 /// Each as root and as an ordinary user, with the specimen that it needs.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, &str, Sort); 7] = [
+    let sorts: [(&str, &str, Sort); 8] = [
         ("exit status", "ids", exit_status),
         ("ctrl-c", "ids", interrupt),
         ("signal", "ids", terminated),
@@ -22,6 +22,7 @@ pub fn tests() -> Vec<Test> {
         ("ctrl-z and bg", "ids", background),
         ("resize", "terminal-resized", resize),
         ("typed", "ids", typed),
+        ("typed after su", "ids", typed_after_su),
     ];
     let mut tests = Vec::new();
     for (name, kind, sort) in sorts {
@@ -152,6 +153,12 @@ fn typed(scene: &Scene, terminal: &mut Terminal) -> Outcome {
     terminal.write("\x04")?;
     status_is(terminal, 0)?;
     same("the shell was told to echo", &false, &terminal.said().contains("\nevil"))
+}
+
+/// The terminal belongs to somebody else: an ordinary user has it open, and may not open it again.
+fn typed_after_su(scene: &Scene, terminal: &mut Terminal) -> Outcome {
+    terminal.disown()?;
+    typed(scene, terminal)
 }
 
 fn is_named(pid: i32, name: &str) -> bool {
