@@ -156,7 +156,7 @@ impl Sys {
             self,
             Openat | Pipe2 | Eventfd2 | EpollCreate1 | MemfdCreate | TimerfdCreate | Signalfd4 | InotifyInit1
         );
-        makes || matches!(self, Fcntl | Fchmod | Fchown | Lseek | Write | Ioctl | Dup3 | Close)
+        makes || matches!(self, Fcntl | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close)
     }
 }
 

@@ -107,6 +107,8 @@ const MOVING: &[&str] = &[
     "mem-deleted-file",
     "file-deleted",
     "file-deleted-longer",
+    // It is made again as a file in memory.
+    "mem-shared-parts",
 ];
 
 /// Every case over specimens.
@@ -163,6 +165,7 @@ fn special() -> Vec<Case> {
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),
+        Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         Case::specimen(&["mem-many", "20000"]).only(&[Root]),
         // Shared with a process that is not frozen, and works all the same.
         Case::specimen(&["outside", "position"]),

@@ -83,6 +83,7 @@ impl Drop for Store {
 }
 
 /// Every signal waits as long as this lives; what was blocked before is blocked again afterwards.
+#[derive(Debug)]
 pub(crate) struct Quiet(job::Mask);
 
 impl Quiet {

@@ -233,7 +233,7 @@ fn capture(
         if index == 0 {
             descriptions(&mut from, &table, &mut model, &mut findings, pid);
             // Once there is a reason against it, the bulk of it need not be read.
-            saver.borrow_mut().doomed = !findings.refusals.is_empty();
+            saver.borrow_mut().doomed = !findings.refusals.is_empty() || findings.fault.is_some();
             model.processes.push(of_process(&mut from, &table, stat.comm.as_slice().into(), &mut findings, pid));
         }
         target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;

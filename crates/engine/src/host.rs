@@ -16,6 +16,12 @@ use std::path::Path;
 
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// Only the first user namespace has all ids as they are (user_namespaces(7)).
+fn is_first_user_namespace() -> bool {
+    let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+    map.is_empty() || map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+}
+
 fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
@@ -46,6 +52,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
+        inner_user_namespace: !is_first_user_namespace(),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),

@@ -1,6 +1,7 @@
 //! Where an image goes: a file that appears under its name only when it is whole, or a stream.
 
 use crate::Error;
+use crate::execute::Quiet;
 use image::Late;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, renameat_with};
 use std::fs::File;
@@ -37,6 +38,8 @@ pub struct Published {
     other: Option<Beside>,
     /// What stood there before: its blocks are freed when this is dropped.
     _replaced: Option<OwnedFd>,
+    /// Ctrl-C would leave what stood there before beside it.
+    _quiet: Quiet,
 }
 
 impl Drop for Published {
@@ -49,12 +52,18 @@ impl Drop for Published {
 }
 
 impl Published {
-    /// Takes its name away again; what stood there before stands there once more, if that can be. Gives that name.
+    /// Takes its name away again; what stood there before stands there once more. Where that cannot be, nothing is removed:
+    /// what stood there may be all that is left of a program. Gives the name.
     pub fn withdrawn(mut self) -> PathBuf {
-        if let Some(other) = self.other.take_if(|other| other.0 != self.path) {
-            let _ = other.exchange(&self.path);
+        if let Some(other) = self.other.take() {
+            let exchanged = other.0 != self.path;
+            let back =
+                exchanged && (other.exchange(&self.path).is_ok() || std::fs::rename(&other.0, &self.path).is_ok());
+            let first = !exchanged && self._replaced.is_none();
+            if !(back || first) {
+                std::mem::forget(other);
+            }
         }
-        drop(self.other.take());
         self.path.clone()
     }
 
@@ -79,7 +88,9 @@ impl Beside {
     fn take_place(self, target: &Path) -> Result<Beside, Error> {
         let fault = |e| Error::io("rename", target.display(), e);
         point().map_err(|e| fault(e.into()))?;
-        if self.exchange(target).is_ok() {
+        // Of what may be put there meanwhile a directory would go with it.
+        let replaceable = target.symlink_metadata().is_ok_and(|m| m.is_file() || m.is_symlink());
+        if replaceable && self.exchange(target).is_ok() {
             return Ok(self);
         }
         std::fs::rename(&self.0, target).map_err(fault)?;
@@ -120,7 +131,9 @@ fn directory(target: &Path) -> &Path {
 
 fn beside(target: &Path) -> PathBuf {
     let name = target.file_name().unwrap_or_default().to_string_lossy();
-    directory(target).join(format!(".{name}.{}.part", std::process::id()))
+    let path = |n: u32| directory(target).join(format!(".{name}.{}-{n}.part", std::process::id()));
+    // Where ids are few, as in a container, one that was killed may have had ours.
+    (0..1000).map(path).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| path(0))
 }
 
 impl Output {
@@ -223,13 +236,14 @@ impl Output {
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
         point().map_err(|e| fault("fsync", e.into()))?;
         file.sync_all().map_err(|e| fault("fsync", e))?;
+        let quiet = Quiet::new();
         let named = match named {
             None if target.symlink_metadata().is_err() => link(&file, target.clone())?,
             None => link(&file, beside(&target))?,
             Some(named) => named,
         };
         let other = if named.0 == target { named } else { named.take_place(&target)? };
-        let published = Published { file, path: target, other: Some(other), _replaced: replaced };
+        let published = Published { file, path: target, other: Some(other), _replaced: replaced, _quiet: quiet };
         let kept =
             point().map_err(io::Error::from).and_then(|()| keep_name(&published.file, directory(&published.path)));
         match kept {

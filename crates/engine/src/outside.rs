@@ -132,7 +132,9 @@ impl Outside {
     /// that of stat(2) (btrfs); then the name tells.
     pub(crate) fn with_inode(&self, dev: u64, inode: u64, name: &[u8]) -> Vec<Holder> {
         let all = self.uses().get(&inode).map_or(&[][..], Vec::as_slice);
-        all.iter().filter(|of| of.dev == dev || of.name == name).map(|of| of.holder).collect()
+        let found = all.iter().filter(|of| of.dev == dev || of.name == name);
+        // It may have ended since.
+        found.map(|of| of.holder).filter(|holder| tracee::sys::session(holder.pid as i32).is_some()).collect()
     }
 
     /// Those that have the same description as a number of ours; `own` are all of our descriptions.

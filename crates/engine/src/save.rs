@@ -153,9 +153,15 @@ impl<'a> Saver<'a> {
 
     /// Saves the first `size` bytes of a file, without its holes.
     pub(crate) fn file(&mut self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
+        let mut buffer = std::mem::take(&mut self.buffer);
+        let saved = self.file_through(&mut buffer, file, size);
+        self.buffer = buffer;
+        saved
+    }
+
+    fn file_through(&mut self, buffer: &mut [u8], file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         let fault = |call: &str, e: io::Error| Fault::new(call, "a file to be kept", e);
         let mut extents = Vec::new();
-        let mut buffer = std::mem::take(&mut self.buffer);
         let mut at = 0;
         while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
             let mut from = data.start / PAGE as u64 * PAGE as u64;
@@ -169,7 +175,6 @@ impl<'a> Saver<'a> {
             }
             at = from.max(data.end);
         }
-        self.buffer = buffer;
         Ok(extents)
     }
 

@@ -13,11 +13,12 @@ use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::OpenOptionsExt;
 use tracee::procfs::{numbers, read};
 use tracee::{Process, here};
 
 const TIOCSTI: u64 = 0x5412;
+const TIOCGDEV: u64 = 0x8004_5432;
 /// What a terminal keeps for whoever reads it (drivers/tty/n_tty.c, N_TTY_BUF_SIZE), but for one byte.
 const QUEUE: usize = 4095;
 const O_NOCTTY: i32 = 0o400;
@@ -36,9 +37,13 @@ impl Keyboard {
         let pid = process.pid();
         let path = format!("/proc/{pid}/fd/{fd}");
         let own = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path);
-        let terminal = own.or_else(|_| Ok::<_, Errno>(process.descriptor(fd as i32).map_err(|f| f.errno)?.into()))?;
-        let device = terminal.metadata()?.rdev();
-        match Some((proc::major(device), proc::minor(device))) == stat.terminal {
+        // Of /dev/tty each has another behind it.
+        let own = own.ok().filter(|own| is_terminal(own, stat));
+        let terminal = match own {
+            Some(own) => own,
+            None => process.descriptor(fd as i32).map_err(|fault| fault.errno)?.into(),
+        };
+        match is_terminal(&terminal, stat) {
             true => Ok(Keyboard { terminal, pid, group: stat.pgrp }),
             false => Err(Errno::ENXIO.into()),
         }
@@ -53,11 +58,8 @@ impl Keyboard {
         !numbers("/proc").filter(|other| *other != self.pid as u32).any(in_it)
     }
 
-    /// Takes out what waits, if it is for the program alone. After an error the rest of it is still there.
+    /// Takes out what waits. After an error the rest of it is still there.
     fn take(&self, typed: &mut Typed) -> io::Result<()> {
-        if !self.is_of_one() {
-            return Ok(());
-        }
         let settings = tcgetattr(&self.terminal)?;
         if settings.local_modes.contains(LocalModes::ICANON) {
             typed.hidden = !settings.local_modes.contains(LocalModes::ECHO);
@@ -71,6 +73,11 @@ impl Keyboard {
         let rest = self.read(|bytes| typed.rest.0.extend(bytes));
         tcsetattr(&self.terminal, OptionalActions::Now, &settings)?;
         rest
+    }
+
+    /// Whether something waits that the kernel tells of without giving it: of what is no line yet it does not tell.
+    fn holds_any(&self) -> bool {
+        rustix::io::ioctl_fionread(&self.terminal).is_ok_and(|bytes| bytes > 0)
     }
 
     fn has_input(&self) -> io::Result<bool> {
@@ -96,6 +103,14 @@ impl Keyboard {
     }
 }
 
+/// Whether it is the controlling terminal of that process (ioctl_tty(2), TIOCGDEV).
+fn is_terminal(file: &File, stat: &proc::Stat) -> bool {
+    let call = Call::new(Sys::Ioctl, [Arg::Int(file.as_raw_fd() as u64), Arg::Int(TIOCGDEV), Arg::Out(4)]);
+    let told = here::call(&call);
+    let device = told.out.first().and_then(|out| out[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
+    told.result.is_ok() && Some((proc::major(device.into()), proc::minor(device.into()))) == stat.terminal
+}
+
 /// Room in the image for what a terminal keeps.
 pub(crate) const LATE: u64 = 16 << 10;
 
@@ -112,6 +127,12 @@ pub(crate) fn keep_typed(keyboard: io::Result<Keyboard>, image: &Published, late
     // SIGTTIN is told so by an error (tty_jobctrl.c).
     let _quiet = Quiet::new();
     let mut typed = Typed::default();
+    if let Ok(keyboard) = &keyboard
+        && !keyboard.is_of_one()
+    {
+        let why = "others are in the process group for which it was typed";
+        return keyboard.holds_any().then(|| format!("what was typed and not read yet is not in the image: {why}"));
+    }
     let taken = keyboard.and_then(|keyboard| keyboard.take(&mut typed));
     let kept = if typed.is_empty() { Ok(()) } else { image.fill(late, &typed.to_bytes()) };
     let what = "what was typed and not read yet";

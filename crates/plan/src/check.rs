@@ -1,10 +1,10 @@
 //! What must be true of a plan before anything of it is done. A violation is a bug of a resource.
 
-use crate::{Fact, HostEffect, Op, Plan, Step};
+use crate::{Actor, Fact, HostEffect, Op, Plan, Step};
 use std::collections::HashSet;
 
 /// Proves of an ordered plan: each description is made once, and made before it is used; each thread is born
-/// once; every needed fact stands; one commit, and nothing after it.
+/// once; the store makes only calls that do it no harm; every needed fact stands; one commit, and nothing after it.
 ///
 /// # Panics
 /// With the step that breaks a rule.
@@ -16,11 +16,19 @@ pub fn check(plan: &Plan) {
             assert!(facts.contains(fact), "{fact} does not hold before: {step}");
         }
         made_once(step, &mut made);
+        harmless(step);
         facts.extend(&step.makes);
     }
     let commits = plan.steps.iter().filter(|s| s.op == Op::Commit).count();
     assert_eq!(commits, 1, "a plan commits once");
     assert_eq!(plan.steps.last().map(|s| &s.op), Some(&Op::Commit), "nothing comes after the commit");
+}
+
+/// What the store calls, it calls for another: the thawing process itself must live through it.
+fn harmless(step: &Step) {
+    if let (Actor::Store, Op::Call { sys, .. } | Op::Make { sys, .. }) = (&step.actor, &step.op) {
+        assert!(sys.is_harmless(), "the store may not make that call: {step}");
+    }
 }
 
 fn made_once(step: &Step, made: &mut HashSet<String>) {

@@ -97,6 +97,9 @@ pub struct Host {
     /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.
     #[serde(default)]
     pub loginuid: Option<u32>,
+    /// Whether whoever thaws is in a user namespace other than the first: some rights count only there.
+    #[serde(default)]
+    pub inner_user_namespace: bool,
     /// Whether a new user namespace may be made here.
     pub user_namespaces: bool,
     /// Whether the kernel knows time namespaces.
@@ -121,6 +124,11 @@ impl Host {
     /// Whether the thawing process has this capability.
     pub fn has(&self, capability: u32) -> bool {
         self.capability_sets[2] >> capability & 1 == 1
+    }
+
+    /// Whether it has it in the first user namespace, as the kernel wants it for what concerns the whole host.
+    pub fn has_in_first(&self, capability: u32) -> bool {
+        self.has(capability) && !self.inner_user_namespace
     }
 
     /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN: may choose the ids of new processes (clone3, `set_tid`).

@@ -27,6 +27,16 @@ pub(crate) fn cwd(_: &[String]) -> Result<Living, String> {
     keeps("cwd", || Ok(format!("{:?}", fine("cwd", std::env::current_dir())?)))
 }
 
+/// Another root directory, and a working directory that is not below it and whose name begins as that of the root does.
+pub(crate) fn chroot(_: &[String]) -> Result<Living, String> {
+    fine("mkdir", std::fs::create_dir_all("jail"))?;
+    fine("mkdir", std::fs::create_dir_all("jail2/inside"))?;
+    fine("chdir", std::env::set_current_dir("jail2/inside"))?;
+    fine("chroot", std::os::unix::fs::chroot("../../jail"))?;
+    let inode = |path: &str| fine(path, std::fs::metadata(path)).map(|m| (m.dev(), m.ino()));
+    keeps("root and working directory", move || Ok(format!("{:?} {:?} {:?}", inode("/")?, inode(".")?, inode("..")?)))
+}
+
 /// Neither the working directory nor an open one has a name any more; what they were in, and their modes, are told still.
 pub(crate) fn deleted_cwd(_: &[String]) -> Result<Living, String> {
     fine("mkdir", std::fs::create_dir_all("short-lived"))?;

@@ -125,6 +125,15 @@ pub(crate) fn deleted(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Deleted, with so many MiB.
+pub(crate) fn deleted_large(arguments: &[String]) -> Result<Living, String> {
+    let expected = pattern(25, sys::number(arguments, 8) << 20);
+    make("gone-large", &expected)?;
+    let fd = open("gone-large", libc::O_RDONLY)?;
+    fine("unlink", std::fs::remove_file("gone-large"))?;
+    Living::reads(move |_| same_bytes("contents", &expected, &whole(fd)?))
+}
+
 /// Deleted, then written again, twice open.
 pub(crate) fn deleted_longer(_: &[String]) -> Result<Living, String> {
     make("gone-too", b"before ")?;

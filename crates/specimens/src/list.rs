@@ -25,13 +25,13 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
-    "mem-shared-anonymous" mem::shared_anonymous; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code;
+    "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code;
     "mem-many" mem::many; "mem-large" mem::large; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
-    "cwd" attrs::cwd; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
+    "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
     "no-new-privs" attrs::no_new_privs; "timer-slack" attrs::timer_slack; "thp-disabled" attrs::huge_pages;
@@ -41,7 +41,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "creds" creds::same_as_before; "creds-dropped" creds::dropped; "creds-other-user" creds::other_user;
     "creds-unbound" creds::unbound; "arguments" args::arguments; "executable" args::executable;
     "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
-    "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer;
+    "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer; "file-deleted-large" files::deleted_large;
     "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;

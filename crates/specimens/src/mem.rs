@@ -359,6 +359,30 @@ pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Shared anonymous memory of which no area shows the whole: pages 0 and 1 in one, 1 and 2 in the other.
+pub(crate) fn shared_parts(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(3 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    area.bytes().copy_from_slice(&pattern(12, 3 * PAGE));
+    // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)); then the last page of the first
+    // goes, which nobody uses.
+    let again = unsafe {
+        let from = (area.start + PAGE) as *mut _;
+        let again = libc::mremap(from, 0, 2 * PAGE, libc::MREMAP_MAYMOVE, std::ptr::null_mut::<u8>());
+        must("munmap", libc::munmap((area.start + 2 * PAGE) as *mut _, PAGE))?;
+        again
+    };
+    let again = Area { start: must("mremap", again as i64)? as usize, length: 2 * PAGE };
+    let area = area.part(0, 2 * PAGE);
+    Living::reads(move |_| {
+        same_bytes("the first part", &pattern(12, 3 * PAGE)[..PAGE], area.part(0, PAGE).bytes())?;
+        same_bytes("the last part", &pattern(12, 3 * PAGE)[2 * PAGE..], again.part(PAGE, PAGE).bytes())?;
+        again.bytes()[7] ^= 1;
+        // SAFETY: inside the first area, which is ours; volatile, because the compiler knows nothing of two areas with one memory.
+        let seen = unsafe { std::ptr::read_volatile((area.start + PAGE + 7) as *const u8) };
+        same("what the other area sees", &again.bytes()[7], &seen)
+    })
+}
+
 /// A shared file map without the right to write: the protection and what it may be raised to.
 pub(crate) fn read_only_file(_: &[String]) -> Result<Living, String> {
     sys::close(file_of("read-only-map", &pattern(12, 2 * PAGE))?);

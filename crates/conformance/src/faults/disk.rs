@@ -25,34 +25,41 @@ impl Drop for Disk {
     }
 }
 
-/// Full at once, in the middle of the stub, in the middle of the pages, and nearly at the end.
+/// Full at once, in the middle of the stub, in the middle of the pages or of a file that is kept, and nearly at the end.
 #[must_use]
 pub fn tests() -> Vec<Test> {
+    let all = [
+        ("at once", "mem-large", 4096),
+        ("early", "mem-large", 1 << 20),
+        ("in the pages", "mem-large", 0),
+        ("in a file", "file-deleted-large", 0),
+        ("late", "mem-large", 24 << 20),
+    ];
     let mut tests = Vec::new();
-    for (name, room) in [("at once", 4096), ("early", 1 << 20), ("in the pages", 0), ("late", 24 << 20)] {
+    for (name, kind, room) in all {
         for command in ["freeze", "snapshot"] {
-            tests.push(Test::new(format!("disk/{name}/{command}"), move |kit| full(kit, command, room)));
+            tests.push(Test::new(format!("disk/{name}/{command}"), move |kit| full(kit, command, (kind, room))));
         }
     }
     tests
 }
 
-fn full(kit: &Kit, command: &str, room: u64) -> Outcome {
+fn full(kit: &Kit, command: &str, what: (&str, u64)) -> Outcome {
     let mut scene = Scene::new(kit, 0)?;
-    let outcome = fills_up(&mut scene, command, room);
+    let outcome = fills_up(&mut scene, command, what);
     scene.close(outcome)
 }
 
-fn fills_up(scene: &mut Scene, command: &str, room: u64) -> Outcome {
+fn fills_up(scene: &mut Scene, command: &str, (kind, room): (&str, u64)) -> Outcome {
     let stub = fine("cryopid", std::fs::metadata(&scene.kit.cryopid))?.len();
-    // Thirty-two mebibytes of pages follow the stub.
+    // Thirty-two mebibytes of pages or contents follow the stub.
     let room = match room {
         0 => stub + (4 << 20),
         late if late > 2 << 20 => stub + late,
         early => early,
     };
     let disk = Disk::new(scene.path("disk"), room)?;
-    let mut terminal = scene.specimen("mem-large", &["32"])?;
+    let mut terminal = scene.specimen(kind, &["32"])?;
     let target = disk.0.join("a.cryo").display().to_string();
     let pid = terminal.program.pid();
     terminal.write("che")?;

@@ -9,7 +9,7 @@
 //!   too
 //! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
 
-use super::{Kind, Seen, common_refusals, shared_outside};
+use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
 use abi::proc::{self, EpollWatch};
@@ -49,10 +49,14 @@ impl Resource for Epoll {
 }
 
 /// Whether the number of a watch still leads to what is watched. All anonymous inodes are one (fs/anon_inodes.c), so the inode
-/// alone does not tell.
+/// alone does not tell; but a socket has one of its own. To ask takes longer the more is watched (fs/eventpoll.c, ep_find_tfd).
 fn leads_there(epoll: u32, watch: &EpollWatch, nth: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    let alike = from.probe.stat(&format!("fd/{}", watch.fd)).is_ok_and(|s| s.ino == watch.ino);
-    Ok(alike && from.probe.watches(epoll, watch.fd, nth)?.unwrap_or(true))
+    match from.probe.stat(&format!("fd/{}", watch.fd)) {
+        Ok(there) if there.ino != watch.ino => Ok(false),
+        Ok(there) if there.mode & S_IFMT == S_IFSOCK => Ok(true),
+        Ok(_) => Ok(from.probe.watches(epoll, watch.fd, nth)?.unwrap_or(true)),
+        Err(_) => Ok(false),
+    }
 }
 
 impl Kind for Epoll {

@@ -144,7 +144,7 @@ pub(crate) fn note_shared_position(seen: &Seen, from: &mut Capturing<'_>) -> Res
 }
 
 /// `/proc/123/…`: it would lead to another process, or to none, after the thaw.
-fn of_a_process(path: &[u8]) -> bool {
+pub(crate) fn of_a_process(path: &[u8]) -> bool {
     path.strip_prefix(b"/proc/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
 }
 

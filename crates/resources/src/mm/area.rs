@@ -148,6 +148,10 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
         _ if area.has(b"io") || area.has(b"pf") => {
             Some(("it is the memory of a device", "let the program close the device"))
         }
+        // A private map of the device /dev/zero has a name that is not gone.
+        _ if area.name == b"/dev/zero (deleted)" && !area.perms.shared => {
+            Some(("it is a private view of shared memory", no_yet))
+        }
         _ if area.name.starts_with(b"/SYSV") => Some(("it is a System V shared memory segment", no_yet)),
         _ if area.name.starts_with(b"/secretmem") => Some(("it is secret memory, which nobody else can read", no_yet)),
         _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),

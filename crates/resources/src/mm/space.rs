@@ -192,7 +192,7 @@ fn contents_of_gone(
     let ranges: Vec<(Range<u64>, Which)> = areas.iter().map(|a| (a.start..a.end, Which::All)).collect();
     let shown = from.probe.save_memory(&ranges)?.extents;
     let in_file = |e: &Extent| {
-        let area = areas.iter().find(|a| (a.start..a.end).contains(&e.at)).expect("only their pages were asked for");
+        let area = areas[areas.partition_point(|a| a.end <= e.at)];
         let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
         Extent { at: e.at - area.start + offset, ..*e }
     };

@@ -167,7 +167,7 @@ impl Attributes {
         if self.oom_score_adj == to.to.host.oom_score_adj {
             return;
         }
-        if self.oom_score_adj < to.to.host.oom_score_adj_min && !to.to.host.has(CAP_SYS_RESOURCE) {
+        if self.oom_score_adj < to.to.host.oom_score_adj_min && !to.to.host.has_in_first(CAP_SYS_RESOURCE) {
             to.to.note(format!("the out-of-memory score was {} and may not be set so low here", self.oom_score_adj));
             return;
         }
@@ -182,7 +182,7 @@ impl Attributes {
         if login == here {
             return;
         }
-        if outside && (here == UNSET || to.to.host.has(CAP_AUDIT_CONTROL)) {
+        if outside && (here == UNSET || to.to.host.has_in_first(CAP_AUDIT_CONTROL)) {
             return write_own(Self::NAME, "loginuid", &login.to_string(), at, to);
         }
         let name = |id: u32| if id == UNSET { "nobody".into() } else { format!("user {id}") };

@@ -5,8 +5,8 @@
 //! - recreated  `chroot`, `chdir`, `umask`; a working directory that was removed is made and removed once more
 //! - refused    a root directory that was removed; either, where it is not on the host (see `place`)
 
-use crate::fd::S_IFDIR;
 use crate::fd::place::{self, Removed, Wanted};
+use crate::fd::{S_IFDIR, of_a_process};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
@@ -48,24 +48,31 @@ impl Capture for Fs {
             return Err(Refusal::new("root", why, "this is not supported").into());
         }
         let (cwd, removed) = place::see("cwd", from)?;
-        Ok(Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed })
+        let fs = Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed };
+        let own = status.ns_pid.last().is_some_and(|pid| fs.removed.is_none() && fs.is_of(*pid));
+        if of_a_process(&fs.cwd.0) && !own {
+            let why = format!("{} tells of another process of this host", fs.cwd);
+            return Err(Refusal::new("cwd", why, "let the program leave it; this is not supported yet").into());
+        }
+        Ok(fs)
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let wanted = |what| Wanted { what, kind: S_IFDIR, access: place::ENTER, flags: 0 };
-        if self.root.0 != b"/" {
-            wanted("the root directory").look(&self.root, to);
-            to.to.arm(Self::NAME, at.tid, Sys::Chroot, vec![Value::Bytes(self.root.c_string())], Expect::Success);
-        }
         match &self.removed {
             Some(removed) => self.plan_removed(removed, at, to),
             None => {
-                if !self.is_of(at) {
+                if !self.is_of(at.pid.0) {
                     wanted("the working directory").look(&self.cwd, to);
                 }
-                let cwd = Value::Bytes(self.inner_cwd().c_string());
+                let cwd = Value::Bytes(self.cwd.c_string());
                 to.to.arm(Self::NAME, at.tid, Sys::Chdir, vec![cwd], Expect::Success);
             }
+        }
+        // chroot(2) leaves the working directory where it is, be it inside of the new root or not.
+        if self.root.0 != b"/" {
+            wanted("the root directory").look(&self.root, to);
+            to.to.arm(Self::NAME, at.tid, Sys::Chroot, vec![Value::Bytes(self.root.c_string())], Expect::Success);
         }
         to.to.arm(Self::NAME, at.tid, Sys::Umask, vec![u64::from(self.umask).into()], Expect::Success);
     }
@@ -73,17 +80,9 @@ impl Capture for Fs {
 
 impl Fs {
     /// Whether the working directory is in the process's own part of /proc, which is there when the process is.
-    fn is_of(&self, at: At) -> bool {
-        let own = format!("/proc/{}", at.pid.0);
+    fn is_of(&self, pid: u32) -> bool {
+        let own = format!("/proc/{pid}");
         self.cwd.0.strip_prefix(own.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    }
-
-    /// The working directory as the root directory shows it: the change of root hides the path that we know.
-    fn inner_cwd(&self) -> Text {
-        match self.cwd.0.strip_prefix(&self.root.0[..]) {
-            Some(inside) if self.root.0 != b"/" => Text([b"/", inside.strip_prefix(b"/").unwrap_or(inside)].concat()),
-            _ => self.cwd.clone(),
-        }
     }
 
     fn plan_removed(&self, removed: &Removed, at: At, to: &mut Planning<'_>) {
