@@ -37,7 +37,7 @@ pub struct Published {
     /// Its name; or, where something stood there before, the name of that, until this is dropped.
     other: Option<Beside>,
     /// What stood there before: its blocks are freed when this is dropped.
-    _replaced: Option<OwnedFd>,
+    replaced: Option<OwnedFd>,
     /// Ctrl-C would leave what stood there before beside it.
     _quiet: Quiet,
 }
@@ -59,7 +59,7 @@ impl Published {
             let exchanged = other.0 != self.path;
             let back =
                 exchanged && (other.exchange(&self.path).is_ok() || std::fs::rename(&other.0, &self.path).is_ok());
-            let first = !exchanged && self._replaced.is_none();
+            let first = !exchanged && self.replaced.is_none();
             if !(back || first) {
                 std::mem::forget(other);
             }
@@ -243,7 +243,7 @@ impl Output {
             Some(named) => named,
         };
         let other = if named.0 == target { named } else { named.take_place(&target)? };
-        let published = Published { file, path: target, other: Some(other), _replaced: replaced, _quiet: quiet };
+        let published = Published { file, path: target, other: Some(other), replaced, _quiet: quiet };
         let kept =
             point().map_err(io::Error::from).and_then(|()| keep_name(&published.file, directory(&published.path)));
         match kept {

@@ -363,15 +363,12 @@ pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
 pub(crate) fn shared_parts(_: &[String]) -> Result<Living, String> {
     let area = Area::map(3 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
     area.bytes().copy_from_slice(&pattern(12, 3 * PAGE));
-    // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)); then the last page of the first
-    // goes, which nobody uses.
-    let again = unsafe {
-        let from = (area.start + PAGE) as *mut _;
-        let again = libc::mremap(from, 0, 2 * PAGE, libc::MREMAP_MAYMOVE, std::ptr::null_mut::<u8>());
-        must("munmap", libc::munmap((area.start + 2 * PAGE) as *mut _, PAGE))?;
-        again
-    };
+    let (second, third) = ((area.start + PAGE) as *mut _, (area.start + 2 * PAGE) as *mut _);
+    // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)).
+    let again = unsafe { libc::mremap(second, 0, 2 * PAGE, libc::MREMAP_MAYMOVE, std::ptr::null_mut::<u8>()) };
     let again = Area { start: must("mremap", again as i64)? as usize, length: 2 * PAGE };
+    // SAFETY: the last page of the first area, which nobody uses.
+    must("munmap", unsafe { libc::munmap(third, PAGE) })?;
     let area = area.part(0, 2 * PAGE);
     Living::reads(move |_| {
         same_bytes("the first part", &pattern(12, 3 * PAGE)[..PAGE], area.part(0, PAGE).bytes())?;
