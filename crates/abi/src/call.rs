@@ -142,6 +142,7 @@ syscalls! {
     Mlock2 "mlock2" 325;
     IoPgetevents "io_pgetevents" 333;
     Rseq "rseq" 334;
+    PidfdOpen "pidfd_open" 434;
     Clone3 "clone3" 435;
     CloseRange "close_range" 436;
     EpollPwait2 "epoll_pwait2" 441;

@@ -10,7 +10,7 @@ use crate::{Error, Progress};
 use abi::x86_64::UserRegs;
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
-use plan::{Actor, Descr, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Typing, Value};
+use plan::{Actor, Birth, Descr, End, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Typing, Value};
 use resources::mm::vdso;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -19,7 +19,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
-use tracee::stub::{Clocks, Ground, Nest, Stubs};
+use tracee::stub::{Clocks, Ground, Nest, Part, Stubs};
 use tracee::{here, job};
 
 const PAGE: u64 = 4096;
@@ -61,13 +61,13 @@ struct Execution<'a> {
     /// Where the kernel's areas can be put down on the way.
     hop: u64,
     ground: u64,
-    /// The offset of a `syscall` instruction in the vdso, and where the vdso will be.
+    /// The offset of a `syscall` instruction in the vdso.
     gate: u64,
     batch: Vec<Waiting<'a>>,
     actor: Option<Tid>,
     states: Vec<State<'a>>,
-    signals: Vec<i32>,
-    first: u32,
+    /// Signals that processes are sent at the end: by the thread that is to send them.
+    signals: Vec<(Tid, i32)>,
     tids: Vec<u32>,
 }
 
@@ -108,7 +108,7 @@ fn raise_file_limit() {
 pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress) -> Result<Thawed, Error> {
     let quiet = Quiet::new();
     raise_file_limit();
-    let tids: Vec<u32> = loaded.model.ids();
+    let tids: Vec<u32> = loaded.model.ids().into_iter().chain(loaded.model.leaders()).collect();
     let (ground, hop) = hole(loaded, tids.len())?;
     let mut execution = Execution {
         plan,
@@ -121,12 +121,11 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         store: Some(Store { from: plan.reserve }),
         hop,
         ground,
-        gate: gate(loaded)?,
+        gate: gate()?,
         batch: Vec::new(),
         actor: None,
         states: Vec::new(),
         signals: Vec::new(),
-        first: tids[0],
         tids,
     };
     let image = loaded.image.source().as_raw_fd();
@@ -154,15 +153,15 @@ fn at_step(e: Error, n: usize, step: &Step) -> Error {
     }
 }
 
-/// The address of a `syscall` instruction in the vdso of the tree, once that is in its place.
-fn gate(loaded: &Loaded) -> Result<u64, Error> {
+/// Where in the vdso a `syscall` instruction stands.
+fn gate() -> Result<u64, Error> {
     let code = vdso_code(&own_areas()?)?;
     let at = code.and_then(|(_, code)| code.windows(2).position(|w| w == [0x0f, 0x05]));
-    let vdso = loaded.model.kernel_areas().into_iter().find(|a| a.name == "[vdso]");
-    match (vdso, at) {
-        (Some(vdso), Some(at)) => Ok(vdso.start + at as u64),
-        _ => Err(Error::refuse("vdso", "the kernel lends this program no code", "boot without vdso=0")),
-    }
+    at.map(|at| at as u64).ok_or_else(no_vdso)
+}
+
+fn no_vdso() -> Error {
+    Error::refuse("vdso", "the kernel lends this program no code", "boot without vdso=0")
 }
 
 /// Room where neither the tree nor we have anything: for the ground, and behind it for the kernel's areas on the way.
@@ -226,8 +225,8 @@ impl<'a> Execution<'a> {
                 self.states.push(State { tid, regs, xstate, mask: *mask, restart });
                 Ok(())
             }
-            (Op::Signal { signal }, _) => {
-                self.signals.push(*signal);
+            (Op::Signal { signal }, Actor::Thread(tid)) => {
+                self.signals.push((tid, *signal));
                 Ok(())
             }
             _ => {
@@ -245,11 +244,12 @@ impl<'a> Execution<'a> {
             }
             (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
             (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
-            (Op::Clone { tid, within: None }, _) => self.birth(*tid),
-            (Op::Clone { tid, .. }, _) => {
-                let first = self.first;
-                Ok(self.stubs().thread(first, tid.0)?)
+            (Op::Clone { tid, birth: Birth::Root }, _) => self.birth(*tid),
+            (Op::Clone { tid, birth: Birth::Thread { of } }, _) => Ok(self.stubs().thread(of.0, tid.0)?),
+            (Op::Clone { tid, birth: Birth::Process { flags, exit_signal } }, Actor::Thread(by)) => {
+                Ok(self.stubs().process(by.0, tid.0, *flags, *exit_signal)?)
             }
+            (Op::End(end), Actor::Thread(tid)) => self.end(tid, *end),
             (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
             (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),
             (Op::Pages { extents }, Actor::Thread(tid)) => self.pages(tid, extents),
@@ -337,8 +337,8 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn areas_of(&mut self) -> Result<Vec<proc::Area>, Error> {
-        let path = format!("/proc/{}/maps", self.stubs().pid());
+    fn areas_of(&mut self, tid: Tid) -> Result<Vec<proc::Area>, Error> {
+        let path = format!("/proc/{}/maps", self.pid_of(tid));
         let text = fs::read(&path).map_err(|e| Error::io("read", &path, e))?;
         Ok(proc::maps(&text).map_err(resources::Trouble::from)?)
     }
@@ -348,13 +348,43 @@ impl<'a> Execution<'a> {
         let goes =
             |a: &proc::Area| !vdso::is_kernel_area(&a.name) && a.name != b"[vsyscall]" && !ground.contains(&a.start);
         let unmap = |a: proc::Area| Call::new(Sys::Munmap, [Arg::Int(a.start), Arg::Int(a.end - a.start)]);
-        let calls: Vec<Call> = self.areas_of()?.into_iter().filter(goes).map(unmap).collect();
+        let calls: Vec<Call> = self.areas_of(tid)?.into_iter().filter(goes).map(unmap).collect();
         self.succeed(tid, calls).map(drop)
+    }
+
+    /// The id here of the process of a thread.
+    fn pid_of(&mut self, tid: Tid) -> i32 {
+        let stubs = self.stubs();
+        stubs.pid(stubs.process_of(tid.0).expect("a thread acts only when it is born"))
+    }
+
+    /// Ends a stub as its process had ended. No signal may reach it before: all are blocked in it.
+    fn end(&mut self, tid: Tid, end: End) -> Result<(), Error> {
+        const RLIMIT_CORE: u64 = 4;
+        const SIG_SETMASK: u64 = 2;
+        let (status, part) = match end {
+            End::Process(status) => (status, Part::Process),
+            End::Thread(status) => (status, Part::Thread),
+        };
+        let exit = if part == Part::Process { Sys::ExitGroup } else { Sys::Exit };
+        let exited = Call::new(exit, [Arg::Int((status >> 8 & 0xff) as u64)]);
+        let calls = match status & 0x7f {
+            0 => vec![exited],
+            _ if part == Part::Thread => vec![exited],
+            signal => vec![
+                // The dump was written when it ended.
+                Call::new(Sys::Prlimit64, [Arg::Int(0), Arg::Int(RLIMIT_CORE), Arg::Bytes(vec![0; 16]), Arg::Int(0)]),
+                Call::new(Sys::Kill, [Arg::Int(tid.0.into()), Arg::Int(signal as u64)]),
+                Call::new(Sys::RtSigprocmask, [Arg::Int(SIG_SETMASK), Arg::Bytes(vec![0; 8]), Arg::Int(0), Arg::Int(8)]),
+                exited,
+            ],
+        };
+        Ok(self.stubs().end(tid.0, &calls, part)?)
     }
 
     /// By way of a place where nothing is: an area cannot be moved onto itself, nor where another of them still is.
     fn move_kernel_areas(&mut self, tid: Tid, areas: &[(String, u64)]) -> Result<(), Error> {
-        let here: Vec<proc::Area> = self.areas_of()?.into_iter().filter(|a| vdso::is_kernel_area(&a.name)).collect();
+        let here: Vec<proc::Area> = self.areas_of(tid)?.into_iter().filter(|a| vdso::is_kernel_area(&a.name)).collect();
         let remap = |from: u64, len: u64, to: u64| {
             Call::new(Sys::Mremap, [from, len, len, MREMAP_MAYMOVE_FIXED, to].map(Arg::Int))
         };
@@ -459,9 +489,11 @@ impl<'a> Execution<'a> {
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
-            HostEffect::Terminal { settings, typing } => {
-                let pid = self.stubs().pid();
-                self.terminal = Held::take(pid, settings.as_deref())?;
+            HostEffect::Terminal { of, settings, typing } => {
+                let stubs = self.stubs();
+                let (root, of) = (stubs.processes().next().expect("the tree is born"), of.0);
+                let (root, of) = (stubs.pid(root), stubs.pid(of));
+                self.terminal = Held::take(root, of, settings.as_deref())?;
                 self.typing = typing.as_ref();
                 Ok(())
             }
@@ -485,8 +517,9 @@ impl<'a> Execution<'a> {
         for (s, regs) in states.iter().zip(&regs) {
             stubs.set(s.tid.0, regs, s.xstate, s.mask)?;
         }
-        for signal in signals {
-            stubs.signal(signal)?;
+        for (tid, signal) in signals {
+            let process = stubs.process_of(tid.0).expect("it is born");
+            stubs.signal(process, signal)?;
         }
         stubs.prepare()?;
         // A pipe whose other end only we still had would seem to have one.
@@ -503,7 +536,7 @@ impl<'a> Execution<'a> {
     /// The registers of a thread, with the rest of its interrupted call in the kernel.
     fn interrupted(&mut self, s: &State<'_>) -> Result<UserRegs, Error> {
         let Restart::Begin { sys, args } = s.restart else { return Ok(*s.regs) };
-        let gate = self.gate;
+        let gate = self.gate_of(s.tid)?;
         let stubs = self.stubs();
         let mut words = Vec::with_capacity(args.len());
         for value in args {
@@ -521,14 +554,31 @@ impl<'a> Execution<'a> {
         Ok(UserRegs { rax, orig_rax: if goes_on { s.regs.orig_rax } else { u64::MAX }, ..*s.regs })
     }
 
-    /// The last of us goes out of the process: our descriptors in it, and the memory that we share.
+    /// Where the thread has a `syscall` instruction that is not ours.
+    fn gate_of(&mut self, tid: Tid) -> Result<u64, Error> {
+        let process = self.stubs().process_of(tid.0).expect("it is born");
+        let areas = self.loaded.model.space(process).map_or(&[][..], |space| &space.kernel_areas);
+        let vdso = areas.iter().find(|a| a.name == "[vdso]").ok_or_else(no_vdso)?;
+        Ok(vdso.start + self.gate)
+    }
+
+    /// The last of us goes out of the processes: our descriptors in them, and the memory that we share. What processes share
+    /// with each other is left once.
     fn leave_ground(&mut self) -> Result<(), Error> {
-        let (gate, first) = (self.gate, self.first);
         let numbers = [u64::from(self.plan.reserve), u64::from(self.plan.base) - 1, 0];
-        let stubs = self.stubs();
-        let ground = stubs.ground();
-        stubs.call_held(first, gate, Sys::CloseRange, &numbers)?;
-        stubs.call_held(first, gate, Sys::Munmap, &[ground.start, ground.end - ground.start])?;
+        let loaded = self.loaded;
+        for p in loaded.model.processes.iter().map(|p| &p.process).filter(|p| !p.is_zombie()) {
+            let tid = self.stubs().living(p.pid).expect("a process that lives has a thread that does");
+            let gate = self.gate_of(Tid(tid))?;
+            let stubs = self.stubs();
+            let ground = stubs.ground();
+            if p.shares.files.is_none() {
+                stubs.call_held(tid, gate, Sys::CloseRange, &numbers)?;
+            }
+            if p.shares.space.is_none() {
+                stubs.call_held(tid, gate, Sys::Munmap, &[ground.start, ground.end - ground.start])?;
+            }
+        }
         Ok(())
     }
 }

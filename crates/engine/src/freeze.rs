@@ -4,26 +4,25 @@ use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces};
+use crate::tree::{Member, Tree, below};
 use crate::typed::{LATE, keep_typed, keyboard};
-use crate::unfit::{envoy_error, presentable, seize_error};
+use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Output, Progress, Published};
 use abi::signal::{self, Siginfo};
 use abi::{Machine, proc};
 use image::{Header, Writer};
 use plan::Refusal;
-use resources::tree::process::{Fd, Process as ProcessRecord};
+use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
 use resources::{
     Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
     Trouble,
 };
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::Process;
-use tracee::procfs::{numbers, read};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -85,7 +84,7 @@ fn name_of(pid: i32) -> Text {
     fs::read(format!("/proc/{pid}/comm")).unwrap_or_default().trim_ascii_end().into()
 }
 
-fn header(pid: i32) -> Header {
+fn header(pid: i32, processes: usize) -> Header {
     Header {
         version: image::FORMAT,
         tool: concat!("cryopid ", env!("CARGO_PKG_VERSION")).into(),
@@ -95,7 +94,7 @@ fn header(pid: i32) -> Header {
         created: SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs()),
         name: String::from_utf8_lossy(&name_of(pid).0).into_owned(),
         pid: pid as u32,
-        processes: 1,
+        processes: processes as u32,
     }
 }
 
@@ -106,25 +105,6 @@ fn root_of(pid: i32) -> PathBuf {
         true => PathBuf::new(),
         false => PathBuf::from(format!("/proc/{pid}/root")),
     }
-}
-
-/// The ids of its threads here, with those in its own pid namespace. That of the first stands in the status of the process.
-fn inner_ids(process: &Process, of_first: &[u8]) -> Result<BTreeMap<u32, u32>, Error> {
-    let inner = |tid: i32| {
-        let other = |tid| read(format!("/proc/{}/task/{tid}/status", process.pid()));
-        let text = if tid == process.pid() { Cow::from(of_first) } else { other(tid)?.into() };
-        let status = proc::status(&text).map_err(Trouble::from)?;
-        Ok((tid as u32, status.ns_pid.last().copied().unwrap_or(tid as u32)))
-    };
-    process.threads().iter().map(|t| inner(t.tid())).collect()
-}
-
-/// Processes below it.
-fn children(pid: i32) -> Vec<(u32, String)> {
-    let tasks = numbers(format!("/proc/{pid}/task"));
-    let lists = tasks.filter_map(|tid| fs::read_to_string(format!("/proc/{pid}/task/{tid}/children")).ok());
-    let ids = lists.flat_map(|l| l.split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<u32>>());
-    ids.map(|pid| (pid, name_of(pid as i32).to_string())).collect()
 }
 
 /// Collects what a capture gives, and every reason against it.
@@ -149,10 +129,6 @@ impl Findings {
         }
     }
 
-    fn refuse(&mut self, whom: i32, why: impl Into<String>, remedy: &str) {
-        self.refusals.push(Refusal::new("process", why, remedy).of(whom));
-    }
-
     /// An error that keeps anything more from being found; if it is a refusal, with all that was found.
     fn with(mut self, e: Error) -> Error {
         match e {
@@ -164,6 +140,10 @@ impl Findings {
         }
     }
 
+    fn is_against(&self) -> bool {
+        !self.refusals.is_empty() || self.fault.is_some()
+    }
+
     fn end(self) -> Result<(), Error> {
         match self.fault {
             Some(fault) => Err(fault),
@@ -173,7 +153,7 @@ impl Findings {
     }
 }
 
-/// Signals that wait, as siginfo_t.
+/// Signals that wait for a process, as siginfo_t.
 type Signals = Vec<[u8; 128]>;
 
 /// What came after the image was made is in none: there is no way to put it back.
@@ -186,111 +166,200 @@ fn note_arrived(process: &Process, before: &Signals) -> Option<String> {
     })
 }
 
-/// Captures the process; it stays seized, and no envoy is left in it. Gives the signals that waited at the end, too.
-fn capture(
-    process: &mut Process,
-    before: &mut Before,
-    saver: &RefCell<Saver<'_>>,
-    keep: Keep,
-) -> Result<(Model, Signals), Error> {
-    let pid = process.pid();
+/// A tree that was captured.
+struct Captured {
+    model: Model,
+    /// What waited for each process at the end.
+    waiting: Vec<Signals>,
+    /// What is not kept, with the ids of the processes here.
+    notes: Vec<Note>,
+}
+
+/// Captures the tree; it stays seized, and no envoy is left in it.
+fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, keep: Keep) -> Result<Captured, Error> {
     let mut findings = Findings::default();
-    let mut files = Files::default();
-    let mut notes = Vec::new();
+    one_namespace(tree, &mut findings);
     let mut threads = Vec::new();
-    let mut model = Model::default();
-    for (child, name) in children(pid) {
-        let remedy = "trees are not supported yet: freeze it when the child has ended";
-        findings.refuse(pid, format!("it has a child, {child} ({name})"), remedy);
+    for member in &tree.members {
+        threads.push(member.threads()?);
     }
-    if process.leader_has_ended() {
-        findings.refuse(pid, "its first thread has ended", "this is not supported yet");
-        findings.end()?;
-        unreachable!("a refusal ends it");
-    }
-    // An envoy brings a socket and an area of its own: what is there without it is looked at first.
-    before.texts.insert("smaps", process.take_smaps());
-    for name in ["stat", "status"] {
-        before.texts.insert(name, read(format!("/proc/{pid}/{name}"))?);
-    }
-    before.inner = inner_ids(process, &before.texts["status"])?;
-    let stat = proc::stat(&before.texts["stat"]).map_err(Trouble::from)?;
-    let table = identify::table(pid, stat.terminal)?;
-    let before = &*before;
-    // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
-    for index in (0..process.threads().len()).rev() {
-        let envoy = match process.envoy(index) {
-            Ok(envoy) => envoy,
-            Err(e) => return Err(findings.with(envoy_error(e, pid))),
+    before.inner = threads.iter().flatten().copied().collect();
+    before.outside.is_now(tree.ids());
+    let own_tables = tree.members.iter().filter(|m| m.process.is_some() && m.shares.files.is_none());
+    let leads: Vec<(i32, i32)> = own_tables.map(|m| (m.pid, lead(m))).collect();
+    let table = identify::table(&leads, tree.members[0].stat.terminal)?;
+    let ids = Ids::of(tree, &before.inner);
+    let mut all = Gathered { saver, keep, before: &*before, table: &table, files: Files::default(), findings };
+    let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
+    for (member, threads) in tree.members.iter_mut().zip(&threads) {
+        let record = ids.record(member, threads, &table);
+        let states = match &mut member.process {
+            Some(process) => all.member(process, &member.texts, &record.shares, &mut captured)?,
+            None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
         };
-        let seen = &table.descriptions;
-        let target = Target { envoy: RefCell::new(envoy), index, pid, before, saver, seen };
-        let tid = before.inner[&(target_tid(&target) as u32)];
-        let mut states = Vec::new();
-        let mut from = Capturing { probe: &target, files: &mut files, keep, notes: &mut notes };
-        ThreadState::capture_all(&mut from, &mut |state| states.extend(findings.take(pid, state)));
-        threads.insert(0, ThreadModel { tid, states });
-        if index == 0 {
-            descriptions(&mut from, &table, &mut model, &mut findings, pid);
-            // Once there is a reason against it, the bulk of it need not be read.
-            saver.borrow_mut().doomed = !findings.refusals.is_empty() || findings.fault.is_some();
-            model.processes.push(of_process(&mut from, &table, stat.comm.as_slice().into(), &mut findings, pid));
+        let (states, mut threads) = states;
+        if matches!(record.ended, Some(Ended::FirstThread(_))) {
+            threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
         }
-        target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;
+        captured.model.processes.push(ProcessModel { process: record, states, threads });
     }
-    findings.end()?;
-    let waiting = process.waiting()?;
-    for (index, thread) in process.threads().iter().enumerate() {
-        let last = Standing { thread, index };
-        threads[index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
+    all.findings.end()?;
+    captured.model.files = all.files.list;
+    conclude(tree, &mut captured)?;
+    Ok(captured)
+}
+
+/// A thread of it that lives.
+fn lead(member: &Member) -> i32 {
+    member.process.as_ref().map_or(member.pid, |p| p.threads()[0].tid())
+}
+
+/// A tree is made again in one pid namespace.
+fn one_namespace(tree: &Tree, findings: &mut Findings) {
+    let namespace = |m: &Member| fs::read_link(format!("/proc/{}/ns/pid", lead(m))).ok();
+    let first = namespace(&tree.members[0]);
+    for member in tree.members.iter().filter(|m| m.process.is_some()) {
+        if namespace(member) != first {
+            let why = "it is in another pid namespace than the first process of the tree";
+            let refusal = Refusal::new("ns/pid", why, "freeze what is in that namespace by itself");
+            findings.refusals.push(refusal.of(member.pid));
+        }
+        if member.stat.terminal.is_some() && member.stat.terminal != tree.members[0].stat.terminal {
+            let why = "it has another terminal than the first process of the tree";
+            findings.refusals.push(Refusal::new("terminal", why, "this is not supported yet").of(member.pid));
+        }
     }
-    let mut first = model.processes.remove(0);
-    first.process.threads = threads.iter().map(|t| t.tid).collect();
-    first.process.pid = first.process.threads[0];
-    first.threads = threads;
-    model.notes = notes.into_iter().map(|note| Note { pid: first.process.pid, ..note }).collect();
-    model.processes.push(first);
-    model.files = files.list;
-    Ok((model, waiting))
+}
+
+/// What waits, and who is stopped: asked last, when nothing more is called.
+fn conclude(tree: &Tree, captured: &mut Captured) -> Result<(), Error> {
+    for (member, model) in tree.members.iter().zip(&mut captured.model.processes) {
+        let Some(process) = &member.process else { continue };
+        captured.waiting.push(process.waiting()?);
+        let dead_first = model.threads.len() - process.threads().len();
+        for (index, thread) in process.threads().iter().enumerate() {
+            let last = Standing { thread, index };
+            model.threads[dead_first + index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
+        }
+    }
+    Ok(())
+}
+
+/// The ids of a tree in its own pid namespace, by those here.
+struct Ids<'a> {
+    inner: &'a BTreeMap<u32, u32>,
+    root: u32,
+    /// Group and session of the root, where somebody else leads them.
+    outer: [u32; 2],
+}
+
+impl Ids<'_> {
+    fn of<'a>(tree: &Tree, inner: &'a BTreeMap<u32, u32>) -> Ids<'a> {
+        let root = &tree.members[0];
+        let led = |id: u32| if id == root.pid as u32 { 0 } else { id };
+        Ids { inner, root: root.pid as u32, outer: [led(root.stat.pgrp), led(root.stat.session)] }
+    }
+
+    /// The id of a group or session; 0 where somebody outside leads it. `told` is the id in each namespace.
+    fn leader(&self, id: u32, outer: u32, told: &[u32]) -> u32 {
+        let lives_outside = || fs::exists(format!("/proc/{id}")).unwrap_or(false);
+        match self.inner.get(&id) {
+            Some(inner) => *inner,
+            None if id == outer || lives_outside() => 0,
+            None => told.last().copied().unwrap_or(id),
+        }
+    }
+
+    /// Who a member is.
+    fn record(&self, member: &Member, threads: &[(u32, u32)], table: &identify::Table) -> ProcessRecord {
+        let (stat, status) = (&member.stat, &member.status);
+        let inner = |id: u32| self.inner.get(&id).copied().unwrap_or(id);
+        let shared = |with: Option<u32>| with.map(inner);
+        let shares = member.shares;
+        let fds = table.numbers.get(&member.pid).map_or(&[][..], Vec::as_slice).iter().map(fd).collect();
+        const SIGCHLD: i32 = 17;
+        ProcessRecord {
+            pid: threads[0].1,
+            name: stat.comm.as_slice().into(),
+            threads: threads.iter().map(|(_, inner)| *inner).collect(),
+            fds,
+            parent: if member.pid as u32 == self.root { 0 } else { inner(stat.ppid) },
+            group: self.leader(stat.pgrp, self.outer[0], &status.ns_pgid),
+            session: self.leader(stat.session, self.outer[1], &status.ns_sid),
+            ended: member.ended(),
+            exit_signal: (stat.exit_signal != SIGCHLD).then_some(stat.exit_signal.max(0) as u32),
+            shares: Shares {
+                space: shared(shares.space),
+                files: shared(shares.files),
+                fs: shared(shares.fs),
+                handlers: shared(shares.handlers),
+            },
+        }
+    }
+}
+
+fn fd((number, at, close_on_exec): &(u32, usize, bool)) -> Fd {
+    Fd { number: *number, description: *at as u32 + 1, close_on_exec: *close_on_exec }
+}
+
+/// What the captures of all processes add to.
+struct Gathered<'g, 's, 'p> {
+    saver: &'s RefCell<Saver<'p>>,
+    keep: Keep,
+    before: &'g Before,
+    table: &'g identify::Table,
+    files: Files,
+    findings: Findings,
+}
+
+impl Gathered<'_, '_, '_> {
+    /// Captures what a process and its living threads have.
+    fn member(
+        &mut self,
+        process: &mut Process,
+        texts: &BTreeMap<&'static str, Vec<u8>>,
+        shares: &Shares,
+        into: &mut Captured,
+    ) -> Result<(Vec<ProcessState>, Vec<ThreadModel>), Error> {
+        let whom = process.pid();
+        let lead = process.threads()[0].tid();
+        let (mut notes, mut threads, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
+        for index in (0..process.threads().len()).rev() {
+            let envoy = match process.envoy(index) {
+                Ok(envoy) => envoy,
+                Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
+            };
+            let (before, saver, seen) = (self.before, self.saver, &self.table.descriptions[..]);
+            let root = root_of(lead);
+            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, seen };
+            let tid = self.before.inner[&(target_tid(&target) as u32)];
+            let mut states = Vec::new();
+            let mut from =
+                Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
+            ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
+            threads.insert(0, ThreadModel { tid, states });
+            if index == 0 {
+                let mine = self.table.descriptions.iter().enumerate().filter(|(_, seen)| seen.pid as i32 == whom);
+                for (id, seen) in mine {
+                    let found = self.findings.take(whom, Description::capture(seen, &mut from));
+                    into.model.descriptions.extend(found.map(|d| (id as u32 + 1, d)));
+                }
+                // Once there is a reason against it, the bulk of it need not be read.
+                self.saver.borrow_mut().doomed = self.findings.is_against();
+                ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));
+            }
+            target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
+        }
+        into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
+        let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
+        into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));
+        Ok((own, threads))
+    }
 }
 
 fn target_tid(target: &Target<'_, '_, '_>) -> i32 {
     target.envoy.borrow().process().threads()[target.index].tid()
-}
-
-/// What stands behind the descriptors.
-fn descriptions(
-    from: &mut Capturing<'_>,
-    table: &identify::Table,
-    model: &mut Model,
-    findings: &mut Findings,
-    pid: i32,
-) {
-    for (id, seen) in table.descriptions.iter().enumerate() {
-        if let Some(d) = findings.take(pid, Description::capture(seen, from)) {
-            model.descriptions.insert(id as u32 + 1, d);
-        }
-    }
-}
-
-/// Everything that a process has once.
-fn of_process(
-    from: &mut Capturing<'_>,
-    table: &identify::Table,
-    name: Text,
-    findings: &mut Findings,
-    pid: i32,
-) -> ProcessModel {
-    let fd = |(number, at, close_on_exec): &(u32, usize, bool)| Fd {
-        number: *number,
-        description: *at as u32 + 1,
-        close_on_exec: *close_on_exec,
-    };
-    let fds = table.numbers.iter().map(fd).collect();
-    let mut states = Vec::new();
-    ProcessState::capture_all(from, &mut |state| states.extend(findings.take(pid, state)));
-    let process = ProcessRecord { pid: 0, name, threads: Vec::new(), fds };
-    ProcessModel { process, states, threads: Vec::new() }
 }
 
 /// Bytes of memory that the image will hold, about: what the process has of its own (proc_pid_status(5)).
@@ -325,11 +394,14 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
     let stub = image::stub(own)?;
     progress.stage("freezing", 0);
-    let saver = RefCell::new(Saver::new(output, stub, &header(pid), expected(pid), progress)?);
+    let members = below(pid);
+    let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
+    let header = header(pid, members.len());
+    let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
     let mut before =
-        Before { root: root_of(pid), outside: Outside::look(pid), own_links: own_namespaces(), ..Before::default() };
-    let mut process = Process::seize(pid).map_err(|e| seize_error(e, pid))?;
-    let (model, waiting) = capture(&mut process, &mut before, &saver, request.keep)?;
+        Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
+    let mut tree = Tree::seize(pid)?;
+    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request.keep)?;
     let mut done = Done {
         name: model.name(),
         processes: model.processes.len(),
@@ -337,21 +409,21 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
         size: 0,
         took: Duration::ZERO,
         paused: Duration::ZERO,
-        notes: model.notes.iter().map(|n| Note { pid: pid as u32, ..n.clone() }.to_string()).collect(),
+        notes: notes.iter().map(Note::to_string).collect(),
     };
     let writer = saver.borrow_mut().take_writer();
     match (writer, request.ending) {
-        (Some(writer), Ending::End) => end(process, writer, &model, &waiting, request.keep, &mut done)?,
-        (writer, _) => run_on(process, writer, &model, &mut done)?,
+        (Some(writer), Ending::End) => end(tree, writer, &model, &waiting, request.keep, &mut done)?,
+        (writer, _) => run_on(tree, writer, &model, &mut done)?,
     }
     done.took = start.elapsed();
     Ok(Frozen { model, done })
 }
 
 /// The tree runs on, and does not wait for its image to be finished.
-fn run_on(process: Process, writer: Option<Writer<Output>>, model: &Model, done: &mut Done) -> Result<(), Error> {
-    let since = process.since();
-    process.release()?;
+fn run_on(tree: Tree, writer: Option<Writer<Output>>, model: &Model, done: &mut Done) -> Result<(), Error> {
+    let since = tree.since();
+    tree.release()?;
     done.paused = since.elapsed();
     if let Some(writer) = writer {
         (done.size, _) = publish(writer, model)?;
@@ -361,28 +433,29 @@ fn run_on(process: Process, writer: Option<Writer<Output>>, model: &Model, done:
 
 /// The tree ends once its image is safe.
 fn end(
-    process: Process,
+    tree: Tree,
     mut writer: Writer<Output>,
     model: &Model,
-    waiting: &Signals,
+    waiting: &[Signals],
     keep: Keep,
     done: &mut Done,
 ) -> Result<(), Error> {
-    let since = process.since();
-    let keyboard = if keep.typed { keyboard(model, &process) } else { None };
+    let since = tree.since();
+    let keyboard = if keep.typed { keyboard(model, &tree) } else { None };
     let late = keyboard.as_ref().map(|_| writer.late(LATE)).transpose()?;
     let (size, published) = publish(writer, model)?;
     done.size = size;
-    done.notes.extend(note_arrived(&process, waiting));
+    done.notes.extend(tree.held().zip(waiting).filter_map(|(process, waiting)| note_arrived(process, waiting)));
     // A tree that runs on has no image: nobody shall believe that it is in one.
-    let ended = match process.kill() {
+    let (ended, survivors) = match tree.kill() {
         Ok(ended) => ended,
         Err(e) => {
             drop(published.map(Published::withdrawn));
-            return Err(e.into());
+            return Err(e);
         }
     };
-    done.paused = ended.at() - since;
+    done.notes.extend(survivors.into_iter().map(|fault| format!("it is in the image and could not be ended: {fault}")));
+    done.paused = ended.iter().map(tracee::Ended::at).max().map_or(Duration::ZERO, |at| at - since);
     if let (Some(keyboard), Some(image), Some(late)) = (keyboard, &published, late) {
         done.notes.extend(keep_typed(keyboard, image, late));
     }

@@ -42,7 +42,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         scratch: scratch(model),
         places: places(model),
         temporary: std::env::temp_dir().into_os_string().into_vec(),
-        taken: model.ids().into_iter().filter(|id| is_taken(*id)).collect(),
+        taken: model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id)).collect(),
         terminal: stat.terminal.and_then(terminal),
         uid: status.uid[1],
         gid: status.gid[1],

@@ -10,12 +10,12 @@ use std::collections::BTreeMap;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
-/// The descriptors of a process by description, in the order of the first number that leads to each.
+/// The descriptors of a tree by description, in the order of the first process and number that lead to each.
 pub(crate) struct Table {
     /// One for each description.
     pub(crate) descriptions: Vec<Seen>,
-    /// Number, index of its description, and whether it is closed on `execve`.
-    pub(crate) numbers: Vec<(u32, usize, bool)>,
+    /// Of each process: number, index of its description, and whether it is closed on `execve`.
+    pub(crate) numbers: BTreeMap<i32, Vec<(u32, usize, bool)>>,
 }
 
 const O_CLOEXEC: u32 = 0o2000000;
@@ -46,7 +46,7 @@ fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
     let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
     let info = tracee::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
     let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
-    Ok(Seen { fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
+    Ok(Seen { pid: pid as u32, fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
 }
 
 /// The numbers that are open, ascending.
@@ -58,36 +58,43 @@ fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
     Ok(all)
 }
 
-/// The table of a stopped process.
-pub(crate) fn table(pid: i32, terminal: Option<(u32, u32)>) -> Result<Table, Error> {
-    let seen: Result<Vec<Seen>, Error> = numbers(pid)?.into_iter().map(|fd| see(pid, fd, terminal)).collect();
-    let seen = seen?;
+/// The tables of stopped processes, each given by its id and that of a living thread of it.
+pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<Table, Error> {
+    let mut seen = Vec::new();
+    for (pid, lead) in of {
+        for fd in numbers(*lead)? {
+            seen.push(Seen { pid: *pid as u32, ..see(*lead, fd, terminal)? });
+        }
+    }
     // Only what looks alike can be the same: the same inode, flags and offset.
     let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (i, s) in seen.iter().enumerate() {
         alike.entry((s.stat.dev, s.stat.ino, s.flags(), s.info.pos, s.info.mnt_id)).or_default().push(i);
     }
+    let leads: BTreeMap<i32, i32> = of.iter().copied().collect();
     let mut first: Vec<usize> = (0..seen.len()).collect();
     for group in alike.values().filter(|g| g.len() > 1) {
-        share(pid, &seen, group, &mut first)?;
+        share(&leads, &seen, group, &mut first)?;
     }
     let mut index = BTreeMap::new();
-    let mut table = Table { descriptions: Vec::new(), numbers: Vec::new() };
+    let mut table = Table { descriptions: Vec::new(), numbers: of.iter().map(|(pid, _)| (*pid, Vec::new())).collect() };
     for (i, s) in seen.iter().enumerate() {
         let at = *index.entry(first[i]).or_insert_with(|| {
             table.descriptions.push(seen[first[i]].clone());
             table.descriptions.len() - 1
         });
-        table.numbers.push((s.fd, at, s.info.flags & O_CLOEXEC != 0));
+        let own = table.numbers.get_mut(&(s.pid as i32)).expect("every process has a table");
+        own.push((s.fd, at, s.info.flags & O_CLOEXEC != 0));
     }
     Ok(table)
 }
 
 /// kcmp gives descriptions a total order, so a sort finds the equal ones without comparing all pairs.
-fn share(pid: i32, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Result<(), Error> {
+fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Result<(), Error> {
     let mut fault = None;
+    let of = |n: usize| (leads[&(seen[n].pid as i32)], seen[n].fd as i32);
     let mut compare = |a: usize, b: usize| {
-        tracee::sys::kcmp_file((pid, seen[a].fd as i32), (pid, seen[b].fd as i32)).unwrap_or_else(|f| {
+        tracee::sys::kcmp_file(of(a), of(b)).unwrap_or_else(|f| {
             fault = Some(f);
             Ordering::Equal
         })
@@ -99,6 +106,6 @@ fn share(pid: i32, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Resul
             first[pair[1]] = first[pair[0]];
         }
     }
-    // The sort is stable, so the first of equal ones has the lowest number.
+    // The sort is stable, so the first of equal ones has the lowest number of the first process that has it.
     fault.map_or(Ok(()), |f| Err(f.into()))
 }

@@ -21,6 +21,7 @@ mod save;
 mod supervise;
 mod target;
 mod thaw;
+mod tree;
 mod typed;
 mod unfit;
 

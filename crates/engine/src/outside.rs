@@ -12,7 +12,7 @@ use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
 use std::borrow::Borrow;
 use std::cell::{OnceCell, RefCell};
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::os::unix::ffi::OsStringExt;
 use tracee::procfs::{numbers, read};
@@ -25,8 +25,8 @@ type Fd = (u32, u32);
 /// What was found of the link of each descriptor, and of the inode of each shared area.
 type Links = Catalog<Vec<u8>, Fd>;
 type Areas = Catalog<u64, Use>;
-/// Numbers of ours, with the processes that have the same description.
-type Sharers = BTreeMap<u32, Vec<u32>>;
+/// Descriptors of ours, with the processes that have the same description.
+type Sharers = BTreeMap<Fd, Vec<u32>>;
 
 /// That a process has an inode open or mapped.
 #[derive(Clone, Debug)]
@@ -50,14 +50,14 @@ impl<K, T> Default for Catalog<K, T> {
 }
 
 impl<K: Eq + Hash, T> Catalog<K, T> {
-    /// With what is in all processes that were not looked at yet, but for this one and ourselves.
-    fn caught_up(self, but: u32, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
+    /// With what is in all processes that were not looked at yet, but for these and ourselves.
+    fn caught_up(self, but: &BTreeSet<u32>, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
         self.with(numbers("/proc"), but, look)
     }
 
     /// With what is in these.
-    fn with(mut self, all: impl Iterator<Item = u32>, but: u32, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
-        self.looked.extend([but, std::process::id()]);
+    fn with(mut self, all: impl Iterator<Item = u32>, but: &BTreeSet<u32>, look: impl Fn(u32) -> Vec<(K, T)>) -> Self {
+        self.looked.extend(but.iter().copied().chain([std::process::id()]));
         for pid in all {
             if self.looked.insert(pid) {
                 look(pid).into_iter().for_each(|(key, thing)| self.found.entry(key).or_default().push(thing));
@@ -77,7 +77,8 @@ impl<K: Eq + Hash, T> Catalog<K, T> {
 /// What the processes outside of a tree have.
 #[derive(Debug, Default)]
 pub(crate) struct Outside {
-    pid: u32,
+    /// The ids of the tree.
+    own: BTreeSet<u32>,
     /// What was found before the tree was stopped, until it is asked for.
     early: RefCell<(Links, Areas)>,
     /// What its relatives have, where no more is needed: a position is shared by birth.
@@ -89,32 +90,36 @@ pub(crate) struct Outside {
 }
 
 impl Outside {
-    /// A look at what may matter, while the process still runs.
-    pub(crate) fn look(pid: i32) -> Outside {
-        let pid = pid as u32;
-        let links = links(pid);
-        let nameless =
-            links.iter().any(|(link, _)| link.ends_with(DELETED)) || areas(pid).iter().any(|(_, a)| a.is_nameless());
+    /// A look at what may matter, while the tree still runs.
+    pub(crate) fn look(own: BTreeSet<u32>) -> Outside {
+        let links: Vec<(Vec<u8>, Fd)> = own.iter().flat_map(|pid| links(*pid)).collect();
+        let nameless = links.iter().any(|(link, _)| link.ends_with(DELETED))
+            || own.iter().any(|pid| areas(*pid).iter().any(|(_, a)| a.is_nameless()));
         let mut early = (Links::default(), Areas::default());
         let wide = nameless || links.iter().any(|(link, _)| !has_path(link));
         if wide {
-            early.0 = early.0.caught_up(pid, self::links);
+            early.0 = early.0.caught_up(&own, self::links);
         }
         if nameless {
-            early.1 = early.1.caught_up(pid, areas);
+            early.1 = early.1.caught_up(&own, areas);
         }
-        let kin = || Links::default().with(relatives(pid).into_iter(), pid, self::links);
+        let kin = || Links::default().with(relatives(&own).into_iter(), &own, self::links);
         let kin = (!wide && links.iter().any(|(link, _)| has_contents(link))).then(kin);
-        Outside { pid, early: early.into(), kin, ..Outside::default() }
+        Outside { own, early: early.into(), kin, ..Outside::default() }
+    }
+
+    /// The tree as it stands still: who was born since the look may be of it.
+    pub(crate) fn is_now(&mut self, own: BTreeSet<u32>) {
+        self.own = own;
     }
 
     fn links(&self) -> &Links {
-        self.links.get_or_init(|| std::mem::take(&mut self.early.borrow_mut().0).caught_up(self.pid, links))
+        self.links.get_or_init(|| std::mem::take(&mut self.early.borrow_mut().0).caught_up(&self.own, links))
     }
 
     fn uses(&self) -> &HashMap<u64, Vec<Use>> {
         self.uses.get_or_init(|| {
-            let mut all = std::mem::take(&mut self.early.borrow_mut().1).caught_up(self.pid, areas).found;
+            let mut all = std::mem::take(&mut self.early.borrow_mut().1).caught_up(&self.own, areas).found;
             let links = self.links().found.iter().filter(|(link, _)| link.ends_with(DELETED));
             let opened = links.flat_map(|(link, fds)| fds.iter().filter_map(|fd| opened(*fd, link)));
             opened.for_each(|(inode, of)| all.entry(inode).or_default().push(of));
@@ -125,7 +130,8 @@ impl Outside {
     /// Those in which a descriptor has this link.
     pub(crate) fn with_link(&self, link: &[u8]) -> Vec<u32> {
         let still = |(pid, fd): &&Fd| read_link(*pid, *fd).is_some_and(|now| now == link);
-        self.links().of(link).iter().filter(still).map(|(pid, _)| *pid).collect()
+        let outside = |(pid, _): &&Fd| !self.own.contains(pid);
+        self.links().of(link).iter().filter(outside).filter(still).map(|(pid, _)| *pid).collect()
     }
 
     /// Those that have an inode open without a name, or mapped and shared. The device that /proc/PID/maps shows is not always
@@ -133,12 +139,13 @@ impl Outside {
     pub(crate) fn with_inode(&self, dev: u64, inode: u64, name: &[u8]) -> Vec<Holder> {
         let all = self.uses().get(&inode).map_or(&[][..], Vec::as_slice);
         let found = all.iter().filter(|of| of.dev == dev || of.name == name);
+        let found = found.filter(|of| !self.own.contains(&of.holder.pid));
         // It may have ended since.
         found.map(|of| of.holder).filter(|holder| tracee::sys::session(holder.pid as i32).is_some()).collect()
     }
 
-    /// Those that have the same description as a number of ours; `own` are all of our descriptions.
-    pub(crate) fn with_description(&self, fd: u32, own: &[Seen]) -> Result<Vec<u32>, Fault> {
+    /// Those that have the same description as a descriptor of ours; `own` are all of our descriptions.
+    pub(crate) fn with_description(&self, fd: Fd, own: &[Seen]) -> Result<Vec<u32>, Fault> {
         let all = self.sharers.get_or_init(|| self.sharers(own)).as_ref().map_err(Fault::clone)?;
         Ok(all.get(&fd).cloned().unwrap_or_default())
     }
@@ -148,16 +155,16 @@ impl Outside {
     fn sharers(&self, own: &[Seen]) -> Result<Sharers, Fault> {
         let kin = self.kin.as_ref().filter(|_| own.iter().all(|s| has_path(&s.link.0)));
         let others = |link: &[u8]| kin.unwrap_or_else(|| self.links()).of(link);
-        let mut alike: HashMap<&[u8], Vec<u32>> = HashMap::new();
+        let mut alike: HashMap<&[u8], Vec<Fd>> = HashMap::new();
         for seen in own.iter().filter(|s| has_contents(&s.link.0) && !others(&s.link.0).is_empty()) {
             let sorted = alike.entry(&seen.link.0).or_default();
-            let at = self.find(sorted, (self.pid, seen.fd))?.unwrap_or_else(|at| at);
-            sorted.insert(at, seen.fd);
+            let at = find(sorted, (seen.pid, seen.fd))?.unwrap_or_else(|at| at);
+            sorted.insert(at, (seen.pid, seen.fd));
         }
         let mut all = Sharers::new();
         for (link, sorted) in alike {
-            for other in others(link) {
-                match self.find(&sorted, *other) {
+            for other in others(link).iter().filter(|(pid, _)| !self.own.contains(pid)) {
+                match find(&sorted, *other) {
                     Ok(Ok(at)) => all.entry(sorted[at]).or_default().push(other.0),
                     Ok(Err(_)) => {}
                     // It is gone, or closed it, or may not be looked at.
@@ -168,19 +175,19 @@ impl Outside {
         }
         Ok(all)
     }
+}
 
-    /// Where a description stands among ours, which are in the order of kcmp(2): so not all pairs are compared.
-    fn find(&self, sorted: &[u32], other: Fd) -> Result<Result<usize, usize>, Fault> {
-        let mut fault = None;
-        let other = (other.0 as i32, other.1 as i32);
-        let found = sorted.binary_search_by(|own| {
-            tracee::sys::kcmp_file((self.pid as i32, *own as i32), other).unwrap_or_else(|f| {
-                fault = Some(f);
-                Ordering::Equal
-            })
-        });
-        fault.map_or(Ok(found), Err)
-    }
+/// Where a description stands among ours, which are in the order of kcmp(2): so not all pairs are compared.
+fn find(sorted: &[Fd], other: Fd) -> Result<Result<usize, usize>, Fault> {
+    let mut fault = None;
+    let signed = |(pid, fd): Fd| (pid as i32, fd as i32);
+    let found = sorted.binary_search_by(|own| {
+        tracee::sys::kcmp_file(signed(*own), signed(other)).unwrap_or_else(|f| {
+            fault = Some(f);
+            Ordering::Equal
+        })
+    });
+    fault.map_or(Ok(found), Err)
 }
 
 impl Use {
@@ -200,14 +207,14 @@ fn has_path(link: &[u8]) -> bool {
     link.starts_with(b"/")
 }
 
-/// The processes of its session, and its parent, the parent of that, and so on.
-fn relatives(pid: u32) -> Vec<u32> {
+/// The processes of the sessions of a tree, and the parent of its first process, the parent of that, and so on.
+fn relatives(own: &BTreeSet<u32>) -> Vec<u32> {
     let session = |pid: u32| tracee::sys::session(pid as i32);
     let stat = |pid: u32| proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok();
     let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
-    let its = session(pid);
-    let mut all: Vec<u32> = numbers("/proc").filter(|pid| session(*pid) == its).collect();
-    all.extend(std::iter::successors(parent(&pid), parent));
+    let its: HashSet<_> = own.iter().map(|pid| session(*pid)).collect();
+    let mut all: Vec<u32> = numbers("/proc").filter(|pid| its.contains(&session(*pid))).collect();
+    all.extend(own.iter().filter_map(parent).filter(|pid| !own.contains(pid)).flat_map(|up| std::iter::successors(Some(up), parent)));
     all
 }
 
@@ -256,13 +263,13 @@ mod tests {
     #[test]
     fn who_is_born_after_the_look_is_seen() {
         let (us, (file, _write)) = (std::process::id(), std::io::pipe().unwrap());
-        let outside = Outside::look(us as i32);
+        let outside = Outside::look(BTreeSet::from([us]));
         let mut child = Command::new("sleep").arg("60").stdin(file.try_clone().unwrap()).spawn().unwrap();
         let fd = file.as_raw_fd() as u32;
         let link = read_link(us, fd).unwrap();
         let info = proc::fdinfo(&read(format!("/proc/{us}/fdinfo/{fd}")).unwrap()).unwrap();
-        let seen = Seen { fd, link: link.as_slice().into(), stat: FileStat::default(), info, terminal: None };
-        let (by_link, sharers) = (outside.with_link(&link), outside.with_description(fd, &[seen]));
+        let seen = Seen { pid: us, fd, link: link.as_slice().into(), stat: FileStat::default(), info, terminal: None };
+        let (by_link, sharers) = (outside.with_link(&link), outside.with_description((us, fd), &[seen]));
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!((by_link, sharers.unwrap()), (vec![child.id()], vec![child.id()]));

@@ -3,16 +3,21 @@
 
 use crate::typed::retype;
 use crate::{Error, Thawed};
+use abi::proc;
 use rustix::process::{Pid, getpgid, getpgrp};
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::fs::File;
 use std::os::fd::AsFd;
 use tracee::job::{self, Event};
+use tracee::procfs::{numbers, read};
 
 /// The terminal while the tree has it. Given back when dropped.
 #[derive(Debug)]
 pub(crate) struct Held {
     terminal: File,
+    /// The first process of the tree.
+    root: i32,
+    /// The group of the tree that has the foreground, or had it last.
     group: Pid,
     /// The settings that it had before.
     before: Option<Termios>,
@@ -68,11 +73,11 @@ pub(crate) fn special(n: usize) -> Option<rustix::termios::SpecialCodeIndex> {
 }
 
 impl Held {
-    /// Hands the terminal to the group of the process, with those settings, if it is ours to give.
-    pub(crate) fn take(pid: i32, settings: Option<&[u8]>) -> Result<Option<Held>, Error> {
+    /// Hands the terminal to the group of process `of` of the tree below `root`, with those settings, if it is ours to give.
+    pub(crate) fn take(root: i32, of: i32, settings: Option<&[u8]>) -> Result<Option<Held>, Error> {
         let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return Ok(None) };
-        let group = getpgid(Pid::from_raw(pid)).map_err(|e| Error::io("getpgid", pid, std::io::Error::from(e)))?;
-        let mut held = Held { before: tcgetattr(&terminal).ok(), terminal, group, its: None, keep: Keep::Undo };
+        let group = getpgid(Pid::from_raw(of)).map_err(|e| Error::io("getpgid", of, std::io::Error::from(e)))?;
+        let mut held = Held { before: tcgetattr(&terminal).ok(), terminal, root, group, its: None, keep: Keep::Undo };
         let its = settings.zip(held.before.clone()).and_then(|(settings, here)| with_settings(here, settings));
         if held.is_ours() {
             if let Some(its) = its {
@@ -99,9 +104,9 @@ impl Held {
         self
     }
 
-    /// Whether our own group, or the tree's, is in the foreground.
+    /// Whether our own group, or one of the tree, is in the foreground.
     fn is_ours(&self) -> bool {
-        tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp() || g == self.group)
+        tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp() || g == self.group || is_of_tree(g, self.root))
     }
 
     /// Whether the shell brought us to the foreground without a word, as bash does with a job that ran in the background.
@@ -126,6 +131,8 @@ impl Held {
     /// The terminal as it was before, in our own hands.
     fn give_back(&mut self) {
         if self.is_ours() {
+            // A shell in the tree may have handed it on meanwhile.
+            self.group = tcgetpgrp(&self.terminal).ok().filter(|g| *g != getpgrp()).unwrap_or(self.group);
             self.its = tcgetattr(&self.terminal).ok();
             if let Some(before) = &self.before {
                 let _ = tcsetattr(&self.terminal, OptionalActions::Now, before);
@@ -147,6 +154,16 @@ impl Held {
         }
         let _ = tcsetpgrp(&self.terminal, self.group);
     }
+}
+
+/// Whether a process of the group stands below `root`, or is it. The group of a tree need not be led by one of it any more.
+fn is_of_tree(group: Pid, root: i32) -> bool {
+    let group = group.as_raw_nonzero().get();
+    let stat = |pid: u32| proc::stat(&read(format!("/proc/{pid}/stat")).ok()?).ok();
+    let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
+    let below = |pid: u32| std::iter::successors(Some(pid), parent).any(|pid| pid == root as u32);
+    let is_in_it = |pid: &u32| stat(*pid).is_some_and(|s| s.pgrp == group as u32);
+    numbers("/proc").filter(is_in_it).any(below)
 }
 
 impl Drop for Held {
@@ -231,6 +248,11 @@ fn go_on(thawed: &mut Thawed) {
     if let Some(held) = &mut thawed.terminal {
         held.hand_over();
     }
-    let group = thawed.terminal.as_ref().map_or(thawed.pid, |h| -h.group.as_raw_nonzero().get());
-    let _ = job::kill(group, SIGCONT);
+    let Some(held) = &thawed.terminal else {
+        let _ = job::kill(thawed.pid, SIGCONT);
+        return;
+    };
+    let of_root = getpgid(Pid::from_raw(thawed.pid)).unwrap_or(held.group);
+    let groups = if of_root == held.group { vec![of_root] } else { vec![of_root, held.group] };
+    groups.into_iter().for_each(|group| _ = job::kill(-group.as_raw_nonzero().get(), SIGCONT));
 }

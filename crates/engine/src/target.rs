@@ -22,17 +22,13 @@ use tracee::procfs::read;
 use tracee::sys::Slot;
 use tracee::{Envoy, EnvoyError, Process, Stopped};
 
-/// What was seen of the process before an envoy was in it.
+/// What was seen of the tree before an envoy was in it.
 #[derive(Debug, Default)]
 pub(crate) struct Before {
-    /// Ids here to ids in the process's own pid namespace.
+    /// Ids here to ids in the tree's own pid namespace.
     pub(crate) inner: BTreeMap<u32, u32>,
-    /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
-    pub(crate) texts: BTreeMap<&'static str, Vec<u8>>,
     /// Our own namespaces: links of /proc/self.
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
-    /// What to put before a path to find it in the process's own mount namespace.
-    pub(crate) root: PathBuf,
     /// What other processes have.
     pub(crate) outside: Outside,
 }
@@ -75,10 +71,15 @@ impl Still for Standing<'_> {
 pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) envoy: RefCell<Envoy<'a>>,
     pub(crate) index: usize,
+    /// A living thread of its process.
     pub(crate) pid: i32,
     pub(crate) before: &'a Before,
+    /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
+    pub(crate) texts: &'a BTreeMap<&'static str, Vec<u8>>,
+    /// What to put before a path to find it in the process's own mount namespace.
+    pub(crate) root: PathBuf,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
-    /// All of its descriptions.
+    /// All descriptions of the tree.
     pub(crate) seen: &'a [Seen],
 }
 
@@ -107,7 +108,7 @@ impl Target<'_, '_, '_> {
     }
 
     fn inside(&self, path: &[u8]) -> PathBuf {
-        let mut whole = self.before.root.clone().into_os_string();
+        let mut whole = self.root.clone().into_os_string();
         whole.push(OsStr::from_bytes(path));
         whole.into()
     }
@@ -123,14 +124,14 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
 
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        self.before.texts.get(name).map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
+        self.texts.get(name).map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         if name == "status" && self.tid() == self.pid {
             return self.text(name);
         }
-        read(self.path(&format!("task/{}/{name}", self.tid())))
+        read(format!("/proc/{}/{name}", self.tid()))
     }
 
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
@@ -238,7 +239,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn other_sharers(&self, seen: &Seen) -> Result<Vec<u32>, Fault> {
-        self.before.outside.with_description(seen.fd, self.seen)
+        self.before.outside.with_description((seen.pid, seen.fd), self.seen)
     }
 
     fn other_users(&self, dev: u64, inode: u64, name: &[u8]) -> Result<Vec<Holder>, Fault> {

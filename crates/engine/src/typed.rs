@@ -4,12 +4,14 @@
 use crate::execute::Quiet;
 use crate::output::Published;
 use crate::supervise::special;
+use crate::tree::{Member, Tree};
 use abi::{Arg, Call, Errno, Sys, proc};
 use image::Late;
 use plan::Typing;
 use resources::{Model, Text, Typed};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex as S, Termios, tcgetattr, tcsetattr};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::os::fd::AsRawFd;
@@ -27,35 +29,36 @@ const O_NONBLOCK: i32 = 0o4000;
 /// The terminal of a process. As long as it is open, the end of the program leaves what waits in it.
 pub(crate) struct Keyboard {
     terminal: File,
-    pid: i32,
+    /// The tree.
+    own: BTreeSet<u32>,
     group: u32,
 }
 
 impl Keyboard {
     /// On a description of our own; after `su` the terminal is somebody else's, and only what is open can be had.
-    fn open(process: &Process, fd: u32, stat: &proc::Stat) -> io::Result<Keyboard> {
+    fn open(process: &Process, fd: u32, stat: &proc::Stat, own: BTreeSet<u32>) -> io::Result<Keyboard> {
         let pid = process.pid();
         let path = format!("/proc/{pid}/fd/{fd}");
-        let own = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path);
+        let ours = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path);
         // Of /dev/tty each has another behind it.
-        let own = own.ok().filter(|own| is_terminal(own, stat));
-        let terminal = match own {
-            Some(own) => own,
+        let ours = ours.ok().filter(|ours| is_terminal(ours, stat));
+        let terminal = match ours {
+            Some(ours) => ours,
             None => process.descriptor(fd as i32).map_err(|fault| fault.errno)?.into(),
         };
         match is_terminal(&terminal, stat) {
-            true => Ok(Keyboard { terminal, pid, group: stat.pgrp }),
+            true => Ok(Keyboard { terminal, own, group: stat.pgrp }),
             false => Err(Errno::ENXIO.into()),
         }
     }
 
-    /// Whether nobody else is in the process group: what is typed is for all of it, and for who reads it first.
+    /// Whether nobody outside of the tree is in the process group: what is typed is for all of it, and for who reads it first.
     fn is_of_one(&self) -> bool {
         let in_it = |other: u32| {
             let stat = read(format!("/proc/{other}/stat")).ok().and_then(|text| proc::stat(&text).ok());
             stat.is_some_and(|s| s.pgrp == self.group && s.state != b'Z')
         };
-        !numbers("/proc").filter(|other| *other != self.pid as u32).any(in_it)
+        !numbers("/proc").filter(|other| !self.own.contains(other)).any(in_it)
     }
 
     /// Takes out what waits. After an error the rest of it is still there.
@@ -114,11 +117,12 @@ fn is_terminal(file: &File, stat: &proc::Stat) -> bool {
 /// Room in the image for what a terminal keeps.
 pub(crate) const LATE: u64 = 16 << 10;
 
-/// The terminal in which somebody types for the program, if there is one.
-pub(crate) fn keyboard(model: &Model, process: &Process) -> Option<io::Result<Keyboard>> {
-    let fd = model.keyboard()?;
-    let stat = proc::stat(&read(format!("/proc/{}/stat", process.pid())).ok()?).ok()?;
-    Some(Keyboard::open(process, fd, &stat))
+/// The terminal in which somebody types for the tree, if there is one.
+pub(crate) fn keyboard(model: &Model, tree: &Tree) -> Option<io::Result<Keyboard>> {
+    let (pid, fd) = model.keyboard()?;
+    let of = |m: &&Member| m.status.ns_pid.last().copied().unwrap_or(m.pid as u32) == pid;
+    let member = tree.members.iter().find(of)?;
+    Some(Keyboard::open(member.process.as_ref()?, fd, &member.stat, tree.ids()))
 }
 
 /// Of a tree that has ended, what was typed for it and not read goes into its image. What does not get there is told.

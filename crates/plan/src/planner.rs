@@ -57,10 +57,10 @@ impl<'a> Planner<'a> {
         self.step(moment, by, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Filled(descr)]);
     }
 
-    /// A thread makes a call of its own once its memory stands.
+    /// A thread makes a call of its own once the whole tree is there.
     pub fn arm(&mut self, by: &'static str, tid: Tid, sys: Sys, args: Vec<Value>, expect: Expect) {
         let op = Op::Call { sys, args, expect };
-        self.step(Moment::Arm, by, Actor::Thread(tid), op, vec![Fact::Born(tid)], vec![Fact::Whole(tid)]);
+        self.step(Moment::Arm, by, Actor::Thread(tid), op, vec![Fact::Settled], vec![Fact::Whole(tid)]);
     }
 
     /// The tree cannot go on here, for this reason among others.

@@ -45,6 +45,18 @@ pub enum Fact {
     Files(Pid),
     /// Everything of the process but its registers is as it was.
     Whole(Tid),
+    /// The process group exists, in its session.
+    Group(u32),
+    /// The process is in its session and its process group.
+    Grouped(Pid),
+    /// The thread, or its whole process, has ended as it had.
+    Ended(Tid),
+    /// The parent of a process has taken note of its end.
+    Reaped(Tid),
+    /// Every process and thread of the tree exists: what a newborn inherits may change from here on.
+    Peopled,
+    /// Besides, each is in its session and group, and those that had ended have: what acts by itself may begin.
+    Settled,
 }
 
 impl fmt::Display for Fact {
@@ -165,6 +177,8 @@ pub enum HostEffect {
     },
     /// The tree's group gets the foreground of the terminal, if the thawing process has it.
     Terminal {
+        /// A process of the group that had the foreground of its terminal, or would have it now.
+        of: Pid,
         /// The settings that the terminal gets (TCGETS), if any.
         settings: Option<Vec<u8>>,
         /// What is typed there for the user, if anything.
@@ -186,6 +200,34 @@ impl Typing {
     pub const QUOTE: u8 = 0x16;
     /// The end of a line that has no newline, or of the file (Ctrl-D).
     pub const END: u8 = 0x04;
+}
+
+/// How a thread comes into being.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Birth {
+    /// The first thread of the first process, a child of whoever thaws.
+    Root,
+    /// A further thread of a process.
+    Thread {
+        /// The process.
+        of: Pid,
+    },
+    /// The first thread of a further process, made by the actor.
+    Process {
+        /// CLONE_ flags (clone(2)): what it shares with its maker, and whose child it is.
+        flags: u64,
+        /// The signal that tells its parent of its end; 0: none.
+        exit_signal: u32,
+    },
+}
+
+/// How a process or thread ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum End {
+    /// All of the process, with this status (wait(2)).
+    Process(i32),
+    /// Only this thread: others of the process live on.
+    Thread(i32),
 }
 
 /// How an interrupted call is put back into the kernel.
@@ -224,13 +266,15 @@ pub enum Op {
         /// One description, or the two ends of a pipe.
         descrs: Vec<Descr>,
     },
-    /// The first thread of a process, or (`within`) a further thread of one.
+    /// A thread is born, and with the first one its process.
     Clone {
         /// The id of the newborn.
         tid: Tid,
-        /// The process that it is a thread of.
-        within: Option<Pid>,
+        /// As what.
+        birth: Birth,
     },
+    /// The actor ends, and waits for whoever is to take note of that.
+    End(End),
     /// The actor's address space is emptied, down to the envoy and the vdso.
     Empty,
     /// The areas that the kernel shares with every process (vdso, vvar) move to where they were.
@@ -391,8 +435,14 @@ impl fmt::Display for Op {
                 write!(f, "{} = ", names.join(", "))?;
                 call(f, *sys, args)
             }
-            Op::Clone { tid, within: None } => write!(f, "clone {tid}, the first thread of a process"),
-            Op::Clone { tid, within: Some(pid) } => write!(f, "clone {tid}, a thread of {pid}"),
+            Op::Clone { tid, birth } => match birth {
+                Birth::Root => write!(f, "clone {tid}, the first thread of a process"),
+                Birth::Thread { of } => write!(f, "clone {tid}, a thread of {of}"),
+                Birth::Process { flags: 0, .. } => write!(f, "clone {tid}, the first thread of a further process"),
+                Birth::Process { flags, .. } => write!(f, "clone {tid}, the first thread of a further process, with flags {flags:#x}"),
+            },
+            Op::End(End::Process(status)) => write!(f, "end, with status {status:#x}"),
+            Op::End(End::Thread(status)) => write!(f, "end, but for its other threads, with status {status:#x}"),
             Op::Empty => f.write_str("empty the address space"),
             Op::MoveKernelAreas { areas } => {
                 let to: Vec<String> = areas.iter().map(|(n, at)| format!("{n} to {at:#x}")).collect();
@@ -414,7 +464,7 @@ impl fmt::Display for Op {
             Op::Host(HostEffect::RemovedDirectory { descr, path, .. }) => {
                 write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
             }
-            Op::Host(HostEffect::Terminal { settings, typing }) => {
+            Op::Host(HostEffect::Terminal { settings, typing, .. }) => {
                 f.write_str("hand the terminal over")?;
                 settings.iter().try_for_each(|_| f.write_str(", with its settings"))?;
                 typing.iter().try_for_each(|t| write!(f, ", and type {} keys", t.keys.len()))

@@ -3,7 +3,7 @@
 use abi::Sys;
 use image::Extent;
 use plan::{
-    Actor, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan, Planner,
+    Actor, Birth, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan, Planner,
     Refusal, Step, Stuck, Tid, Typing, Value, check, order,
 };
 use proptest::prelude::*;
@@ -82,7 +82,7 @@ fn broken(steps: Vec<Step>) -> String {
 fn a_check_tells_the_step_that_breaks_a_rule() {
     let once = || step(Moment::Make, make(1), vec![], vec![]);
     let unmade = step(Moment::Link, Op::Empty, vec![Fact::Made(Descr(9))], vec![]);
-    let born = || step(Moment::Birth, Op::Clone { tid: Tid(5), within: None }, vec![], vec![]);
+    let born = || step(Moment::Birth, Op::Clone { tid: Tid(5), birth: Birth::Root }, vec![], vec![]);
     assert!(broken(vec![once(), once(), commit()]).starts_with("made twice: make"));
     assert!(broken(vec![born(), born(), commit()]).starts_with("made twice: birth"));
     assert!(broken(vec![unmade, commit()]).starts_with("Made(Descr(9)) does not hold before: link"));
@@ -140,14 +140,14 @@ fn steps_in_words() {
         mtime: (0, 0),
         contents: vec![],
     };
-    let terminal = |typing| HostEffect::Terminal { settings: Some(vec![]), typing };
+    let terminal = |typing| HostEffect::Terminal { of: Pid(1), settings: Some(vec![]), typing };
     let typing = Typing { keys: b"ls\n".to_vec(), told: "ls".into() };
     let cases = [
         (call(vec![(-100i64 as u64).into(), 4095.into(), 4096.into()], Expect::Success), "prctl(-100, 4095, 0x1000)"),
         (call(vec![Value::Bytes(b"a\"b\0".to_vec())], Expect::Exactly(4096)), "prctl(\"a\\\"b\") = 0x1000"),
         (call(vec![Value::Bytes(vec![1, 0]), Value::Out(4)], Expect::Whatever), "prctl([2 bytes], &out) (or not)"),
         (call(vec![Value::Descr(Descr(3))], Expect::Exactly(7)), "prctl(d3) = 7"),
-        (Op::Clone { tid: Tid(9), within: Some(Pid(8)) }, "clone t9, a thread of p8"),
+        (Op::Clone { tid: Tid(9), birth: Birth::Thread { of: Pid(8) } }, "clone t9, a thread of p8"),
         (Op::Pages { extents: vec![huge, huge] }, "read 18014398509481983 KiB in 2 runs into place"),
         (Op::Feed { descr: Descr(1), packets: vec![vec![0; 3], vec![0]] }, "write 4 bytes in 2 packets into d1"),
         (Op::Host(replace), "put 3 saved bytes back into /a\\xff"),

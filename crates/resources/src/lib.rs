@@ -46,8 +46,23 @@ pub trait Resource: Sized {
     const NAME: &'static str;
 }
 
+/// Which object of the kernel a resource belongs to: some are shared by processes (clone(2)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Owner {
+    /// The process or thread alone.
+    Itself,
+    /// The address space.
+    Space,
+    /// The filesystem context.
+    Fs,
+    /// The table of signal handlers.
+    Handlers,
+}
+
 /// What belongs to a process or to a thread. (What stands behind a descriptor is an [`fd::Kind`].)
 pub trait Capture: Resource {
+    /// What it belongs to.
+    const OF: Owner = Owner::Itself;
     /// Asks what is to be known of it. Consumes nothing and changes nothing.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
     /// Asks what can only be known at the very end.

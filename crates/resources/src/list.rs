@@ -71,8 +71,15 @@ macro_rules! resources {
 
         impl ProcessState {
             /// Captures every resource of a process.
-            pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
-                $(each(<$($pp)::+::$pn as crate::Capture>::capture(from).map(ProcessState::$pn));)*
+            /// What it shares with another process, that one has.
+            pub fn capture_all(
+                shares: &tree::process::Shares,
+                from: &mut crate::Capturing<'_>,
+                each: &mut dyn FnMut(Result<Self, crate::Trouble>),
+            ) {
+                $(if shares.leaves(<$($pp)::+::$pn as crate::Capture>::OF) {
+                    each(<$($pp)::+::$pn as crate::Capture>::capture(from).map(ProcessState::$pn));
+                })*
             }
             /// Appends the steps that make it again.
             pub fn plan(&self, at: At, to: &mut Planning<'_>) {

@@ -8,7 +8,8 @@ use crate::validate::validate;
 use crate::{Description, Note, ProcessState, ThreadState};
 use image::{Damage, Need, RawRecord, Tag};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeMap;
+use plan::Pid;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The tag of [`Process`] records.
 pub(crate) const PROCESS: Tag = Tag(0x0001);
@@ -110,6 +111,36 @@ impl Model {
         self.processes.iter().flat_map(|p| p.threads.iter().map(|t| t.tid)).collect()
     }
 
+    /// The ids that must be free besides those: of groups and sessions whose leaders have ended.
+    pub fn leaders(&self) -> Vec<u32> {
+        let own: BTreeSet<u32> = self.ids().into_iter().collect();
+        let led = self.processes.iter().flat_map(|p| [p.process.group, p.process.session]);
+        let all: BTreeSet<u32> = led.filter(|id| *id != 0 && !own.contains(id)).collect();
+        all.into_iter().collect()
+    }
+
+    /// The process with this id.
+    pub fn process(&self, pid: u32) -> Option<&ProcessModel> {
+        // Most trees have few, and the root is asked for most.
+        self.processes.iter().find(|p| p.process.pid == pid)
+    }
+
+    /// The processes that have the table of descriptors of this one, itself among them.
+    pub(crate) fn users_of_files(&self, owner: u32) -> impl Iterator<Item = Pid> {
+        let uses = move |p: &&ProcessModel| p.process.shares.files.unwrap_or(p.process.pid) == owner;
+        self.processes.iter().filter(uses).map(|p| Pid(p.process.pid))
+    }
+
+    /// The address space of a process, its own or another's.
+    pub fn space(&self, pid: u32) -> Option<&crate::mm::space::Space> {
+        let p = self.process(pid)?;
+        let owner = p.process.shares.space.map_or(Some(p), |owner| self.process(owner))?;
+        owner.states.iter().find_map(|s| match s {
+            ProcessState::Space(space) => Some(space),
+            _ => None,
+        })
+    }
+
     pub(crate) fn spaces(&self) -> impl Iterator<Item = &crate::mm::space::Space> {
         self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
             ProcessState::Space(space) => Some(space),
@@ -139,7 +170,7 @@ impl Model {
         areas.chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
     }
 
-    /// The kernel's own areas in the first process.
+    /// The kernel's own areas in all processes.
     pub fn kernel_areas(&self) -> Vec<crate::mm::vdso::KernelArea> {
         self.spaces().flat_map(|s| s.kernel_areas.clone()).collect()
     }

@@ -2,7 +2,7 @@
 
 use crate::fd::file::{Access, File};
 use crate::tree::process;
-use crate::{At, Description, Model};
+use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
 use std::collections::HashMap;
@@ -29,9 +29,16 @@ pub struct Planning<'a> {
     /// Files whose saved contents stand at their paths again, by id.
     pub(crate) put_back: HashMap<u32, Descr>,
     refused: Vec<u32>,
+    /// Whose address space a process has that has none of its own.
+    spaces: HashMap<u32, u32>,
 }
 
 impl Planning<'_> {
+    /// The process whose address space it has.
+    pub(crate) fn space(&self, pid: Pid) -> Pid {
+        self.spaces.get(&pid.0).map_or(pid, |owner| Pid(*owner))
+    }
+
     /// The number under which a description stands while the tree is made.
     pub fn number(&self, descr: Descr) -> u64 {
         u64::from(self.base + descr.0)
@@ -93,19 +100,24 @@ const PASSING: u32 = 32;
 /// How many numbers, between the tree's own and the store's, are left to whoever executes the plan: the image, and the
 /// socket of each thread.
 fn reserved(model: &Model) -> u32 {
-    2 + model.ids().len() as u32
+    2 + slots(model)
+}
+
+/// How many threads there are while the tree is made: its own, and those that stand for leaders that have ended.
+fn slots(model: &Model) -> u32 {
+    (model.ids().len() + model.leaders().len()) as u32
 }
 
 /// The first number above all that the tree has open, and all that the executor has or will have open in passing.
 fn first_reserved(model: &Model, host: &Host) -> u32 {
     let own = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)).max().unwrap_or(2);
-    let passing = host.highest_fd + PASSING + 2 * model.ids().len() as u32;
+    let passing = host.highest_fd + PASSING + 2 * slots(model);
     own.max(passing).max(2) + 1
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.
 fn namespaces(model: &Model, host: &Host, options: &Options) -> Result<Namespaces, Vec<Refusal>> {
-    let taken: Vec<u32> = model.ids().into_iter().filter(|id| host.taken.contains(id)).collect();
+    let taken: Vec<u32> = model.ids().into_iter().chain(model.leaders()).filter(|id| host.taken.contains(id)).collect();
     let in_place = taken.is_empty() && host.may_choose_ids();
     match options.pids {
         Pids::Same if in_place => Ok(Namespaces::Same),
@@ -162,12 +174,8 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         saved: HashMap::new(),
         put_back: HashMap::new(),
         refused: Vec::new(),
+        spaces: model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?))).collect(),
     };
-    if model.processes.len() > 1 {
-        let why = "there is more than one process in it";
-        planning.to.refuse(Refusal::new("image", why, "a later release of cryopid thaws trees"));
-        return planning.to.finish().map(|_| unreachable!("it was refused"));
-    }
     all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
@@ -194,14 +202,13 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
 /// In the order of the list, so that of two steps that are both ready the one of the earlier resource goes first.
 fn all_resources(to: &mut Planning<'_>) {
     let model = to.model;
-    for p in &model.processes {
-        process::births(p, to);
-    }
+    process::births(to);
+    let holders = holders(model);
     for (id, description) in &model.descriptions {
-        let root = &model.processes[0].process;
-        description.plan(Descr(*id), At { pid: Pid(root.pid), tid: Tid(root.pid) }, to);
+        let pid = holders.get(id).copied().unwrap_or(model.processes[0].process.pid);
+        description.plan(Descr(*id), At { pid: Pid(pid), tid: Tid(pid) }, to);
     }
-    for p in &model.processes {
+    for p in model.processes.iter().filter(|p| !p.process.is_zombie()) {
         let at = At { pid: Pid(p.process.pid), tid: Tid(p.process.pid) };
         process::descriptors(p, at, to);
         let mut states: Vec<_> = p.states.iter().collect();
@@ -213,6 +220,22 @@ fn all_resources(to: &mut Planning<'_>) {
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
-    let whole = model.ids().into_iter().map(|id| Fact::Whole(Tid(id))).collect();
-    to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, whole, vec![]);
+    to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, committed(model), vec![]);
+}
+
+/// Who has each description: the first process of those that have it.
+fn holders(model: &Model) -> HashMap<u32, u32> {
+    let mut holders = HashMap::new();
+    for p in &model.processes {
+        p.process.fds.iter().for_each(|fd| _ = holders.entry(fd.description).or_insert(p.process.pid));
+    }
+    holders
+}
+
+/// What must be true before all of them run.
+fn committed(model: &Model) -> Vec<Fact> {
+    let living = |p: &ProcessModel| p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>();
+    let running = model.processes.iter().filter(|p| !p.process.is_zombie()).flat_map(living);
+    let ended = model.processes.iter().filter(|p| p.process.ended.is_some());
+    running.chain(ended.map(|p| Fact::Ended(Tid(p.process.pid)))).chain([Fact::Settled]).collect()
 }

@@ -5,9 +5,10 @@ use crate::mm::area::{Area, Backing};
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::task::posix_timers::PosixTimers;
+use crate::tree::process::Process;
 use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState};
 use image::{Damage, Extent};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The kernel gives no higher id (include/linux/threads.h, PID_MAX_LIMIT).
 const ID_MAX: u32 = 1 << 22;
@@ -26,12 +27,31 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     let of = |id: u32| move |why: String| Damage::Record { tag: PROCESS, id, why };
     holds(!model.processes.is_empty(), || "there is no process".into()).map_err(of(0))?;
     ids(model).map_err(of(0))?;
+    kinship(model).map_err(of(0))?;
     for p in &model.processes {
         process(p, model).map_err(of(p.process.pid))?;
     }
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
+}
+
+/// Parents come before their children, and who shares something does so with somebody who has it.
+fn kinship(model: &Model) -> Found {
+    let mut before: BTreeMap<u32, &Process> = BTreeMap::new();
+    for (n, p) in model.processes.iter().map(|p| &p.process).enumerate() {
+        let parent = before.get(&p.parent).filter(|parent| !parent.is_zombie());
+        holds((n == 0) == (p.parent == 0), || format!("process {} has no place in the tree", p.pid))?;
+        holds(n == 0 || parent.is_some(), || format!("process {} has no parent", p.pid))?;
+        holds([p.group, p.session].iter().all(|id| *id <= ID_MAX), || format!("process {} has no group", p.pid))?;
+        for (kind, with) in p.shares.all().iter().enumerate().filter_map(|(kind, with)| Some((kind, (*with)?))) {
+            let owner = before.get(&with).filter(|owner| owner.shares.all()[kind].is_none() && !owner.is_zombie());
+            holds(owner.is_some(), || format!("process {} shares something with {with}, who has it not", p.pid))?;
+        }
+        holds(p.shares.files.is_none() || p.fds.is_empty(), || format!("process {} has two tables", p.pid))?;
+        before.insert(p.pid, p);
+    }
+    Ok(())
 }
 
 fn ids(model: &Model) -> Found {
@@ -47,7 +67,10 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
     holds(p.process.threads.first() == Some(&p.process.pid), || "its first thread is missing".into())?;
     numbers(p, model)?;
     once(p.states.iter().map(ProcessState::name))?;
-    holds(p.states.iter().any(|s| matches!(s, ProcessState::Space(_))), || "it has no address space".into())?;
+    let has_space = p.states.iter().any(|s| matches!(s, ProcessState::Space(_)));
+    let needs_space = !p.process.is_zombie() && p.process.shares.space.is_none();
+    holds(has_space || !needs_space, || "it has no address space".into())?;
+    holds(needs_space || !has_space, || "it has an address space too many".into())?;
     for state in &p.states {
         match state {
             ProcessState::Space(s) => space(s)?,
@@ -55,7 +78,7 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
             _ => {}
         }
     }
-    p.threads.iter().try_for_each(thread)
+    p.threads.iter().skip(p.process.ended.is_some().into()).try_for_each(thread)
 }
 
 fn numbers(p: &ProcessModel, model: &Model) -> Found {

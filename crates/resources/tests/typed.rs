@@ -84,9 +84,9 @@ fn what_is_typed_is_for_who_reads_in_the_foreground() {
         model
     };
     const WRONLY: u32 = 1;
-    assert_eq!(with(&|_, _| ()).keyboard(), Some(0));
+    assert_eq!(with(&|_, _| ()).keyboard().map(|(_, fd)| fd), Some(0));
     assert_eq!(with(&|_, tty| tty.flags = WRONLY).keyboard(), None);
-    assert_eq!(with(&|fd, tty| tty.by_role = fd != 255).keyboard(), Some(255));
+    assert_eq!(with(&|fd, tty| tty.by_role = fd != 255).keyboard().map(|(_, fd)| fd), Some(255));
     let mut behind = bash();
     for state in &mut behind.processes[0].states {
         if let ProcessState::Session(session) = state {

@@ -216,18 +216,38 @@ impl Process {
 
     /// Ends the process and waits until it is gone, or for as long as makes sense: what was sent SIGKILL does not come back.
     /// After an error it runs on.
-    pub fn kill(mut self) -> Result<Ended, Fault> {
+    pub fn kill(self) -> Result<Ended, Fault> {
+        Ok(Process::kill_all(vec![self])?.0.remove(0))
+    }
+
+    /// Ends all of them, as if at once: each is sent SIGKILL before the end of any is waited for. After an error all run on;
+    /// once one has ended there is no way back, so of a later one that cannot be ended the fault is given beside.
+    pub fn kill_all(all: Vec<Process>) -> Result<(Vec<Ended>, Vec<Fault>), Fault> {
+        let mut faults = Vec::new();
+        for (n, process) in all.iter().enumerate() {
+            match process.send_kill() {
+                Err(fault) if n == 0 => return Err(fault),
+                sent => faults.extend(sent.err()),
+            }
+        }
+        let at = Instant::now();
+        let end = |mut process: Process| {
+            let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
+            others.for_each(take_note);
+            has_ended(process.pidfd(), PATIENCE);
+            Ended { pid: process.pid, at }
+        };
+        let survives = |process: &Process| faults.iter().any(|fault| fault.whom == process.pid.to_string());
+        Ok((all.into_iter().filter(|process| !survives(process)).map(end).collect(), faults))
+    }
+
+    fn send_kill(&self) -> Result<(), Fault> {
         let call = |e| Fault::new(format!("pidfd_send_signal({}, SIGKILL)", self.pid), self.pid, e);
         fault::point().map_err(call)?;
         match sys::pidfd_kill(self.pidfd()) {
-            Ok(()) | Err(Errno::ESRCH) => {}
-            Err(e) => return Err(call(e)),
+            Ok(()) | Err(Errno::ESRCH) => Ok(()),
+            Err(e) => Err(call(e)),
         }
-        let at = Instant::now();
-        let others = std::mem::take(&mut self.traced).into_keys().filter(|tid| *tid != self.pid);
-        others.for_each(take_note);
-        has_ended(self.pidfd(), PATIENCE);
-        Ok(Ended { pid: self.pid, at })
     }
 
     fn let_all_go(&mut self) -> Result<(), Fault> {

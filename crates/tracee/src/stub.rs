@@ -1,8 +1,9 @@
 //! Stubs: the processes and threads that a thaw makes, each an envoy from its first instruction on.
 //!
 //! The first one is a fork of ourselves that jumps into the code of the envoy, in memory that both share (the *ground*),
-//! at an address where the frozen process had nothing. So everything else of its address space can be taken away and
-//! put back by calls that it makes itself. Further threads are its clones and begin in the same code.
+//! at an address where no frozen process had anything. So everything else of its address space can be taken away and
+//! put back by calls that it makes itself. Further threads and processes are clones, made by such calls too, and begin in
+//! the same code.
 //!
 //! A stub lives no longer than we do: at the end of the socket it exits, and from its seizure on the kernel kills it
 //! with us (PTRACE_O_EXITKILL), until [`Stubs::commit`].
@@ -145,17 +146,51 @@ fn now(clock: libc::clockid_t) -> i128 {
 #[derive(Debug)]
 struct Stub {
     slot: usize,
+    /// The process that it is a thread of; known once it is born.
+    process: Option<u32>,
     /// Its id here; known once it was looked for.
     tid: Option<i32>,
     socket: OwnedFd,
     arena: ManuallyDrop<Arena>,
 }
 
-/// The threads of one process to be, all of them stubs. Killed when dropped, unless committed.
+/// A process of the tree to be.
 #[derive(Debug)]
-pub struct Stubs {
+struct Body {
+    /// Its id here.
     pid: i32,
     pidfd: OwnedFd,
+    /// Whether it, or its first thread, has ended already.
+    ended: Option<Part>,
+    tie: Tie,
+}
+
+/// What ends a stub with us.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Tie {
+    /// The end of its socket; we do not trace it yet.
+    Socket,
+    /// The kernel, too: we trace it from its birth on, so what stops it is for us to see.
+    Trace,
+}
+
+/// What of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Part {
+    /// All of it.
+    Process,
+    /// The thread that makes the call, and no other.
+    Thread,
+}
+
+/// The processes and threads of a tree to be, all of them stubs. Killed when dropped, unless committed.
+#[derive(Debug)]
+pub struct Stubs {
+    /// The first process.
+    root: u32,
+    /// In the order of their births.
+    order: Vec<u32>,
+    processes: BTreeMap<u32, Body>,
     threads: BTreeMap<u32, Stub>,
     /// What the first process of a new pid namespace listens to.
     init: Option<UnixStream>,
@@ -164,6 +199,32 @@ pub struct Stubs {
     // After `threads`: their arenas lie in it.
     ground: Ground,
     fate: Fate,
+    /// Orphans of a thaw that fails are ours, to take note of their end.
+    _adopter: Adopter,
+}
+
+/// While this lives, processes below us that lose their parent become our children (prctl(2), PR_SET_CHILD_SUBREAPER).
+#[derive(Debug)]
+struct Adopter {
+    before: bool,
+}
+
+impl Adopter {
+    fn new() -> Adopter {
+        let mut before = 0i32;
+        // SAFETY: prctl writes one int.
+        unsafe { libc::prctl(libc::PR_GET_CHILD_SUBREAPER, &raw mut before) };
+        // SAFETY: prctl with a number.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
+        Adopter { before: before != 0 }
+    }
+}
+
+impl Drop for Adopter {
+    fn drop(&mut self) {
+        // SAFETY: prctl with a number.
+        unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, libc::c_ulong::from(self.before)) };
+    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,8 +341,8 @@ impl Start {
 }
 
 impl Stubs {
-    /// The first thread of a process in `nest`, waiting for calls; `tids` are the ids that it and its further threads shall
-    /// have. The numbers from `reserve` on, one for each thread, are ours until the commit.
+    /// The first thread of the first process, in `nest`, waiting for calls; `tids` are the ids that it and all further
+    /// threads shall have. The numbers from `reserve` on, one for each thread, are ours until the commit.
     pub fn first(
         tids: &[u32],
         nest: Nest,
@@ -295,7 +356,8 @@ impl Stubs {
             let (socket, end) = channel(reserve + slot as RawFd)?;
             ours.push(socket.as_raw_fd());
             theirs.push(end);
-            threads.insert(*tid, Stub { slot, tid: None, socket, arena: Arena::at(ground.arena(slot)) });
+            let arena = Arena::at(ground.arena(slot));
+            threads.insert(*tid, Stub { slot, process: None, tid: None, socket, arena });
         }
         let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
         let (pid, init) = match nest {
@@ -305,32 +367,67 @@ impl Stubs {
         drop(theirs);
         let pidfd = sys::pidfd_open(pid).inspect_err(|_| end(pid))?;
         // From here on it is killed when this is dropped.
-        let mut stubs = Stubs { pid, pidfd, threads, init, rseq: None, reserve, ground, fate: Fate::Ours };
+        let root = tids[0];
+        let mut stubs = Stubs {
+            root,
+            order: Vec::new(),
+            processes: BTreeMap::new(),
+            threads,
+            init,
+            rseq: None,
+            reserve,
+            ground,
+            fate: Fate::Ours,
+            // The first process of a namespace is an orphan of the helper, and none of ours.
+            _adopter: Adopter::new(),
+        };
+        stubs.is_born(root, Body { pid, pidfd, ended: None, tie: Tie::Trace });
         ptrace::seize(pid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
-        stubs.rseq = stubs.own_rseq()?;
+        stubs.rseq = stubs.own_rseq(pid)?;
         Ok(stubs)
     }
 
+    fn is_born(&mut self, pid: u32, body: Body) {
+        self.threads.get_mut(&pid).expect("every id was told").process = Some(pid);
+        self.order.push(pid);
+        self.processes.insert(pid, body);
+    }
+
     /// The registration for restartable sequences that the first stub has from us. It must go before our memory does.
-    fn own_rseq(&self) -> Result<Option<RseqConfiguration>, Fault> {
-        ptrace::interrupt(self.pid)?;
-        await_event(self.pid).map_err(|lost| self.lost(lost))?;
-        let rseq = ptrace::rseq(self.pid)?;
-        ptrace::cont(self.pid, 0)?;
+    fn own_rseq(&self, pid: i32) -> Result<Option<RseqConfiguration>, Fault> {
+        ptrace::interrupt(pid)?;
+        await_event(pid).map_err(|lost| lost_stub(lost, pid))?;
+        let rseq = ptrace::rseq(pid)?;
+        ptrace::cont(pid, 0)?;
         Ok(rseq)
     }
 
-    fn lost(&self, lost: Lost) -> Fault {
-        match lost {
-            Lost::Fault(fault) => fault,
-            Lost::Died => Fault::new("wait", self.pid, Errno::ESRCH),
-            Lost::Stuck => Fault::new("wait", self.pid, Errno::ETIMEDOUT),
-        }
+    /// The id here of a process.
+    pub fn pid(&self, process: u32) -> i32 {
+        self.processes[&process].pid
     }
 
-    /// Its id here.
-    pub fn pid(&self) -> i32 {
-        self.pid
+    /// The process of a thread.
+    pub fn process_of(&self, tid: u32) -> Option<u32> {
+        self.threads.get(&tid)?.process
+    }
+
+    /// The processes, in the order of their births.
+    pub fn processes(&self) -> impl Iterator<Item = u32> {
+        self.order.iter().copied()
+    }
+
+    /// Whether all of a process has ended.
+    pub fn has_ended(&self, process: u32) -> bool {
+        self.processes[&process].ended == Some(Part::Process)
+    }
+
+    /// A thread of the process that lives.
+    pub fn living(&self, process: u32) -> Option<u32> {
+        let ended = |tid: u32| tid == process && self.processes[&process].ended.is_some();
+        let own = self.threads.iter().filter(|(_, stub)| stub.process == Some(process)).map(|(tid, _)| *tid);
+        // The first thread, if it may be.
+        own.filter(|tid| !ended(*tid)).min_by_key(|tid| *tid != process)
     }
 
     /// The registration for restartable sequences that the first stub was born with.
@@ -344,7 +441,7 @@ impl Stubs {
     }
 
     /// A further thread of the process, cloned by its first one, with id `tid`.
-    pub fn thread(&mut self, first: u32, tid: u32) -> Result<(), Fault> {
+    pub fn thread(&mut self, process: u32, tid: u32) -> Result<(), Fault> {
         let flags = libc::CLONE_VM
             | libc::CLONE_FS
             | libc::CLONE_FILES
@@ -352,59 +449,128 @@ impl Stubs {
             | libc::CLONE_THREAD
             | libc::CLONE_SYSVSEM;
         let args = CloneArgs { flags: flags as u64, set_tid_size: 1, ..CloneArgs::default() };
+        self.clone_by(process, tid, args)?;
+        self.threads.get_mut(&tid).expect("every id was told").process = Some(process);
+        Ok(())
+    }
+
+    /// The first thread of a further process, cloned by thread `by` with these CLONE_ flags.
+    pub fn process(&mut self, by: u32, tid: u32, flags: u64, exit_signal: u32) -> Result<(), Fault> {
+        let args = CloneArgs { flags, exit_signal: exit_signal.into(), set_tid_size: 1, ..CloneArgs::default() };
+        self.clone_by(by, tid, args)?;
+        let pidfd = self.pidfd_of(by, tid)?;
+        let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
+        self.is_born(tid, Body { pid, pidfd, ended: None, tie: Tie::Socket });
+        Ok(())
+    }
+
+    fn clone_by(&mut self, by: u32, tid: u32, args: CloneArgs) -> Result<(), Fault> {
         let (bytes, inner) = (args.to_bytes().to_vec(), tid.to_ne_bytes().to_vec());
         let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
         let call = Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)]);
         let slot = self.threads[&tid].slot;
-        let stub = self.threads.get_mut(&first).expect("the first thread is born");
+        let (arena, socket) = (self.ground.arena(slot), (self.reserve + slot as RawFd) as u64);
+        let (stub, body) = self.parts(by);
         let batch = put(&stub.arena, &[call])?;
-        stub.arena.set_twin(0, self.ground.arena(slot), (self.reserve + slot as RawFd) as u64)?;
-        let answers = stub.run(self.pid, &self.pidfd, &batch)?;
-        answers[0].result.map(drop).map_err(|e| Fault::new(format!("clone3(CLONE_THREAD, set_tid {tid})"), self.pid, e))
+        stub.arena.set_twin(0, arena, socket)?;
+        let answers = stub.run(body, &batch)?;
+        answers[0].result.map(drop).map_err(|e| Fault::new(format!("clone3(set_tid {tid})"), body.pid, e))
+    }
+
+    /// A descriptor of the newborn. Its id here is its id there, unless it is in a pid namespace of its own: then its maker
+    /// opens it, and we take a copy.
+    fn pidfd_of(&mut self, by: u32, tid: u32) -> Result<OwnedFd, Fault> {
+        if self.init.is_none() {
+            return sys::pidfd_open(tid as i32);
+        }
+        let fault = |e| Fault::new("pidfd_open", tid, e);
+        let open = Call::new(Sys::PidfdOpen, [Arg::Int(tid.into()), Arg::Int(0)]);
+        let number = self.calls(by, &[open])?[0].result.map_err(fault)?;
+        let copy = sys::pidfd_getfd(self.parts(by).1.pidfd.as_fd(), number as RawFd).map_err(fault);
+        self.calls(by, &[Call::new(Sys::Close, [Arg::Int(number)])])?;
+        copy
+    }
+
+    /// The thread, and the process that it is of.
+    fn parts(&mut self, tid: u32) -> (&mut Stub, &Body) {
+        let stub = self.threads.get_mut(&tid).expect("calls are made by threads that are born");
+        let process = stub.process.expect("calls are made by threads that are born");
+        (stub, &self.processes[&process])
     }
 
     /// Calls made by a thread, in batches as large as its arena allows; it stops at none that fails.
     pub fn calls(&mut self, tid: u32, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
-        let stub = self.threads.get_mut(&tid).expect("calls are made by threads that are born");
+        let (stub, body) = self.parts(tid);
         let mut answers = Vec::with_capacity(calls.len());
         let mut rest = calls;
         while !rest.is_empty() {
             let batch = put(&stub.arena, rest)?;
-            answers.extend(stub.run(self.pid, &self.pidfd, &batch)?);
+            answers.extend(stub.run(body, &batch)?);
             rest = &rest[batch.entries..];
         }
         Ok(answers)
     }
 
-    /// Stops every thread: from now on they are held, and make calls no more but through [`Stubs::call_held`].
-    pub fn hold(&mut self) -> Result<(), Fault> {
-        self.find_threads()?;
-        let first = self.pid;
-        for tid in self.threads.values().filter_map(|s| s.tid).collect::<Vec<_>>() {
-            if tid != first {
-                ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+    /// A thread makes calls of which the last ends it, or its whole process; waits until that is so.
+    pub fn end(&mut self, tid: u32, calls: &[Call], part: Part) -> Result<(), Fault> {
+        let (stub, body) = self.parts(tid);
+        let (pid, process) = (body.pid, stub.process.expect("it is born"));
+        let batch = put(&stub.arena, calls)?;
+        stub.send(pid, &batch)?;
+        let is_over = || match part {
+            Part::Process => has_ended(body.pidfd.as_fd(), Duration::ZERO),
+            Part::Thread => crate::status::is_dead(pid),
+        };
+        let patience = std::time::Instant::now() + Duration::from_secs(10);
+        while !is_over() {
+            if std::time::Instant::now() > patience {
+                return Err(Fault::new("exit", pid, Errno::ETIMEDOUT));
             }
-            ptrace::interrupt(tid)?;
-            await_event(tid).map_err(|lost| self.lost(lost))?;
+            std::thread::sleep(Duration::from_micros(20));
+        }
+        self.processes.get_mut(&process).expect("it is born").ended = Some(part);
+        Ok(())
+    }
+
+    /// Stops every thread, in an orderly way: from here on [`Stubs::set`] may be called. Those that have ended are left out.
+    pub fn hold(&mut self) -> Result<(), Fault> {
+        let living: Vec<u32> = self.processes().filter(|p| !self.has_ended(*p)).collect();
+        for process in living {
+            self.find_threads(process)?;
+            let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
+            let own = self.threads.values().filter(|s| s.process == Some(process)).filter_map(|s| s.tid);
+            for tid in own.filter(|tid| !(first_ended && *tid == pid)).collect::<Vec<_>>() {
+                if process != self.root || tid != pid {
+                    ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+                }
+                ptrace::interrupt(tid)?;
+                await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+            }
         }
         Ok(())
     }
 
     /// The ids here of the threads whose ids in their own namespace we chose.
-    fn find_threads(&mut self) -> Result<(), Fault> {
-        let call = |e: std::io::Error| Fault::new("readdir(/proc/PID/task)", self.pid, e);
-        for entry in std::fs::read_dir(format!("/proc/{}/task", self.pid)).map_err(call)? {
+    fn find_threads(&mut self, process: u32) -> Result<(), Fault> {
+        let pid = self.pid(process);
+        if self.init.is_none() {
+            let own = self.threads.iter_mut().filter(|(_, stub)| stub.process == Some(process));
+            own.for_each(|(tid, stub)| stub.tid = Some(*tid as i32));
+            return Ok(());
+        }
+        let call = |e: std::io::Error| Fault::new("readdir(/proc/PID/task)", pid, e);
+        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(call)? {
             let name = entry.map_err(call)?.file_name();
             let Some(host) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
-            let text = std::fs::read(format!("/proc/{}/task/{host}/status", self.pid)).map_err(call)?;
+            let text = std::fs::read(format!("/proc/{pid}/task/{host}/status")).map_err(call)?;
             let status = abi::proc::status(&text).map_err(|_| Fault::new("read(status)", host, Errno::EINVAL))?;
             if let Some(stub) = status.ns_pid.last().and_then(|inner| self.threads.get_mut(inner)) {
                 stub.tid = Some(host);
             }
         }
-        match self.threads.values().find(|s| s.tid.is_none()) {
+        match self.threads.values().find(|s| s.process == Some(process) && s.tid.is_none()) {
             None => Ok(()),
-            Some(_) => Err(Fault::new("readdir(/proc/PID/task)", self.pid, Errno::ESRCH)),
+            Some(_) => Err(Fault::new("readdir(/proc/PID/task)", pid, Errno::ESRCH)),
         }
     }
 
@@ -479,7 +645,7 @@ impl Stubs {
     fn to_event_stop(&self, tid: i32) -> Result<(), Fault> {
         ptrace::interrupt(tid)?;
         ptrace::cont(tid, 0)?;
-        await_event(tid).map(drop).map_err(|lost| self.lost(lost))
+        await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid))
     }
 
     /// The state with which a held thread goes on.
@@ -491,11 +657,12 @@ impl Stubs {
     }
 
     /// A signal for the whole process, to be felt when it runs.
-    pub fn signal(&self, signal: i32) -> Result<(), Fault> {
-        let call = |e| Fault::new(format!("kill({signal})"), self.pid, e);
+    pub fn signal(&self, process: u32, signal: i32) -> Result<(), Fault> {
+        let pid = self.pid(process);
+        let call = |e| Fault::new(format!("kill({signal})"), pid, e);
         fault::point().map_err(call)?;
         // SAFETY: kill reads no memory of ours.
-        let r = unsafe { libc::kill(self.pid, signal) };
+        let r = unsafe { libc::kill(pid, signal) };
         sys::result(i64::from(r)).map(drop).map_err(call)
     }
 
@@ -504,7 +671,8 @@ impl Stubs {
         match &self.init {
             None => Ok(()),
             Some(link) => {
-                send_fd(link, &self.pidfd).map_err(|e| Fault::new("sendmsg", "the namespace", e))?;
+                let root = &self.processes[&self.root].pidfd;
+                send_fd(link, root).map_err(|e| Fault::new("sendmsg", "the namespace", e))?;
                 // It has let go of everything else that it had of ours.
                 let mut said = [0];
                 (&*link).read_exact(&mut said).map_err(|e| Fault::new("recv", "the namespace", e))
@@ -515,10 +683,27 @@ impl Stubs {
     /// None of them dies with us any more. If we died just now, they would run: our end is what lets them go.
     pub fn commit(mut self) -> Free {
         self.fate = Fate::Free;
-        for tid in self.threads.values().filter_map(|s| s.tid) {
+        for tid in self.held_threads() {
             let _ = ptrace::set_options(tid, ptrace::O_TRACESYSGOOD);
         }
         Free(self)
+    }
+
+    /// The threads that are stopped, by their ids here; those of relatives in the order of their births, the eldest last.
+    fn held_threads(&self) -> Vec<i32> {
+        let is_over = |process: &u32, tid: i32| match self.processes[process].ended {
+            Some(Part::Process) => true,
+            Some(Part::Thread) => tid == self.pid(*process),
+            None => false,
+        };
+        let mut all: BTreeMap<u32, Vec<i32>> = BTreeMap::new();
+        for stub in self.threads.values() {
+            if let (Some(process), Some(tid)) = (stub.process, stub.tid) {
+                all.entry(process).or_default().push(tid);
+            }
+        }
+        let of = |process: &u32| all.get(process).into_iter().flatten().copied().filter(|tid| !is_over(process, *tid)).collect::<Vec<_>>();
+        self.order.iter().rev().flat_map(of).collect()
     }
 }
 
@@ -527,26 +712,42 @@ impl Stubs {
 pub struct Free(Stubs);
 
 impl Free {
-    /// All of its threads run, each on its own. Gives the id of the process here.
+    /// All of its threads run, each on its own. Gives the id of the first process here.
     pub fn run(self) -> i32 {
-        for tid in self.0.threads.values().filter_map(|s| s.tid) {
+        let root = self.0.pid(self.0.root);
+        for tid in self.0.held_threads() {
             // A thread that ran first may have ended the process by now. The kernel keeps each of the others, and with them
             // the process, until their tracer has waited for them; the first one is our child, and waited for as such.
-            if ptrace::detach(tid).is_err() && tid != self.0.pid {
+            if ptrace::detach(tid).is_err() && tid != root {
                 take_note(tid);
             }
         }
-        self.0.pid
+        root
     }
 }
 
 impl Drop for Stubs {
     fn drop(&mut self) {
         if self.fate == Fate::Ours {
-            let _ = sys::pidfd_kill(self.pidfd.as_fd());
-            has_ended(self.pidfd.as_fd(), Duration::from_secs(10));
-            reap(self.pid);
+            for body in self.processes.values() {
+                let _ = sys::pidfd_kill(body.pidfd.as_fd());
+            }
+            // Makers come before what they made: the end of a parent makes its children ours.
+            for process in &self.order {
+                let body = &self.processes[process];
+                has_ended(body.pidfd.as_fd(), Duration::from_secs(10));
+                reap(body.pid);
+            }
         }
+    }
+}
+
+/// Why a stub did not come to a stop, as a fault.
+fn lost_stub(lost: Lost, tid: i32) -> Fault {
+    match lost {
+        Lost::Fault(fault) => fault,
+        Lost::Died => Fault::new("wait", tid, Errno::ESRCH),
+        Lost::Stuck => Fault::new("wait", tid, Errno::ETIMEDOUT),
     }
 }
 
@@ -575,18 +776,23 @@ fn put(arena: &Arena, calls: &[Call]) -> Result<Batch, Fault> {
 
 impl Stub {
     /// Has a batch run, and waits for it or for the end of the process.
-    fn run(&mut self, pid: i32, pidfd: &OwnedFd, batch: &Batch) -> Result<Vec<Answer>, Fault> {
+    fn run(&mut self, body: &Body, batch: &Batch) -> Result<Vec<Answer>, Fault> {
+        self.send(body.pid, batch)?;
+        self.answered(body)?;
+        Ok(self.arena.answers(batch))
+    }
+
+    fn send(&self, pid: i32, batch: &Batch) -> Result<(), Fault> {
         let call = |name: &str, e: Errno| Fault::new(name, pid, e);
         fault::point().map_err(|e| call("send", e))?;
         let count = (batch.entries as u32).to_ne_bytes();
         // SAFETY: four bytes of ours.
         let r = unsafe { libc::send(self.socket.as_raw_fd(), count.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };
-        sys::result(r as i64).map_err(|e| call("send", e))?;
-        self.answered(pid, pidfd)?;
-        Ok(self.arena.answers(batch))
+        sys::result(r as i64).map(drop).map_err(|e| call("send", e))
     }
 
-    fn answered(&self, pid: i32, pidfd: &OwnedFd) -> Result<(), Fault> {
+    fn answered(&self, body: &Body) -> Result<(), Fault> {
+        let (pid, pidfd) = (body.pid, &body.pidfd);
         let mut word = [0u8; 4];
         loop {
             // SAFETY: recv writes at most four bytes into four.
@@ -604,7 +810,7 @@ impl Stub {
             if both[0].revents == 0 && both[1].revents != 0 {
                 return Err(Fault::new("a call in it", pid, Errno::ESRCH));
             }
-            if ready == 0 {
+            if ready == 0 && body.tie == Tie::Trace {
                 see_stop(pid)?;
             }
         }

@@ -46,6 +46,14 @@ pub fn pidfd_getfd(pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Errno> {
     owned(unsafe { libc::syscall(libc::SYS_pidfd_getfd, pidfd.as_raw_fd(), fd, 0) })
 }
 
+/// The id here of the process behind a pidfd (pidfd_open(2), fdinfo).
+pub fn pid_of(pidfd: &OwnedFd) -> Result<i32, Fault> {
+    let text = crate::procfs::read(format!("/proc/self/fdinfo/{}", pidfd.as_raw_fd()))?;
+    let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(b"Pid:"));
+    let pid = line.and_then(|value| std::str::from_utf8(value).ok()?.trim().parse::<i32>().ok());
+    pid.filter(|pid| *pid > 0).ok_or_else(|| Fault::new("read(fdinfo)", "a newborn", Errno::ESRCH))
+}
+
 /// SIGKILL by pidfd, so that no other process of the same id can be meant.
 pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
     // SAFETY: pidfd_send_signal reads no memory of ours when the siginfo is null.
@@ -56,11 +64,40 @@ pub fn pidfd_kill(pidfd: BorrowedFd<'_>) -> Result<(), Errno> {
 /// Types of kcmp(2) (linux/kcmp.h): the open file description of a descriptor, the memory, what an epoll instance watches.
 const KCMP_FILE: i32 = 0;
 const KCMP_VM: i32 = 1;
+const KCMP_FILES: i32 = 2;
+const KCMP_FS: i32 = 3;
+const KCMP_SIGHAND: i32 = 4;
 const KCMP_EPOLL_TFD: i32 = 7;
 
 /// Whether two threads run in the same memory (kcmp(2)).
 pub fn kcmp_memory(a: i32, b: i32) -> Result<Ordering, Fault> {
     kcmp(KCMP_VM, a, b, 0, 0)
+}
+
+/// What two processes may have in common (clone(2)).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sharing {
+    /// The address space.
+    Space,
+    /// The table of descriptors.
+    Files,
+    /// Working directory, root and mask.
+    Fs,
+    /// The table of signal handlers.
+    Handlers,
+}
+
+impl Sharing {
+    /// kcmp(2) of two threads: `Equal` when they share it, else a lasting order.
+    pub fn kcmp(self, a: i32, b: i32) -> Result<Ordering, Fault> {
+        let kind = match self {
+            Sharing::Space => KCMP_VM,
+            Sharing::Files => KCMP_FILES,
+            Sharing::Fs => KCMP_FS,
+            Sharing::Handlers => KCMP_SIGHAND,
+        };
+        kcmp(kind, a, b, 0, 0)
+    }
 }
 
 /// kcmp(2) of two descriptors: `Equal` when they are the same open file description, else a lasting order.

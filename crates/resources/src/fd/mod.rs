@@ -46,6 +46,8 @@ pub(crate) mod flags {
 /// One description as the kernel shows it, through one descriptor that leads to it.
 #[derive(Clone, Debug)]
 pub struct Seen {
+    /// The process that has it, by its id here.
+    pub pid: u32,
     /// The descriptor.
     pub fd: u32,
     /// The link /proc/PID/fd/N.

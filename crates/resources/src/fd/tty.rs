@@ -11,12 +11,12 @@
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::list::encode;
 use crate::tree::process::Fd;
-use crate::{At, Blob, Capturing, Description, Model, Planning, ProcessState, Resource, Text, ThreadState, Trouble};
+use crate::{At, Blob, Capturing, Description, Model, Planning, ProcessModel, ProcessState, Resource, Text, ThreadState, Trouble};
 use abi::layout::{Termios, Winsize};
 use abi::{Arg, Call, Sys};
 use image::{Damage, Section};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal, Typing, Value};
+use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Pid, Refusal, Typing, Value};
 use serde::{Deserialize, Serialize};
 
 const AT_FDCWD: u64 = -100i64 as u64;
@@ -109,19 +109,27 @@ fn device(seen: &Seen) -> (u32, u32) {
 }
 
 impl Model {
-    /// The descriptor of the root by which its terminal can be found, if what is typed there is meant for it: it can read
-    /// it, and has the foreground.
-    pub fn keyboard(&self) -> Option<u32> {
-        let root = &self.processes[0];
+    /// The processes that had the foreground of their terminal.
+    pub(crate) fn in_foreground(&self) -> impl Iterator<Item = &ProcessModel> {
+        self.processes.iter().filter(|p| has_foreground(&p.states))
+    }
+
+    /// The process, and the descriptor of it, by which the terminal can be found in which somebody types for the tree: one that
+    /// has the foreground, and can read it.
+    pub fn keyboard(&self) -> Option<(u32, u32)> {
+        self.in_foreground().find_map(|p| self.keyboard_of(p).map(|number| (p.process.pid, number)))
+    }
+
+    fn keyboard_of(&self, p: &ProcessModel) -> Option<u32> {
         let tty = |fd: &Fd| match &self.descriptions[&fd.description] {
             Description::Tty(tty) => Some((fd.number, tty)),
             _ => None,
         };
-        let all: Vec<(u32, &Tty)> = root.process.fds.iter().filter_map(tty).collect();
+        let all: Vec<(u32, &Tty)> = p.process.fds.iter().filter_map(tty).collect();
         let reads = all.iter().any(|(_, tty)| tty.flags & flags::ACCMODE != flags::WRONLY);
         // /dev/tty is another terminal for whoever else opens it.
         let named = all.iter().find(|(_, tty)| !tty.by_role).or(all.first());
-        named.filter(|_| reads && has_foreground(&root.states)).map(|(number, _)| *number)
+        named.filter(|_| reads).map(|(number, _)| *number)
     }
 }
 
@@ -172,7 +180,7 @@ impl Kind for Tty {
         })
     }
 
-    fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         let Some(terminal) = to.to.host.terminal.clone() else {
             if !to.to.refused("terminal") {
                 let why = "the program lives on a terminal and there is none here";
@@ -189,10 +197,12 @@ impl Kind for Tty {
         if detached && first_tty(to) == Some(descr) {
             to.to.note("it goes on in the background of this terminal, from which it cannot read");
         } else if first_tty(to) == Some(descr) {
-            let settings = has_foreground(&to.model.processes[0].states).then(|| self.termios.0.clone());
-            let effect = HostEffect::Terminal { settings, typing };
-            let needs = vec![Fact::Files(at.pid)];
-            to.to.step(Moment::Arm, Self::NAME, Actor::Thaw, Op::Host(effect), needs, vec![Fact::Whole(at.tid)]);
+            let model = to.model;
+            let foreground = model.in_foreground().next();
+            let settings = foreground.map(|_| self.termios.0.clone());
+            let of = Pid(foreground.unwrap_or(&model.processes[0]).process.pid);
+            let effect = HostEffect::Terminal { of, settings, typing };
+            to.to.step(Moment::Arm, Self::NAME, Actor::Thaw, Op::Host(effect), vec![Fact::Settled], vec![]);
         }
     }
 }
@@ -200,7 +210,7 @@ impl Kind for Tty {
 /// What is to be typed, if the program is to read the terminal at once: if not, the shell would.
 fn typing(to: &mut Planning<'_>) -> Option<Typing> {
     let typed = to.model.typed.as_ref()?;
-    let threads = to.model.processes.iter().flat_map(|p| &p.threads);
+    let threads = to.model.in_foreground().flat_map(|p| &p.threads);
     let stopped = |s: &ThreadState| matches!(s, ThreadState::Signal(s) if s.stopped.is_some());
     let waits = threads.flat_map(|t| &t.states).any(stopped) || to.to.options.standing == plan::Standing::Detached;
     if waits {

@@ -9,7 +9,7 @@
 //!   (pkey_alloc(2))
 
 use crate::task::{ask, number, value_or, write_own, written};
-use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
 use abi::{Answer, Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal};
@@ -41,6 +41,8 @@ impl Resource for Modes {
 }
 
 impl Capture for Modes {
+    const OF: Owner = Owner::Space;
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let segments = Call::new(Sys::ModifyLdt, [Arg::Int(0), Arg::Out(8), Arg::Int(8)]);
         let tags = Call::new(Sys::ArchPrctl, [Arg::Int(ARCH_GET_UNTAG_MASK), Arg::Out(8)]);
@@ -64,7 +66,7 @@ impl Capture for Modes {
         let mut set = |option: u64, value: u64, expect| {
             let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
             let op = Op::Call { sys: Sys::Prctl, args, expect };
-            let needs = vec![Fact::Loaded(at.pid)];
+            let needs = vec![Fact::Settled, Fact::Loaded(at.pid)];
             to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         };
         if self.merge != 0 {

@@ -12,12 +12,12 @@ use super::modes;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
-use crate::{At, Capture, Capturing, Planning, Resource, Trouble, Which};
+use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::layout::PrctlMmMap;
 use abi::{Arg, Call, Sys, proc};
 use image::Extent;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
+use plan::{Actor, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -46,6 +46,15 @@ pub struct Marks {
     /// Pairs of type and value (getauxval(3)).
     #[n(6)]
     pub auxv: Vec<(u64, u64)>,
+}
+
+/// What a newborn process has in its address space.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Ground {
+    /// All that whoever thaws has.
+    Full,
+    /// Only what the kernel puts there, but elsewhere.
+    Bare,
 }
 
 /// See the module.
@@ -94,6 +103,8 @@ impl Resource for Space {
 }
 
 impl Capture for Space {
+    const OF: Owner = Owner::Space;
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let seen = proc::smaps(&from.probe.text("smaps")?)?;
         let mut refusals = Vec::new();
@@ -123,7 +134,6 @@ impl Capture for Space {
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         self.check_vdso(to);
-        self.plan_ground(at, to);
         let pages_in = self.areas_with_pages();
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (area, pages) in self.areas.iter().zip(&pages_in) {
@@ -301,6 +311,19 @@ fn marks(from: &Capturing<'_>) -> Result<Marks, Trouble> {
     })
 }
 
+/// An address space with nothing but what the kernel puts there, where it put it.
+pub(crate) fn plan_ground(pid: u32, areas: &[KernelArea], was: Ground, to: &mut Planning<'_>) {
+    let (by, bare) = (Actor::Thread(Tid(pid)), Fact::Bare(Pid(pid)));
+    let mut needs = vec![Fact::Born(Tid(pid))];
+    if was == Ground::Full {
+        let partly = Fact::Made(to.to.scratch());
+        to.to.step(Moment::Birth, Space::NAME, by, Op::Empty, needs, vec![partly.clone()]);
+        needs = vec![partly];
+    }
+    let areas = areas.iter().map(|a| (a.name.clone(), a.start)).collect();
+    to.to.step(Moment::Birth, Space::NAME, by, Op::MoveKernelAreas { areas }, needs, vec![bare]);
+}
+
 /// The protection under which the pages of an area are read in.
 fn placed_as(area: &Area, has_pages: bool) -> u64 {
     let wanted = u64::from(area.protection);
@@ -320,20 +343,11 @@ impl Space {
         let mut mine = shape(&self.kernel_areas);
         here.sort();
         mine.sort();
-        if !mine.is_empty() && (mine != here || self.vdso_sum != to.to.host.vdso_sum) {
+        let refused = to.to.refused("vdso");
+        if !refused && !mine.is_empty() && (mine != here || self.vdso_sum != to.to.host.vdso_sum) {
             let why = "the kernel's own code in the process (vdso) is not that of this kernel";
             to.to.refuse(Refusal::new("vdso", why, "thaw it on a machine with the kernel that it was frozen on"));
         }
-    }
-
-    /// An address space with nothing but what the kernel puts there.
-    fn plan_ground(&self, at: At, to: &mut Planning<'_>) {
-        let by = Actor::Thread(at.tid);
-        let bare = Fact::Bare(at.pid);
-        let partly = Fact::Made(to.to.scratch());
-        to.to.step(Moment::Place, Self::NAME, by, Op::Empty, vec![Fact::Born(at.tid)], vec![partly.clone()]);
-        let areas = self.kernel_areas.iter().map(|a| (a.name.clone(), a.start)).collect();
-        to.to.step(Moment::Place, Self::NAME, by, Op::MoveKernelAreas { areas }, vec![partly], vec![bare]);
     }
 
     /// For each area, whether the image has pages of it. Both lists ascend.

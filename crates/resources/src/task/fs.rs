@@ -7,7 +7,7 @@
 
 use crate::fd::place::{self, Removed, Wanted};
 use crate::fd::{S_IFDIR, of_a_process};
-use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
+use crate::{At, Capture, Capturing, Owner, Planning, Resource, Text, Trouble};
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
@@ -40,6 +40,8 @@ impl Resource for Fs {
 }
 
 impl Capture for Fs {
+    const OF: Owner = Owner::Fs;
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let status = proc::status(&from.probe.text("status")?)?;
         let (root, rootless) = place::see("root", from)?;

@@ -4,7 +4,7 @@
 //! - captured   `rt_sigaction` of every signal, by the process itself
 //! - recreated  the same call, for all of them: what the thawing program had set must go too
 
-use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
 use abi::signal::{KernelSigaction, NSIG, SIGKILL, SIGSTOP};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -42,6 +42,8 @@ fn settable() -> impl Iterator<Item = i32> {
 }
 
 impl Capture for Handlers {
+    const OF: Owner = Owner::Handlers;
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let ask = |s: i32| {
             let args = [Arg::Int(s as u64), Arg::Int(0), Arg::Out(KernelSigaction::SIZE), Arg::Int(8)];

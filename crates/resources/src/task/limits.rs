@@ -72,7 +72,7 @@ impl Capture for Limits {
             let limit = Rlimit64 { cur: (*soft).min(hard), max: hard };
             let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
             let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
-            let needs = vec![Fact::Loaded(at.pid), Fact::Files(at.pid)];
+            let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)];
             to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         }
     }

@@ -75,7 +75,8 @@ pub(crate) fn write_own(by: &'static str, name: &str, text: &str, at: At, to: &m
     let len = text.len() as u64;
     let args = vec![Value::Descr(descr), Value::Bytes(text.as_bytes().to_vec()), len.into()];
     let write = Op::Call { sys: Sys::Write, args, expect: Expect::Exactly(len) };
-    let (born, made, files) = (Fact::Born(at.tid), Fact::Made(descr), Fact::Files(at.pid));
+    // A newborn would inherit it.
+    let (born, made, files) = (Fact::Peopled, Fact::Made(descr), Fact::Files(at.pid));
     to.to.step(Moment::Place, by, Actor::Thread(at.tid), open, vec![born], vec![made.clone()]);
     to.to.step(Moment::Place, by, Actor::Thread(at.tid), write, vec![made], vec![files]);
 }

@@ -151,7 +151,7 @@ impl PosixTimers {
         let id = Value::Bytes(t.id.to_ne_bytes().to_vec());
         let args = vec![(t.clock as u64).into(), Value::Bytes(event.to_bytes().to_vec()), id];
         let op = Op::Call { sys: Sys::TimerCreate, args, expect: Expect::Success };
-        let mut needs = vec![Fact::Born(at.tid)];
+        let mut needs = vec![Fact::Settled];
         needs.extend(t.thread.map(|tid| Fact::Born(Tid(tid))));
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }

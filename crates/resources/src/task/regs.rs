@@ -107,7 +107,7 @@ impl Capture for Regs {
         }
         let restart = self.waiting.as_ref().map_or(Restart::Registers, |w| again(w, &self.general));
         let op = Op::Regs { regs: Box::new(self.general), xstate: self.extended.0.clone(), mask: self.mask, restart };
-        let needs = vec![Fact::Born(at.tid), Fact::Loaded(at.pid)];
+        let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid))];
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }
 }

@@ -36,7 +36,7 @@ impl Capture for Rseq {
             let args = vec![r.pointer.into(), u64::from(r.size).into(), 0.into(), u64::from(r.signature).into()];
             let op = Op::Call { sys: Sys::Rseq, args, expect: Expect::Success };
             // The kernel writes into the structure when it is registered, so its page must be there.
-            let needs = vec![Fact::Born(at.tid), Fact::Loaded(at.pid)];
+            let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid))];
             to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         }
     }

@@ -72,7 +72,7 @@ impl Capture for Signal {
         }
         if let Some(signal) = self.stopped {
             let op = Op::Signal { signal };
-            let needs = vec![Fact::Born(at.tid)];
+            let needs = vec![Fact::Settled];
             to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         }
     }

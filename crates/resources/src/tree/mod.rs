@@ -1,4 +1,5 @@
 //! Processes and how they belong together.
 
+pub(crate) mod lineage;
 pub mod process;
 pub mod session;

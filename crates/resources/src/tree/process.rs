@@ -1,14 +1,19 @@
-//! Process: its ids, its threads, and its table of descriptors.
+//! Process: its ids, its threads, its place in the tree, and its table of descriptors.
 //!
 //! - seen as    /proc/PID
-//! - captured   ids in its own pid namespace; descriptors by the engine, which knows which share a description
-//! - recreated  `clone3` with `set_tid`; each descriptor by `dup3` from where the store made its description
-//! - refused    children, and processes of another user's kind: seccomp, 32 bits, a debugger
+//! - captured   ids in its own pid namespace; parent, group and session; how it ended, if its parent has yet to take note of
+//!   that; what it shares with another process (clone(2)); descriptors by the engine, which knows which share a description
+//! - recreated  `clone3` with `set_tid`, by the process that `lineage` chose; each descriptor by `dup3` from where the store
+//!   made its description
+//! - refused    processes of another user's kind: seccomp, 32 bits, a debugger
+//! - not kept   that a process which has ended left a core dump
 
-use crate::{At, Planning, ProcessModel, Text};
+use super::lineage::Lineage;
+use crate::mm::space::{self, Ground};
+use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Tid};
+use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Op, Pid, Tid};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "process";
@@ -29,8 +34,56 @@ pub struct Fd {
     pub close_on_exec: bool,
 }
 
+/// What of it has ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ended {
+    /// All of it, with this status (wait(2)): its parent has yet to take note of that.
+    #[n(0)]
+    Process(#[n(0)] i32),
+    /// Its first thread, with this status; others live on.
+    #[n(1)]
+    FirstThread(#[n(0)] i32),
+}
+
+/// What it shares with another process, which has it in the image: by the id of that process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+#[serde(default)]
+pub struct Shares {
+    /// The address space (CLONE_VM).
+    #[n(0)]
+    pub space: Option<u32>,
+    /// The table of descriptors (CLONE_FILES).
+    #[n(1)]
+    pub files: Option<u32>,
+    /// Working directory, root and mask (CLONE_FS).
+    #[n(2)]
+    pub fs: Option<u32>,
+    /// The table of signal handlers (CLONE_SIGHAND).
+    #[n(3)]
+    pub handlers: Option<u32>,
+}
+
+impl Shares {
+    /// Whether it has such an object of its own.
+    pub(crate) fn leaves(&self, owner: Owner) -> bool {
+        match owner {
+            Owner::Itself => true,
+            Owner::Space => self.space.is_none(),
+            Owner::Fs => self.fs.is_none(),
+            Owner::Handlers => self.handlers.is_none(),
+        }
+    }
+
+    /// With whom it shares each of them.
+    pub(crate) fn all(&self) -> [Option<u32>; 4] {
+        [self.space, self.files, self.fs, self.handlers]
+    }
+}
+
 /// Who a process is.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Process {
     /// Its id, in its own pid namespace.
@@ -42,27 +95,129 @@ pub struct Process {
     /// Its threads' ids, the first thread's first.
     #[n(2)]
     pub threads: Vec<u32>,
-    /// Its descriptors, ascending.
+    /// Its descriptors, ascending; none where it shares the table of another.
     #[n(3)]
     pub fds: Vec<Fd>,
+    /// The process whose child it is; 0: of none in the tree.
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub parent: u32,
+    /// Its process group; 0: one that somebody outside of the tree leads.
+    #[n(5)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub group: u32,
+    /// Its session; 0: one that somebody outside of the tree leads.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub session: u32,
+    /// What of it has ended.
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub ended: Option<Ended>,
+    /// The signal that tells its parent of its end, where it is not SIGCHLD; 0: none.
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub exit_signal: Option<u32>,
+    /// What it shares with another.
+    #[n(9)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub shares: Shares,
 }
 
-/// Its threads are born; all of them wait.
-pub(crate) fn births(p: &ProcessModel, to: &mut Planning<'_>) {
+impl Process {
+    /// Whether only its status is left of it.
+    pub fn is_zombie(&self) -> bool {
+        matches!(self.ended, Some(Ended::Process(_)))
+    }
+}
+
+/// Every process and thread is born, each in its session and group; those that had ended end.
+pub(crate) fn births(to: &mut Planning<'_>) {
+    let model = to.model;
+    let lineage = match Lineage::of(model) {
+        Ok(lineage) => lineage,
+        Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
+    };
+    for p in &model.processes {
+        birth(p, &lineage, to);
+    }
+    lineage.plan_ghosts(to);
+    lineage.plan_groups(to);
+    for p in &model.processes {
+        end(p, &lineage, to);
+    }
+    lineage.plan_notices(to);
+}
+
+/// The facts that each birth has a part in making.
+pub(crate) fn born(tid: Tid) -> Vec<Fact> {
+    vec![Fact::Born(tid), Fact::Peopled, Fact::Settled]
+}
+
+/// A process is born, and the threads of it. It has the address space of its maker, or a copy of it.
+fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
     let pid = Pid(p.process.pid);
     let first = Tid(p.process.pid);
-    let op = Op::Clone { tid: first, within: None };
     // A process without any descriptor has its table from the start.
-    let makes = vec![Fact::Born(first), Fact::Files(pid)];
-    to.to.step(Moment::Birth, NAME, Actor::Store, op, vec![], makes);
+    let mut makes = [born(first), vec![Fact::Files(pid), Fact::Grouped(pid)]].concat();
+    let ground = lineage.ground(pid.0, to.model);
+    match lineage.origin(pid.0) {
+        None => {
+            let op = Op::Clone { tid: first, birth: Birth::Root };
+            to.to.step(Moment::Birth, NAME, Actor::Store, op, vec![], makes);
+            space::plan_ground(pid.0, ground, Ground::Full, to);
+        }
+        Some(origin) => {
+            let is_in_place = ground == lineage.ground(origin.maker, to.model);
+            makes.extend(is_in_place.then_some(Fact::Bare(pid)));
+            let op = Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
+            let needs = [vec![Fact::Bare(Pid(origin.maker))], origin.after.clone()].concat();
+            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, makes);
+            if !is_in_place {
+                space::plan_ground(pid.0, ground, Ground::Bare, to);
+            }
+        }
+    }
     for tid in p.process.threads.iter().skip(1).map(|t| Tid(*t)) {
-        let op = Op::Clone { tid, within: Some(pid) };
-        to.to.step(Moment::Birth, NAME, Actor::Thread(first), op, vec![Fact::Born(first)], vec![Fact::Born(tid)]);
+        let op = Op::Clone { tid, birth: Birth::Thread { of: pid } };
+        to.to.step(Moment::Birth, NAME, Actor::Thread(first), op, vec![Fact::Born(first)], born(tid));
+    }
+}
+
+/// What had ended ends: a whole process once all of its relatives are born and it is in its place, a first thread once it has
+/// done all that there is to do for its process.
+fn end(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
+    let (pid, tid) = (Pid(p.process.pid), Tid(p.process.pid));
+    let by = Actor::Thread(tid);
+    let mut step = |moment, end, needs, makes| to.to.step(moment, NAME, by, Op::End(end), needs, makes);
+    match p.process.ended {
+        Some(Ended::Process(status)) => {
+            let makes = vec![Fact::Ended(tid), Fact::Settled];
+            let needs = [Fact::Peopled, Fact::Grouped(pid)].into_iter().chain(lineage.dues(pid.0)).collect();
+            step(Moment::Link, End::Process(status), needs, makes);
+            const WCOREFLAG: i32 = 0x80;
+            if status & WCOREFLAG != 0 && status & 0x7f != 0 {
+                to.to.note(format!("process {pid} had ended with a core dump; its parent will not be told of the dump"));
+            }
+        }
+        Some(Ended::FirstThread(status)) => {
+            step(Moment::Arm, End::Thread(status), vec![Fact::Whole(tid)], vec![Fact::Ended(tid)]);
+        }
+        None => {}
     }
 }
 
 /// Every number leads where it led, and no other number is open.
 pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
+    if p.process.shares.files.is_some() || p.process.is_zombie() {
+        return;
+    }
     for fd in &p.process.fds {
         let descr = Descr(fd.description);
         let flags = if fd.close_on_exec { O_CLOEXEC } else { 0 };
@@ -74,7 +229,8 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
     for (first, last) in gaps(p, to.reserve, to.base) {
         let args = vec![first.into(), last.into(), 0.into()];
         let op = Op::Call { sys: Sys::CloseRange, args, expect: Expect::Success };
-        let needs = vec![Fact::Mapped(at.pid), Fact::Files(at.pid)];
+        let mut needs = vec![Fact::Settled, Fact::Files(at.pid)];
+        needs.extend(to.model.users_of_files(at.pid.0).map(|user| Fact::Mapped(to.space(user))));
         to.to.step(Moment::Arm, NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }
 }

@@ -2,15 +2,15 @@
 //!
 //! - seen as    /proc/PID/stat, fields 5 to 8
 //! - captured   group, session, and whether it was in the foreground of its terminal
-//! - recreated  a leader of a session without a terminal leads its own (`setsid`); any other lives in the session of
-//!   the terminal in which it is thawed, a leader of a group or of a session as the leader of a group
-//! - refused    nothing
-//! - not kept   the session of the old terminal, and membership in a group that another program leads
+//! - recreated  `setsid`, `setpgid`, in the order that `lineage` finds. The session that has the terminal, and one that
+//!   somebody outside of the tree leads, is that of the terminal in which the tree is thawed
+//! - refused    a process that nobody in the tree can put into its session
+//! - not kept   the session of the old terminal, and membership in a group that a program outside leads
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op};
+use plan::{Actor, Expect, Fact, Moment, Op, Pid, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 /// What role it had.
@@ -50,23 +50,24 @@ impl Resource for Session {
 impl Capture for Session {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let stat = proc::stat(&from.probe.text("stat")?)?;
+        let pid = proc::status(&from.probe.text("status")?)?.tgid;
         let role = match () {
-            _ if stat.session == stat.pid => Role::SessionLeader,
-            _ if stat.pgrp == stat.pid => Role::GroupLeader,
+            _ if stat.session == pid => Role::SessionLeader,
+            _ if stat.pgrp == pid => Role::GroupLeader,
             _ => Role::Member,
         };
         let terminal = stat.terminal.is_some();
         Ok(Session { role, terminal, foreground: terminal && i64::from(stat.tpgid) == i64::from(stat.pgrp) })
     }
 
-    fn plan(&self, at: At, to: &mut Planning<'_>) {
-        let (sys, args) = match (self.role, self.terminal) {
-            (Role::SessionLeader, false) => (Sys::Setsid, vec![]),
-            (Role::Member, _) => return,
-            _ => (Sys::Setpgid, vec![0.into(), 0.into()]),
-        };
-        let op = Op::Call { sys, args, expect: Expect::Success };
-        let needs = vec![Fact::Born(at.tid)];
-        to.to.step(Moment::Place, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Files(at.pid)]);
-    }
+    /// By `lineage`, which knows the others.
+    fn plan(&self, _: At, _: &mut Planning<'_>) {}
+}
+
+/// A process makes or joins a session or group.
+pub(super) fn join(pid: u32, sys: Sys, args: Vec<Value>, needs: Vec<Fact>, makes: Vec<Fact>, to: &mut Planning<'_>) {
+    let op = Op::Call { sys, args, expect: Expect::Success };
+    let moment = if sys == Sys::Setsid { Moment::Birth } else { Moment::Place };
+    let makes = [makes, vec![Fact::Grouped(Pid(pid)), Fact::Settled]].concat();
+    to.to.step(moment, Session::NAME, Actor::Thread(Tid(pid)), op, needs, makes);
 }

@@ -321,7 +321,7 @@ fn process(threads: Vec<u32>, descriptions: Vec<u32>) -> impl Strategy<Value = P
     });
     let each: Vec<_> = threads.iter().map(|tid| thread(*tid)).collect();
     (text(), fds, process_states(threads.clone()), each).prop_map(move |(name, fds, states, of)| ProcessModel {
-        process: Process { pid: threads[0], name, threads: threads.clone(), fds },
+        process: Process { pid: threads[0], name, threads: threads.clone(), fds, ..Process::default() },
         states,
         threads: of,
     })
@@ -338,7 +338,12 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
         let groups = if more == 0 { vec![ids.clone()] } else { vec![first.to_vec(), second.to_vec()] };
         let processes: Vec<_> = groups.into_iter().map(|threads| process(threads, known.clone())).collect();
         let files: BTreeMap<u32, File> = (1..).zip(files).collect();
-        processes.prop_map(move |processes| Model {
+        let root = ids[0];
+        let children = move |mut all: Vec<ProcessModel>| {
+            all.iter_mut().skip(1).for_each(|p| p.process.parent = root);
+            all
+        };
+        processes.prop_map(children).prop_map(move |processes| Model {
             processes,
             descriptions: descriptions.clone(),
             files: files.clone(),

@@ -9,7 +9,7 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
 use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
-use resources::tree::process::{Fd, Process};
+use resources::tree::process::{Fd, Process, Shares};
 use resources::{
     Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
     ThreadModel, ThreadState, Trouble, Which,
@@ -160,6 +160,7 @@ impl Recorded {
     pub(crate) fn seen(&self, fd: u32) -> Seen {
         let name = format!("fd/{fd}");
         Seen {
+            pid: self.threads[0],
             fd,
             link: Text(self.links[&name].clone()),
             stat: self.stats[&name],
@@ -359,9 +360,9 @@ pub(crate) fn capture_all(probe: &Recorded, keep: Keep) -> Result<Model, Vec<Ref
         model.descriptions.extend(description.map(|d| (id, d)));
     }
     let mut states = Vec::new();
-    ProcessState::capture_all(&mut from, &mut |s| states.extend(take(s, &mut refusals)));
+    ProcessState::capture_all(&Shares::default(), &mut from, &mut |s| states.extend(take(s, &mut refusals)));
     let name = Text(probe.texts["comm"].trim_ascii_end().to_vec());
-    let process = Process { pid: probe.threads[0], name, threads: probe.threads.clone(), fds };
+    let process = Process { pid: probe.threads[0], name, threads: probe.threads.clone(), fds, ..Process::default() };
     model.processes.push(ProcessModel { process, states, threads });
     model.files = files.list;
     if refusals.is_empty() { Ok(model) } else { Err(refusals) }

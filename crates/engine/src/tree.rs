@@ -1,0 +1,238 @@
+//! A tree of processes while it is held: all of them stand still, and who is whose child is known.
+
+use crate::Error;
+use crate::unfit::seize_error;
+use abi::proc::{self, Stat, Status};
+use resources::Trouble;
+use resources::tree::process::{Ended, Shares};
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+use tracee::procfs::{numbers, read};
+use tracee::sys::Sharing;
+use tracee::{Process, SeizeError};
+
+/// For how long new processes may appear while the tree is being stopped.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A process of the tree.
+pub(crate) struct Member {
+    /// Its id here.
+    pub(crate) pid: i32,
+    /// What /proc tells of it.
+    pub(crate) stat: Stat,
+    pub(crate) status: Status,
+    /// The texts that those were read from.
+    pub(crate) texts: BTreeMap<&'static str, Vec<u8>>,
+    /// Held; `None`: it has ended, and its parent has yet to take note of that.
+    pub(crate) process: Option<Process>,
+    /// What it shares with a member before it, by the ids of those here.
+    pub(crate) shares: Shares,
+}
+
+/// The members of a tree, parents before children. Let go as they were found when dropped.
+pub(crate) struct Tree {
+    pub(crate) members: Vec<Member>,
+}
+
+/// What was caught under an id.
+enum Caught {
+    Held(Box<Process>),
+    Zombie,
+}
+
+/// The children of a process, of all of its threads (proc_tid_children(5)).
+pub(crate) fn children(pid: i32) -> Vec<i32> {
+    let tasks = numbers(format!("/proc/{pid}/task"));
+    let lists = tasks.filter_map(|tid| read(format!("/proc/{pid}/task/{tid}/children")).ok());
+    lists.flat_map(|l| String::from_utf8_lossy(&l).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>()).collect()
+}
+
+/// The ids of a tree that is not held: as it is just now, more or less.
+pub(crate) fn below(root: i32) -> BTreeSet<u32> {
+    let mut all = BTreeSet::from([root as u32]);
+    let mut next = vec![root];
+    while let Some(pid) = next.pop() {
+        next.extend(children(pid).into_iter().filter(|child| all.insert(*child as u32)));
+    }
+    all
+}
+
+fn status(text: &[u8]) -> Result<Status, Error> {
+    Ok(proc::status(text).map_err(Trouble::from)?)
+}
+
+impl Tree {
+    /// Stops every process below `root`, and it.
+    pub(crate) fn seize(root: i32) -> Result<Tree, Error> {
+        let first = Process::seize(root).map_err(|e| seize_error(e, root))?;
+        let mut caught = BTreeMap::from([(root, Caught::Held(Box::new(first)))]);
+        let mut order = vec![root];
+        let since = Instant::now();
+        // Who is stopped has no new children, but may get those of a descendant that ends before it is stopped
+        // (PR_SET_CHILD_SUBREAPER): so until a look at all of them shows nobody new.
+        while catch_new(&mut caught, &mut order)? {
+            if since.elapsed() > PATIENCE {
+                let why = "it makes new processes faster than they can be stopped";
+                return Err(Error::refuse("process", why, "try again when it is calmer"));
+            }
+        }
+        let mut tree = Tree { members: Vec::with_capacity(caught.len()) };
+        for pid in order {
+            match caught.remove(&pid).expect("it was caught") {
+                Caught::Held(process) => tree.members.extend(member(pid, Some(*process))?),
+                Caught::Zombie => tree.members.extend(member(pid, None)?),
+            }
+        }
+        tree.sort();
+        tree.find_shares()?;
+        Ok(tree)
+    }
+
+    /// Parents before children, and of siblings the elder first. Who lost his parent before he was stopped is in the tree no
+    /// more, and is let go.
+    fn sort(&mut self) {
+        let mut below: BTreeMap<i32, Vec<Member>> = BTreeMap::new();
+        let root = self.members[0].pid;
+        for member in std::mem::take(&mut self.members) {
+            let parent = if member.pid == root { 0 } else { member.stat.ppid as i32 };
+            below.entry(parent).or_default().push(member);
+        }
+        let mut next = below.remove(&0).unwrap_or_default();
+        while let Some(member) = next.pop() {
+            let mut own = below.remove(&member.pid).unwrap_or_default();
+            own.sort_by_key(|m| std::cmp::Reverse((m.stat.starttime, m.pid)));
+            next.append(&mut own);
+            self.members.push(member);
+        }
+    }
+
+    /// Which of them have one address space, one table of descriptors and so on (kcmp(2)).
+    fn find_shares(&mut self) -> Result<(), Error> {
+        let living: Vec<usize> = (0..self.members.len()).filter(|n| self.members[*n].process.is_some()).collect();
+        for what in [Sharing::Space, Sharing::Files, Sharing::Fs, Sharing::Handlers] {
+            for (n, with) in self.alike(what, &living)? {
+                let with = Some(self.members[with].pid as u32);
+                let shares = &mut self.members[n].shares;
+                match what {
+                    Sharing::Space => shares.space = with,
+                    Sharing::Files => shares.files = with,
+                    Sharing::Fs => shares.fs = with,
+                    Sharing::Handlers => shares.handlers = with,
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Members that share it with one before them. The order of kcmp is total: a sort brings together what is the same.
+    fn alike(&self, what: Sharing, living: &[usize]) -> Result<Vec<(usize, usize)>, Error> {
+        let mut fault = None;
+        let thread = |n: usize| self.members[n].process.as_ref().map_or(0, |p| p.threads()[0].tid());
+        let mut compare = |a: usize, b: usize| {
+            what.kcmp(thread(a), thread(b)).unwrap_or_else(|f| {
+                fault = Some(f);
+                std::cmp::Ordering::Equal
+            })
+        };
+        let mut sorted = living.to_vec();
+        sorted.sort_by(|a, b| compare(*a, *b));
+        let groups: Vec<Vec<usize>> =
+            sorted.chunk_by(|a, b| compare(*a, *b).is_eq()).filter(|g| g.len() > 1).map(<[usize]>::to_vec).collect();
+        match fault {
+            Some(fault) => Err(fault.into()),
+            None => Ok(groups.iter().flat_map(|g| g[1..].iter().map(|n| (*n, g[0]))).collect()),
+        }
+    }
+
+    /// The members that live.
+    pub(crate) fn held(&self) -> impl Iterator<Item = &Process> {
+        self.members.iter().filter_map(|m| m.process.as_ref())
+    }
+
+    /// The ids of all members.
+    pub(crate) fn ids(&self) -> BTreeSet<u32> {
+        self.members.iter().map(|m| m.pid as u32).collect()
+    }
+
+    /// Since when the first of them stands still.
+    pub(crate) fn since(&self) -> Instant {
+        self.held().map(Process::since).min().unwrap_or_else(Instant::now)
+    }
+
+    /// Ends all of them; see [`Process::kill_all`].
+    pub(crate) fn kill(self) -> Result<(Vec<tracee::Ended>, Vec<abi::Fault>), Error> {
+        let all: Vec<Process> = self.members.into_iter().filter_map(|m| m.process).collect();
+        Ok(Process::kill_all(all)?)
+    }
+
+    /// Lets all of them go as they were found.
+    pub(crate) fn release(self) -> Result<(), Error> {
+        // Children first: a parent finds them as it left them.
+        let all: Vec<_> = self.members.into_iter().rev().filter_map(|m| m.process).map(Process::release).collect();
+        Ok(all.into_iter().collect::<Result<(), _>>()?)
+    }
+}
+
+/// Looks at the children of everybody who was caught; whether there was a new one.
+fn catch_new(caught: &mut BTreeMap<i32, Caught>, order: &mut Vec<i32>) -> Result<bool, Error> {
+    let before = order.len();
+    let mut n = 0;
+    while n < order.len() {
+        let parent = order[n];
+        n += 1;
+        if !matches!(caught[&parent], Caught::Held(_)) {
+            continue;
+        }
+        for child in children(parent).into_iter().filter(|c| !caught.contains_key(c)).collect::<Vec<_>>() {
+            match Process::seize(child) {
+                Ok(process) => drop(caught.insert(child, Caught::Held(Box::new(process)))),
+                Err(SeizeError::Zombie { .. }) => drop(caught.insert(child, Caught::Zombie)),
+                // Its parent is stopped, but one that ignores SIGCHLD need not take note of it.
+                Err(SeizeError::Died { .. }) => continue,
+                Err(e) => return Err(seize_error(e, child)),
+            }
+            order.push(child);
+        }
+    }
+    Ok(order.len() > before)
+}
+
+/// What /proc tells of a process that was caught; `None`: it is gone.
+fn member(pid: i32, mut process: Option<Process>) -> Result<Option<Member>, Error> {
+    let text = |of: i32, name: &str| read(format!("/proc/{of}/{name}"));
+    let (Ok(stat_text), Ok(status_text)) = (text(pid, "stat"), text(pid, "status")) else { return Ok(None) };
+    let stat = proc::stat(&stat_text).map_err(Trouble::from)?;
+    let status = status(&status_text)?;
+    let mut texts = BTreeMap::new();
+    if let Some(process) = &mut process {
+        // An envoy brings a socket and an area of its own: what is there without it is looked at first.
+        texts.insert("smaps", process.take_smaps());
+        let lead = process.threads()[0].tid();
+        for (name, of_first) in [("stat", stat_text), ("status", status_text)] {
+            texts.insert(name, if lead == pid { of_first } else { text(lead, name)? });
+        }
+    }
+    Ok(Some(Member { pid, stat, status, texts, process, shares: Shares::default() }))
+}
+
+impl Member {
+    /// What of it has ended.
+    pub(crate) fn ended(&self) -> Option<Ended> {
+        match &self.process {
+            None => Some(Ended::Process(self.stat.exit_code)),
+            Some(process) => process.leader_has_ended().then(|| Ended::FirstThread(self.stat.exit_code)),
+        }
+    }
+
+    /// The ids of its threads here with those in their own pid namespace, its first thread's first.
+    pub(crate) fn threads(&self) -> Result<Vec<(u32, u32)>, Error> {
+        let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));
+        let mut all = vec![first];
+        for thread in self.process.iter().flat_map(|p| p.threads()).filter(|t| t.tid() != self.pid) {
+            let text = read(format!("/proc/{}/task/{}/status", self.pid, thread.tid()))?;
+            let tid = thread.tid() as u32;
+            all.push((tid, status(&text)?.ns_pid.last().copied().unwrap_or(tid)));
+        }
+        Ok(all)
+    }
+}
