@@ -109,7 +109,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let quiet = Quiet::new();
     raise_file_limit();
     let tids: Vec<u32> = loaded.model.ids().into_iter().chain(loaded.model.leaders()).collect();
-    let (ground, hop) = hole(loaded, tids.len())?;
+    let (ground, hop) = hole(loaded, plan.staging, tids.len())?;
     let mut execution = Execution {
         plan,
         loaded,
@@ -165,13 +165,13 @@ fn no_vdso() -> Error {
 }
 
 /// Room where neither the tree nor we have anything: for the ground, and behind it for the kernel's areas on the way.
-fn hole(loaded: &Loaded, threads: usize) -> Result<(u64, u64), Error> {
+fn hole(loaded: &Loaded, staging: (u64, u64), threads: usize) -> Result<(u64, u64), Error> {
     const LOW: u64 = 0x1000_0000;
     const HIGH: u64 = 0x7f00_0000_0000;
     // Stacks and heaps grow into what is beside them.
     const APART: u64 = 1 << 30;
     let ours = own_areas()?.into_iter().map(|a| (a.start, a.end));
-    let mut taken: Vec<(u64, u64)> = ours.chain(loaded.model.ranges()).collect();
+    let mut taken: Vec<(u64, u64)> = ours.chain(loaded.model.ranges()).chain([staging]).collect();
     taken.sort_unstable();
     let need = Ground::size(threads) + (1 << 20);
     let mut free = LOW;

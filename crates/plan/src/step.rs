@@ -380,6 +380,8 @@ pub struct Plan {
     pub base: u32,
     /// The first of the numbers, up to `base`, that belong to whoever executes the plan.
     pub reserve: u32,
+    /// Addresses at which the processes have something while they are made: the first, and the one behind the last.
+    pub staging: (u64, u64),
     /// Every step, in order.
     pub steps: Vec<Step>,
     /// What the user is to be told: what is not as it was.

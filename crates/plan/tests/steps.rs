@@ -24,7 +24,7 @@ fn commit() -> Step {
 }
 
 fn plan(steps: Vec<Step>) -> Plan {
-    Plan { namespaces: Namespaces::Same, clocks: None, base: 20, reserve: 10, steps, notes: vec![] }
+    Plan { namespaces: Namespaces::Same, clocks: None, base: 20, reserve: 10, staging: (0, 0), steps, notes: vec![] }
 }
 
 /// Steps each of which makes one fact, and needs some of those of the steps before it.

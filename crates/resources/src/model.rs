@@ -141,6 +141,15 @@ impl Model {
         })
     }
 
+    /// The processes that have an address space of their own, with it.
+    pub(crate) fn own_spaces(&self) -> impl Iterator<Item = (u32, &crate::mm::space::Space)> {
+        let space = |p: &ProcessModel| p.states.iter().position(|s| matches!(s, ProcessState::Space(_)));
+        self.processes.iter().filter_map(move |p| match &p.states[space(p)?] {
+            ProcessState::Space(space) => Some((p.process.pid, space)),
+            _ => None,
+        })
+    }
+
     pub(crate) fn spaces(&self) -> impl Iterator<Item = &crate::mm::space::Space> {
         self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
             ProcessState::Space(space) => Some(space),

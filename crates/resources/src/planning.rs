@@ -5,7 +5,9 @@ use crate::tree::process;
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
+use crate::mm::shared::Staging;
 use std::collections::HashMap;
+use std::rc::Rc;
 
 /// What a resource's plan works with: the planner, and the rest of the model.
 pub struct Planning<'a> {
@@ -31,6 +33,8 @@ pub struct Planning<'a> {
     refused: Vec<u32>,
     /// Whose address space a process has that has none of its own.
     spaces: HashMap<u32, u32>,
+    /// Memory that several processes share.
+    pub(crate) staging: Rc<Staging>,
 }
 
 impl Planning<'_> {
@@ -175,7 +179,9 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         put_back: HashMap::new(),
         refused: Vec::new(),
         spaces: model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?))).collect(),
+        staging: Rc::new(Staging::of(model)),
     };
+    let staging = planning.staging.range;
     all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
@@ -192,7 +198,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         }
         Ok((steps, notes)) => {
             let steps = plan::order(steps).unwrap_or_else(|stuck| panic!("a plan that cannot be ordered: {stuck}"));
-            let plan = Plan { namespaces, clocks, base, reserve, steps, notes };
+            let plan = Plan { namespaces, clocks, base, reserve, staging, steps, notes };
             plan::check(&plan);
             Ok(plan)
         }

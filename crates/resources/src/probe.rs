@@ -8,7 +8,7 @@ use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 
 /// Which pages of an area go into the image.
@@ -192,9 +192,16 @@ pub struct Files {
     shown: HashMap<(u64, u64, Vec<u8>), u32>,
     known: BTreeMap<(u64, u64, Text), u32>,
     inodes: BTreeMap<(u64, u64), u32>,
+    /// Parts of shared memory that are in the image: object, offset and length.
+    views: BTreeSet<(u64, u64, u64)>,
 }
 
 impl Files {
+    /// Whether this part of shared memory is not in the image yet; from here on it is.
+    pub(crate) fn is_new_view(&mut self, part: (u64, u64, u64)) -> bool {
+        self.views.insert(part)
+    }
+
     /// The id of a file that was seen with this device and inode number. A file is opened by its name, so each name is one;
     /// a name that is gone is that of any other name which the same inode still has.
     fn id(&mut self, dev: u64, ino: u64, seen: File) -> u32 {

@@ -110,7 +110,7 @@ impl Area {
         false
     }
 
-    fn has(&self, flag: &str) -> bool {
+    pub(super) fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|f| f == flag)
     }
 

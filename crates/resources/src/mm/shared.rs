@@ -2,14 +2,129 @@
 //!
 //! The area that shows all that any of them shows is placed first; it makes the object, and the others become further
 //! views of it (mremap(2), an old size of zero). Where no area shows it all, the object is made as a file in memory.
+//!
+//! An object that several processes show is had by birth only. So the first process makes it before anybody else is born, in a
+//! place where no process has anything, the *staging*; each takes its views of it, and lets go of the rest.
 
-use super::area::{self, Area};
-use crate::Planning;
+use super::area::{self, Area, Backing, PROT_READ, PROT_WRITE};
+use super::space::Space;
+use crate::{Model, Planning};
 use abi::Sys;
-use plan::{Descr, Expect, Moment, Pid, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Tid, Value};
+use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "area";
+const PAGE: u64 = 4096;
 const MREMAP_MAYMOVE_FIXED: u64 = 3;
+const MAP_SHARED: u64 = 1;
+const MAP_ANONYMOUS: u64 = 0x20;
+const MAP_NORESERVE: u64 = 0x4000;
+const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+
+/// Objects that several processes show.
+#[derive(Default, Debug)]
+pub(crate) struct Staging {
+    /// Where each is while the tree is made, its length, and whether none of it is set apart (MAP_NORESERVE).
+    objects: BTreeMap<u64, (u64, u64, bool)>,
+    /// First address and the one behind the last.
+    pub(crate) range: (u64, u64),
+}
+
+impl Staging {
+    /// The staging of a tree; without any room where nothing is shared.
+    pub(crate) fn of(model: &Model) -> Staging {
+        let mut users: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
+        let mut sizes: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
+        for (pid, space) in model.own_spaces() {
+            for (area, object, offset) in views(space) {
+                users.entry(object).or_default().insert(pid);
+                let (len, thin) = sizes.entry(object).or_default();
+                *len = (*len).max(offset + area.len());
+                *thin |= area.has("nr");
+            }
+        }
+        let several = sizes.into_iter().filter(|(object, _)| users[object].len() > 1);
+        let mut staging = Staging::default();
+        let mut end = 0;
+        for (object, (len, thin)) in several {
+            staging.objects.insert(object, (end, len, thin));
+            end += len.next_multiple_of(PAGE);
+        }
+        if end > 0 {
+            let start = free(model, end);
+            staging.objects.values_mut().for_each(|(at, ..)| *at += start);
+            staging.range = (start, start + end);
+        }
+        staging
+    }
+
+    /// Whether the object is had by birth.
+    pub(crate) fn has(&self, object: u64) -> bool {
+        self.objects.contains_key(&object)
+    }
+
+    /// The first process makes all of them, before anybody else is born.
+    pub(crate) fn plan(&self, root: Pid, after: Fact, to: &mut Planning<'_>) {
+        for (at, len, thin) in self.objects.values() {
+            let flags = MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED_NOREPLACE | if *thin { MAP_NORESERVE } else { 0 };
+            let protection = PROT_READ | PROT_WRITE;
+            let args = vec![(*at).into(), (*len).into(), protection.into(), flags.into(), u64::MAX.into(), 0.into()];
+            let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(*at) };
+            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(root.0)), op, vec![after.clone()], vec![Fact::Bare(root)]);
+        }
+    }
+
+    /// A process takes its views of an object.
+    pub(crate) fn place(&self, object: u64, views: &[View<'_>], pid: Pid, to: &mut Planning<'_>) {
+        let (at, ..) = self.objects[&object];
+        for view in views {
+            let (start, len) = (view.area.start, view.area.len());
+            let args = vec![(at + view.offset).into(), 0.into(), len.into(), MREMAP_MAYMOVE_FIXED.into(), start.into()];
+            let mut step = |sys, args, expect| {
+                let op = Op::Call { sys, args, expect };
+                to.to.step(Moment::Place, NAME, Actor::Thread(Tid(pid.0)), op, vec![Fact::Bare(pid)], vec![Fact::Mapped(pid)]);
+            };
+            step(Sys::Mremap, args, Expect::Exactly(start));
+            if view.placed != PROT_READ | PROT_WRITE {
+                step(Sys::Mprotect, vec![start.into(), len.into(), view.placed.into()], Expect::Success);
+            }
+        }
+    }
+
+    /// A process lets go of what it has only by birth.
+    pub(crate) fn leave(&self, pid: Pid, to: &mut Planning<'_>) {
+        let (start, end) = self.range;
+        if start != end {
+            let op = Op::Call { sys: Sys::Munmap, args: vec![start.into(), (end - start).into()], expect: Expect::Success };
+            let needs = vec![Fact::Settled, Fact::Mapped(pid)];
+            to.to.step(Moment::Arm, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
+        }
+    }
+}
+
+/// The areas of a space that show shared memory, with the object and where in it each begins.
+fn views(space: &Space) -> impl Iterator<Item = (&Area, u64, u64)> {
+    space.areas.iter().filter_map(|area| match area.backing {
+        Backing::Shared { object, offset } => Some((area, object, offset)),
+        _ => None,
+    })
+}
+
+/// Room of that length where no process has anything, nor what it may grow into.
+fn free(model: &Model, len: u64) -> u64 {
+    const LOW: u64 = 0x1000_0000;
+    const APART: u64 = 1 << 30;
+    let mut taken = model.ranges();
+    taken.sort_unstable();
+    let mut free = LOW;
+    for (start, end) in taken {
+        if start.saturating_sub(free) > len + 2 * APART {
+            break;
+        }
+        free = free.max(end);
+    }
+    (free + APART).next_multiple_of(PAGE)
+}
 
 /// One area that shows a part of an object.
 pub(crate) struct View<'a> {

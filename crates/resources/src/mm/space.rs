@@ -125,7 +125,8 @@ impl Capture for Space {
         modes::note_nodes(&seen, from)?;
         keep_files(&areas, &seen, from)?;
         let exe = executable(from)?;
-        let saved = from.probe.save_memory(&wanted(&areas, &seen, from)?)?;
+        let wanted = wanted(&areas, &seen, from)?;
+        let saved = from.probe.save_memory(&wanted)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
         let lock_future = from.probe.locks_new_areas()?;
@@ -145,7 +146,14 @@ impl Capture for Space {
                 _ => area::place(area, placed, at.pid, to),
             }
         }
-        shared.values().for_each(|views| shared::place(views, at.pid, to));
+        let staging = to.staging.clone();
+        for (object, views) in &shared {
+            match staging.has(*object) {
+                true => staging.place(*object, views, at.pid, to),
+                false => shared::place(views, at.pid, to),
+            }
+        }
+        staging.leave(at.pid, to);
         self.plan_pages(at, to);
         for (area, pages) in self.areas.iter().zip(&pages_in) {
             area::finish(area, placed_as(area, *pages), at.pid, to);
@@ -229,17 +237,16 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
 }
 
 /// Which pages of which areas the image must hold, ascending.
-fn wanted(areas: &[Area], seen: &[proc::Area], from: &Capturing<'_>) -> Result<Vec<(Range<u64>, Which)>, Trouble> {
+fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Result<Vec<(Range<u64>, Which)>, Trouble> {
     let mut all = Vec::new();
-    let mut views = BTreeSet::new();
     let mut shown = Vec::new();
     for a in areas {
         match (&a.backing, a.shared) {
             (Backing::File { .. }, true) => {}
             (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
-            // What another area shows just so is saved once.
-            (Backing::Shared { object, offset }, _) if !views.insert((*object, *offset, a.len())) => {}
+            // What another area shows just so, of this process or another, is saved once.
+            (Backing::Shared { object, offset }, _) if !from.files.is_new_view((*object, *offset, a.len())) => {}
             (Backing::Shared { .. }, _) => {
                 let first = seen.partition_point(|s| s.start < a.start);
                 shown.extend(seen[first..].iter().take_while(|s| s.end <= a.end));
@@ -321,7 +328,12 @@ pub(crate) fn plan_ground(pid: u32, areas: &[KernelArea], was: Ground, to: &mut 
         needs = vec![partly];
     }
     let areas = areas.iter().map(|a| (a.name.clone(), a.start)).collect();
-    to.to.step(Moment::Birth, Space::NAME, by, Op::MoveKernelAreas { areas }, needs, vec![bare]);
+    let in_place = Fact::Made(to.to.scratch());
+    let makes = vec![bare, in_place.clone()];
+    to.to.step(Moment::Birth, Space::NAME, by, Op::MoveKernelAreas { areas }, needs, makes);
+    if was == Ground::Full {
+        to.staging.clone().plan(Pid(pid), in_place, to);
+    }
 }
 
 /// The protection under which the pages of an area are read in.
