@@ -44,7 +44,7 @@ impl Batch {
             let (piece, after) = rest.split_at_mut(*len);
             match which {
                 // Behind the end of a file there is nothing to read, and nothing to keep.
-                Which::All => read_what_is(memory, *at, piece)?,
+                Which::All | Which::Unchanged => read_what_is(memory, *at, piece)?,
                 _ => pieces.push((*at, piece)),
             }
             rest = after;
@@ -206,6 +206,7 @@ fn wanted(
     guards: &mut Vec<Range<u64>>,
 ) -> Result<Vec<(u64, u64, Which)>, Fault> {
     let mut runs = Vec::new();
+    let mut own_of_files: Vec<Range<u64>> = Vec::new();
     let mut swept = areas.iter().filter(|(_, which)| *which != Which::All).peekable();
     let (Some(first), Some(last)) = (swept.peek().copied(), areas.last()) else { return Ok(all_of(areas)) };
     tracee::scan(pagemap, first.0.start, last.0.end, &mut |start, end, c: Categories| {
@@ -219,15 +220,32 @@ fn wanted(
         let mut ahead = swept.clone();
         while let Some((area, which)) = ahead.next_if(|(area, _)| area.start < end) {
             let (from, to) = (start.max(area.start), end.min(area.end));
-            match guard {
-                true => guards.push(from..to),
-                false => runs.push((from, to, *which)),
+            match which {
+                Which::Unchanged => own_of_files.push(from..to),
+                _ if guard => guards.push(from..to),
+                _ => runs.push((from, to, *which)),
             }
         }
     })?;
     runs.extend(all_of(areas));
+    runs.extend(unchanged(areas, &own_of_files));
     runs.sort_unstable_by_key(|(start, ..)| *start);
     Ok(runs)
+}
+
+/// The parts of areas that were not written to, `own` being those that were, ascending.
+fn unchanged(areas: &[(Range<u64>, Which)], own: &[Range<u64>]) -> Vec<(u64, u64, Which)> {
+    let mut runs = Vec::new();
+    for (area, which) in areas.iter().filter(|(_, which)| *which == Which::Unchanged) {
+        let mut from = area.start;
+        let first = own.partition_point(|o| o.end <= area.start);
+        for o in own[first..].iter().take_while(|o| o.start < area.end) {
+            runs.push((from, o.start, *which));
+            from = o.end;
+        }
+        runs.push((from, area.end, *which));
+    }
+    runs.into_iter().filter(|(from, to, _)| from < to).collect()
 }
 
 /// The areas of which everything is read.

@@ -18,6 +18,8 @@ pub enum Which {
     Made,
     /// Those that differ from the file behind the area, zeroes or not.
     Changed,
+    /// Those that are still the file's, but zeroes.
+    Unchanged,
     /// All that can be read, but zeroes.
     All,
 }
@@ -194,9 +196,26 @@ pub struct Files {
     inodes: BTreeMap<(u64, u64), u32>,
     /// Parts of shared memory that are in the image: object, offset and length.
     views: BTreeSet<(u64, u64, u64)>,
+    /// Of files that can only be seen by what areas show of them: where in the image which page is.
+    pages: BTreeMap<u32, BTreeMap<u64, u64>>,
 }
 
 impl Files {
+    /// The pages of a file that areas have shown so far, by their offset in it, with where in the image they are.
+    pub(crate) fn shown_pages(&mut self, id: u32) -> &mut BTreeMap<u64, u64> {
+        self.pages.entry(id).or_default()
+    }
+
+    /// The whole of a file is in the image.
+    pub(crate) fn is_whole(&mut self, id: u32) {
+        self.pages.remove(&id);
+    }
+
+    /// Whether what is known of the contents of a file is what areas have shown.
+    pub(crate) fn is_shown_only(&self, id: u32) -> bool {
+        self.pages.contains_key(&id)
+    }
+
     /// Whether this part of shared memory is not in the image yet; from here on it is.
     pub(crate) fn is_new_view(&mut self, part: (u64, u64, u64)) -> bool {
         self.views.insert(part)

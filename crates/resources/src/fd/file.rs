@@ -286,19 +286,36 @@ impl File {
         to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
     }
 
+    /// What was written to is closed before anybody is born: a file that somebody may write is no executable (ETXTBSY, and
+    /// EACCES of PR_SET_MM_MAP: kernel/fork.c, `replace_mm_exe_file`).
     fn make_unnamed_with_contents(&self, id: u32, to: &mut Planning<'_>) -> Descr {
-        let made = to.to.scratch();
-        to.saved.insert(id, made);
-        self.fill_unnamed(made, to);
-        made
+        let (made, reader) = (to.to.scratch(), to.to.scratch());
+        to.saved.insert(id, reader);
+        self.fill(made, to);
+        let again = format!("/proc/self/fd/{}\0", to.number(made)).into_bytes();
+        let op = Op::Make {
+            sys: Sys::Openat,
+            args: vec![AT_FDCWD.into(), Value::Bytes(again), 0.into(), 0.into()],
+            descrs: vec![reader],
+        };
+        let (filled, open) = (vec![Fact::Made(made), Fact::Filled(made)], Fact::Made(reader));
+        to.to.step(Moment::Make, NAME, Actor::Store, op, filled, vec![open.clone()]);
+        let op = Op::Call { sys: Sys::Close, args: vec![Value::Descr(made)], expect: Expect::Success };
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![open], vec![Fact::Filled(reader)]);
+        self.plan_owner(reader, to);
+        reader
     }
 
     fn fill_unnamed(&self, made: Descr, to: &mut Planning<'_>) {
+        self.fill(made, to);
+        self.plan_owner(made, to);
+    }
+
+    fn fill(&self, made: Descr, to: &mut Planning<'_>) {
         self.make_unnamed(made, to);
         let extents = self.contents.clone().unwrap_or_default();
         let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
-        self.plan_owner(made, to);
     }
 
     /// Last of all: a write, and a change of owner, take the set-user-id bits away (chown(2)).

@@ -43,18 +43,22 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let probe = from.probe;
     let stat = seen.stat;
     let id = from.file((stat.dev, stat.ino), &seen.link.0, |_| Some(stat))?;
+    let shown_only = from.files.is_shown_only(id);
     let known = from.files.list.get_mut(&id).expect("it was put there");
     let must = known.standing == Standing::Gone || keep;
     // A small file that the program writes is kept unasked: swap files and the like often go with the program.
     let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
-    if known.contents.is_none() && (must || small) {
+    if (known.contents.is_none() || shown_only) && (must || small) {
         known.size = stat.size as u64;
         match probe.save_link(&seen.name(), known.size) {
             // It was opened by somebody else, and given to the program.
             Err(fault) if fault.errno == Errno::EACCES && !must => {
                 from.note(format!("fd {} ({})", seen.fd, seen.link), "you may not open it yourself: thaw it as root");
             }
-            saved => known.contents = Some(saved?),
+            saved => {
+                known.contents = Some(saved?);
+                from.files.is_whole(id);
+            }
         }
     }
     Ok(id)

@@ -123,8 +123,9 @@ impl Capture for Space {
             return Err(Trouble::Refused(refusals));
         }
         modes::note_nodes(&seen, from)?;
-        keep_files(&areas, &seen, from)?;
+        // The executable can be read by a link of its own, whatever of it is mapped.
         let exe = executable(from)?;
+        keep_files(&areas, &seen, from)?;
         let wanted = wanted(&areas, &seen, from)?;
         let saved = from.probe.save_memory(&wanted)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
@@ -178,48 +179,83 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
     for (id, areas) in by_file {
         let file = &from.files.list[&id];
         let gone = file.standing == Standing::Gone;
-        if file.contents.is_some() || !(gone || from.keep.libs) {
+        let whole = file.contents.is_some() && !from.files.is_shown_only(id);
+        if whole || !(gone || from.keep.libs) {
             continue;
         }
-        let (contents, size) =
-            if gone { contents_of_gone(file, &areas, seen, from)? } else { contents_of_named(file, from)? };
+        let (contents, size) = match (gone, whole_of_gone(file, areas[0], seen, from)) {
+            (false, _) => (from.probe.save_path(&file.path.0, file.size)?, file.size),
+            (true, Some(whole)) => whole,
+            (true, None) => shown_of_gone(id, &areas, from)?,
+        };
         let file = from.files.list.get_mut(&id).expect("it is known");
         (file.contents, file.size) = (Some(contents), size);
     }
     Ok(())
 }
 
-fn contents_of_named(file: &File, from: &Capturing<'_>) -> Result<(Vec<Extent>, u64), Trouble> {
-    Ok((from.probe.save_path(&file.path.0, file.size)?, file.size))
-}
-
-/// Of a file without a name: the whole of it if we may look (proc_pid_map_files(5)), else what the areas show of it.
-fn contents_of_gone(
+/// The whole of a file without a name, if we may look (proc_pid_map_files(5)).
+fn whole_of_gone(
     file: &File,
-    areas: &[&Area],
+    first: &Area,
     seen: &[proc::Area],
     from: &Capturing<'_>,
-) -> Result<(Vec<Extent>, u64), Trouble> {
-    let first = areas[0];
-    let whole = seen.iter().find(|a| a.start == first.start).map(|a| format!("map_files/{:x}-{:x}", a.start, a.end));
-    if file.size > 0
-        && let Some(extents) = whole.and_then(|link| from.probe.save_link(&link, file.size).ok())
-    {
-        return Ok((extents, file.size));
+) -> Option<(Vec<Extent>, u64)> {
+    let area = seen.iter().find(|a| a.start == first.start).filter(|_| file.size > 0)?;
+    let link = format!("map_files/{:x}-{:x}", area.start, area.end);
+    Some((from.probe.save_link(&link, file.size).ok()?, file.size))
+}
+
+/// What the areas of a process show of a file without a name, with what those of others showed already. A page that the process
+/// has written to privately is its own, and no part of the file; it is taken only where nobody shows what it was before.
+fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(Vec<Extent>, u64), Trouble> {
+    const PAGE: u64 = 4096;
+    let probe = from.probe;
+    let shown = from.files.shown_pages(id);
+    for which in [Which::Unchanged, Which::Changed] {
+        for area in areas {
+            let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
+            let wanted = missing(area, offset, shown);
+            if wanted.is_empty() {
+                continue;
+            }
+            let wanted: Vec<(Range<u64>, Which)> = wanted.into_iter().map(|range| (range, which)).collect();
+            for e in probe.save_memory(&wanted)?.extents {
+                for n in (0..e.len).step_by(PAGE as usize) {
+                    shown.entry(e.at - area.start + offset + n).or_insert(e.offset + n);
+                }
+            }
+        }
     }
-    let ranges: Vec<(Range<u64>, Which)> = areas.iter().map(|a| (a.start..a.end, Which::All)).collect();
-    let shown = from.probe.save_memory(&ranges)?.extents;
-    let in_file = |e: &Extent| {
-        let area = areas[areas.partition_point(|a| a.end <= e.at)];
-        let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
-        Extent { at: e.at - area.start + offset, ..*e }
-    };
-    let extents: Vec<Extent> = shown.iter().map(in_file).collect();
     let end = areas.iter().filter_map(|a| match a.backing {
         Backing::File { offset, .. } => Some(offset + a.len()),
         _ => None,
     });
-    Ok((extents, end.max().unwrap_or(0)))
+    let shown_end = shown.last_key_value().map_or(0, |(at, _)| at + PAGE);
+    let mut extents: Vec<Extent> = Vec::new();
+    for (at, offset) in shown.iter() {
+        match extents.last_mut() {
+            Some(last) if last.at + last.len == *at && last.offset + last.len == *offset => last.len += PAGE,
+            _ => extents.push(Extent { at: *at, len: PAGE, offset: *offset }),
+        }
+    }
+    Ok((extents, end.max().unwrap_or(0).max(shown_end)))
+}
+
+/// The parts of an area whose pages of the file are not there yet.
+fn missing(area: &Area, offset: u64, shown: &BTreeMap<u64, u64>) -> Vec<Range<u64>> {
+    const PAGE: u64 = 4096;
+    let mut ranges: Vec<Range<u64>> = Vec::new();
+    for at in (area.start..area.end).step_by(PAGE as usize) {
+        if shown.contains_key(&(at - area.start + offset)) {
+            continue;
+        }
+        match ranges.last_mut() {
+            Some(last) if last.end == at => last.end += PAGE,
+            _ => ranges.push(at..at + PAGE),
+        }
+    }
+    ranges
 }
 
 fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
@@ -227,11 +263,13 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let stat = from.probe.stat("exe")?;
     let id = from.file((stat.dev, stat.ino), &shown, |_| Some(stat))?;
     let file = &from.files.list[&id];
-    if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
+    let known = file.contents.is_some() && !from.files.is_shown_only(id);
+    if !known && (file.standing == Standing::Gone || from.keep.libs) {
         let (probe, size) = (from.probe, stat.size as u64);
         let contents = probe.save_link("exe", size)?;
         let file = from.files.list.get_mut(&id).expect("it is known");
         (file.contents, file.size) = (Some(contents), size);
+        from.files.is_whole(id);
     }
     Ok(id)
 }
