@@ -61,7 +61,10 @@ fn object(loaded: &Loaded, what: What) -> Value {
         }
         What::Files => json!({"files": model.files}),
         What::Sockets => json!({"sockets": []}),
-        What::Signals => json!({"threads": model.processes.iter().flat_map(|p| &p.threads).map(|t| json!({
+        What::Signals => json!({"processes": model.processes.iter().map(|p| json!({
+            "pid": p.process.pid,
+            "handlers": p.states.iter().find(|s| matches!(s, ProcessState::Handlers(_))),
+        })).collect::<Vec<_>>(), "threads": model.processes.iter().flat_map(|p| &p.threads).map(|t| json!({
             "tid": t.tid,
             "signal": t.states.iter().find(|s| matches!(s, ThreadState::Signal(_))),
         })).collect::<Vec<_>>()}),
@@ -87,11 +90,12 @@ fn tree(loaded: &Loaded) -> String {
     for p in &loaded.model.processes {
         let saved: u64 = space(p).map_or(0, |s| s.pages.iter().map(|e| e.len).sum());
         out += &format!(
-            "{:>7} {} ({} threads, {} descriptors, {} saved)\n",
+            "{:>7} {}{} ({}, {}, {} saved)\n",
             p.process.pid,
+            "  ".repeat(depth(&loaded.model, p)),
             p.process.name,
-            p.threads.len(),
-            p.process.fds.len(),
+            count(p.threads.len(), "thread"),
+            count(p.process.fds.len(), "descriptor"),
             bytes(saved)
         );
         for t in p.threads.iter().skip(1) {
@@ -106,6 +110,15 @@ fn tree(loaded: &Loaded) -> String {
     out.extend(loaded.torn.iter().map(|e| format!("not kept: what was typed and not read yet: {e}\n")));
     out.extend(loaded.model.notes.iter().map(|n| format!("not kept: {n}\n")));
     out
+}
+
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
+/// How many processes of the tree stand above it.
+fn depth(model: &Model, p: &ProcessModel) -> usize {
+    std::iter::successors(model.process(p.process.parent), |p| model.process(p.process.parent)).count()
 }
 
 fn fds(model: &Model, p: &ProcessModel) -> String {
@@ -192,7 +205,8 @@ fn signals(p: &ProcessModel) -> String {
     let mut out = String::new();
     for state in &p.states {
         if let ProcessState::Handlers(h) = state {
-            let handlers = h.set.iter().map(|h| match h.action.handler {
+            // The others have flags, which matter to nobody as long as the default is done.
+            let handlers = h.set.iter().filter(|h| h.action.handler != 0).map(|h| match h.action.handler {
                 1 => format!("  {} ignored\n", signal::name(h.signal)),
                 at => format!("  {} handled at {at:#x}\n", signal::name(h.signal)),
             });

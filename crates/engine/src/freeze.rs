@@ -330,9 +330,9 @@ impl Gathered<'_, '_, '_> {
                 Ok(envoy) => envoy,
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
-            let (before, saver, seen) = (self.before, self.saver, &self.table.descriptions[..]);
+            let (before, saver, table) = (self.before, self.saver, self.table);
             let root = root_of(lead);
-            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, seen };
+            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table };
             let tid = self.before.inner[&(target_tid(&target) as u32)];
             let mut states = Vec::new();
             let mut from =

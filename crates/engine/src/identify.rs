@@ -6,7 +6,7 @@ use abi::{Fault, proc};
 use resources::Text;
 use resources::fd::Seen;
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -16,6 +16,20 @@ pub(crate) struct Table {
     pub(crate) descriptions: Vec<Seen>,
     /// Of each process: number, index of its description, and whether it is closed on `execve`.
     pub(crate) numbers: BTreeMap<i32, Vec<(u32, usize, bool)>>,
+    /// Which ends of each pipe somebody in the tree has, by its link: access modes (open(2)) as bits.
+    ends: HashMap<Text, u32>,
+}
+
+impl Table {
+    /// Whether somebody in the tree has the end of the pipe that this one is not.
+    pub(crate) fn has_other_end(&self, seen: &Seen) -> bool {
+        self.ends.get(&seen.link).is_some_and(|ends| ends & !access(seen) != 0)
+    }
+}
+
+/// What may be done with it, as a bit: 1 to read, 2 to write, 4 for both.
+fn access(seen: &Seen) -> u32 {
+    1 << (seen.info.flags & 3)
 }
 
 const O_CLOEXEC: u32 = 0o2000000;
@@ -77,7 +91,11 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
         share(&leads, &seen, group, &mut first)?;
     }
     let mut index = BTreeMap::new();
-    let mut table = Table { descriptions: Vec::new(), numbers: of.iter().map(|(pid, _)| (*pid, Vec::new())).collect() };
+    let numbers = of.iter().map(|(pid, _)| (*pid, Vec::new())).collect();
+    let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new() };
+    for s in seen.iter().filter(|s| s.link.0.starts_with(b"pipe:")) {
+        *table.ends.entry(s.link.clone()).or_default() |= access(s);
+    }
     for (i, s) in seen.iter().enumerate() {
         let at = *index.entry(first[i]).or_insert_with(|| {
             table.descriptions.push(seen[first[i]].clone());

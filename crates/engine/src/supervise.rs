@@ -187,6 +187,8 @@ const SIGWINCH: i32 = 28;
 const SIGCONT: i32 = 18;
 const SIGTTOU: i32 = 22;
 const SIGTTIN: i32 = 21;
+const SIGINT: i32 = 2;
+const SIGQUIT: i32 = 3;
 
 /// Time for a program to see that the size of its terminal changed.
 const REPAINT: std::time::Duration = std::time::Duration::from_millis(30);
@@ -208,6 +210,10 @@ pub fn stand_for(mut thawed: Thawed) -> Outcome {
             }
             Event::Killed(signal) => {
                 give_back(&mut thawed);
+                // A shell goes on with a loop or a script unless what it runs has died of Ctrl-C itself.
+                if thawed.terminal.is_some() && matches!(signal, SIGINT | SIGQUIT) {
+                    job::end_self(signal);
+                }
                 return Outcome::Killed(signal);
             }
             Event::Stopped(SIGTTIN | SIGTTOU) if thawed.terminal.as_ref().is_some_and(Held::was_brought_forward) => {

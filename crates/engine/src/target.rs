@@ -1,6 +1,6 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
-use crate::identify::file_stat;
+use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use abi::layout::FileStat;
@@ -79,8 +79,8 @@ pub(crate) struct Target<'a, 's, 'p> {
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: PathBuf,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
-    /// All descriptions of the tree.
-    pub(crate) seen: &'a [Seen],
+    /// All descriptors of the tree.
+    pub(crate) table: &'a Table,
 }
 
 /// The reason in the words of a fault.
@@ -238,8 +238,20 @@ impl Probe for Target<'_, '_, '_> {
         Ok(self.before.outside.with_link(link))
     }
 
+    fn has_hidden_end(&self, seen: &Seen) -> Result<bool, Fault> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        if self.table.has_other_end(seen) {
+            return Ok(false);
+        }
+        let end = self.with(|p, _| p.descriptor(seen.fd as i32))?;
+        let mut asked = [PollFd::new(&end, PollFlags::empty())];
+        poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
+        // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
+        Ok(!asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+    }
+
     fn other_sharers(&self, seen: &Seen) -> Result<Vec<u32>, Fault> {
-        self.before.outside.with_description((seen.pid, seen.fd), self.seen)
+        self.before.outside.with_description((seen.pid, seen.fd), &self.table.descriptions)
     }
 
     fn other_users(&self, dev: u64, inode: u64, name: &[u8]) -> Result<Vec<Holder>, Fault> {

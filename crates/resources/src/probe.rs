@@ -140,6 +140,11 @@ pub trait Probe {
     fn other_holders(&self, _link: &[u8]) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())
     }
+    /// Whether the other end of a pipe is with somebody whom we may not see: nobody in the tree has it, and the kernel does not
+    /// say that it is closed.
+    fn has_hidden_end(&self, _seen: &Seen) -> Result<bool, Fault> {
+        Ok(false)
+    }
     /// Processes outside the tree that have the same description.
     fn other_sharers(&self, _seen: &Seen) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())

@@ -57,6 +57,9 @@ impl Kind for PipeEnd {
         if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
             let remedy = "freeze what stands at both ends of it together, or start the program without it";
             refusals.push(seen.refuse(format!("its other end is with process {holder}, outside of the tree"), remedy));
+        } else if from.probe.has_hidden_end(seen)? {
+            let why = "its other end is with a process outside of the tree, which you may not look at";
+            refusals.push(seen.refuse(why, "freeze what stands at both ends of it together, as root"));
         }
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));

@@ -138,13 +138,19 @@ fn has_foreground(states: &[ProcessState]) -> bool {
 }
 
 /// Tells what the terminal keeps. TIOCINQ counts whole lines only where the terminal works by lines (n_tty.c, `inq_canon`).
-fn note_typed(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+fn note_typed(seen: &Seen, settings: &[u8], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    const ICANON: u32 = 2;
     let stat = abi::proc::stat(&from.probe.text("stat")?)?;
     let call = Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(TIOCINQ), Arg::Out(4)]);
     let answer = from.probe.calls(&[call])?.remove(0);
     let waiting = answer.result.ok().and_then(|_| answer.out[0].first_chunk()).map_or(0, |n| i32::from_ne_bytes(*n));
-    if waiting > 0 && i64::from(stat.tpgid) == i64::from(stat.pgrp) {
+    if i64::from(stat.tpgid) != i64::from(stat.pgrp) || seen.flags() & flags::ACCMODE == flags::WRONLY {
+        return Ok(());
+    }
+    if waiting > 0 {
         from.note("terminal", format!("{waiting} bytes were typed and not read yet: they stay in its terminal"));
+    } else if Termios::from_bytes(settings).is_some_and(|t| t.lflag & ICANON != 0) {
+        from.note("terminal", "a line that is being typed, if there is one, stays in its terminal");
     }
     Ok(())
 }
@@ -169,7 +175,7 @@ impl Kind for Tty {
                 .into());
         }
         if !from.keep.typed {
-            note_typed(seen, from)?;
+            note_typed(seen, &answers[0].out[0], from)?;
         }
         let size = Winsize::from_bytes(&answers[1].out[0]).unwrap_or_default();
         Ok(Tty {
