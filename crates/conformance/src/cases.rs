@@ -72,6 +72,7 @@ const PLAIN: &[&str] = &[
     "pipe-no-reader",
     "eventfd",
     "epoll-watches",
+    "timerfd",
     "terminal-modes",
     "terminal-foreground",
     "terminal-nonblocking",
@@ -94,6 +95,7 @@ const WAITING: &[&str] = &[
     "epoll",
     "sigtimedwait",
     "alarm-rings",
+    "timerfd-rings",
 ];
 
 /// These change by themselves, so two images of them differ.
@@ -101,6 +103,7 @@ const MOVING: &[&str] = &[
     "registers",
     "storm",
     "itimers",
+    "timerfd-ticks",
     // SIGWINCH, which every thaw sends, waits.
     "signal-mask",
     // A file without a name has another one of those that nobody sees.
@@ -161,6 +164,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
+        Case::specimen(&["timerfd-alarms"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
@@ -189,6 +193,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["socket-pair"]).refused(&["socket"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),
+        Case::specimen(&["outside", "timerfd"]).refused(&["timerfd", "outside of the tree"]),
         Case::specimen(&["outside", "epoll"]).refused(&["eventpoll", "eventfd", "outside of the tree"]),
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),

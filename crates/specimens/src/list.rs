@@ -3,7 +3,7 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, creds, files, ids, mem, outside, pipes, refused, regs, rseq, signals, terminal, threads,
-    timers, vdso,
+    timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -31,6 +31,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
+    "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

@@ -25,6 +25,7 @@ mod signals;
 mod sys;
 mod terminal;
 mod threads;
+mod timerfds;
 mod timers;
 mod vdso;
 

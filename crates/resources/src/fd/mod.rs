@@ -9,6 +9,7 @@ pub mod opath;
 pub mod pipe;
 pub mod place;
 pub mod regular;
+pub mod timerfd;
 pub mod tty;
 pub(crate) mod unsupported;
 

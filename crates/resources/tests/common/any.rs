@@ -10,12 +10,13 @@ use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd, place::Removed,
-    regular::Regular, tty::Tty,
+    regular::Regular, timerfd::Timerfd, tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
 use resources::mm::space::{Marks, Space};
 use resources::mm::vdso::KernelArea;
+use resources::ns::time::Time;
 use resources::task::handlers::{Handler, Handlers};
 use resources::task::itimers::{Itimer, Itimers};
 use resources::task::posix_timers::{PosixTimer, PosixTimers};
@@ -80,6 +81,9 @@ fn description() -> impl Strategy<Value = Description> {
         termios,
         window,
     });
+    let timer = (select(vec![0, 1, 7, 8, 9]), flags, 0..4u32, any::<[u64; 3]>()).prop_map(
+        |(clock, flags, mode, [expires, period, ticks])| Timerfd { clock, flags, mode, expires, period, ticks },
+    );
     prop_oneof![
         (1..=FILES, flags, any::<u64>()).prop_map(|(file, flags, offset)| Description::Regular(Regular {
             file,
@@ -100,6 +104,7 @@ fn description() -> impl Strategy<Value = Description> {
         })),
         (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
         tty.prop_map(Description::Tty),
+        timer.prop_map(Description::Timerfd),
     ]
 }
 
@@ -208,8 +213,9 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
         execution,
         merge,
     });
-    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes);
-    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes)| {
+    let time = any::<[u64; 2]>().prop_map(|[monotonic, boottime]| Time { monotonic, boottime });
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, time);
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, time)| {
         vec![
             ProcessState::Session(session),
             ProcessState::Space(space),
@@ -220,6 +226,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
             ProcessState::Attributes(attributes),
             ProcessState::Limits(limits),
             ProcessState::Modes(modes),
+            ProcessState::Time(time),
         ]
     })
 }
