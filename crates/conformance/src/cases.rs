@@ -73,6 +73,10 @@ const PLAIN: &[&str] = &[
     "eventfd",
     "epoll-watches",
     "timerfd",
+    "memfd",
+    "memfd-descriptions",
+    "memfd-areas",
+    "memfd-only-areas",
     "terminal-modes",
     "terminal-foreground",
     "terminal-nonblocking",
@@ -174,6 +178,7 @@ fn special() -> Vec<Case> {
         // Shared with a process that is not frozen, and works all the same.
         Case::specimen(&["outside", "position"]),
         Case::specimen(&["outside", "text"]).but(&[Again]),
+        Case::specimen(&["outside", "fixed"]),
         Case::specimen(&["files-many", "1000"]).only(&[Root, User]),
     ]
 }
@@ -198,6 +203,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
+        Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
         Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),

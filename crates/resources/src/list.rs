@@ -168,6 +168,7 @@ resources! {
         0x0307 fd::tty Tty;
         0x0308 fd::epoll Epoll;
         0x0309 fd::timerfd Timerfd;
+        0x030a fd::memfd Memfd;
     }
     unsupported {
         "socket" "sockets are not supported yet";

@@ -16,6 +16,7 @@ mod launch;
 mod life;
 mod list;
 mod mem;
+mod memfds;
 mod outside;
 mod pipes;
 mod refused;

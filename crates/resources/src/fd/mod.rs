@@ -5,6 +5,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod memfd;
 pub mod opath;
 pub mod pipe;
 pub mod place;

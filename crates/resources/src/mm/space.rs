@@ -12,6 +12,7 @@ use super::modes;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
+use crate::fd::memfd;
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble, Which};
 use abi::layout::PrctlMmMap;
 use abi::{Arg, Call, Sys, proc};
@@ -189,8 +190,7 @@ fn contents_of_gone(
     {
         return Ok((extents, file.size));
     }
-    let ranges: Vec<(Range<u64>, Which)> = areas.iter().map(|a| (a.start..a.end, Which::All)).collect();
-    let shown = from.probe.save_memory(&ranges)?.extents;
+    let shown = from.probe.save_memory(&shown_parts(areas))?.extents;
     let in_file = |e: &Extent| {
         let area = areas[areas.partition_point(|a| a.end <= e.at)];
         let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
@@ -204,10 +204,35 @@ fn contents_of_gone(
     Ok((extents, end.max().unwrap_or(0)))
 }
 
+/// The parts of areas, ascending, that together show of a file what any of them shows, and nothing twice. Those that share
+/// it show the file itself; what the process wrote into the others is no part of it.
+fn shown_parts(areas: &[&Area]) -> Vec<(Range<u64>, Which)> {
+    let mut known: Vec<Range<u64>> = Vec::new();
+    let mut parts = Vec::new();
+    let (shared, private): (Vec<&Area>, Vec<&Area>) = areas.iter().partition(|a| a.shared);
+    for area in shared.into_iter().chain(private) {
+        let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
+        let new = without(offset..offset + area.len(), &known);
+        parts.extend(new.iter().map(|r| (area.start + r.start - offset..area.start + r.end - offset, Which::All)));
+        known.extend(new);
+    }
+    parts.sort_unstable_by_key(|(range, _)| range.start);
+    parts
+}
+
+/// What of a range is in none of these.
+fn without(range: Range<u64>, taken: &[Range<u64>]) -> Vec<Range<u64>> {
+    taken.iter().fold(vec![range], |rest, t| {
+        let cut = |r: Range<u64>| [r.start..r.end.min(t.start), r.start.max(t.end)..r.end];
+        rest.into_iter().flat_map(cut).filter(|r| r.start < r.end).collect()
+    })
+}
+
 fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let shown = from.probe.link("exe")?;
     let stat = from.probe.stat("exe")?;
     let id = from.file((stat.dev, stat.ino), &shown, |_| Some(stat))?;
+    memfd::ask_link(id, "exe", from);
     let file = &from.files.list[&id];
     if file.contents.is_none() && (file.standing == Standing::Gone || from.keep.libs) {
         let (probe, size) = (from.probe, stat.size as u64);
