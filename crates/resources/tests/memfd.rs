@@ -201,21 +201,29 @@ fn an_image_of_an_older_release() {
     assert!(!steps.iter().any(|s| s.contains("fcntl(d41")), "{steps:#?}");
 }
 
-/// Which stretches of the file are saved of a program that maps it by these areas: start, protection, first page of the file.
-fn shown(areas: &[(u64, &str, u64)]) -> Vec<(u64, u64)> {
+/// A program that maps the file by these areas and has it under no number: start, protection, first page of the file.
+fn mapping(areas: &[(u64, &str, u64)], name: &str) -> Recorded {
     let mut sample = Recorded::sample("bash");
-    let lines: String = areas
-        .iter()
-        .map(|(start, perms, page)| {
-            let (end, offset) = (start + 0x2000, page * 4096);
-            format!("{start:08x}-{end:08x} {perms} {offset:08x} 00:01 77    {LINK}\nVmFlags: rd wr mr mw me\n")
-        })
-        .collect();
+    let line = |(start, perms, page): &(u64, &str, u64)| {
+        let (end, offset) = (start + 0x2000, page * 4096);
+        format!("{start:08x}-{end:08x} {perms} {offset:08x} 00:01 77    {name}\nVmFlags: rd wr mr mw me\n")
+    };
+    let lines: String = areas.iter().map(line).collect();
     let text = [lines.as_bytes(), &sample.texts["smaps"]].concat();
     sample.texts.insert("smaps".into(), text);
-    let files = capture_all(&sample, Keep::default()).unwrap().files;
-    let file = files.into_values().find(|f| f.path.0 == b"/memfd:keys").unwrap();
-    let mut contents: Vec<_> = file.contents.unwrap().iter().map(|e| (e.at / 4096, e.offset / 4096)).collect();
+    sample
+}
+
+/// The file that it maps.
+fn mapped(sample: &Recorded) -> File {
+    let files = capture_all(sample, Keep::default()).unwrap().files;
+    files.into_values().find(|f| f.path.0.starts_with(b"/memfd:")).expect("it is mapped")
+}
+
+/// Which stretches of the file are saved.
+fn shown(areas: &[(u64, &str, u64)]) -> Vec<(u64, u64)> {
+    let contents = mapped(&mapping(areas, LINK)).contents.expect("it has no name");
+    let mut contents: Vec<_> = contents.iter().map(|e| (e.at / 4096, e.offset / 4096)).collect();
     contents.sort_unstable();
     contents
 }
@@ -227,4 +235,28 @@ fn what_only_areas_show() {
     assert_eq!(shown(&[(0x10000, "rw-p", 0), (0x20000, "rw-s", 0)]), [(0, 0)], "the shared one shows all of it");
     assert_eq!(shown(&[(0x10000, "rw-p", 0), (0x20000, "rw-s", 1)]), [(0, 0), (1, 1)]);
     assert_eq!(shown(&[(0x10000, "r--s", 4), (0x20000, "rw-p", 3), (0x30000, "rw-p", 5)]), [(3, 1), (4, 0), (6, 2)]);
+}
+
+#[test]
+fn what_the_links_of_areas_tell() {
+    // fs/proc/task_mmu.c: a newline is shown as these four characters, and so are they themselves.
+    let mut sample = mapping(&[(0x10000, "rw-s", 0)], "/memfd:a\\012b (deleted)");
+    let link = "map_files/10000-12000";
+    let seen = |sample: &Recorded| {
+        let file = mapped(sample);
+        (file.path.0, file.seals)
+    };
+    assert_eq!(seen(&sample), (b"/memfd:a\nb".to_vec(), None));
+    sample.links.insert(link.into(), b"/memfd:a\\012b (deleted)".to_vec());
+    sample.seals.insert(link.into(), FIXED);
+    assert_eq!(seen(&sample), (b"/memfd:a\\012b".to_vec(), Some(FIXED)));
+}
+
+#[test]
+fn an_executable_that_was_sealed() {
+    let mut sample = Recorded::sample("bash");
+    sample.links.insert("exe".into(), LINK.into());
+    sample.stats.insert("exe".into(), stat(0));
+    sample.seals.insert("exe".into(), FIXED);
+    assert_eq!(mapped(&sample).seals, Some(FIXED));
 }

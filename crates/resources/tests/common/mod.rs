@@ -57,6 +57,8 @@ pub(crate) struct Recorded {
     /// By number and place among the watches of that number.
     pub(crate) watches: BTreeMap<(u32, u32), bool>,
     pub(crate) guards: Vec<Range<u64>>,
+    /// Of files whose links may be opened.
+    pub(crate) seals: BTreeMap<String, u32>,
     pub(crate) locks_new_areas: Option<()>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
@@ -262,6 +264,9 @@ impl Probe for Recorded {
     }
     fn other_users(&self, _: u64, _: u64, _: &[u8]) -> Result<Vec<Holder>, Fault> {
         Ok(self.users.clone())
+    }
+    fn seals(&self, name: &str) -> Result<u32, Fault> {
+        self.seals.get(name).copied().ok_or_else(|| missing("open", name))
     }
     /// The first page of every area that may have been written.
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
