@@ -10,7 +10,7 @@ use crate::tidy::Finding;
 const CRATES: [&str; 2] = ["engine", "tracee"];
 
 /// Names that are no sign of knowing the resource, and what they are besides.
-const GENERAL: [(&str, &str); 19] = [
+const GENERAL: [(&str, &str); 20] = [
     ("regs", "a stopped thread's registers are what ptrace(2) gives"),
     ("signal", "every stop is about one"),
     ("rseq", "a stub must give up its own registration before its memory goes, or the kernel kills it"),
@@ -19,6 +19,7 @@ const GENERAL: [(&str, &str); 19] = [
     ("sched", "the text in /proc that tells for how long a thread slept"),
     ("socket", "the envoy is driven over one"),
     ("pidfd", "how a process is held"),
+    ("memfd", "memory that is shared with an envoy is one, and so is an image that came by a pipe"),
     ("namespace", "where the tree is born"),
     ("terminal", "a thaw is a job of its shell"),
     ("session", "the same"),

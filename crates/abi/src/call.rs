@@ -86,6 +86,7 @@ syscalls! {
     RtSigsuspend "rt_sigsuspend" 130;
     Sigaltstack "sigaltstack" 131;
     Personality "personality" 135;
+    Fstatfs "fstatfs" 138;
     Getpriority "getpriority" 140;
     Setpriority "setpriority" 141;
     Mlock "mlock" 149;

@@ -72,6 +72,11 @@ const PLAIN: &[&str] = &[
     "pipe-no-reader",
     "eventfd",
     "epoll-watches",
+    "timerfd",
+    "memfd",
+    "memfd-descriptions",
+    "memfd-areas",
+    "memfd-only-areas",
     "terminal-modes",
     "terminal-foreground",
     "terminal-nonblocking",
@@ -94,6 +99,7 @@ const WAITING: &[&str] = &[
     "epoll",
     "sigtimedwait",
     "alarm-rings",
+    "timerfd-rings",
 ];
 
 /// These change by themselves, so two images of them differ.
@@ -101,6 +107,7 @@ const MOVING: &[&str] = &[
     "registers",
     "storm",
     "itimers",
+    "timerfd-ticks",
     // SIGWINCH, which every thaw sends, waits.
     "signal-mask",
     // A file without a name has another one of those that nobody sees.
@@ -161,6 +168,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
+        Case::specimen(&["timerfd-alarms"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
@@ -170,6 +178,7 @@ fn special() -> Vec<Case> {
         // Shared with a process that is not frozen, and works all the same.
         Case::specimen(&["outside", "position"]),
         Case::specimen(&["outside", "text"]).but(&[Again]),
+        Case::specimen(&["outside", "fixed"]),
         Case::specimen(&["files-many", "1000"]).only(&[Root, User]),
     ]
 }
@@ -189,10 +198,12 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["socket-pair"]).refused(&["socket"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),
+        Case::specimen(&["outside", "timerfd"]).refused(&["timerfd", "outside of the tree"]),
         Case::specimen(&["outside", "epoll"]).refused(&["eventpoll", "eventfd", "outside of the tree"]),
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
+        Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
         Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),

@@ -18,6 +18,7 @@ pub const VOLATILE: &[&str] = &[
     "window",
     // What is left of a time, and clocks.
     "left",
+    "expires",
     "monotonic",
     "boottime",
     // Where an image holds what.

@@ -258,6 +258,13 @@ impl Probe for Target<'_, '_, '_> {
         Ok(self.before.outside.with_inode(dev, inode, name))
     }
 
+    fn seals(&self, name: &str) -> Result<u32, Fault> {
+        let path = self.path(name);
+        let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
+        let seals = rustix::fs::fcntl_get_seals(&file).map_err(|e| fault("fcntl", &path, e.into()))?;
+        Ok(seals.bits())
+    }
+
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
         let path = self.path("pagemap");
         let pagemap = File::open(&path).map_err(|e| fault("open", &path, e))?;

@@ -105,6 +105,10 @@ pub struct Host {
     /// Whether the kernel knows time namespaces.
     #[serde(default)]
     pub time_namespaces: bool,
+    /// What the kernel does with a file in memory of which nobody says whether it may be executed (sysctl vm.memfd_noexec);
+    /// `None`: it cannot be told.
+    #[serde(default)]
+    pub memfd_noexec: Option<u32>,
     /// The size of the vdso's areas and the checksum of its code: what must be the same to go on in it.
     pub vdso: Vec<(String, u64)>,
     /// See `vdso`.

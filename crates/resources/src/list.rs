@@ -174,11 +174,12 @@ resources! {
         0x0306 fd::chardev Chardev;
         0x0307 fd::tty Tty;
         0x0308 fd::epoll Epoll;
+        0x0309 fd::timerfd Timerfd;
+        0x030a fd::memfd Memfd;
     }
     unsupported {
         "socket" "sockets are not supported yet";
         "fifo" "named pipes are not supported yet";
-        "anon_inode:[timerfd]" "timer descriptors are not supported yet";
         "anon_inode:[signalfd]" "signal descriptors are not supported yet";
         "anon_inode:inotify" "inotify instances are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";

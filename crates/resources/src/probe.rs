@@ -154,6 +154,10 @@ pub trait Probe {
     fn other_users(&self, _dev: u64, _inode: u64, _name: &[u8]) -> Result<Vec<Holder>, Fault> {
         Ok(Vec::new())
     }
+    /// The seals (fcntl(2), F_GET_SEALS) of the file behind the link /proc/PID/`name`, which is opened for that.
+    fn seals(&self, name: &str) -> Result<u32, Fault> {
+        Err(Fault::new("open", name, Errno::ENOENT))
+    }
     /// Puts pages of memory into the image.
     fn save_memory(&self, _areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
         Ok(Saved::default())

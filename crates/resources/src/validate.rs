@@ -4,6 +4,7 @@
 use crate::mm::area::{Area, Backing};
 use crate::mm::space::Space;
 use crate::model::PROCESS;
+use crate::ns::time;
 use crate::task::posix_timers::PosixTimers;
 use crate::tree::process::Process;
 use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState};
@@ -31,6 +32,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     for p in &model.processes {
         process(p, model).map_err(of(p.process.pid))?;
     }
+    let timed = model.descriptions.values().any(|d| matches!(d, Description::Timerfd(_)));
+    holds(!timed || time::of(model).is_some(), || "there is a timer and no clock".into()).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))

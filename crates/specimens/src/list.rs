@@ -2,8 +2,8 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, creds, files, ids, mem, outside, pipes, refused, regs, rseq, signals, terminal, threads,
-    timers, vdso,
+    args, attrs, calls, creds, files, ids, mem, memfds, outside, pipes, refused, regs, rseq, signals, terminal,
+    threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -31,6 +31,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
+    "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
@@ -44,6 +45,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer; "file-deleted-large" files::deleted_large;
     "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
+    "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
+    "memfd-only-areas" memfds::only_areas; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-reused" refused::watch_reused;

@@ -16,6 +16,7 @@ mod launch;
 mod life;
 mod list;
 mod mem;
+mod memfds;
 mod outside;
 mod pipes;
 mod refused;
@@ -25,6 +26,7 @@ mod signals;
 mod sys;
 mod terminal;
 mod threads;
+mod timerfds;
 mod timers;
 mod vdso;
 

@@ -4,19 +4,19 @@ use crate::life::Living;
 use crate::sys::{self, Outcome, fine, must, pattern, same, same_bytes};
 use std::io::Write;
 
-const PAGE: usize = 4096;
+pub(crate) const PAGE: usize = 4096;
 const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
+pub(crate) const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// An area that we mapped and never unmap: it is ours for as long as we run.
 #[derive(Clone, Copy)]
-struct Area {
+pub(crate) struct Area {
     start: usize,
     length: usize,
 }
 
 impl Area {
-    fn map(length: usize, protection: i32, flags: i32, fd: i32) -> Result<Area, String> {
+    pub(crate) fn map(length: usize, protection: i32, flags: i32, fd: i32) -> Result<Area, String> {
         Area::map_at(0, length, protection, flags, fd)
     }
 
@@ -26,17 +26,24 @@ impl Area {
         must("mmap", start as i64).map(|start| Area { start: start as usize, length })
     }
 
-    fn part(self, from: usize, length: usize) -> Area {
+    pub(crate) fn part(self, from: usize, length: usize) -> Area {
         assert!(from + length <= self.length);
         Area { start: self.start + from, length }
     }
 
-    fn bytes(self) -> &'static mut [u8] {
+    pub(crate) fn bytes(self) -> &'static mut [u8] {
         // SAFETY: mapped readable and writable for the rest of our life, and this program has one thread here.
         unsafe { std::slice::from_raw_parts_mut(self.start as *mut u8, self.length) }
     }
 
-    fn protect(self, protection: i32) -> Outcome {
+    /// Of an area that may not be written, or whose memory another area of ours may write: read now, byte by byte.
+    pub(crate) fn bytes_read(self) -> &'static [u8] {
+        // SAFETY: every byte is mapped and readable; volatile, because the compiler knows nothing of two areas with one memory.
+        let byte = |at: usize| unsafe { std::ptr::read_volatile((self.start + at) as *const u8) };
+        (0..self.length).map(byte).collect::<Vec<u8>>().leak()
+    }
+
+    pub(crate) fn protect(self, protection: i32) -> Outcome {
         // SAFETY: the area is ours; the callers know what they may still touch.
         must("mprotect", unsafe { libc::mprotect(self.start as *mut _, self.length, protection) }).map(drop)
     }
@@ -59,7 +66,7 @@ impl Area {
     }
 
     /// The line of its area in maps.
-    fn head(self) -> Result<String, String> {
+    pub(crate) fn head(self) -> Result<String, String> {
         let text = sys::proc_text("maps")?;
         let line = text.lines().find(|line| covers(line, self.start));
         line.map(str::to_owned).ok_or_else(|| format!("{:#x} is not mapped", self.start))

@@ -2,12 +2,16 @@
 
 use crate::life::Living;
 use crate::mem;
+use crate::memfds;
 use crate::pipes;
 use crate::sys::{self, fine, must, same, same_bytes};
+use crate::timerfds;
 
 pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
     let living = match arguments.first().map(String::as_str) {
         Some("eventfd") => eventfd(),
+        Some("timerfd") => timerfds::modes(&[]),
+        Some("fixed") => memfds::fixed(),
         Some("epoll") => epoll(),
         Some("memory") => mem::shared_anonymous(&[]),
         Some("deleted") => deleted(libc::O_RDWR),

@@ -7,7 +7,7 @@
 //! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
 //!   user's to give: of a file that is put back, both are told. Extended attributes (xattr(7))
 
-use super::{S_IFREG, flags};
+use super::{S_IFREG, flags, memfd};
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::layout::FileStat;
@@ -79,6 +79,11 @@ pub struct File {
     #[cbor(default)]
     #[serde(default)]
     pub names: u64,
+    /// Of a file of memfd_create(2), F_SEAL_ bits (fcntl(2)), if they are known.
+    #[n(9)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seals: Option<u32>,
 }
 
 /// A path as /proc shows it, without the mark of a name that is gone.
@@ -122,6 +127,7 @@ impl File {
             contents: None,
             owner: Some((stat.uid, stat.gid)),
             names: stat.nlink,
+            seals: None,
         })
     }
 
@@ -268,15 +274,10 @@ impl File {
 
     /// Opens the file that is made anew from the saved contents: once, however many descriptions and areas lead to it.
     fn make_saved(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
-        let made = match to.saved.get(&id) {
-            // memfd_create(2) gives a description that does not count as a writer, unlike one that is opened again.
-            None if self.in_memory() && open_flags == flags::RDWR | flags::LARGEFILE => {
-                to.saved.insert(id, descr);
-                return self.fill_unnamed(descr, to);
-            }
-            Some(made) => *made,
-            None => self.make_unnamed_with_contents(id, to),
-        };
+        let made = to.saved.get(&id).copied().unwrap_or_else(|| self.make_unnamed_with_contents(id, to));
+        if made == descr {
+            return;
+        }
         let again = format!("/proc/self/fd/{}\0", to.number(made)).into_bytes();
         // What is opened here is a link, which O_NOFOLLOW would refuse (Python opens its temporary files with it).
         let open_flags = u64::from(open_flags & !flags::TMPFILE & !flags::NOFOLLOW);
@@ -289,6 +290,12 @@ impl File {
     /// What was written to is closed before anybody is born: a file that somebody may write is no executable (ETXTBSY, and
     /// EACCES of PR_SET_MM_MAP: kernel/fork.c, `replace_mm_exe_file`).
     fn make_unnamed_with_contents(&self, id: u32, to: &mut Planning<'_>) -> Descr {
+        if self.in_memory() {
+            let made = memfd::original(id, to.model).unwrap_or_else(|| to.to.scratch());
+            to.saved.insert(id, made);
+            self.fill_unnamed(made, to);
+            return made;
+        }
         let (made, reader) = (to.to.scratch(), to.to.scratch());
         to.saved.insert(id, reader);
         self.fill(made, to);
@@ -309,6 +316,7 @@ impl File {
     fn fill_unnamed(&self, made: Descr, to: &mut Planning<'_>) {
         self.fill(made, to);
         self.plan_owner(made, to);
+        memfd::seal(self, NAME, made, to);
     }
 
     fn fill(&self, made: Descr, to: &mut Planning<'_>) {
@@ -343,12 +351,7 @@ impl File {
                 let args = vec![AT_FDCWD.into(), Value::Bytes(path), open_flags.into(), 0o700.into()];
                 to.to.make(NAME, descr, Sys::Openat, args);
             }
-            None => {
-                let name = self.path.0.rsplit(|b| *b == b'/').next().unwrap_or_default();
-                let name = name.strip_prefix(b"memfd:").unwrap_or(name);
-                let name = Text::from(&name[..name.len().min(200)]).c_string();
-                to.to.make(NAME, descr, Sys::MemfdCreate, vec![Value::Bytes(name), 0.into()]);
-            }
+            None => memfd::make(self, NAME, descr, to),
         }
     }
 

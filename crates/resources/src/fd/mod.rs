@@ -5,10 +5,12 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod memfd;
 pub mod opath;
 pub mod pipe;
 pub mod place;
 pub mod regular;
+pub mod timerfd;
 pub mod tty;
 pub(crate) mod unsupported;
 

@@ -7,10 +7,10 @@
 //!   writes; a file that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
-use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing};
+use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};
 use super::{note_shared_position, process_refusal, seek};
 use crate::{At, Capturing, Holder, Planning, Resource, Trouble};
-use abi::{Arg, Call, Errno, Sys};
+use abi::Errno;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Refusal};
 use serde::{Deserialize, Serialize};
@@ -38,7 +38,7 @@ impl Resource for Regular {
 }
 
 /// The file behind a description, with its contents if they are to be kept.
-fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
+pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let keep = from.keep.files;
     let probe = from.probe;
     let stat = seen.stat;
@@ -67,7 +67,8 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
 impl Kind for Regular {
     fn knows(seen: &Seen) -> bool {
         // Namespaces and processes (fs/nsfs.c, fs/pidfs.c) are regular files by their mode, but have no path.
-        seen.file_type() == S_IFREG && seen.link.0.starts_with(b"/") && !seen.names_only()
+        let has_path = seen.link.0.starts_with(b"/") && !Memfd::knows(seen);
+        seen.file_type() == S_IFREG && has_path && !seen.names_only()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
@@ -85,7 +86,7 @@ impl Kind for Regular {
         }
         let file = file(seen, from)?;
         let known = &from.files.list[&file];
-        if let Some(refusal) = other_name(seen, known).or(held_outside(seen, known, from)?).or(sealed(seen, from)?) {
+        if let Some(refusal) = other_name(seen, known).or(held_outside(seen, known, from)?) {
             return Err(refusal.into());
         }
         note_shared_position(seen, from)?;
@@ -109,8 +110,8 @@ fn other_name(seen: &Seen, file: &File) -> Option<Refusal> {
 }
 
 /// A file without a name becomes a file of the program's own: what it or a process outside writes, the other sees no more.
-fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
-    if !file.is_gone() {
+pub(super) fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    if !file.is_gone() || file.is_fixed() {
         return Ok(None);
     }
     let writes = seen.flags() & super::flags::ACCMODE != 0;
@@ -120,17 +121,4 @@ fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Result<Option
         seen.refuse(why, "end that process first")
     };
     Ok(others.iter().find(|other| writes || other.writes).map(refuse))
-}
-
-/// A file in memory can be sealed against change (memfd_create(2)); one that never can has F_SEAL_SEAL only.
-fn sealed(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
-    const F_GET_SEALS: u64 = 1034;
-    const F_SEAL_SEAL: u64 = 1;
-    if !seen.link.0.starts_with(b"/memfd:") {
-        return Ok(None);
-    }
-    let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GET_SEALS)]);
-    let seals = from.probe.calls(&[asked])?[0].result;
-    let why = "it is a file in memory that is or can be sealed";
-    Ok((seals != Ok(F_SEAL_SEAL)).then(|| seen.refuse(why, "this is not supported yet")))
 }

@@ -8,6 +8,7 @@
 //! - not kept   nothing
 
 use crate::fd::file::Access;
+use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::proc;
@@ -209,7 +210,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
 fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     let nameless = match backing {
         Backing::Anonymous => false,
-        Backing::File { file, .. } => from.files.list[file].is_gone(),
+        Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
         Backing::Shared { .. } => true,
     };
     if !(nameless && area.perms.shared) {
@@ -232,8 +233,13 @@ fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> R
 fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
     let dev = abi::proc::makedev(area.dev.0, area.dev.1);
+    // A newline of a name may be four other characters: the link tells.
+    let odd = area.name.contains(&b'\n').then(|| from.probe.link(&link).ok()).flatten();
     // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
-    from.file((dev, area.inode), &area.name, |probe| probe.stat(&link).ok())
+    let name = odd.as_deref().unwrap_or(&area.name);
+    let id = from.file((dev, area.inode), name, |probe| probe.stat(&link).ok())?;
+    memfd::ask_link(id, &link, from);
+    Ok(id)
 }
 
 /// `mmap`, with the protection under which its pages are read in.

@@ -12,6 +12,7 @@ use super::modes;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
+use crate::fd::memfd;
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::layout::PrctlMmMap;
 use abi::{Arg, Call, Sys, proc};
@@ -212,8 +213,11 @@ fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(
     const PAGE: u64 = 4096;
     let probe = from.probe;
     let shown = from.files.shown_pages(id);
+    // Those that share it show the file itself.
+    let (shared, private): (Vec<&Area>, Vec<&Area>) = areas.iter().partition(|a| a.shared);
+    let areas = [shared, private].concat();
     for which in [Which::Unchanged, Which::Changed] {
-        for area in areas {
+        for area in &areas {
             let Backing::File { offset, .. } = area.backing else { unreachable!("only areas of files are asked") };
             let wanted = missing(area, offset, shown);
             if wanted.is_empty() {
@@ -262,6 +266,7 @@ fn executable(from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let shown = from.probe.link("exe")?;
     let stat = from.probe.stat("exe")?;
     let id = from.file((stat.dev, stat.ino), &shown, |_| Some(stat))?;
+    memfd::ask_link(id, "exe", from);
     let file = &from.files.list[&id];
     let known = file.contents.is_some() && !from.files.is_shown_only(id);
     if !known && (file.standing == Standing::Gone || from.keep.libs) {

@@ -9,7 +9,7 @@
 //! CLOCK_REALTIME is the time of day, and stays it.
 
 use crate::task::{all, written};
-use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Trouble};
 use abi::layout::Timespec;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -44,12 +44,30 @@ impl Capture for Time {
     }
 
     fn plan(&self, _: At, to: &mut Planning<'_>) {
-        const CAP_SYS_ADMIN: u32 = 21;
-        let allowed = to.to.host.has(CAP_SYS_ADMIN) || matches!(to.namespaces, Namespaces::UserPid { .. });
-        if allowed && to.to.host.time_namespaces {
+        if is_kept(to) {
             to.clocks = Some(Clocks { monotonic: self.monotonic, boottime: self.boottime });
         } else {
             to.to.note("CLOCK_MONOTONIC is that of this machine: what the program waits for may come early or late");
         }
     }
+}
+
+/// Whether the clocks go on from where they stood.
+pub(crate) fn is_kept(to: &Planning<'_>) -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let allowed = to.to.host.has(CAP_SYS_ADMIN) || matches!(to.namespaces, Namespaces::UserPid { .. });
+    allowed && to.to.host.time_namespaces
+}
+
+/// What the clocks of the tree told when it was frozen. Whoever has a timer that goes by them has them too.
+pub(crate) fn recorded(model: &Model) -> &Time {
+    of(model).expect("an image with a timer has clocks")
+}
+
+/// The clocks of the tree, if they were recorded.
+pub(crate) fn of(model: &Model) -> Option<&Time> {
+    model.processes.iter().flat_map(|p| &p.states).find_map(|s| match s {
+        ProcessState::Time(time) => Some(time),
+        _ => None,
+    })
 }

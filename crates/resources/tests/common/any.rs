@@ -9,13 +9,14 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd, place::Removed,
-    regular::Regular, tty::Tty,
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, memfd::Memfd, opath::OPath, pipe::PipeEnd,
+    place::Removed, regular::Regular, timerfd::Timerfd, tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
 use resources::mm::space::{Marks, Space};
 use resources::mm::vdso::KernelArea;
+use resources::ns::time::Time;
 use resources::task::handlers::{Handler, Handlers};
 use resources::task::itimers::{Itimer, Itimers};
 use resources::task::posix_timers::{PosixTimer, PosixTimers};
@@ -52,10 +53,11 @@ fn extents() -> impl Strategy<Value = Vec<Extent>> {
 
 fn file() -> impl Strategy<Value = File> {
     let standing = select(vec![Standing::Named, Standing::Gone]);
-    let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()), any::<u64>());
+    let more = (any::<u64>(), of(any::<u32>()));
+    let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()), more);
     (text(), standing, facts, of(blob()), of(extents())).prop_map(|(path, standing, facts, build_id, contents)| {
-        let (mode, size, mtime, owner, names) = facts;
-        File { path, standing, mode, size, mtime, build_id, contents, owner, names }
+        let (mode, size, mtime, owner, (names, seals)) = facts;
+        File { path, standing, mode, size, mtime, build_id, contents, owner, names, seals }
     })
 }
 
@@ -80,8 +82,17 @@ fn description() -> impl Strategy<Value = Description> {
         termios,
         window,
     });
+    let plain = prop_oneof![any::<u32>(), Just(0o100_002)];
+    let timer = (select(vec![0, 1, 7, 8, 9]), flags, 0..4u32, any::<[u64; 3]>()).prop_map(
+        |(clock, flags, mode, [expires, period, ticks])| Timerfd { clock, flags, mode, expires, period, ticks },
+    );
     prop_oneof![
         (1..=FILES, flags, any::<u64>()).prop_map(|(file, flags, offset)| Description::Regular(Regular {
+            file,
+            flags,
+            offset
+        })),
+        (1..=FILES, plain, any::<u64>()).prop_map(|(file, flags, offset)| Description::Memfd(Memfd {
             file,
             flags,
             offset
@@ -100,6 +111,7 @@ fn description() -> impl Strategy<Value = Description> {
         })),
         (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
         tty.prop_map(Description::Tty),
+        timer.prop_map(Description::Timerfd),
     ]
 }
 
@@ -208,8 +220,9 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
         execution,
         merge,
     });
-    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes);
-    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes)| {
+    let time = any::<[u64; 2]>().prop_map(|[monotonic, boottime]| Time { monotonic, boottime });
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, time);
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, time)| {
         vec![
             ProcessState::Session(session),
             ProcessState::Space(space),
@@ -220,6 +233,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
             ProcessState::Attributes(attributes),
             ProcessState::Limits(limits),
             ProcessState::Modes(modes),
+            ProcessState::Time(time),
         ]
     })
 }

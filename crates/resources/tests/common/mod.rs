@@ -57,6 +57,8 @@ pub(crate) struct Recorded {
     /// By number and place among the watches of that number.
     pub(crate) watches: BTreeMap<(u32, u32), bool>,
     pub(crate) guards: Vec<Range<u64>>,
+    /// Of files whose links may be opened.
+    pub(crate) seals: BTreeMap<String, u32>,
     pub(crate) locks_new_areas: Option<()>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
@@ -123,6 +125,7 @@ impl Recorded {
         it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
         it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
+        it.answer(Sys::Fstatfs, &[], Ok(0), vec![0x0102_1994u64.to_ne_bytes().to_vec()]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
         // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
@@ -262,6 +265,9 @@ impl Probe for Recorded {
     }
     fn other_users(&self, _: u64, _: u64, _: &[u8]) -> Result<Vec<Holder>, Fault> {
         Ok(self.users.clone())
+    }
+    fn seals(&self, name: &str) -> Result<u32, Fault> {
+        self.seals.get(name).copied().ok_or_else(|| missing("open", name))
     }
     /// The first page of every area that may have been written.
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
