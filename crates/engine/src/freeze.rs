@@ -401,6 +401,9 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let mut before =
         Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
     let mut tree = Tree::seize(pid)?;
+    if tree.members.len() > 1 {
+        saver.borrow_mut().expect_relatives();
+    }
     let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request.keep)?;
     let mut done = Done {
         name: model.name(),

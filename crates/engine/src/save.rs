@@ -4,11 +4,14 @@ use crate::{Error, Output, Progress};
 use abi::{Errno, Fault};
 use image::{Extent, Header, PageBuffer, Writer};
 use resources::{Saved, Which};
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
-use tracee::{Categories, Memory};
+use tracee::{Behind, Categories, Memory};
 
 const PAGE: usize = 4096;
 /// Bytes that are read at once. They stay in the caches until they are written: where memory is far away, as in a virtual
@@ -24,11 +27,54 @@ pub(crate) struct Saver<'a> {
     pub(crate) doomed: bool,
     /// Bytes of pages and contents so far.
     pub(crate) saved: u64,
+    /// Pages of a tree that its processes may share; `None`: there is one process only.
+    common: Option<Common>,
 }
 
-/// Runs of pages that are read together: address, length, and what of them is kept.
+/// Pages that relatives have in common since fork(2), each once in the image.
+struct Common {
+    /// Where in the image a page is; `None`: it is one of zeroes.
+    places: HashMap<Key, Option<u64>>,
+    /// So that nobody can make two pages of one sum.
+    seed: u64,
+}
+
+/// By what a page is known again.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+enum Key {
+    /// Its frame in the memory of the machine.
+    Frame(u64),
+    /// Its address and the sum of its contents, where the kernel does not tell the frame.
+    Sum(u64, u128),
+}
+
+impl Common {
+    fn key(&self, at: u64, frame: Option<u64>, page: &[u8]) -> Key {
+        let sum = || xxhash_rust::xxh3::xxh3_128_with_seed(page, self.seed);
+        frame.map_or_else(|| Key::Sum(at, sum()), Key::Frame)
+    }
+}
+
+/// A run of pages that is read: address, length, and what of it is kept.
+#[derive(Clone, Copy)]
+struct Run {
+    at: u64,
+    len: usize,
+    which: Which,
+    sharing: Sharing,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sharing {
+    /// Nobody else has these pages.
+    Own,
+    /// A relative may have this one page, in this frame.
+    Common(Option<u64>),
+}
+
+/// Runs of pages that are read together.
 struct Batch {
-    runs: Vec<(u64, usize, Which)>,
+    runs: Vec<Run>,
     len: usize,
 }
 
@@ -40,7 +86,7 @@ impl Batch {
     fn read(&self, memory: &Memory, buffer: &mut [u8]) -> Result<(), Fault> {
         let mut rest = &mut buffer[..self.len];
         let mut pieces = Vec::with_capacity(self.runs.len());
-        for (at, len, which) in &self.runs {
+        for Run { at, len, which, .. } in &self.runs {
             let (piece, after) = rest.split_at_mut(*len);
             match which {
                 // Behind the end of a file there is nothing to read, and nothing to keep.
@@ -50,6 +96,14 @@ impl Batch {
             rest = after;
         }
         memory.read_vectored(&mut pieces)
+    }
+}
+
+/// Adds an extent to those before it, which it may continue.
+fn push(into: &mut Vec<Extent>, next: Extent) {
+    match into.last_mut() {
+        Some(last) if last.at + last.len == next.at && last.offset + last.len == next.offset => last.len += next.len,
+        _ => into.push(next),
     }
 }
 
@@ -70,23 +124,26 @@ impl<'a> Saver<'a> {
             writer.flushed()?.reserve(expected);
         }
         // The buffer is brought into memory now, not while the tree stands still.
-        Ok(Saver { writer, buffer: PageBuffer::new(BUFFER), progress, doomed: false, saved: 0 })
+        let buffer = PageBuffer::new(BUFFER);
+        Ok(Saver { writer, buffer, progress, doomed: false, saved: 0, common: None })
+    }
+
+    /// From here on the pages are those of relatives.
+    pub(crate) fn expect_relatives(&mut self) {
+        let seed = RandomState::new().build_hasher().finish();
+        self.common = Some(Common { places: HashMap::new(), seed });
     }
 
     /// Appends whole pages that describe `at` on.
-    fn append(&mut self, at: u64, data: &[u8], into: &mut Vec<Extent>) -> Result<(), Fault> {
-        self.saved += data.len() as u64;
+    fn append(&mut self, at: u64, data: &[u8], into: &mut Vec<Extent>) -> Result<u64, Fault> {
         let offset = match &mut self.writer {
             Some(writer) => writer.pages(data).map_err(|e| Fault::new("write", "the image", e))?,
-            None => 0,
+            None => self.saved,
         };
+        self.saved += data.len() as u64;
         self.progress.done(self.saved);
-        let len = data.len() as u64;
-        match into.last_mut() {
-            Some(last) if last.at + last.len == at && last.offset + last.len == offset => last.len += len,
-            _ => into.push(Extent { at, len, offset }),
-        }
-        Ok(())
+        push(into, Extent { at, len: data.len() as u64, offset });
+        Ok(offset)
     }
 
     /// Saves the wanted pages of areas, given in ascending order.
@@ -101,19 +158,56 @@ impl<'a> Saver<'a> {
             return Ok(saved);
         }
         let mut batch = Batch { runs: Vec::new(), len: 0 };
-        for (mut start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
-            while start < end {
-                let len = ((end - start) as usize).min(BUFFER - batch.len);
-                batch.runs.push((start, len, which));
-                batch.len += len;
-                start += len as u64;
-                if batch.len == BUFFER || batch.runs.len() == PIECES {
-                    self.flush(memory, &mut batch, &mut saved.extents)?;
+        let mut known = Vec::new();
+        for (start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
+            for (mut start, end, sharing) in self.pieces(pagemap, (start, end), which, &mut known)? {
+                while start < end {
+                    let len = ((end - start) as usize).min(BUFFER - batch.len);
+                    batch.runs.push(Run { at: start, len, which, sharing });
+                    batch.len += len;
+                    start += len as u64;
+                    if batch.len == BUFFER || batch.runs.len() == PIECES {
+                        self.flush(memory, &mut batch, &mut saved.extents)?;
+                    }
                 }
             }
         }
         self.flush(memory, &mut batch, &mut saved.extents)?;
+        if !known.is_empty() {
+            known.append(&mut saved.extents);
+            known.sort_unstable_by_key(|e| e.at);
+            known.into_iter().for_each(|e| push(&mut saved.extents, e));
+        }
         Ok(saved)
+    }
+
+    /// A run, cut where pages begin or end that relatives may have too. Those that are in the image go to `known`.
+    fn pieces(
+        &self,
+        pagemap: &File,
+        (start, end): (u64, u64),
+        which: Which,
+        known: &mut Vec<Extent>,
+    ) -> Result<Vec<(u64, u64, Sharing)>, Fault> {
+        let whole = vec![(start, end, Sharing::Own)];
+        let Some(common) = self.common.as_ref().filter(|_| matches!(which, Which::Made | Which::Changed)) else {
+            return Ok(whole);
+        };
+        let mut pieces: Vec<(u64, u64, Sharing)> = Vec::new();
+        for (at, behind) in (start..end).step_by(PAGE).zip(tracee::behind(pagemap, start, end)?) {
+            let next = at + PAGE as u64;
+            match (behind, pieces.last_mut()) {
+                (Behind::Own, Some(last)) if last.1 == at && last.2 == Sharing::Own => last.1 = next,
+                (Behind::Own, _) => pieces.push((at, next, Sharing::Own)),
+                (Behind::Common(frame), _) => match frame.and_then(|f| common.places.get(&Key::Frame(f))) {
+                    Some(Some(offset)) => push(known, Extent { at, len: PAGE as u64, offset: *offset }),
+                    // One of zeroes, which is only kept where it differs from a file.
+                    Some(None) if which == Which::Made => {}
+                    _ => pieces.push((at, next, Sharing::Common(frame))),
+                },
+            }
+        }
+        Ok(pieces)
     }
 
     /// Reads the runs of a batch and appends what of them is to be kept.
@@ -122,10 +216,13 @@ impl<'a> Saver<'a> {
         let read = batch.read(memory, &mut buffer);
         let kept = read.and_then(|()| {
             let mut from = 0;
-            batch.runs.iter().try_for_each(|(at, len, which)| {
-                let data = &buffer[from..from + len];
-                from += len;
-                self.keep(*at, data, *which, into)
+            batch.runs.iter().try_for_each(|run| {
+                let data = &buffer[from..from + run.len];
+                from += run.len;
+                match run.sharing {
+                    Sharing::Own => self.keep(run.at, data, run.which, into),
+                    Sharing::Common(frame) => self.keep_common(run, frame, data, into),
+                }
             })
         });
         self.buffer = buffer;
@@ -134,10 +231,26 @@ impl<'a> Saver<'a> {
         kept
     }
 
+    /// Appends a page that relatives may have too, if it is not in the image yet.
+    fn keep_common(&mut self, run: &Run, frame: Option<u64>, page: &[u8], into: &mut Vec<Extent>) -> Result<(), Fault> {
+        let at = run.at;
+        let key = self.common.as_ref().expect("there are relatives").key(at, frame, page);
+        let place = match self.common.as_ref().and_then(|c| c.places.get(&key).copied()) {
+            Some(Some(offset)) => {
+                push(into, Extent { at, len: page.len() as u64, offset });
+                return Ok(());
+            }
+            _ if run.which == Which::Made && is_zero(page) => None,
+            _ => Some(self.append(at, page, into)?),
+        };
+        self.common.as_mut().expect("there are relatives").places.insert(key, place);
+        Ok(())
+    }
+
     /// Appends a run, but for pages of zeroes where those need not be kept.
     fn keep(&mut self, at: u64, data: &[u8], which: Which, into: &mut Vec<Extent>) -> Result<(), Fault> {
         if which == Which::Changed {
-            return self.append(at, data, into);
+            return self.append(at, data, into).map(drop);
         }
         let zero: Vec<bool> = data.chunks(PAGE).map(is_zero).collect();
         let mut from = 0;

@@ -39,6 +39,8 @@ pub enum Fact {
     Bare(Pid),
     /// Every area of the process stands.
     Mapped(Pid),
+    /// The memory of the process holds what those shall have who are born of it.
+    Seeded(Pid),
     /// The memory of the process holds what it held.
     Loaded(Pid),
     /// The descriptor table of the process is what it was.

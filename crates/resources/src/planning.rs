@@ -5,8 +5,9 @@ use crate::tree::process;
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
+use crate::mm::heritage::Heritage;
 use crate::mm::shared::Staging;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
 /// What a resource's plan works with: the planner, and the rest of the model.
@@ -35,6 +36,8 @@ pub struct Planning<'a> {
     spaces: HashMap<u32, u32>,
     /// Memory that several processes share.
     pub(crate) staging: Rc<Staging>,
+    /// What each process has of its memory by birth.
+    pub(crate) heritage: Rc<BTreeMap<u32, Heritage>>,
 }
 
 impl Planning<'_> {
@@ -180,6 +183,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         refused: Vec::new(),
         spaces: model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?))).collect(),
         staging: Rc::new(Staging::of(model)),
+        heritage: Rc::default(),
     };
     let staging = planning.staging.range;
     all_resources(&mut planning);

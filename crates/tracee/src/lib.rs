@@ -35,6 +35,6 @@ pub use envoy::Envoy;
 pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;
-pub use pagemap::{Categories, scan};
+pub use pagemap::{Behind, Categories, behind, scan};
 pub use process::{Ended, Process, Queue};
 pub use stopped::Stopped;

@@ -68,6 +68,32 @@ struct ScanArg {
     return_mask: u64,
 }
 
+/// What stands behind one page of private memory (Documentation/admin-guide/mm/pagemap.rst).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Behind {
+    /// Memory that nobody else has, or none.
+    Own,
+    /// Memory that others may have too: its page frame number, where the kernel tells that (CAP_SYS_ADMIN).
+    Common(Option<u64>),
+}
+
+/// What stands behind each page from `start` to `end`.
+pub fn behind(pagemap: &File, start: u64, end: u64) -> Result<Vec<Behind>, Fault> {
+    const PRESENT: u64 = 1 << 63;
+    const EXCLUSIVE: u64 = 1 << 56;
+    const FRAME: u64 = (1 << 55) - 1;
+    let mut bytes = vec![0; ((end - start) / PAGE * 8) as usize];
+    pagemap.read_exact_at(&mut bytes, start / PAGE * 8).map_err(|e| Fault::new("read", "pagemap", e))?;
+    let entry = |word: &[u8]| {
+        let entry = u64::from_le_bytes(word.try_into().expect("eight bytes"));
+        match entry & (PRESENT | EXCLUSIVE) {
+            PRESENT => Behind::Common(Some(entry & FRAME).filter(|frame| *frame != 0)),
+            _ => Behind::Own,
+        }
+    };
+    Ok(bytes.chunks_exact(8).map(entry).collect())
+}
+
 /// Tells of every run of pages between `start` and `end` that is in memory or in swap space, in their order.
 /// `pagemap` is an open /proc/PID/pagemap. Before Linux 6.7 its entries are read one by one.
 pub fn scan(pagemap: &File, start: u64, end: u64, each: &mut dyn FnMut(u64, u64, Categories)) -> Result<(), Fault> {

@@ -7,6 +7,7 @@
 //!   without a name that a process outside of the tree shares, if one of them writes
 //! - not kept   nothing
 
+use super::heritage::Kept;
 use crate::fd::file::Access;
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
@@ -109,6 +110,11 @@ impl Area {
     /// Areas are never empty.
     pub fn is_empty(&self) -> bool {
         false
+    }
+
+    /// Whether the kernel may empty it at any time (MAP_DROPPABLE).
+    pub(super) fn is_droppable(&self) -> bool {
+        self.has("dp")
     }
 
     pub(super) fn has(&self, flag: &str) -> bool {
@@ -250,6 +256,26 @@ pub(crate) fn place(area: &Area, protection: u64, pid: Pid, to: &mut Planning<'_
     let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
     if let Some(descr) = to.open(file, access) {
         map(area, protection, Some((descr, offset)), pid, to);
+    }
+}
+
+/// An area of which a part is there from birth on, with protection `was`: what is missing below is mapped, what is missing above the part grows to.
+pub(crate) fn take_over(area: &Area, kept: Kept, was: u64, protection: u64, pid: Pid, to: &mut Planning<'_>) {
+    if area.start < kept.start {
+        let below = Area { end: kept.start, ..area.clone() };
+        place(&below, protection, pid, to);
+    }
+    let mut step = |sys, args, expect| {
+        let op = Op::Call { sys, args, expect };
+        let needs = vec![Fact::Bare(pid)];
+        to.to.step(Moment::Place, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Mapped(pid)]);
+    };
+    if kept.end < area.end {
+        let args = vec![kept.start.into(), (kept.end - kept.start).into(), (area.end - kept.start).into(), 0.into()];
+        step(Sys::Mremap, args, Expect::Exactly(kept.start));
+    }
+    if was != protection {
+        step(Sys::Mprotect, vec![kept.start.into(), (area.end - kept.start).into(), protection.into()], Expect::Success);
     }
 }
 

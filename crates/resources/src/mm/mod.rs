@@ -1,6 +1,7 @@
 //! Memory: the address space, its areas, and the code that the kernel lends to every process.
 
 pub mod area;
+pub(crate) mod heritage;
 pub mod modes;
 pub(crate) mod shared;
 pub mod space;

@@ -8,6 +8,7 @@
 //! - not kept   nothing
 
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
+use super::heritage::{Change, Heritage};
 use super::modes;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
@@ -137,15 +138,21 @@ impl Capture for Space {
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         self.check_vdso(to);
-        let pages_in = self.areas_with_pages();
+        let all = to.heritage.clone();
+        let heritage = &all[&at.pid.0];
+        let pages_in = self.areas_with_pages(heritage);
+        let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
-        for (area, pages) in self.areas.iter().zip(&pages_in) {
-            let placed = placed_as(area, *pages);
+        for (n, area) in self.areas.iter().enumerate() {
+            let placed = placed_as(area, pages_in[n]);
             match area.backing {
                 Backing::Shared { object, offset } => {
                     shared.entry(object).or_default().push(View { area, offset, placed });
                 }
-                _ => area::place(area, placed, at.pid, to),
+                _ => match heritage.kept[n] {
+                    Some(kept) => area::take_over(area, kept, had[kept.of], placed, at.pid, to),
+                    None => area::place(area, placed, at.pid, to),
+                },
             }
         }
         let staging = to.staging.clone();
@@ -156,7 +163,7 @@ impl Capture for Space {
             }
         }
         staging.leave(at.pid, to);
-        self.plan_pages(at, to);
+        self.plan_pages(heritage, at, to);
         for (area, pages) in self.areas.iter().zip(&pages_in) {
             area::finish(area, placed_as(area, *pages), at.pid, to);
         }
@@ -287,6 +294,9 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
         match (&a.backing, a.shared) {
             (Backing::File { .. }, true) => {}
             (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
+            // Whoever uses it must be ready to find it empty; and what the vdso keeps there to make random numbers (vgetrandom)
+            // must not be the same in two programs of one image.
+            (Backing::Anonymous, _) if a.is_droppable() => {}
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
             // What another area shows just so, of this process or another, is saved once.
             (Backing::Shared { object, offset }, _) if !from.files.is_new_view((*object, *offset, a.len())) => {}
@@ -379,6 +389,36 @@ pub(crate) fn plan_ground(pid: u32, areas: &[KernelArea], was: Ground, to: &mut 
     }
 }
 
+/// The protections under which the areas of a process are placed.
+fn placed_in(pid: u32, to: &Planning<'_>) -> Vec<u64> {
+    let Some(space) = to.model.space(pid) else { return Vec::new() };
+    let pages = space.areas_with_pages(&to.heritage[&pid]);
+    space.areas.iter().zip(pages).map(|(area, has)| placed_as(area, has)).collect()
+}
+
+/// What a birth needs of the memory of the maker, and what it makes: an heir waits until that holds what both shall have, and the
+/// maker changes it only when the heir is born.
+pub(crate) fn birth(pid: Pid, maker: Pid, to: &Planning<'_>) -> (Vec<Fact>, Vec<Fact>) {
+    let maker_space = to.space(maker);
+    let heritage = to.heritage.get(&pid.0).filter(|h| h.maker == Some(maker_space.0));
+    if heritage.is_none() {
+        return (vec![Fact::Bare(maker)], vec![]);
+    }
+    let seeded = to.heritage[&maker_space.0].is_seeded().then_some(Fact::Seeded(maker_space));
+    let needs = [Fact::Bare(maker), Fact::Mapped(maker_space)].into_iter().chain(seeded).collect();
+    (needs, vec![Fact::Mapped(pid), Fact::Loaded(maker_space)])
+}
+
+/// A newborn lets go of what its maker had and it has not.
+pub(crate) fn drop_rest(pid: Pid, to: &mut Planning<'_>) {
+    let all = to.heritage.clone();
+    for (start, end) in all.get(&pid.0).map_or(&[][..], |h| &h.dropped) {
+        let op = Op::Call { sys: Sys::Munmap, args: vec![(*start).into(), (end - start).into()], expect: Expect::Success };
+        let (by, born) = (Actor::Thread(Tid(pid.0)), vec![Fact::Born(Tid(pid.0))]);
+        to.to.step(Moment::Birth, Space::NAME, by, op, born, vec![Fact::Bare(pid)]);
+    }
+}
+
 /// The protection under which the pages of an area are read in.
 fn placed_as(area: &Area, has_pages: bool) -> u64 {
     let wanted = u64::from(area.protection);
@@ -405,20 +445,36 @@ impl Space {
         }
     }
 
-    /// For each area, whether the image has pages of it. Both lists ascend.
-    fn areas_with_pages(&self) -> Vec<bool> {
-        let mut pages = self.pages.iter().peekable();
-        let has = |area: &Area| {
-            while pages.next_if(|e| e.at + e.len <= area.start).is_some() {}
-            pages.peek().is_some_and(|e| e.at < area.end)
+    /// For each area, whether pages are read into it, or others that are born of it need some there.
+    fn areas_with_pages(&self, heritage: &Heritage) -> Vec<bool> {
+        let reads = |area: &Area| {
+            heritage.before.reads_into(area.start, area.end) || heritage.after.reads_into(area.start, area.end)
         };
-        self.areas.iter().map(has).collect()
+        self.areas.iter().map(reads).collect()
     }
 
-    fn plan_pages(&self, at: At, to: &mut Planning<'_>) {
-        let op = Op::Pages { extents: self.pages.clone() };
-        let makes = vec![Fact::Loaded(at.pid)];
-        to.to.step(Moment::Fill, Self::NAME, Actor::Thread(at.tid), op, vec![Fact::Mapped(at.pid)], makes);
+    /// What heirs shall have from it comes before they are born, and what is its own when they are.
+    fn plan_pages(&self, heritage: &Heritage, at: At, to: &mut Planning<'_>) {
+        let mapped = vec![Fact::Mapped(at.pid)];
+        if heritage.is_seeded() {
+            let makes = vec![Fact::Seeded(at.pid), Fact::Loaded(at.pid)];
+            Self::plan_change(&heritage.before, at, &mapped, &makes, to);
+        }
+        let born = heritage.heirs.iter().map(|pid| Fact::Born(Tid(*pid)));
+        let needs: Vec<Fact> = mapped.into_iter().chain(born).collect();
+        Self::plan_change(&heritage.after, at, &needs, &[Fact::Loaded(at.pid)], to);
+    }
+
+    fn plan_change(change: &Change, at: At, needs: &[Fact], makes: &[Fact], to: &mut Planning<'_>) {
+        let by = Actor::Thread(at.tid);
+        for (start, end) in &change.emptied {
+            const MADV_DONTNEED: u64 = 4;
+            let args = vec![(*start).into(), (end - start).into(), MADV_DONTNEED.into()];
+            let op = Op::Call { sys: Sys::Madvise, args, expect: Expect::Success };
+            to.to.step(Moment::Fill, Self::NAME, by, op, needs.to_vec(), makes.to_vec());
+        }
+        let op = Op::Pages { extents: change.read.clone() };
+        to.to.step(Moment::Fill, Self::NAME, by, op, needs.to_vec(), makes.to_vec());
     }
 
     fn plan_guards(&self, at: At, to: &mut Planning<'_>) {

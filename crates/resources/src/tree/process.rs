@@ -9,12 +9,14 @@
 //! - not kept   that a process which has ended left a core dump
 
 use super::lineage::Lineage;
+use crate::mm::heritage;
 use crate::mm::space::{self, Ground};
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Op, Pid, Tid};
 use serde::{Deserialize, Serialize};
+use std::rc::Rc;
 
 const NAME: &str = "process";
 const O_CLOEXEC: u64 = 0o2000000;
@@ -144,6 +146,9 @@ pub(crate) fn births(to: &mut Planning<'_>) {
         Ok(lineage) => lineage,
         Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
     };
+    let makers = model.own_spaces().map(|(pid, space)| (pid, space, lineage.origin(pid).map(|o| to.space(Pid(o.maker)).0)));
+    let heritage = heritage::of(&makers.collect::<Vec<_>>());
+    to.heritage = Rc::new(heritage);
     for p in &model.processes {
         birth(p, &lineage, to);
     }
@@ -177,8 +182,10 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
             let is_in_place = ground == lineage.ground(origin.maker, to.model);
             makes.extend(is_in_place.then_some(Fact::Bare(pid)));
             let op = Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
-            let needs = [vec![Fact::Bare(Pid(origin.maker))], origin.after.clone()].concat();
-            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, makes);
+            let (memory, heir) = space::birth(pid, Pid(origin.maker), to);
+            let needs = [memory, origin.after.clone()].concat();
+            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, [makes, heir].concat());
+            space::drop_rest(pid, to);
             if !is_in_place {
                 space::plan_ground(pid.0, ground, Ground::Bare, to);
             }
