@@ -86,16 +86,28 @@ impl Batch {
     fn read(&self, memory: &Memory, buffer: &mut [u8]) -> Result<(), Fault> {
         let mut rest = &mut buffer[..self.len];
         let mut pieces = Vec::with_capacity(self.runs.len());
-        for Run { at, len, which, .. } in &self.runs {
-            let (piece, after) = rest.split_at_mut(*len);
+        for group in self.runs.chunk_by(Run::is_read_with) {
+            let (piece, after) = rest.split_at_mut(group.iter().map(|run| run.len).sum());
+            let Run { at, which, sharing, .. } = group[0];
             match which {
                 // Behind the end of a file there is nothing to read, and nothing to keep.
-                Which::All | Which::Unchanged => read_what_is(memory, *at, piece)?,
-                _ => pieces.push((*at, piece)),
+                Which::All | Which::Unchanged => read_what_is(memory, at, piece)?,
+                // process_vm_readv(2) pins pages, and for that the kernel makes what relatives share a page of its own
+                // (mm/gup.c, gup_must_unshare): of a tree that runs on the memory would grow.
+                _ if sharing != Sharing::Own => memory.read(at, piece)?,
+                _ => pieces.push((at, piece)),
             }
             rest = after;
         }
         memory.read_vectored(&mut pieces)
+    }
+}
+
+impl Run {
+    /// Whether the next one continues it, and is read in the same way, a page that may be shared as another.
+    fn is_read_with(&self, next: &Run) -> bool {
+        let shared = |run: &Run| run.sharing != Sharing::Own;
+        self.at + self.len as u64 == next.at && self.which == next.which && shared(self) && shared(next)
     }
 }
 
@@ -189,17 +201,17 @@ impl<'a> Saver<'a> {
         which: Which,
         known: &mut Vec<Extent>,
     ) -> Result<Vec<(u64, u64, Sharing)>, Fault> {
-        let whole = vec![(start, end, Sharing::Own)];
-        let Some(common) = self.common.as_ref().filter(|_| matches!(which, Which::Made | Which::Changed)) else {
-            return Ok(whole);
-        };
+        if !matches!(which, Which::Made | Which::Changed) {
+            return Ok(vec![(start, end, Sharing::Own)]);
+        }
+        let known_frame = |frame: u64| self.common.as_ref().and_then(|c| c.places.get(&Key::Frame(frame)));
         let mut pieces: Vec<(u64, u64, Sharing)> = Vec::new();
         for (at, behind) in (start..end).step_by(PAGE).zip(tracee::behind(pagemap, start, end)?) {
             let next = at + PAGE as u64;
             match (behind, pieces.last_mut()) {
                 (Behind::Own, Some(last)) if last.1 == at && last.2 == Sharing::Own => last.1 = next,
                 (Behind::Own, _) => pieces.push((at, next, Sharing::Own)),
-                (Behind::Common(frame), _) => match frame.and_then(|f| common.places.get(&Key::Frame(f))) {
+                (Behind::Common(frame), _) => match frame.and_then(known_frame) {
                     Some(Some(offset)) => push(known, Extent { at, len: PAGE as u64, offset: *offset }),
                     // One of zeroes, which is only kept where it differs from a file.
                     Some(None) if which == Which::Made => {}
@@ -233,9 +245,10 @@ impl<'a> Saver<'a> {
 
     /// Appends a page that relatives may have too, if it is not in the image yet.
     fn keep_common(&mut self, run: &Run, frame: Option<u64>, page: &[u8], into: &mut Vec<Extent>) -> Result<(), Fault> {
+        let Some(common) = &self.common else { return self.keep(run.at, page, run.which, into) };
         let at = run.at;
-        let key = self.common.as_ref().expect("there are relatives").key(at, frame, page);
-        let place = match self.common.as_ref().and_then(|c| c.places.get(&key).copied()) {
+        let key = common.key(at, frame, page);
+        let place = match common.places.get(&key).copied() {
             Some(Some(offset)) => {
                 push(into, Extent { at, len: page.len() as u64, offset });
                 return Ok(());

@@ -114,7 +114,8 @@ impl Capture for Prctl {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
-        let detached = to.to.options.standing == plan::Standing::Detached;
+        let is_root = to.model.processes[0].process.pid == at.pid.0;
+        let detached = is_root && to.to.options.standing == plan::Standing::Detached;
         if detached && self.parent_death_signal != 0 {
             // Whoever thaws is its parent and ends at once, which would be felt as the death of the parent.
             to.to.note("it had asked for a signal at the end of its parent; a detached program has none");
