@@ -332,7 +332,10 @@ impl Gathered<'_, '_, '_> {
             };
             let (before, saver, table) = (self.before, self.saver, self.table);
             let root = root_of(lead);
-            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table };
+            let answers = RefCell::default();
+            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table, answers };
+            let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
+            target.ask_ahead([ThreadState::asks(), of_process].concat())?;
             let tid = self.before.inner[&(target_tid(&target) as u32)];
             let mut states = Vec::new();
             let mut from =

@@ -11,7 +11,7 @@ use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Saved, Still, Which};
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -81,6 +81,8 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) saver: &'s RefCell<Saver<'p>>,
     /// All descriptors of the tree.
     pub(crate) table: &'a Table,
+    /// Answers that were asked for all at once, and not taken yet, in the order of asking.
+    pub(crate) answers: RefCell<VecDeque<(Call, Answer)>>,
 }
 
 /// The reason in the words of a fault.
@@ -93,6 +95,25 @@ pub(crate) fn envoy_fault(e: EnvoyError, pid: i32) -> Fault {
 }
 
 impl Target<'_, '_, '_> {
+    /// Makes calls of which resources will ask.
+    pub(crate) fn ask_ahead(&self, calls: Vec<Call>) -> Result<(), Fault> {
+        let answers = self.make(&calls)?;
+        self.answers.borrow_mut().extend(calls.into_iter().zip(answers));
+        Ok(())
+    }
+
+    fn make(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        self.envoy.borrow_mut().calls(calls).map_err(|e| envoy_fault(e, self.pid))
+    }
+
+    /// The answers of calls that were made ahead, if they are the next.
+    fn answered(&self, calls: &[Call]) -> Option<Vec<Answer>> {
+        let mut answers = self.answers.borrow_mut();
+        let first = answers.iter().position(|(call, _)| Some(call) == calls.first())?;
+        let found = answers.range(first..).zip(calls).take_while(|((made, _), call)| made == *call).count();
+        (found == calls.len()).then(|| answers.drain(first..first + found).map(|(_, answer)| answer).collect())
+    }
+
     fn with<T>(&self, ask: impl FnOnce(&Process, &Stopped) -> T) -> T {
         let envoy = self.envoy.borrow();
         let process = envoy.process();
@@ -172,7 +193,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn calls(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
-        self.envoy.borrow_mut().calls(calls).map_err(|e| envoy_fault(e, self.pid))
+        self.answered(calls).map_or_else(|| self.make(calls), Ok)
     }
 
     fn memory(&self, at: u64, len: usize) -> Result<Vec<u8>, Fault> {

@@ -63,6 +63,11 @@ pub enum Owner {
 pub trait Capture: Resource {
     /// What it belongs to.
     const OF: Owner = Owner::Itself;
+    /// The calls of which it asks the answers in any case: all resources' are made at once, and their answers are there when
+    /// [`Capture::capture`] makes them.
+    fn asks() -> Vec<abi::Call> {
+        Vec::new()
+    }
     /// Asks what is to be known of it. Consumes nothing and changes nothing.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
     /// Asks what can only be known at the very end.

@@ -70,6 +70,14 @@ macro_rules! resources {
             Description, $($dt $($dp)::+ $dn;)* }
 
         impl ProcessState {
+            /// The calls whose answers are asked of every process.
+            pub fn asks(shares: &tree::process::Shares) -> Vec<abi::Call> {
+                let mut all = Vec::new();
+                $(if shares.leaves(<$($pp)::+::$pn as crate::Capture>::OF) {
+                    all.extend(<$($pp)::+::$pn as crate::Capture>::asks());
+                })*
+                all
+            }
             /// Captures every resource of a process.
             /// What it shares with another process, that one has.
             pub fn capture_all(
@@ -87,6 +95,12 @@ macro_rules! resources {
             }
         }
         impl ThreadState {
+            /// The calls whose answers are asked of every thread.
+            pub fn asks() -> Vec<abi::Call> {
+                let mut all = Vec::new();
+                $(all.extend(<$($tp)::+::$tn as crate::Capture>::asks());)*
+                all
+            }
             /// Captures every resource of a thread.
             pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
                 $(each(<$($tp)::+::$tn as crate::Capture>::capture(from).map(ThreadState::$tn));)*

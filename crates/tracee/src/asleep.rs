@@ -7,29 +7,67 @@ use abi::proc::{self, Sched};
 /// A thread that may sleep.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Asleep {
-    /// For how many nanoseconds it had not run, and how often it had gone to sleep; `None` where the kernel does not tell.
-    since: Option<(u64, u64)>,
-    /// The kernel function in which it slept (/proc/PID/wchan).
+    since: Since,
+    /// The kernel function in which it slept (/proc/PID/wchan); only of a call that has lost its number.
     pub(crate) channel: Vec<u8>,
+}
+
+/// Since when it has slept.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+enum Since {
+    /// The kernel does not tell.
+    #[default]
+    Unknown,
+    /// It was in no call that waits for so long and no longer.
+    Awake,
+    /// For how many nanoseconds it had not run, and how often it had gone to sleep.
+    Slept(u64, u64),
 }
 
 fn sched(path: &str) -> Option<Sched> {
     proc::sched(&read(path).ok()?)
 }
 
+/// Calls whose rest is counted by how long the thread has not run: nanosleep, clock_nanosleep, poll, epoll_wait, epoll_pwait.
+const TIMED: [u64; 5] = [35, 230, 7, 232, 281];
+const FUTEX: u64 = 202;
+const RESTART_SYSCALL: u64 = 219;
+
+/// The call in which a thread waits, and whether it may end by itself; `None`: in none, or the kernel does not tell
+/// (proc_pid_syscall(5)).
+fn waits_in(text: &[u8]) -> Option<(u64, bool)> {
+    let mut words = std::str::from_utf8(text).ok()?.split_ascii_whitespace();
+    let number = words.next()?.parse().ok()?;
+    // A futex without a timeout.
+    let endless = number == FUTEX && words.nth(3) == Some("0x0");
+    Some((number, !endless && (number == FUTEX || number == RESTART_SYSCALL || TIMED.contains(&number))))
+}
+
 impl Asleep {
     /// Looks at a thread.
     pub(crate) fn of(pid: i32, tid: i32) -> Asleep {
-        let channel = read(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default();
-        Asleep { since: since(pid, tid), channel }
+        let call = read(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+        let waits = waits_in(&call);
+        if call.starts_with(b"running") || waits.is_some_and(|(_, timed)| !timed) {
+            return Asleep { since: Since::Awake, ..Asleep::default() };
+        }
+        let lost = waits.is_none_or(|(number, _)| number == RESTART_SYSCALL);
+        let channel = if lost { read(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
+        let since = since(pid, tid).map_or(Since::Unknown, |(idle, switches)| Since::Slept(idle, switches));
+        Asleep { since, channel }
     }
 
     /// For how many nanoseconds it had not run when it was stopped: none if it had run meanwhile. `None`: the kernel does not
     /// tell. To stop it took one switch.
     pub(crate) fn idle(&self, pid: i32, tid: i32) -> Option<u64> {
-        let (idle, switches) = self.since?;
-        let now = sched(&format!("/proc/{pid}/task/{tid}/sched"))?;
-        Some(if now.voluntary_switches == switches + 1 { idle } else { 0 })
+        match self.since {
+            Since::Unknown => None,
+            Since::Awake => Some(0),
+            Since::Slept(idle, switches) => {
+                let now = sched(&format!("/proc/{pid}/task/{tid}/sched"))?;
+                Some(if now.voluntary_switches == switches + 1 { idle } else { 0 })
+            }
+        }
     }
 }
 
@@ -64,4 +102,19 @@ fn on_processor<T>(number: usize, act: impl FnOnce() -> T) -> Option<T> {
     // SAFETY: as above.
     unsafe { libc::sched_setaffinity(0, SIZE, &raw const ours) };
     Some(done)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_call_tells_whether_it_ends_by_itself() {
+        let told = |text: &str| waits_in(text.as_bytes());
+        assert_eq!(told("35 0x7ffd 0x7ffd 0x0 0x0 0x0 0x0 0x7ffc 0x7f11"), Some((35, true)));
+        assert_eq!(told("202 0x5581 0x189 0x0 0x0 0x0 0xffffffff 0x7ffc 0x7f11"), Some((202, false)));
+        assert_eq!(told("202 0x5581 0x189 0x0 0x7ffd 0x0 0xffffffff 0x7ffc 0x7f11"), Some((202, true)));
+        assert_eq!(told("0 0x0 0x7ffd 0x100 0x0 0x0 0x0 0x7ffc 0x7f11"), Some((0, false)));
+        assert_eq!((told("running"), told("-1 0x7ffc 0x7f11"), told("")), (None, None, None));
+    }
 }

@@ -43,11 +43,14 @@ impl Resource for Modes {
 impl Capture for Modes {
     const OF: Owner = Owner::Space;
 
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn asks() -> Vec<Call> {
         let segments = Call::new(Sys::ModifyLdt, [Arg::Int(0), Arg::Out(8), Arg::Int(8)]);
         let tags = Call::new(Sys::ArchPrctl, [Arg::Int(ARCH_GET_UNTAG_MASK), Arg::Out(8)]);
-        let questions = [ask(PR_GET_MDWE), ask(PR_GET_MEMORY_MERGE), segments, tags];
-        let answers = from.probe.calls(&questions)?;
+        vec![ask(PR_GET_MDWE), ask(PR_GET_MEMORY_MERGE), segments, tags]
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let answers = from.probe.calls(&Self::asks())?;
         let refusals = refusals(&answers[2], &answers[3]);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));

@@ -107,6 +107,11 @@ impl Resource for Space {
 impl Capture for Space {
     const OF: Owner = Owner::Space;
 
+    fn asks() -> Vec<Call> {
+        // The end of the heap stands in no file of /proc: brk(0) fails and returns it (mm/mmap.c).
+        vec![Call::new(Sys::Brk, [Arg::Int(0)])]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let seen = proc::smaps(&from.probe.text("smaps")?)?;
         let mut refusals = Vec::new();
@@ -358,8 +363,7 @@ fn kernel_areas(seen: &[proc::Area], from: &Capturing<'_>) -> Result<(Vec<Kernel
 
 fn marks(from: &Capturing<'_>) -> Result<Marks, Trouble> {
     let s = proc::stat(&from.probe.text("stat")?)?;
-    // The end of the heap stands in no file of /proc: brk(0) fails and returns it (mm/mmap.c).
-    let brk = from.probe.calls(&[Call::new(Sys::Brk, [Arg::Int(0)])])?[0].result.unwrap_or(s.start_brk);
+    let brk = from.probe.calls(&Space::asks())?[0].result.unwrap_or(s.start_brk);
     Ok(Marks {
         code: (s.start_code, s.end_code),
         data: (s.start_data, s.end_data),

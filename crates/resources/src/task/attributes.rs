@@ -122,6 +122,12 @@ fn mounts(text: &[u8]) -> Result<BTreeSet<MountedAt>, Trouble> {
 }
 
 impl Capture for Attributes {
+    fn asks() -> Vec<Call> {
+        let barriers =
+            Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);
+        vec![ask(PR_GET_THP_DISABLE), ask_into(PR_GET_CHILD_SUBREAPER, 4), barriers]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = refusals(&proc::status(&from.probe.text("status")?)?);
         refusals.extend(foreign_namespaces(from));
@@ -129,9 +135,7 @@ impl Capture for Attributes {
             return Err(Trouble::Refused(refusals));
         }
         note_views(from)?;
-        let barriers =
-            Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);
-        let answers = from.probe.calls(&[ask(PR_GET_THP_DISABLE), ask_into(PR_GET_CHILD_SUBREAPER, 4), barriers])?;
+        let answers = from.probe.calls(&Self::asks())?;
         Ok(Attributes {
             personality: number(&from.probe.text("personality")?, 16) as u32,
             thp_disable: value_or(&answers[0], 0)?,

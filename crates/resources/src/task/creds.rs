@@ -58,6 +58,10 @@ impl Resource for Creds {
 }
 
 impl Capture for Creds {
+    fn asks() -> Vec<abi::Call> {
+        vec![ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let s = proc::status(&from.probe.thread_text("status")?)?;
         let foreign = from.probe.link("ns/user").ok() != from.probe.own_link("ns/user").ok();
@@ -65,7 +69,7 @@ impl Capture for Creds {
             let why = "its capabilities are those of a user namespace of its own; here they would be far more";
             return Err(Refusal::new("ns/user", why, "run cryopid inside that namespace (nsenter)").into());
         }
-        let answers = from.probe.calls(&[ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)])?;
+        let answers = from.probe.calls(&Self::asks())?;
         let mut groups = s.groups.clone();
         groups.sort_unstable();
         Ok(Creds {

@@ -35,9 +35,13 @@ fn word(bytes: &[u8]) -> u64 {
 }
 
 impl Capture for Futex {
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn asks() -> Vec<Call> {
         let robust = Call::new(Sys::GetRobustList, [Arg::Int(0), Arg::Out(8), Arg::Out(8)]);
-        let answers = super::all(from, &[robust, ask_into(PR_GET_TID_ADDRESS, 8)])?;
+        vec![robust, ask_into(PR_GET_TID_ADDRESS, 8)]
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let answers = super::all(from, &Self::asks())?;
         Ok(Futex {
             robust_list: (word(&answers[0].out[0]), word(&answers[0].out[1])),
             clear_tid: word(written(&answers[1])),

@@ -44,13 +44,16 @@ fn settable() -> impl Iterator<Item = i32> {
 impl Capture for Handlers {
     const OF: Owner = Owner::Handlers;
 
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn asks() -> Vec<Call> {
         let ask = |s: i32| {
             let args = [Arg::Int(s as u64), Arg::Int(0), Arg::Out(KernelSigaction::SIZE), Arg::Int(8)];
             Call::new(Sys::RtSigaction, args)
         };
-        let calls: Vec<Call> = settable().map(ask).collect();
-        let answers = super::all(from, &calls)?;
+        settable().map(ask).collect()
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let answers = super::all(from, &Self::asks())?;
         let actions = answers.iter().filter_map(|a| KernelSigaction::from_bytes(super::written(a)));
         let set = settable().zip(actions).filter(|(_, a)| !a.is_default());
         Ok(Handlers { set: set.map(|(signal, action)| Handler { signal, action }).collect() })

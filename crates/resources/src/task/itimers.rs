@@ -49,9 +49,12 @@ const fn timeval(micros: u64) -> Timeval {
 }
 
 impl Capture for Itimers {
+    fn asks() -> Vec<Call> {
+        [0, 1, 2].map(|w| Call::new(Sys::Getitimer, [Arg::Int(w), Arg::Out(Itimerval::SIZE)])).into()
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let calls = [0, 1, 2].map(|w| Call::new(Sys::Getitimer, [Arg::Int(w), Arg::Out(Itimerval::SIZE)]));
-        let answers = super::all(from, &calls)?;
+        let answers = super::all(from, &Self::asks())?;
         let values = answers.iter().filter_map(|a| Itimerval::from_bytes(super::written(a)));
         let timers =
             (0..).zip(values).map(|(which, v)| Itimer { which, left: micros(v.value), period: micros(v.interval) });

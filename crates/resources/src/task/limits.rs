@@ -47,12 +47,15 @@ impl Resource for Limits {
 }
 
 impl Capture for Limits {
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn asks() -> Vec<Call> {
         let ask = |n: u32| {
             Call::new(Sys::Prlimit64, [Arg::Int(0), Arg::Int(n.into()), Arg::Int(0), Arg::Out(Rlimit64::SIZE)])
         };
-        let calls: Vec<Call> = (0..COUNT).map(ask).collect();
-        let answers = super::all(from, &calls)?;
+        (0..COUNT).map(ask).collect()
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let answers = super::all(from, &Self::asks())?;
         let limits = answers.iter().filter_map(|a| Rlimit64::from_bytes(super::written(a)));
         Ok(Limits { limits: limits.map(|l| (l.cur, l.max)).collect() })
     }

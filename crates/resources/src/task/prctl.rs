@@ -78,9 +78,8 @@ fn int(bytes: &[u8]) -> u32 {
 }
 
 impl Capture for Prctl {
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let comm = from.probe.thread_text("comm")?;
-        let questions = [
+    fn asks() -> Vec<Call> {
+        vec![
             ask_into(PR_GET_PDEATHSIG, 4),
             ask(PR_GET_DUMPABLE),
             ask(PR_GET_TIMERSLACK),
@@ -94,8 +93,12 @@ impl Capture for Prctl {
                 Sys::Prctl,
                 [PR_SCHED_CORE, 0, 0, 0].map(Arg::Int).into_iter().chain([Arg::Out(8)]).collect::<Vec<_>>(),
             ),
-        ];
-        let answers = from.probe.calls(&questions)?;
+        ]
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let comm = from.probe.thread_text("comm")?;
+        let answers = from.probe.calls(&Self::asks())?;
         if answers[9].result.is_ok() && written(&answers[9]).iter().any(|b| *b != 0) {
             from.note("core scheduling", "it shared processor cores with its own group only; it will with any process");
         }

@@ -56,18 +56,22 @@ impl Resource for Sched {
 }
 
 impl Capture for Sched {
+    fn asks() -> Vec<Call> {
+        let (size, nodes) = (SchedAttr::SIZE as u64, [Arg::Out(4), Arg::Out(NODES / 8), Arg::Int(NODES as u64), Arg::Int(0), Arg::Int(0)]);
+        vec![
+            Call::new(Sys::SchedGetattr, [Arg::Int(0), Arg::Out(SchedAttr::SIZE), Arg::Int(size), Arg::Int(0)]),
+            Call::new(Sys::SchedGetaffinity, [Arg::Int(0), Arg::Int(CPU_BYTES as u64), Arg::Out(CPU_BYTES)]),
+            Call::new(Sys::IoprioGet, [Arg::Int(IOPRIO_WHO_PROCESS), Arg::Int(0)]),
+            Call::new(Sys::GetMempolicy, nodes),
+        ]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let size = SchedAttr::SIZE as u64;
-        let answers = super::all(
-            from,
-            &[
-                Call::new(Sys::SchedGetattr, [Arg::Int(0), Arg::Out(SchedAttr::SIZE), Arg::Int(size), Arg::Int(0)]),
-                Call::new(Sys::SchedGetaffinity, [Arg::Int(0), Arg::Int(CPU_BYTES as u64), Arg::Out(CPU_BYTES)]),
-                Call::new(Sys::IoprioGet, [Arg::Int(IOPRIO_WHO_PROCESS), Arg::Int(0)]),
-            ],
-        )?;
-        let nodes = [Arg::Out(4), Arg::Out(NODES / 8), Arg::Int(NODES as u64), Arg::Int(0), Arg::Int(0)];
-        let memory = from.probe.calls(&[Call::new(Sys::GetMempolicy, nodes)])?.remove(0);
+        let mut asked = Self::asks();
+        // A kernel may be without nodes of memory, but not without the rest.
+        let nodes = asked.pop().expect("it asks several");
+        let answers = super::all(from, &asked)?;
+        let memory = from.probe.calls(&[nodes])?.remove(0);
         let attr = SchedAttr::from_bytes(written(&answers[0])).unwrap_or_default();
         let filled = *answers[1].result.as_ref().unwrap_or(&0) as usize;
         Ok(Sched {

@@ -40,8 +40,12 @@ impl Resource for Signal {
 }
 
 impl Capture for Signal {
+    fn asks() -> Vec<Call> {
+        vec![Call::new(Sys::Sigaltstack, [Arg::Int(0), Arg::Out(StackT::SIZE)])]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let answers = all(from, &[Call::new(Sys::Sigaltstack, [Arg::Int(0), Arg::Out(StackT::SIZE)])])?;
+        let answers = all(from, &Self::asks())?;
         let stack = StackT::from_bytes(written(&answers[0])).filter(|s| s.flags & SS_DISABLE == 0);
         let stack = stack.map(|s| StackT { flags: s.flags & !SS_ONSTACK, ..s });
         Ok(Signal { stack, pending: Vec::new(), process_pending: Vec::new(), stopped: None })
