@@ -257,15 +257,18 @@ impl Ids<'_> {
     fn of<'a>(tree: &Tree, inner: &'a BTreeMap<u32, u32>) -> Ids<'a> {
         let root = &tree.members[0];
         let led = |id: u32| if id == root.pid as u32 { 0 } else { id };
-        Ids { inner, root: root.pid as u32, outer: [led(root.stat.pgrp), led(root.stat.session)] }
+        // The session that has a terminal is that of the terminal in which the tree is thawed.
+        let session = if root.stat.terminal.is_some() { root.stat.session } else { led(root.stat.session) };
+        Ids { inner, root: root.pid as u32, outer: [led(root.stat.pgrp), session] }
     }
 
     /// The id of a group or session; 0 where somebody outside leads it. `told` is the id in each namespace.
     fn leader(&self, id: u32, outer: u32, told: &[u32]) -> u32 {
         let lives_outside = || fs::exists(format!("/proc/{id}")).unwrap_or(false);
         match self.inner.get(&id) {
+            _ if id == outer => 0,
             Some(inner) => *inner,
-            None if id == outer || lives_outside() => 0,
+            None if lives_outside() => 0,
             None => told.last().copied().unwrap_or(id),
         }
     }
