@@ -18,6 +18,6 @@ pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
-    Actor, Clocks, Descr, Expect, Fact, HostEffect, Moment, Namespaces, Op, Pid, Plan, Restart, Step, Tid, Typing,
-    Value,
+    Actor, Clocks, Descr, Expect, Fact, HostEffect, Ipc, Lasting, Moment, Namespaces, Object, Op, Pid, Plan, Restart,
+    Step, Tid, Typing, Value,
 };

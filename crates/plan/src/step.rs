@@ -24,6 +24,61 @@ id!(/// A thread, by its id in its own pid namespace.
 id!(/// An open file description: what `dup`, `fork` and SCM_RIGHTS share.
     Descr "d");
 
+/// Kinds of objects of System V IPC (svipc(7)).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Ipc {
+    /// A segment of shared memory.
+    Shm,
+    /// A set of semaphores.
+    Sem,
+    /// A message queue.
+    Msg,
+}
+
+impl Ipc {
+    /// How the kernel's files and calls of it begin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ipc::Shm => "shm",
+            Ipc::Sem => "sem",
+            Ipc::Msg => "msg",
+        }
+    }
+
+    /// The call that makes one.
+    pub const fn get(self) -> Sys {
+        match self {
+            Ipc::Shm => Sys::Shmget,
+            Ipc::Sem => Sys::Semget,
+            Ipc::Msg => Sys::Msgget,
+        }
+    }
+}
+
+/// One object of System V IPC, by its id in its own namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Object {
+    /// What it is.
+    pub kind: Ipc,
+    /// Its id.
+    pub id: u32,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.kind.name(), self.id)
+    }
+}
+
+/// For how long an object of System V IPC is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lasting {
+    /// Until it is removed: it is in the namespace of whoever thaws, and goes when the thaw fails.
+    Host,
+    /// As long as the tree: it is in a namespace of the tree's own.
+    Tree,
+}
+
 /// What a step makes true.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Fact {
@@ -45,6 +100,10 @@ pub enum Fact {
     Files(Pid),
     /// Everything of the process but its registers is as it was.
     Whole(Tid),
+    /// The object of System V IPC exists.
+    Exists(Object),
+    /// It holds what it held.
+    Holds(Object),
 }
 
 impl fmt::Display for Fact {
@@ -261,6 +320,22 @@ pub enum Op {
         /// What.
         packets: Vec<Vec<u8>>,
     },
+    /// An object of System V IPC is made, with the id that it had.
+    Object {
+        /// Which.
+        object: Object,
+        /// Key, and whatever else the call that makes it takes.
+        args: Vec<u64>,
+        /// For how long.
+        lasting: Lasting,
+    },
+    /// Contents of the image go into a segment of shared memory, by way of an attachment in passing.
+    Segment {
+        /// Its id.
+        id: u32,
+        /// Which; their addresses are offsets in it.
+        extents: Vec<Extent>,
+    },
     /// Something outside of the tree.
     Host(HostEffect),
     /// The registers, extended state and signal mask of the actor; it does not run yet.
@@ -407,6 +482,14 @@ impl fmt::Display for Op {
             Op::Feed { descr, packets } => {
                 let bytes: usize = packets.iter().map(Vec::len).sum();
                 write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
+            }
+            Op::Object { object, args, lasting } => {
+                write!(f, "{object} = ")?;
+                call(f, object.kind.get(), &args.iter().map(|n| Value::Int(*n)).collect::<Vec<_>>())?;
+                f.write_str(if *lasting == Lasting::Host { ", removed if the thaw fails" } else { "" })
+            }
+            Op::Segment { id, extents } => {
+                write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(HostEffect::ReplaceFile { path, size, .. }) => {
                 write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
