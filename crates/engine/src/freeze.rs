@@ -14,7 +14,7 @@ use plan::Refusal;
 use resources::tree::process::{Fd, Process as ProcessRecord};
 use resources::{
     Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
-    Trouble,
+    TreeState, Trouble,
 };
 use std::borrow::Cow;
 use std::cell::RefCell;
@@ -235,6 +235,7 @@ fn capture(
             // Once there is a reason against it, the bulk of it need not be read.
             saver.borrow_mut().doomed = !findings.refusals.is_empty() || findings.fault.is_some();
             model.processes.push(of_process(&mut from, &table, stat.comm.as_slice().into(), &mut findings, pid));
+            TreeState::capture_all(&mut from, &mut |state| model.tree.extend(findings.take(pid, state)));
         }
         target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, pid)))?;
     }

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use tracee::ipc::Window;
 use tracee::{Categories, Memory};
 
 const PAGE: usize = 4096;
@@ -97,23 +98,38 @@ impl<'a> Saver<'a> {
         areas: &[(Range<u64>, Which)],
     ) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
-        if self.doomed {
-            return Ok(saved);
+        if !self.doomed {
+            let runs = wanted(pagemap, areas, &mut saved.guards)?;
+            self.runs(memory, runs, &mut saved.extents)?;
         }
+        Ok(saved)
+    }
+
+    /// Saves what another process shows of shared memory; the runs begin to count where the memory does.
+    pub(crate) fn window(&mut self, window: &Window) -> Result<Vec<Extent>, Fault> {
+        let mut extents = Vec::new();
+        if !self.doomed {
+            let runs = window.runs().iter().map(|r| (r.start, r.end, Which::All)).collect();
+            self.runs(&Memory::open(window.pid())?, runs, &mut extents)?;
+        }
+        extents.iter_mut().for_each(|e| e.at -= window.start());
+        Ok(extents)
+    }
+
+    fn runs(&mut self, memory: &Memory, runs: Vec<(u64, u64, Which)>, into: &mut Vec<Extent>) -> Result<(), Fault> {
         let mut batch = Batch { runs: Vec::new(), len: 0 };
-        for (mut start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
+        for (mut start, end, which) in runs {
             while start < end {
                 let len = ((end - start) as usize).min(BUFFER - batch.len);
                 batch.runs.push((start, len, which));
                 batch.len += len;
                 start += len as u64;
                 if batch.len == BUFFER || batch.runs.len() == PIECES {
-                    self.flush(memory, &mut batch, &mut saved.extents)?;
+                    self.flush(memory, &mut batch, into)?;
                 }
             }
         }
-        self.flush(memory, &mut batch, &mut saved.extents)?;
-        Ok(saved)
+        self.flush(memory, &mut batch, into)
     }
 
     /// Reads the runs of a batch and appends what of them is to be kept.

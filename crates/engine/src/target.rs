@@ -18,7 +18,8 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
-use tracee::procfs::read;
+use tracee::ipc::Window;
+use tracee::procfs::{numbers, read};
 use tracee::sys::Slot;
 use tracee::{Envoy, EnvoyError, Process, Stopped};
 
@@ -152,6 +153,10 @@ impl Probe for Target<'_, '_, '_> {
         read(format!("/proc/self/{name}"))
     }
 
+    fn host_text(&self, path: &str) -> Result<String, Fault> {
+        Ok(String::from_utf8_lossy(&read(path)?).into_owned())
+    }
+
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         let path = self.path(name);
         std::fs::metadata(&path).map(|m| file_stat(&m)).map_err(|e| fault("stat", &path, e))
@@ -217,6 +222,19 @@ impl Probe for Target<'_, '_, '_> {
         self.before.inner.get(&outer).copied()
     }
 
+    fn members(&self) -> Vec<u32> {
+        self.inner_tid(self.pid as u32).into_iter().collect()
+    }
+
+    fn neighbours(&self, name: &str) -> Result<Vec<u32>, Fault> {
+        let its = self.link(name)?;
+        let lives_there = |pid: &u32| {
+            let link = std::fs::read_link(format!("/proc/{pid}/{name}"));
+            *pid != self.pid as u32 && link.is_ok_and(|link| link.into_os_string().into_vec() == its)
+        };
+        Ok(numbers("/proc").filter(lives_there).collect())
+    }
+
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         let pipe = self.with(|p, _| p.descriptor(fd as i32))?;
         peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
@@ -255,6 +273,10 @@ impl Probe for Target<'_, '_, '_> {
         let path = self.path(name);
         let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
         self.save(&file, size)
+    }
+
+    fn save_segment(&self, id: u32, size: u64) -> Result<Vec<Extent>, Fault> {
+        self.saver.borrow_mut().window(&Window::open(self.pid, id, size)?)
     }
 
     fn save_path(&self, path: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {

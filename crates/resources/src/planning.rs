@@ -4,8 +4,8 @@ use crate::fd::file::{Access, File};
 use crate::tree::process;
 use crate::{At, Description, Model};
 use image::Tag;
-use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
-use std::collections::HashMap;
+use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Object, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
+use std::collections::{HashMap, HashSet};
 
 /// What a resource's plan works with: the planner, and the rest of the model.
 pub struct Planning<'a> {
@@ -29,6 +29,8 @@ pub struct Planning<'a> {
     /// Files whose saved contents stand at their paths again, by id.
     pub(crate) put_back: HashMap<u32, Descr>,
     refused: Vec<u32>,
+    /// Objects of System V IPC that are there already.
+    pub(crate) found: HashSet<Object>,
 }
 
 impl Planning<'_> {
@@ -162,6 +164,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         saved: HashMap::new(),
         put_back: HashMap::new(),
         refused: Vec::new(),
+        found: HashSet::new(),
     };
     if model.processes.len() > 1 {
         let why = "there is more than one process in it";
@@ -197,6 +200,7 @@ fn all_resources(to: &mut Planning<'_>) {
     for p in &model.processes {
         process::births(p, to);
     }
+    whole_tree(to);
     for (id, description) in &model.descriptions {
         let root = &model.processes[0].process;
         description.plan(Descr(*id), At { pid: Pid(root.pid), tid: Tid(root.pid) }, to);
@@ -215,4 +219,12 @@ fn all_resources(to: &mut Planning<'_>) {
     }
     let whole = model.ids().into_iter().map(|id| Fact::Whole(Tid(id))).collect();
     to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, whole, vec![]);
+}
+
+/// What belongs to the tree is made by its first thread.
+fn whole_tree(to: &mut Planning<'_>) {
+    let root = to.model.processes[0].process.pid;
+    let mut states: Vec<_> = to.model.tree.iter().collect();
+    states.sort_by_key(|s| s.position());
+    states.iter().for_each(|s| s.plan(At { pid: Pid(root), tid: Tid(root) }, to));
 }

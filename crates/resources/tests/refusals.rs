@@ -227,7 +227,6 @@ fn areas_that_are_not_supported() {
     assert_eq!(area_refused("ht", "[heap]"), "it is made of huge pages (hugetlbfs)");
     assert_eq!(area_refused("ss", "[heap]"), "it is a shadow stack");
     assert_eq!(area_refused("rd", "/dev/dri/card0"), "it is the memory of a device");
-    assert_eq!(area_refused("rd", "/SYSV00000000"), "it is a System V shared memory segment");
     assert_eq!(area_refused("rd", "/[aio] (deleted)"), "it is a ring of asynchronous input and output");
     assert_eq!(area_refused("rd", "anon_inode:[io_uring]"), "it belongs to a descriptor that is not supported");
 }
@@ -243,7 +242,7 @@ fn an_area_with_a_key() {
 #[test]
 fn every_refusal_is_told_at_once() {
     let mut sample = Recorded::sample("bash");
-    sample.edit("smaps", "[heap]", "/SYSV00000000");
+    sample.edit("smaps", "[heap]", "/secretmem");
     sample.edit("status", "Seccomp:\t0", "Seccomp:\t2");
     sample.open(40, "socket:[99]", 0o140777, 0, INFO);
     sample.open(41, "socket:[98]", 0o140777, 0, INFO);

@@ -2,6 +2,7 @@
 
 pub mod area;
 pub mod modes;
+pub(crate) mod segment;
 pub(crate) mod shared;
 pub mod space;
 pub mod vdso;

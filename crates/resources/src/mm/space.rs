@@ -9,6 +9,7 @@
 
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
 use super::modes;
+use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
@@ -125,6 +126,7 @@ impl Capture for Space {
         self.check_vdso(to);
         self.plan_ground(at, to);
         let pages_in = self.areas_with_pages();
+        segment::place(&self.areas, at.pid, to);
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (area, pages) in self.areas.iter().zip(&pages_in) {
             let placed = placed_as(area, *pages);
@@ -132,6 +134,7 @@ impl Capture for Space {
                 Backing::Shared { object, offset } => {
                     shared.entry(object).or_default().push(View { area, offset, placed });
                 }
+                Backing::Segment { .. } => {}
                 _ => area::place(area, placed, at.pid, to),
             }
         }
@@ -225,7 +228,8 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &Capturing<'_>) -> Result<V
     let mut shown = Vec::new();
     for a in areas {
         match (&a.backing, a.shared) {
-            (Backing::File { .. }, true) => {}
+            // What is in a segment belongs to the whole tree.
+            (Backing::File { .. }, true) | (Backing::Segment { .. }, _) => {}
             (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
             // What another area shows just so is saved once.

@@ -12,7 +12,7 @@ use resources::fd::Seen;
 use resources::tree::process::{Fd, Process};
 use resources::{
     Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
-    ThreadModel, ThreadState, Trouble, Which,
+    ThreadModel, ThreadState, TreeState, Trouble, Which,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -58,6 +58,14 @@ pub(crate) struct Recorded {
     pub(crate) watches: BTreeMap<(u32, u32), bool>,
     pub(crate) guards: Vec<Range<u64>>,
     pub(crate) locks_new_areas: Option<()>,
+    /// Texts of /proc, by path.
+    pub(crate) host_texts: BTreeMap<String, String>,
+    /// Of the root of the tree.
+    pub(crate) root_links: BTreeMap<String, Vec<u8>>,
+    /// Processes that live in the same namespaces.
+    pub(crate) neighbours: Vec<u32>,
+    /// Segments of shared memory: why they cannot be read, if so.
+    pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -110,6 +118,11 @@ impl Recorded {
         it.answer(Sys::Membarrier, &[], Ok(0), vec![]);
         // Of shared memory, the first page is there.
         it.answer(Sys::Mincore, &[], Ok(0), vec![vec![1]]);
+        // Nothing of System V IPC, in tables with one place.
+        for (sys, info) in [(Sys::Shmctl, vec![0, 14]), (Sys::Semctl, vec![0, 0, 19]), (Sys::Msgctl, vec![0, 12])] {
+            it.answer(sys, &[], Err(Errno::EINVAL), vec![]);
+            it.answer(sys, &info, Ok(0), vec![]);
+        }
         it.answer(Sys::GetMempolicy, &[], Ok(0), vec![vec![0; 4], vec![0; 128]]);
         it.answer(Sys::ModifyLdt, &[], Ok(0), vec![vec![]]);
         it.answer(Sys::ArchPrctl, &[], Err(Errno::EINVAL), vec![]);
@@ -204,6 +217,26 @@ impl Probe for Recorded {
     }
     fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.own_links.get(name).cloned().ok_or_else(|| missing("readlink", name))
+    }
+    fn root_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.root_links.get(name).map_or_else(|| self.link(name), |link| Ok(link.clone()))
+    }
+    fn host_text(&self, path: &str) -> Result<String, Fault> {
+        self.host_texts.get(path).cloned().ok_or_else(|| missing("read", path))
+    }
+    fn members(&self) -> Vec<u32> {
+        self.threads.first().copied().into_iter().collect()
+    }
+    fn neighbours(&self, _: &str) -> Result<Vec<u32>, Fault> {
+        Ok(self.neighbours.clone())
+    }
+    /// Of each segment the second page.
+    fn save_segment(&self, id: u32, _: u64) -> Result<Vec<Extent>, Fault> {
+        match self.segments.get(&id) {
+            Some(None) => Ok(vec![Extent { at: PAGE, len: PAGE, offset: 1 << 22 }]),
+            Some(Some(errno)) => Err(Fault::new("shmat", id, *errno)),
+            None => Err(Fault::new("shmat", id, Errno::EINVAL)),
+        }
     }
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         self.stats.get(name).copied().ok_or_else(|| missing("stat", name))
@@ -360,6 +393,7 @@ pub(crate) fn capture_all(probe: &Recorded, keep: Keep) -> Result<Model, Vec<Ref
     }
     let mut states = Vec::new();
     ProcessState::capture_all(&mut from, &mut |s| states.extend(take(s, &mut refusals)));
+    TreeState::capture_all(&mut from, &mut |s| model.tree.extend(take(s, &mut refusals)));
     let name = Text(probe.texts["comm"].trim_ascii_end().to_vec());
     let process = Process { pid: probe.threads[0], name, threads: probe.threads.clone(), fds };
     model.processes.push(ProcessModel { process, states, threads });
