@@ -77,6 +77,13 @@ const PLAIN: &[&str] = &[
     "terminal-nonblocking",
     "threads",
     "thread-second",
+    "shm-shared",
+    "shm-removed",
+    "shm-pieces",
+    "shm-apart",
+    "sem-values",
+    "sem-waits",
+    "msg-queues",
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
@@ -162,6 +169,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
+        Case::specimen(&["ipc-namespace"]).but(&[User]),
+        Case::specimen(&["outside", "segment"]),
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),

@@ -2,7 +2,7 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, creds, files, ids, mem, outside, pipes, refused, regs, rseq, signals, terminal, threads,
+    args, attrs, calls, creds, files, ids, ipc, mem, outside, pipes, refused, regs, rseq, signals, terminal, threads,
     timers, vdso,
 };
 
@@ -50,6 +50,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;
+    "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
+    "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages; "ipc-namespace" ipc::namespace;
     "outside" outside::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };
