@@ -560,10 +560,10 @@ fn nothing_is_asked_where_there_is_nothing() {
     let (found, notes) = tree(&Recorded::sample("sleep"), &mut Files::default());
     assert_eq!((found.unwrap(), notes), (vec![], vec![]));
     let mut without = Recorded::sample("sleep");
-    [Sys::Shmctl, Sys::Semctl, Sys::Msgctl].map(|sys| {
+    for sys in [Sys::Shmctl, Sys::Semctl, Sys::Msgctl] {
         without.answers.retain(|(known, _), _| *known != sys);
         without.answer(sys, &[], Err(Errno::ENOSYS), vec![]);
-    });
+    }
     assert_eq!(tree(&without, &mut Files::default()).0.unwrap(), []);
     assert!(SysvSem::capture(&mut capturing(&without, &mut Files::default(), &mut vec![])).unwrap().is_none());
 }
