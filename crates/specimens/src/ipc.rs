@@ -47,7 +47,7 @@ fn key(number: u32) -> i32 {
 fn segment(key: i32, size: usize, mode: i32) -> Result<i32, String> {
     // SAFETY: takes integers.
     let id = must("shmget", unsafe { libc::shmget(key, size, MAKE | mode) })?;
-    written_down("shm", id.into())
+    written_down("shm", id)
 }
 
 /// An attachment: ours until we end.
