@@ -84,6 +84,7 @@ const PLAIN: &[&str] = &[
     "sem-values",
     "sem-waits",
     "msg-queues",
+    "posix-semaphore",
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
@@ -114,6 +115,7 @@ const MOVING: &[&str] = &[
     "mem-deleted-file",
     "file-deleted",
     "file-deleted-longer",
+    "posix-memory",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];

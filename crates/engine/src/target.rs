@@ -17,6 +17,7 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
 use tracee::ipc::Window;
 use tracee::procfs::{numbers, read};
@@ -165,6 +166,12 @@ impl Probe for Target<'_, '_, '_> {
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         // What cannot be looked at is not there for whoever thaws, either.
         Ok(std::fs::metadata(self.inside(path)).ok().map(|m| file_stat(&m)))
+    }
+
+    fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
+        let mut entries = std::fs::read_dir(self.inside(directory)).ok()?.flatten();
+        let entry = entries.find(|entry| entry.ino() == inode)?;
+        Some([directory, entry.file_name().as_bytes()].concat())
     }
 
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {

@@ -88,6 +88,10 @@ pub trait Probe {
     fn stat_path(&self, _path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(None)
     }
+    /// The path of a file with this inode number that stands in a directory, likewise.
+    fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
+        None
+    }
     /// The first bytes of the file at a path, likewise.
     fn head(&self, path: &[u8], _len: usize) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("open", path.escape_ascii(), Errno::ENOENT))

@@ -3,7 +3,7 @@
 
 mod common;
 
-use abi::layout::{IpcPerm, Msqid, Sembuf, Semid, Shmid};
+use abi::layout::{FileStat, IpcPerm, Msqid, Sembuf, Semid, Shmid};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use common::*;
 use image::{Damage, Extent};
@@ -553,6 +553,53 @@ fn an_area_of_a_segment_is_known_by_its_name() {
     assert_eq!((shown, seen), (Backing::Segment { id: 32779, offset: PAGE }, [(32779, 1)].into()));
     let (shown, seen) = backing(line("rw-p", "08:01"));
     assert!(matches!(shown, Backing::File { .. }) && seen.is_empty());
+}
+
+/// A program that maps and shares the file `/dev/shm/x`, of which this line of smaps tells.
+fn with_shared_file(name: &str) -> Recorded {
+    let mut of = Recorded::sample("sleep");
+    let smaps = String::from_utf8(of.texts["smaps"].clone()).unwrap();
+    let line = format!(
+        "7fffff000000-7fffff001000 rw-s 00000000 00:1b 77                         {name}\nVmFlags: rd wr sh mr mw me ms sd \n"
+    );
+    of.texts.insert("smaps".into(), (smaps + &line).into_bytes());
+    let stat = FileStat { ino: 77, size: 32, nlink: 1, mode: 0o100600, ..FileStat::default() };
+    of.paths.insert(b"/dev/shm/x".to_vec(), stat);
+    of
+}
+
+#[test]
+fn shared_memory_with_a_name_is_put_back_where_it_is_gone() {
+    let model = capture_all(&with_shared_file("/dev/shm/x"), Keep::default()).unwrap();
+    survives(&model);
+    let mut host = host("root", &model);
+    let file = |host: &Host| {
+        let plan = planned(&model, host);
+        let about = |s: &String| s.contains("/dev/shm/x");
+        let calls = steps(&plan, &["file"]).into_iter().filter(about);
+        let calls: Vec<String> = calls.map(|s| s.split_whitespace().skip(3).collect::<Vec<_>>().join(" ")).collect();
+        (calls.iter().map(|c| c.split("= ").last().unwrap().to_owned()).collect::<Vec<_>>(), plan.notes)
+    };
+    let opened = "openat(-100, \"/dev/shm/x\", 258, 0)";
+    assert_eq!(file(&host), (vec![opened.into()], vec![]));
+    host.files.get_mut(&b"/dev/shm/x"[..]).unwrap().size = 64;
+    assert_eq!(file(&host).1, ["/dev/shm/x has changed since; the program goes on with it as it is"]);
+    host.files.remove(&b"/dev/shm/x"[..]);
+    let put_back = "put 32 saved bytes back into /dev/shm/x";
+    assert_eq!(file(&host), (vec![put_back.into(), opened.into()], vec!["/dev/shm/x is made again as it was".into()]));
+}
+
+#[test]
+fn a_semaphore_that_was_made_under_another_name_has_its_own() {
+    let mut of = with_shared_file("/dev/shm/sem.a1b2c3 (deleted)");
+    let path = |of: &Recorded| {
+        let model = capture_all(of, Keep::default()).unwrap();
+        let file = model.files.values().find(|f| f.path.0.starts_with(b"/dev/shm/")).unwrap().clone();
+        (file.path.to_string(), file.is_gone(), file.contents.is_some())
+    };
+    assert_eq!(path(&of), ("/dev/shm/sem.a1b2c3".into(), true, true));
+    of.names.insert(77, b"/dev/shm/x".to_vec());
+    assert_eq!(path(&of), ("/dev/shm/x".into(), false, true));
 }
 
 #[test]

@@ -17,15 +17,23 @@ const SEM_UNDO: i16 = 0x1000;
 const LIST: &str = "ipc-objects";
 
 fn written_down(kind: &str, id: i64) -> Result<i32, String> {
-    let file = std::fs::File::options().append(true).create(true).open(LIST);
-    fine(LIST, fine(LIST, file)?.write_all(format!("{kind} {id}\n").as_bytes()))?;
+    write_down(kind, &id.to_string())?;
     Ok(id as i32)
+}
+
+fn write_down(kind: &str, what: &str) -> Outcome {
+    let file = std::fs::File::options().append(true).create(true).open(LIST);
+    fine(LIST, fine(LIST, file)?.write_all(format!("{kind} {what}\n").as_bytes()))
 }
 
 /// Removes what specimens wrote down in a file, as far as it is still there.
 pub(crate) fn forget(words: &[String]) -> ExitCode {
     let text = words.first().and_then(|file| std::fs::read_to_string(file).ok()).unwrap_or_default();
     for (kind, id) in text.lines().filter_map(|line| line.split_once(' ')) {
+        if kind == "file" {
+            let _ = std::fs::remove_file(id);
+            continue;
+        }
         let id = id.parse().unwrap_or(-1);
         // SAFETY: IPC_RMID takes no structure.
         unsafe {
@@ -196,6 +204,69 @@ pub(crate) fn apart(_: &[String]) -> Result<Living, String> {
         // SAFETY: our own attachment, which is not used any more.
         must("shmdt", unsafe { libc::shmdt(area.start as *const _) })?;
         same_bytes("page 1", &pattern(4, PAGE), &seen)
+    })
+}
+
+/// POSIX shared memory: one with a name, mapped for writing and for reading, with a descriptor left; and one without.
+pub(crate) fn posix_memory(_: &[String]) -> Result<Living, String> {
+    let path = format!("/dev/shm/specimen-{}", std::process::id());
+    let file = fine(&path, std::fs::File::options().read(true).write(true).create_new(true).open(&path))?;
+    write_down("file", &path)?;
+    let size = 600 * PAGE + 10;
+    fine("truncate", file.set_len(size as u64))?;
+    let write = mapped(&file, libc::PROT_READ | libc::PROT_WRITE)?;
+    let read = mapped(&fine(&path, std::fs::File::open(&path))?, libc::PROT_READ)?;
+    write.page(1).copy_from_slice(&pattern(5, PAGE));
+    let unlinked = format!("{path}-unlinked");
+    let other = fine(&unlinked, std::fs::File::options().read(true).write(true).create_new(true).open(&unlinked))?;
+    fine("truncate", other.set_len(2 * PAGE as u64))?;
+    let nameless = mapped(&other, libc::PROT_READ | libc::PROT_WRITE)?;
+    fine("remove", std::fs::remove_file(&unlinked))?;
+    drop(other);
+    nameless.page(1).copy_from_slice(&pattern(6, PAGE));
+    Living::reads(move |_| {
+        same("length", &(size as u64), &fine(&path, file.metadata())?.len())?;
+        same_bytes("page 1", &pattern(5, PAGE), read.page(1))?;
+        same_bytes("page 1 of the one without a name", &pattern(6, PAGE), nameless.page(1))?;
+        write.page(0)[3] = 9;
+        let by_name = fine(&path, std::fs::read(&path))?;
+        same("what was written, by the other map and by name", &(9, 9), &(read.page(0)[3], by_name[3]))?;
+        write.page(0)[3] = 0;
+        same("the one for reading", &"r--s 00000000".to_owned(), &read.shown(0)?)
+    })
+}
+
+fn mapped(file: &std::fs::File, protection: i32) -> Result<Attached, String> {
+    use std::os::fd::AsRawFd;
+    let length = 2 * PAGE;
+    // SAFETY: the kernel chooses a free place.
+    let start = unsafe { libc::mmap(std::ptr::null_mut(), length, protection, libc::MAP_SHARED, file.as_raw_fd(), 0) };
+    must("mmap", start as i64).map(|start| Attached { start: start as usize, length })
+}
+
+/// A POSIX semaphore with a name.
+pub(crate) fn posix_semaphore(_: &[String]) -> Result<Living, String> {
+    let name = format!("specimen-{}", std::process::id());
+    let c_name = std::ffi::CString::new(format!("/{name}")).expect("no NUL in a name of ours");
+    // SAFETY: the name lives as long as the call.
+    let semaphore = unsafe { libc::sem_open(c_name.as_ptr(), libc::O_CREAT | libc::O_EXCL, 0o600, 3) };
+    if semaphore.is_null() {
+        return Err(format!("sem_open: errno {}", sys::errno()));
+    }
+    let path = format!("/dev/shm/sem.{name}");
+    write_down("file", &path)?;
+    let semaphore = semaphore as usize;
+    Living::reads(move |_| {
+        let mut value = 0;
+        let semaphore = semaphore as *mut libc::sem_t;
+        // SAFETY: a semaphore that stays open as long as we run, and room for a value.
+        unsafe {
+            must("sem_trywait", libc::sem_trywait(semaphore))?;
+            must("sem_getvalue", libc::sem_getvalue(semaphore, &raw mut value))?;
+            must("sem_post", libc::sem_post(semaphore))?;
+        }
+        same("value", &2, &value)?;
+        same("its first byte by name", &3, &fine(&path, std::fs::read(&path))?[0])
     })
 }
 

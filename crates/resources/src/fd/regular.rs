@@ -45,9 +45,10 @@ fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let id = from.file((stat.dev, stat.ino), &seen.link.0, |_| Some(stat))?;
     let known = from.files.list.get_mut(&id).expect("it was put there");
     let must = known.standing == Standing::Gone || keep;
+    let shared = known.is_shared_memory();
     // A small file that the program writes is kept unasked: swap files and the like often go with the program.
     let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
-    if known.contents.is_none() && (must || small) {
+    if known.contents.is_none() && (must || small || shared) {
         known.size = stat.size as u64;
         match probe.save_link(&seen.name(), known.size) {
             // It was opened by somebody else, and given to the program.

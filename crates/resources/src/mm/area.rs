@@ -265,7 +265,11 @@ pub(crate) fn place(area: &Area, protection: u64, pid: Pid, to: &mut Planning<'_
     let Backing::File { file, offset } = area.backing else {
         return map(area, protection, None, pid, to);
     };
-    let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
+    let access = match (area.shared, area.may_write) {
+        (true, true) => Access::ReadWrite,
+        (true, false) => Access::ReadShared,
+        (false, _) => Access::Read,
+    };
     if let Some(descr) = to.open(file, access) {
         map(area, protection, Some((descr, offset)), pid, to);
     }

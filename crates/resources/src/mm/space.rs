@@ -15,7 +15,7 @@ use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble, Which};
 use abi::layout::PrctlMmMap;
-use abi::{Arg, Call, Sys, proc};
+use abi::{Arg, Call, Errno, Sys, proc};
 use image::Extent;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
@@ -163,11 +163,20 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
     for (id, areas) in by_file {
         let file = &from.files.list[&id];
         let gone = file.standing == Standing::Gone;
-        if file.contents.is_some() || !(gone || from.keep.libs) {
+        let shared = file.is_shared_memory() && areas.iter().any(|a| a.shared);
+        if file.contents.is_some() || !(gone || shared || from.keep.libs) {
             continue;
         }
-        let (contents, size) =
-            if gone { contents_of_gone(file, &areas, seen, from)? } else { contents_of_named(file, from)? };
+        let found = if gone { contents_of_gone(file, &areas, seen, from) } else { contents_of_named(file, from) };
+        let (contents, size) = match found {
+            // It was opened by somebody else, and given to the program.
+            Err(Trouble::Fault(fault)) if shared && fault.errno == Errno::EACCES => {
+                let path = file.path.to_string();
+                from.note(path, "you may not open it yourself, so what it holds is not in the image");
+                continue;
+            }
+            found => found?,
+        };
         let file = from.files.list.get_mut(&id).expect("it is known");
         (file.contents, file.size) = (Some(contents), size);
     }

@@ -64,6 +64,8 @@ pub(crate) struct Recorded {
     pub(crate) root_links: BTreeMap<String, Vec<u8>>,
     /// Processes that live in the same namespaces.
     pub(crate) neighbours: Vec<u32>,
+    /// Names in directories, by inode number.
+    pub(crate) names: BTreeMap<u64, Vec<u8>>,
     /// Segments of shared memory: why they cannot be read, if so.
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Whether /proc/PID/map_files may be looked into.
@@ -243,6 +245,9 @@ impl Probe for Recorded {
     }
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(self.paths.get(path).copied())
+    }
+    fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
+        self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
     }
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
         let head = self.heads.get(path).ok_or_else(|| missing("open", path.escape_ascii()))?;
