@@ -121,6 +121,7 @@ syscalls! {
     EpollCtl "epoll_ctl" 233;
     SetMempolicy "set_mempolicy" 238;
     GetMempolicy "get_mempolicy" 239;
+    MqGetsetattr "mq_getsetattr" 245;
     IoprioSet "ioprio_set" 251;
     IoprioGet "ioprio_get" 252;
     Openat "openat" 257;

@@ -206,6 +206,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
+        Case::specimen(&["posix-queue"]).refused(&["posix message queue", "taking them out"]),
         Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),
     ]
 }

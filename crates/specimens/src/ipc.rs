@@ -429,6 +429,29 @@ pub(crate) fn messages(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A POSIX message queue with one message in it, and without a name, so that nothing is left.
+pub(crate) fn posix_queue(_: &[String]) -> Result<Living, String> {
+    let name = std::ffi::CString::new(format!("/specimen-{}", std::process::id())).expect("no NUL in a name of ours");
+    // SAFETY: zeroes are a value of the type.
+    let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
+    (attr.mq_maxmsg, attr.mq_msgsize) = (4, 100);
+    // SAFETY: the name and the structure live as long as the calls, and the text is as long as it says.
+    let queue = unsafe {
+        let queue = libc::mq_open(name.as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_RDWR, 0o600, &raw const attr);
+        must("mq_open", queue)?;
+        must("mq_unlink", libc::mq_unlink(name.as_ptr()))?;
+        must("mq_send", libc::mq_send(queue, b"text".as_ptr().cast(), 4, 3))?;
+        queue
+    };
+    Living::reads(move |_| {
+        // SAFETY: zeroes are a value of the type.
+        let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
+        // SAFETY: room for the structure.
+        must("mq_getattr", unsafe { libc::mq_getattr(queue, &raw mut attr) })?;
+        same("messages", &1, &attr.mq_curmsgs)
+    })
+}
+
 /// All of it in an IPC namespace of our own, with ids that no new one would give, and another limit.
 pub(crate) fn namespace(arguments: &[String]) -> Result<Living, String> {
     // SAFETY: takes an integer.

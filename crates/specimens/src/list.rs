@@ -52,7 +52,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "threads" threads::start; "thread-second" threads::second;
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
     "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
-    "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
+    "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "posix-queue" ipc::posix_queue; "ipc-namespace" ipc::namespace;
     "outside" outside::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

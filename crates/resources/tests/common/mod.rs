@@ -138,6 +138,7 @@ impl Recorded {
         it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
         it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
+        it.answer(Sys::MqGetsetattr, &[], Err(Errno::EBADF), vec![]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
         // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
