@@ -46,6 +46,8 @@ pub struct Used {
     pub sets: BTreeSet<u32>,
     /// How many objects are kept.
     pub kept: usize,
+    /// All that there is.
+    listed: BTreeMap<Ipc, Vec<Listed>>,
 }
 
 /// Key, owner and rights.
@@ -91,29 +93,49 @@ fn questions(kind: Ipc) -> (u64, u64) {
     }
 }
 
-/// Every object of a kind in the namespace of the process: its id, and what IPC_STAT tells of it. Looked for by place, as
-/// ipcs(1) does: no right is needed for that, unlike for the object itself (ipc/shm.c, SHM_STAT_ANY).
-fn objects(kind: Ipc, from: &Capturing<'_>) -> Result<Vec<(u32, Vec<u8>)>, Trouble> {
-    const LARGEST: usize = 128;
-    let (info, stat) = questions(kind);
-    let look = |place: u64| control(kind, place as u32, stat, Arg::Out(LARGEST));
-    let mut answers = from.probe.calls(&[control(kind, 0, info, Arg::Out(LARGEST)), look(0)])?;
-    let table = answers.remove(0);
-    let highest = match table.result {
-        Ok(highest) => highest,
-        // A kernel without any of it.
-        Err(Errno::ENOSYS) => return Ok(Vec::new()),
-        Err(errno) => return Err(Fault::new("a look at IPC", kind.name(), errno).into()),
-    };
-    if highest > 0 {
-        answers.extend(from.probe.calls(&(1..=highest).map(look).collect::<Vec<_>>())?);
+/// An id, and what IPC_STAT tells of the object.
+type Listed = (u32, Vec<u8>);
+
+/// Every object of a kind in the namespace of the tree. All kinds are asked for together, once: it stands still.
+fn objects(kind: Ipc, from: &mut Capturing<'_>) -> Result<Vec<Listed>, Trouble> {
+    if from.files.ipc.listed.is_empty() {
+        from.files.ipc.listed = list(from)?;
     }
+    Ok(from.files.ipc.listed[&kind].clone())
+}
+
+/// Looked for by place, as ipcs(1) does: no right is needed for that, unlike for the object itself (ipc/shm.c, SHM_STAT_ANY).
+fn list(from: &Capturing<'_>) -> Result<BTreeMap<Ipc, Vec<Listed>>, Trouble> {
+    const KINDS: [Ipc; 3] = [Ipc::Shm, Ipc::Sem, Ipc::Msg];
+    const LARGEST: usize = 128;
+    let look = |kind: Ipc, place: u64| control(kind, place as u32, questions(kind).1, Arg::Out(LARGEST));
+    let heads = KINDS.map(|kind| [control(kind, 0, questions(kind).0, Arg::Out(LARGEST)), look(kind, 0)]);
+    let heads = from.probe.calls(heads.as_flattened())?;
+    let mut all = BTreeMap::new();
+    for (kind, answers) in KINDS.into_iter().zip(heads.chunks(2)) {
+        let mut found = found_at(kind, &answers[1..])?;
+        match answers[0].result {
+            Ok(0) => {}
+            Ok(highest) => {
+                let further = from.probe.calls(&(1..=highest).map(|place| look(kind, place)).collect::<Vec<_>>())?;
+                found.extend(found_at(kind, &further)?);
+            }
+            // A kernel without any of it.
+            Err(Errno::ENOSYS) => {}
+            Err(errno) => return Err(Fault::new("a look at IPC", kind.name(), errno).into()),
+        }
+        all.insert(kind, found);
+    }
+    Ok(all)
+}
+
+fn found_at(kind: Ipc, answers: &[Answer]) -> Result<Vec<Listed>, Trouble> {
     let mut all = Vec::new();
     for answer in answers {
         match answer.result {
-            Ok(id) => all.push((id as u32, written(&answer).to_vec())),
+            Ok(id) => all.push((id as u32, written(answer).to_vec())),
             // Nothing is at this place.
-            Err(Errno::EINVAL | Errno::EIDRM) => {}
+            Err(Errno::EINVAL | Errno::EIDRM | Errno::ENOSYS) => {}
             Err(errno) => return Err(Fault::new("a look at IPC", kind.name(), errno).into()),
         }
     }

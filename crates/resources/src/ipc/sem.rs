@@ -50,7 +50,7 @@ impl Resource for SysvSem {
 }
 
 /// Every set of the namespace.
-pub(super) fn sets(from: &Capturing<'_>) -> Result<Vec<(u32, Semid)>, Trouble> {
+pub(super) fn sets(from: &mut Capturing<'_>) -> Result<Vec<(u32, Semid)>, Trouble> {
     Ok(objects(Ipc::Sem, from)?.into_iter().map(|(id, bytes)| (id, whole(Semid::from_bytes(&bytes)))).collect())
 }
 
