@@ -29,13 +29,13 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     let of = |id: u32| move |why: String| Damage::Record { tag: PROCESS, id, why };
     holds(!model.processes.is_empty(), || "there is no process".into()).map_err(of(0))?;
     ids(model).map_err(of(0))?;
+    tree(model).map_err(of(0))?;
     for p in &model.processes {
         process(p, model).map_err(of(p.process.pid))?;
     }
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
-    files(model).map_err(of(0))?;
-    tree(model).map_err(of(0))
+    files(model).map_err(of(0))
 }
 
 fn ids(model: &Model) -> Found {

@@ -556,6 +556,39 @@ fn an_area_of_a_segment_is_known_by_its_name() {
     assert!(matches!(shown, Backing::File { .. }) && seen.is_empty());
 }
 
+/// Every number of every record of objects takes every extreme value, one at a time: it is damage, a refusal, or a plan.
+#[test]
+fn every_number_at_its_edges() {
+    let edges = [0, 1, 4095, 32767, 1 << 22, 1 << 30, 1 << 31, u32::MAX.into(), i64::MAX as u64, 1 << 63, u64::MAX];
+    let mut model = all_kinds();
+    let changes = vec![Change { set: 7, number: 1, value: -3 }];
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Space(space) = state {
+            space.areas.truncate(2);
+            space.areas.insert(0, area(0x100_1000, 1, (4, 1), 3));
+        }
+    }
+    model.processes[0].states.push(ProcessState::SemUndo(SemUndo { changes }));
+    let (records, host) = (records(&model), host_with(&model, "shm", "4660 4 4096"));
+    let of_objects = |tag: u16| tag == 0x0102 || tag == 0x010b || tag >= 0x0401;
+    for n in (0..records.len()).filter(|n| of_objects(records[*n].tag.0)) {
+        for (start, len) in numbers(&records[n].body) {
+            for to in edges {
+                let mut harmed = records.clone();
+                harmed[n].body.splice(start..start + len, [&[0x1b][..], &u64::to_be_bytes(to)].concat());
+                for pids in [Pids::Same, Pids::New] {
+                    let options = Options { pids, ..Options::default() };
+                    let Ok(model) = Model::from_records(&harmed) else { continue };
+                    model.ranges();
+                    if let Err(refusals) = resources::plan(&model, &host, &options) {
+                        assert!(!refusals.is_empty(), "a refusal has a reason");
+                    }
+                }
+            }
+        }
+    }
+}
+
 /// A program that maps and shares the file `/dev/shm/x`, of which this line of smaps tells.
 fn with_shared_file(name: &str) -> Recorded {
     let mut of = Recorded::sample("sleep");
