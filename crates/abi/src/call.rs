@@ -52,6 +52,9 @@ syscalls! {
     Mremap "mremap" 25;
     Mincore "mincore" 27;
     Madvise "madvise" 28;
+    Shmget "shmget" 29;
+    Shmat "shmat" 30;
+    Shmctl "shmctl" 31;
     Pause "pause" 34;
     Nanosleep "nanosleep" 35;
     Getitimer "getitimer" 36;
@@ -61,9 +64,14 @@ syscalls! {
     Exit "exit" 60;
     Wait4 "wait4" 61;
     Kill "kill" 62;
+    Semget "semget" 64;
     Semop "semop" 65;
+    Semctl "semctl" 66;
+    Shmdt "shmdt" 67;
+    Msgget "msgget" 68;
     Msgsnd "msgsnd" 69;
     Msgrcv "msgrcv" 70;
+    Msgctl "msgctl" 71;
     Fcntl "fcntl" 72;
     Ftruncate "ftruncate" 77;
     Chdir "chdir" 80;
@@ -114,9 +122,11 @@ syscalls! {
     EpollCtl "epoll_ctl" 233;
     SetMempolicy "set_mempolicy" 238;
     GetMempolicy "get_mempolicy" 239;
+    MqGetsetattr "mq_getsetattr" 245;
     IoprioSet "ioprio_set" 251;
     IoprioGet "ioprio_get" 252;
     Openat "openat" 257;
+    Unshare "unshare" 272;
     Pselect6 "pselect6" 270;
     Ppoll "ppoll" 271;
     SetRobustList "set_robust_list" 273;

@@ -36,6 +36,46 @@ pub mod mmap {
     pub const MLOCK_ONFAULT: u64 = 1;
 }
 
+/// System V IPC (linux/ipc.h, linux/shm.h, linux/sem.h, linux/msg.h).
+pub mod ipc {
+    pub const IPC_CREAT: u64 = 0o1000;
+    pub const IPC_EXCL: u64 = 0o2000;
+    pub const IPC_NOWAIT: u64 = 0o4000;
+
+    /// Commands of shmctl(2), semctl(2) and msgctl(2).
+    pub const IPC_RMID: u64 = 0;
+    pub const IPC_SET: u64 = 1;
+    pub const IPC_STAT: u64 = 2;
+    pub const IPC_INFO: u64 = 3;
+    pub const SHM_LOCK: u64 = 11;
+    pub const SHM_INFO: u64 = 14;
+    /// Since Linux 4.17: by the place in the table of the namespace, whoever asks.
+    pub const SHM_STAT_ANY: u64 = 15;
+    pub const GETALL: u64 = 13;
+    pub const GETPID: u64 = 11;
+    pub const SETALL: u64 = 17;
+    pub const SEM_INFO: u64 = 19;
+    pub const SEM_STAT_ANY: u64 = 20;
+    pub const MSG_INFO: u64 = 12;
+    pub const MSG_STAT_ANY: u64 = 13;
+
+    /// Marks in the mode of a segment: it goes with its last attachment; it is locked into memory.
+    pub const SHM_DEST: u32 = 0o1000;
+    pub const SHM_LOCKED: u32 = 0o2000;
+
+    /// Of shmat(2).
+    pub const SHM_RDONLY: u64 = 0o10000;
+    pub const SHM_EXEC: u64 = 0o100_000;
+
+    /// Of semop(2): the change is taken back at the end of the process.
+    pub const SEM_UNDO: u16 = 0x1000;
+    /// The highest value of a semaphore (SEMVMX), and the highest change that is taken back (SEMAEM).
+    pub const SEMVMX: i32 = 32767;
+
+    /// Of msgrcv(2): by the place in the queue, in which the message stays.
+    pub const MSG_COPY: u64 = 0o40000;
+}
+
 /// Advice on memory (asm-generic/mman-common.h).
 pub mod madvise {
     pub const MADV_NORMAL: u64 = 0;

@@ -59,6 +59,7 @@ errnos! {
     ENAMETOOLONG 36 "file name too long";
     ENOSYS 38 "function not implemented";
     ELOOP 40 "too many levels of symbolic links";
+    EIDRM 43 "identifier removed";
     EOVERFLOW 75 "value too large for defined data type";
     EOPNOTSUPP 95 "operation not supported";
     ETIMEDOUT 110 "connection timed out";

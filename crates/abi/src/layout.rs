@@ -32,7 +32,7 @@ macro_rules! integers {
     )* };
 }
 
-integers! { u8 u16 u32 u64 i32 i64 }
+integers! { u8 u16 u32 u64 i16 i32 i64 }
 
 impl<T: Layout + Copy + Default, const N: usize> Layout for [T; N] {
     const SIZE: usize = N * T::SIZE;
@@ -116,6 +116,63 @@ layout! {
         pub auxv_size: u32 = 96,
         /// A descriptor of the new executable, or -1 (all ones): leave it.
         pub exe_fd: u32 = 100,
+    }
+
+    /// Key, owner and rights of an object of System V IPC (asm-generic/ipcbuf.h, `ipc64_perm`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct IpcPerm [48] {
+        pub key: i32 = 0,
+        pub uid: u32 = 4,
+        pub gid: u32 = 8,
+        pub cuid: u32 = 12,
+        pub cgid: u32 = 16,
+        /// Rights, and the marks of the kernel: see `consts::ipc`.
+        pub mode: u32 = 20,
+    }
+
+    /// A segment of shared memory (asm-generic/shmbuf.h, `shmid64_ds`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct Shmid [112] {
+        pub perm: IpcPerm = 0,
+        pub size: u64 = 48,
+        /// Who made it, and who attached or detached last: ids in the pid namespace of the caller.
+        pub cpid: i32 = 80,
+        pub lpid: i32 = 84,
+        /// How many areas show it.
+        pub attached: u64 = 88,
+    }
+
+    /// A set of semaphores (arch/x86/include/uapi/asm/sembuf.h, `semid64_ds`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct Semid [104] {
+        pub perm: IpcPerm = 0,
+        pub count: u64 = 80,
+    }
+
+    /// A message queue (asm-generic/msgbuf.h, `msqid64_ds`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct Msqid [120] {
+        pub perm: IpcPerm = 0,
+        /// Bytes and messages that wait, and how many bytes may.
+        pub bytes: u64 = 72,
+        pub count: u64 = 80,
+        pub limit: u64 = 88,
+        /// Who sent and who received last: ids in the pid namespace of the caller.
+        pub lspid: i32 = 96,
+        pub lrpid: i32 = 100,
+    }
+
+    /// One operation of semop(2) (linux/sem.h, `sembuf`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct Sembuf [6] {
+        pub number: u16 = 0,
+        pub change: i16 = 2,
+        pub flags: u16 = 4,
     }
 
     /// The arguments of `clone3` (linux/sched.h), version 2 (5.7: with `cgroup`).

@@ -12,6 +12,7 @@ mod misc;
 mod mount;
 mod stat;
 mod status;
+mod sysvipc;
 mod text;
 mod timer;
 
@@ -22,6 +23,7 @@ pub use misc::{Sched, auxv, encode_auxv, sched};
 pub use mount::{Mount, mountinfo};
 pub use stat::{Stat, stat};
 pub use status::{Status, status};
+pub use sysvipc::{IpcRow, sysvipc};
 pub use timer::{Notify, PosixTimer, Target, timers};
 
 use std::fmt;

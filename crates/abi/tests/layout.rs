@@ -42,6 +42,18 @@ without_padding! {
     kernel_sigaction KernelSigaction;
     rseq_cs RseqCs;
     user_regs UserRegs;
+    sembuf Sembuf;
+}
+
+#[test]
+fn what_tells_of_system_v_ipc() {
+    let shm = Shmid::from_bytes(&ramp::<112>()).unwrap();
+    assert_eq!((shm.perm.mode, shm.size, shm.cpid), (0x1817_1615, 0x3837_3635_3433_3231, 0x5453_5251));
+    assert_eq!((shm.lpid, shm.attached), (0x5857_5655, 0x605f_5e5d_5c5b_5a59));
+    assert_eq!(Semid::from_bytes(&ramp::<104>()).unwrap().count, 0x5857_5655_5453_5251);
+    let msg = Msqid::from_bytes(&ramp::<120>()).unwrap();
+    assert_eq!((msg.bytes, msg.limit), (0x504f_4e4d_4c4b_4a49, 0x605f_5e5d_5c5b_5a59));
+    assert_eq!((msg.lspid, msg.lrpid), (0x6463_6261, 0x6867_6665));
 }
 
 #[test]

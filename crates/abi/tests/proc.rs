@@ -381,11 +381,23 @@ fn device_numbers() {
     assert_eq!(kernel_dev(0xfe0_0000), (254, 0));
 }
 
+#[test]
+fn objects_of_system_v_ipc() {
+    let shm = b"       key      shmid perms                  size  cpid  lpid nattch   uid   gid  cuid  cgid      atime      dtime      ctime                   rss                  swap\n         0          2  1600                  4096 24934 24934      1     0     0     0     0 1795557300          0 1795557300                  4096                     0\n-559038737      32771   600                  8192     0     0      0     0     0     0     0          0          0 1795557300                     0                     0\n";
+    let row = |id, key, size| IpcRow { id, key, size };
+    assert_eq!(sysvipc(shm).unwrap(), [row(2, 0, Some(4096)), row(32771, -559_038_737, Some(8192))]);
+    let msg = b"       key      msqid perms      cbytes       qnum lspid lrpid   uid   gid  cuid  cgid      stime      rtime      ctime\n      4660          0   600          10          2  1234     0     0     0     0     0 1795557300          0 1795557300\n";
+    assert_eq!(sysvipc(msg).unwrap(), [row(0, 4660, None)]);
+    let sem = b"       key      semid perms      nsems   uid   gid  cuid  cgid      otime      ctime\n";
+    assert_eq!(sysvipc(sem).unwrap(), []);
+    assert!(sysvipc(b"").is_err() && sysvipc(b"key shmid\n1 x\n").is_err());
+}
+
 /// Reads `text` as every file; what comes out does not matter, only that it comes.
 fn read_as_everything(text: &[u8]) {
     let _ = (maps(text), smaps(text), mountinfo(text), auxv(text));
     let _ = (stat(text), status(text), timers(text), sched(text));
-    let _ = (fdinfo(text), epoll_watches(text));
+    let _ = (fdinfo(text), epoll_watches(text), sysvipc(text));
 }
 
 #[test]

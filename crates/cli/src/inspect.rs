@@ -148,6 +148,7 @@ fn maps(model: &Model, p: &ProcessModel) -> String {
         Backing::Anonymous => a.name.as_ref().map_or(String::new(), |n| format!("[anon:{n}]")),
         Backing::File { file, offset } => format!("{} +{offset:#x}", model.files[file].path),
         Backing::Shared { object, .. } => format!("shared {object}"),
+        Backing::Segment { id, offset } => format!("segment {id} +{offset:#x}"),
     };
     let line = |a: &Area| {
         let bit = |n: u8, c: char| if a.protection & n != 0 { c } else { '-' };

@@ -11,7 +11,7 @@ pub enum Flavour {
     User,
     /// Made by `snapshot`: the original goes on, then ends, then the image is thawed.
     Snapshot,
-    /// The mapped files are deleted before the thaw.
+    /// The mapped files are deleted before the thaw, and so is what outlives processes.
     WithLibs,
     /// Thawed while the original lives, so its ids are taken.
     PidNs,

@@ -82,6 +82,14 @@ const PLAIN: &[&str] = &[
     "terminal-nonblocking",
     "threads",
     "thread-second",
+    "shm-shared",
+    "shm-removed",
+    "shm-pieces",
+    "shm-apart",
+    "sem-values",
+    "sem-waits",
+    "msg-queues",
+    "posix-semaphore",
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
@@ -114,6 +122,7 @@ const MOVING: &[&str] = &[
     "mem-deleted-file",
     "file-deleted",
     "file-deleted-longer",
+    "posix-memory",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];
@@ -170,6 +179,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
+        Case::specimen(&["ipc-namespace"]).but(&[User]),
+        Case::specimen(&["outside", "segment"]),
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),
@@ -206,6 +217,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
+        Case::specimen(&["posix-queue"]).refused(&["posix message queue", "taking them out"]),
         Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),
     ]
 }

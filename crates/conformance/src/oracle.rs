@@ -21,6 +21,8 @@ pub const VOLATILE: &[&str] = &[
     "expires",
     "monotonic",
     "boottime",
+    // An IPC namespace of its own is another one each time.
+    "namespace",
     // Where an image holds what.
     "offset",
     // What is said of an interrupted call, or of what was typed, is of that freeze.

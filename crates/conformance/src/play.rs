@@ -185,10 +185,14 @@ impl Play<'_> {
         terminal.exit().map(drop)
     }
 
-    /// Everything that the program was started from, gone.
+    /// Everything that the program was started from, gone; and what it left that outlives it, as after a start of the machine.
     fn remove_copies(&self) -> Outcome {
         let copies = self.scene.path("copies");
-        if copies.exists() { fine("remove the copies", std::fs::remove_dir_all(copies)) } else { Ok(()) }
+        if copies.exists() {
+            self.scene.forget();
+            return fine("remove the copies", std::fs::remove_dir_all(copies));
+        }
+        Ok(())
     }
 
     fn thaw_and_judge(&mut self, image: &str) -> Outcome {

@@ -183,6 +183,14 @@ impl<'a> Scene<'a> {
         gone.ok_or_else(|| format!("processes left behind: {:?}", others().iter().map(described).collect::<Vec<_>>()))
     }
 
+    /// Removes what specimens wrote down that outlives them: objects of IPC.
+    pub fn forget(&self) {
+        let objects = self.path("ipc-objects");
+        if objects.exists() {
+            let _ = quietly(Command::new(&self.kit.specimen).arg("forget").arg(objects));
+        }
+    }
+
     /// The end of the test: what it says, or what it left behind.
     ///
     /// # Errors
@@ -204,6 +212,7 @@ impl Drop for Scene<'_> {
             left.iter().for_each(|process| process::send(process.pid, Signal::KILL));
             left.is_empty().then_some(())
         });
+        self.forget();
         if empty.is_some() {
             let _ = std::fs::remove_dir_all(&self.dir);
         }

@@ -2,6 +2,7 @@
 //! by being forgotten: what was made is dropped in the reverse order.
 
 use crate::host::{own_areas, vdso_code};
+use crate::objects::{Made, Objects};
 use crate::removed;
 use crate::replace::Replaced;
 use crate::supervise::Held;
@@ -10,7 +11,10 @@ use crate::{Error, Progress};
 use abi::x86_64::UserRegs;
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
-use plan::{Actor, Birth, Descr, End, Expect, HostEffect, Namespaces, Op, Plan, Restart, Step, Tid, Typing, Value};
+use plan::{
+    Actor, Birth, Descr, End, Expect, HostEffect, Lasting, Namespaces, Object, Op, Plan, Restart, Step, Tid, Typing,
+    Value,
+};
 use resources::mm::vdso;
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
@@ -20,7 +24,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
 use tracee::stub::{Clocks, Ground, Nest, Part, Stubs};
-use tracee::{here, job};
+use tracee::{here, ipc, job};
 
 const PAGE: u64 = 4096;
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
@@ -57,6 +61,7 @@ struct Execution<'a> {
     terminal: Option<Held>,
     typing: Option<&'a Typing>,
     replaced: Option<Replaced>,
+    objects: Option<Objects>,
     store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
     hop: u64,
@@ -118,6 +123,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         terminal: None,
         typing: None,
         replaced: None,
+        objects: None,
         store: Some(Store { from: plan.reserve }),
         hop,
         ground,
@@ -258,6 +264,8 @@ impl<'a> Execution<'a> {
                 Ok(self.contents(fd, *size, *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
+            (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
+            (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
             (Op::Host(effect), _) => self.host(effect),
             (Op::Commit, _) => Ok(()),
             (op, actor) => unreachable!("{actor} cannot do this: {op}"),
@@ -375,7 +383,10 @@ impl<'a> Execution<'a> {
                 // The dump was written when it ended.
                 Call::new(Sys::Prlimit64, [Arg::Int(0), Arg::Int(RLIMIT_CORE), Arg::Bytes(vec![0; 16]), Arg::Int(0)]),
                 Call::new(Sys::Kill, [Arg::Int(tid.0.into()), Arg::Int(signal as u64)]),
-                Call::new(Sys::RtSigprocmask, [Arg::Int(SIG_SETMASK), Arg::Bytes(vec![0; 8]), Arg::Int(0), Arg::Int(8)]),
+                Call::new(
+                    Sys::RtSigprocmask,
+                    [Arg::Int(SIG_SETMASK), Arg::Bytes(vec![0; 8]), Arg::Int(0), Arg::Int(8)],
+                ),
                 exited,
             ],
         };
@@ -403,6 +414,57 @@ impl<'a> Execution<'a> {
         }
         away.extend(back);
         self.succeed(tid, away).map(drop)
+    }
+
+    /// An object of System V IPC, with its id. If another process makes one in the same instant, each may have got the id that
+    /// the other one chose: then it is tried again.
+    fn object(&mut self, tid: Tid, object: Object, args: &[u64], lasting: Lasting) -> Result<(), Error> {
+        const TRIES_FOR_ID: usize = 5;
+        let get = object.kind.get();
+        if lasting == Lasting::Host {
+            let maker = self.pid_of(tid);
+            let mut objects = self.objects.take().map_or_else(Objects::new, Ok)?;
+            objects.expect(Made { get, id: object.id, key: args[0] as i32, maker })?;
+            self.objects = Some(objects);
+        }
+        for _ in 0..TRIES_FOR_ID {
+            match self.object_with_some_id(tid, object, args)? {
+                id if id == object.id => return Ok(()),
+                other => ipc::remove(get, other),
+            }
+        }
+        Err(Fault::new(format!("{get} for {object}"), tid, Errno::EEXIST).into())
+    }
+
+    /// The next one that is made in the namespace gets the id that is written down before (ipc/util.c, ipc_idr_alloc): ours,
+    /// if nobody else makes or chooses one between.
+    fn object_with_some_id(&mut self, tid: Tid, object: Object, args: &[u64]) -> Result<u32, Error> {
+        const AT_FDCWD: u64 = -100i64 as u64;
+        const O_WRONLY: u64 = 1;
+        let path = format!("/proc/sys/kernel/{}_next_id\0", object.kind.name()).into_bytes();
+        let open = Call::new(Sys::Openat, [Arg::Int(AT_FDCWD), Arg::Bytes(path), Arg::Int(O_WRONLY), Arg::Int(0)]);
+        let fd = Arg::Int(self.succeed(tid, vec![open])?[0]);
+        let id = object.id.to_string().into_bytes();
+        let len = Arg::Int(id.len() as u64);
+        let choose = Call::new(Sys::Pwrite64, [fd.clone(), Arg::Bytes(id), len, Arg::Int(0)]);
+        let make = Call::new(object.kind.get(), args.iter().map(|n| Arg::Int(*n)).collect::<Vec<_>>());
+        let answers = self.stubs().calls(tid.0, &[choose, make, Call::new(Sys::Close, [fd])])?;
+        let fault = |call: &str, e| Fault::new(format!("{call} for {object}"), tid, e);
+        let made = answers[1].result.map_err(|e| fault(object.kind.get().name(), e))? as u32;
+        if let Err(e) = answers[0].result {
+            ipc::remove(object.kind.get(), made);
+            return Err(fault("the choice of an id", e).into());
+        }
+        Ok(made)
+    }
+
+    /// The segment is attached wherever there is room, filled, and detached.
+    fn segment(&mut self, tid: Tid, id: u32, extents: &[Extent]) -> Result<(), Error> {
+        let attach = Call::new(Sys::Shmat, [Arg::Int(id.into()), Arg::Int(0), Arg::Int(0)]);
+        let at = self.succeed(tid, vec![attach])?[0];
+        let there: Vec<Extent> = extents.iter().map(|e| Extent { at: at + e.at, ..*e }).collect();
+        self.pages(tid, &there)?;
+        self.succeed(tid, vec![Call::new(Sys::Shmdt, [Arg::Int(at)])]).map(drop)
     }
 
     /// Pages are read straight into place, as many runs at once as lie one behind the other in the image.
@@ -527,6 +589,7 @@ impl<'a> Execution<'a> {
         let tree = self.stubs.take().expect("the tree is born").commit();
         let terminal = self.terminal.take().map(Held::keep);
         self.replaced.take().into_iter().for_each(Replaced::keep);
+        self.objects.take().into_iter().for_each(Objects::keep);
         let mut notes = self.plan.notes.clone();
         notes.extend(self.typing.and_then(|typing| typed_again(terminal.as_ref(), typing)));
         let pid = tree.run();

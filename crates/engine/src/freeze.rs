@@ -15,7 +15,7 @@ use plan::Refusal;
 use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
 use resources::{
     Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
-    Trouble,
+    TreeState, Trouble,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -184,6 +184,7 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
         threads.push(member.threads()?);
     }
     before.inner = threads.iter().flatten().copied().collect();
+    before.root = lead(&tree.members[0]);
     before.outside.is_now(tree.ids());
     let own_tables = tree.members.iter().filter(|m| m.process.is_some() && m.shares.files.is_none());
     let leads: Vec<(i32, i32)> = own_tables.map(|m| (m.pid, lead(m))).collect();
@@ -191,13 +192,15 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
     let ids = Ids::of(tree, &before.inner);
     let mut all = Gathered { saver, keep, before: &*before, table: &table, files: Files::default(), findings };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
-    for (member, threads) in tree.members.iter_mut().zip(&threads) {
+    let last = tree.members.iter().rposition(|m| m.process.is_some());
+    for (n, (member, threads)) in tree.members.iter_mut().zip(&threads).enumerate() {
         let record = ids.record(member, threads, &table);
-        let states = match &mut member.process {
-            Some(process) => all.member(process, &member.texts, &record.shares, &mut captured)?,
+        // What is of the whole tree is asked when all of its processes were.
+        let scope = if Some(n) == last { Scope::Tree } else { Scope::Process };
+        let (states, mut threads) = match &mut member.process {
+            Some(process) => all.member(process, &member.texts, &record.shares, scope, &mut captured)?,
             None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
         };
-        let (states, mut threads) = states;
         if matches!(record.ended, Some(Ended::FirstThread(_))) {
             threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
         }
@@ -305,6 +308,15 @@ fn fd((number, at, close_on_exec): &(u32, usize, bool)) -> Fd {
     Fd { number: *number, description: *at as u32 + 1, close_on_exec: *close_on_exec }
 }
 
+/// Of what a capture asks.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Scope {
+    /// A process and its threads.
+    Process,
+    /// Besides, what belongs to all of them.
+    Tree,
+}
+
 /// What the captures of all processes add to.
 struct Gathered<'g, 's, 'p> {
     saver: &'s RefCell<Saver<'p>>,
@@ -322,6 +334,7 @@ impl Gathered<'_, '_, '_> {
         process: &mut Process,
         texts: &BTreeMap<&'static str, Vec<u8>>,
         shares: &Shares,
+        scope: Scope,
         into: &mut Captured,
     ) -> Result<(Vec<ProcessState>, Vec<ThreadModel>), Error> {
         let whom = process.pid();
@@ -336,13 +349,13 @@ impl Gathered<'_, '_, '_> {
             let (before, saver, table) = (self.before, self.saver, self.table);
             let root = root_of(lead);
             let answers = RefCell::default();
-            let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table, answers };
+            let target =
+                Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table, answers };
             let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
             target.ask_ahead([ThreadState::asks(), of_process].concat())?;
             let tid = self.before.inner[&(target_tid(&target) as u32)];
             let mut states = Vec::new();
-            let mut from =
-                Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
+            let mut from = Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
             ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
             threads.insert(0, ThreadModel { tid, states });
             if index == 0 {
@@ -354,6 +367,9 @@ impl Gathered<'_, '_, '_> {
                 // Once there is a reason against it, the bulk of it need not be read.
                 self.saver.borrow_mut().doomed = self.findings.is_against();
                 ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));
+                if scope == Scope::Tree {
+                    TreeState::capture_all(&mut from, &mut |s| into.model.tree.extend(self.findings.take(whom, s)));
+                }
             }
             target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         }
@@ -404,8 +420,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
     let header = header(pid, members.len());
     let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
-    let mut before =
-        Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
+    let mut before = Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
     let mut tree = Tree::seize(pid)?;
     if tree.members.len() > 1 {
         saver.borrow_mut().expect_relatives();

@@ -53,6 +53,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         inner_user_namespace: !is_first_user_namespace(),
+        told: told(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
@@ -74,6 +75,16 @@ fn highest_fd() -> u32 {
 
 fn number(path: &str) -> Option<i64> {
     fs::read_to_string(path).ok()?.trim().parse().ok()
+}
+
+/// What else the image asks for: texts, and where links lead. What is not there is not told.
+fn told(model: &Model) -> BTreeMap<String, String> {
+    let ask = |path: String| {
+        let link = fs::read_link(&path).map(|to| to.to_string_lossy().into_owned());
+        let text = link.or_else(|_| fs::read_to_string(&path)).ok()?;
+        Some((path, text.trim_end().to_owned()))
+    };
+    model.questions().into_iter().filter_map(ask).collect()
 }
 
 /// The files that the model names, as they are here.
@@ -138,6 +149,10 @@ fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
 fn is_taken(id: u32) -> bool {
     use rustix::process::{Pid, test_kill_process, test_kill_process_group};
     let Some(pid) = Pid::from_raw(id as i32) else { return true };
+    // No process here can have a higher one (proc_sys_kernel(5)).
+    if number("/proc/sys/kernel/pid_max").is_some_and(|max| i64::from(id) >= max) {
+        return true;
+    }
     let free = |r: rustix::io::Result<()>| r == Err(rustix::io::Errno::SRCH);
     !free(test_kill_process(pid)) || !free(test_kill_process_group(pid))
 }

@@ -12,6 +12,7 @@ mod execute;
 mod freeze;
 mod host;
 mod identify;
+mod objects;
 mod output;
 mod outside;
 mod progress;

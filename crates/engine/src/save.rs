@@ -11,6 +11,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use tracee::ipc::Window;
 use tracee::{Behind, Categories, Memory};
 
 const PAGE: usize = 4096;
@@ -166,31 +167,53 @@ impl<'a> Saver<'a> {
         areas: &[(Range<u64>, Which)],
     ) -> Result<Saved, Fault> {
         let mut saved = Saved::default();
-        if self.doomed {
-            return Ok(saved);
+        if !self.doomed {
+            let (mut runs, mut known) = (Vec::new(), Vec::new());
+            for (start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
+                runs.extend(self.pieces(pagemap, (start, end), which, &mut known)?);
+            }
+            self.runs(memory, runs, &mut saved.extents)?;
+            if !known.is_empty() {
+                known.append(&mut saved.extents);
+                known.sort_unstable_by_key(|e| e.at);
+                known.into_iter().for_each(|e| push(&mut saved.extents, e));
+            }
         }
+        Ok(saved)
+    }
+
+    /// Saves what another process shows of shared memory; the runs begin to count where the memory does.
+    pub(crate) fn window(&mut self, window: &Window) -> Result<Vec<Extent>, Fault> {
+        let mut extents = Vec::new();
+        if !self.doomed {
+            let run = |r: &Range<u64>| Run {
+                at: r.start,
+                len: (r.end - r.start) as usize,
+                which: Which::All,
+                sharing: Sharing::Own,
+            };
+            let runs = window.runs().iter().map(run).collect();
+            self.runs(&Memory::open(window.pid())?, runs, &mut extents)?;
+        }
+        extents.iter_mut().for_each(|e| e.at -= window.start());
+        Ok(extents)
+    }
+
+    fn runs(&mut self, memory: &Memory, runs: Vec<Run>, into: &mut Vec<Extent>) -> Result<(), Fault> {
         let mut batch = Batch { runs: Vec::new(), len: 0 };
-        let mut known = Vec::new();
-        for (start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
-            for (mut start, end, sharing) in self.pieces(pagemap, (start, end), which, &mut known)? {
-                while start < end {
-                    let len = ((end - start) as usize).min(BUFFER - batch.len);
-                    batch.runs.push(Run { at: start, len, which, sharing });
-                    batch.len += len;
-                    start += len as u64;
-                    if batch.len == BUFFER || batch.runs.len() == PIECES {
-                        self.flush(memory, &mut batch, &mut saved.extents)?;
-                    }
+        for Run { mut at, len, which, sharing } in runs {
+            let end = at + len as u64;
+            while at < end {
+                let len = ((end - at) as usize).min(BUFFER - batch.len);
+                batch.runs.push(Run { at, len, which, sharing });
+                batch.len += len;
+                at += len as u64;
+                if batch.len == BUFFER || batch.runs.len() == PIECES {
+                    self.flush(memory, &mut batch, into)?;
                 }
             }
         }
-        self.flush(memory, &mut batch, &mut saved.extents)?;
-        if !known.is_empty() {
-            known.append(&mut saved.extents);
-            known.sort_unstable_by_key(|e| e.at);
-            known.into_iter().for_each(|e| push(&mut saved.extents, e));
-        }
-        Ok(saved)
+        self.flush(memory, &mut batch, into)
     }
 
     /// A run, cut where pages begin or end that relatives may have too. Those that are in the image go to `known`.
@@ -200,9 +223,9 @@ impl<'a> Saver<'a> {
         (start, end): (u64, u64),
         which: Which,
         known: &mut Vec<Extent>,
-    ) -> Result<Vec<(u64, u64, Sharing)>, Fault> {
+    ) -> Result<Vec<Run>, Fault> {
         if !matches!(which, Which::Made | Which::Changed) {
-            return Ok(vec![(start, end, Sharing::Own)]);
+            return Ok(vec![Run { at: start, len: (end - start) as usize, which, sharing: Sharing::Own }]);
         }
         let known_frame = |frame: u64| self.common.as_ref().and_then(|c| c.places.get(&Key::Frame(frame)));
         let mut pieces: Vec<(u64, u64, Sharing)> = Vec::new();
@@ -219,7 +242,8 @@ impl<'a> Saver<'a> {
                 },
             }
         }
-        Ok(pieces)
+        let run = |(start, end, sharing)| Run { at: start, len: (end - start) as usize, which, sharing };
+        Ok(pieces.into_iter().map(run).collect())
     }
 
     /// Reads the runs of a batch and appends what of them is to be kept.

@@ -17,8 +17,10 @@ use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::DirEntryExt;
 use std::path::{Path, PathBuf};
-use tracee::procfs::read;
+use tracee::ipc::Window;
+use tracee::procfs::{numbers, read};
 use tracee::sys::Slot;
 use tracee::{Envoy, EnvoyError, Process, Stopped};
 
@@ -27,6 +29,8 @@ use tracee::{Envoy, EnvoyError, Process, Stopped};
 pub(crate) struct Before {
     /// Ids here to ids in the tree's own pid namespace.
     pub(crate) inner: BTreeMap<u32, u32>,
+    /// The first process of the tree.
+    pub(crate) root: i32,
     /// Our own namespaces: links of /proc/self.
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What other processes have.
@@ -174,6 +178,16 @@ impl Probe for Target<'_, '_, '_> {
         read(format!("/proc/self/{name}"))
     }
 
+    fn root_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        let path = PathBuf::from(format!("/proc/{}/{name}", self.before.root));
+        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
+        Ok(link.into_os_string().into_vec())
+    }
+
+    fn host_text(&self, path: &str) -> Result<String, Fault> {
+        Ok(String::from_utf8_lossy(&read(path)?).into_owned())
+    }
+
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         let path = self.path(name);
         std::fs::metadata(&path).map(|m| file_stat(&m)).map_err(|e| fault("stat", &path, e))
@@ -182,6 +196,12 @@ impl Probe for Target<'_, '_, '_> {
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         // What cannot be looked at is not there for whoever thaws, either.
         Ok(std::fs::metadata(self.inside(path)).ok().map(|m| file_stat(&m)))
+    }
+
+    fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
+        let mut entries = std::fs::read_dir(self.inside(directory)).ok()?.flatten();
+        let entry = entries.find(|entry| entry.ino() == inode)?;
+        Some([directory, entry.file_name().as_bytes()].concat())
     }
 
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
@@ -239,6 +259,19 @@ impl Probe for Target<'_, '_, '_> {
         self.before.inner.get(&outer).copied()
     }
 
+    fn members(&self) -> Vec<u32> {
+        self.before.inner.values().copied().collect()
+    }
+
+    fn neighbours(&self, name: &str) -> Result<Vec<u32>, Fault> {
+        let its = self.link(name)?;
+        let lives_there = |pid: &u32| {
+            let link = std::fs::read_link(format!("/proc/{pid}/{name}"));
+            !self.before.inner.contains_key(pid) && link.is_ok_and(|link| link.into_os_string().into_vec() == its)
+        };
+        Ok(numbers("/proc").filter(lives_there).collect())
+    }
+
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         let pipe = self.with(|p, _| p.descriptor(fd as i32))?;
         peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
@@ -266,7 +299,8 @@ impl Probe for Target<'_, '_, '_> {
         }
         let end = self.with(|p, _| p.descriptor(seen.fd as i32))?;
         let mut asked = [PollFd::new(&end, PollFlags::empty())];
-        poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
+        poll(&mut asked, Some(&Timespec::default()))
+            .map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
         // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
         Ok(!asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }
@@ -296,6 +330,10 @@ impl Probe for Target<'_, '_, '_> {
         let path = self.path(name);
         let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
         self.save(&file, size)
+    }
+
+    fn save_segment(&self, id: u32, size: u64) -> Result<Vec<Extent>, Fault> {
+        self.saver.borrow_mut().window(&Window::open(self.pid, id, size)?)
     }
 
     fn save_path(&self, path: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {

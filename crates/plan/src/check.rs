@@ -3,7 +3,7 @@
 use crate::{Actor, Fact, HostEffect, Op, Plan, Step};
 use std::collections::HashSet;
 
-/// Proves of an ordered plan: each description is made once, and made before it is used; each thread is born
+/// Proves of an ordered plan: each description and object is made once, and made before it is used; each thread is born
 /// once; the store makes only calls that do it no harm; every needed fact stands; one commit, and nothing after it.
 ///
 /// # Panics
@@ -36,6 +36,7 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
         Op::Make { descrs, .. } => descrs.iter().map(ToString::to_string).collect(),
         Op::Host(HostEffect::RemovedDirectory { descr, .. }) => vec![descr.to_string()],
         Op::Clone { tid, .. } => vec![tid.to_string()],
+        Op::Object { object, .. } => vec![object.to_string()],
         _ => return,
     };
     for name in names {

@@ -24,6 +24,61 @@ id!(/// A thread, by its id in its own pid namespace.
 id!(/// An open file description: what `dup`, `fork` and SCM_RIGHTS share.
     Descr "d");
 
+/// Kinds of objects of System V IPC (svipc(7)).
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub enum Ipc {
+    /// A segment of shared memory.
+    Shm,
+    /// A set of semaphores.
+    Sem,
+    /// A message queue.
+    Msg,
+}
+
+impl Ipc {
+    /// How the kernel's files and calls of it begin.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Ipc::Shm => "shm",
+            Ipc::Sem => "sem",
+            Ipc::Msg => "msg",
+        }
+    }
+
+    /// The call that makes one.
+    pub const fn get(self) -> Sys {
+        match self {
+            Ipc::Shm => Sys::Shmget,
+            Ipc::Sem => Sys::Semget,
+            Ipc::Msg => Sys::Msgget,
+        }
+    }
+}
+
+/// One object of System V IPC, by its id in its own namespace.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize)]
+pub struct Object {
+    /// What it is.
+    pub kind: Ipc,
+    /// Its id.
+    pub id: u32,
+}
+
+impl fmt::Display for Object {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}{}", self.kind.name(), self.id)
+    }
+}
+
+/// For how long an object of System V IPC is there.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Lasting {
+    /// Until it is removed: it is in the namespace of whoever thaws, and goes when the thaw fails.
+    Host,
+    /// As long as the tree: it is in a namespace of the tree's own.
+    Tree,
+}
+
 /// What a step makes true.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Fact {
@@ -59,6 +114,10 @@ pub enum Fact {
     Peopled,
     /// Besides, each is in its session and group, and those that had ended have: what acts by itself may begin.
     Settled,
+    /// The object of System V IPC exists.
+    Exists(Object),
+    /// It holds what it held.
+    Holds(Object),
 }
 
 impl fmt::Display for Fact {
@@ -307,6 +366,22 @@ pub enum Op {
         /// What.
         packets: Vec<Vec<u8>>,
     },
+    /// An object of System V IPC is made, with the id that it had.
+    Object {
+        /// Which.
+        object: Object,
+        /// Key, and whatever else the call that makes it takes.
+        args: Vec<u64>,
+        /// For how long.
+        lasting: Lasting,
+    },
+    /// Contents of the image go into a segment of shared memory, by way of an attachment in passing.
+    Segment {
+        /// Its id.
+        id: u32,
+        /// Which; their addresses are offsets in it.
+        extents: Vec<Extent>,
+    },
     /// Something outside of the tree.
     Host(HostEffect),
     /// The registers, extended state and signal mask of the actor; it does not run yet.
@@ -443,7 +518,9 @@ impl fmt::Display for Op {
                 Birth::Root => write!(f, "clone {tid}, the first thread of a process"),
                 Birth::Thread { of } => write!(f, "clone {tid}, a thread of {of}"),
                 Birth::Process { flags: 0, .. } => write!(f, "clone {tid}, the first thread of a further process"),
-                Birth::Process { flags, .. } => write!(f, "clone {tid}, the first thread of a further process, with flags {flags:#x}"),
+                Birth::Process { flags, .. } => {
+                    write!(f, "clone {tid}, the first thread of a further process, with flags {flags:#x}")
+                }
             },
             Op::End(End::Process(status)) => write!(f, "end, with status {status:#x}"),
             Op::End(End::Thread(status)) => write!(f, "end, but for its other threads, with status {status:#x}"),
@@ -461,6 +538,14 @@ impl fmt::Display for Op {
             Op::Feed { descr, packets } => {
                 let bytes: usize = packets.iter().map(Vec::len).sum();
                 write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
+            }
+            Op::Object { object, args, lasting } => {
+                write!(f, "{object} = ")?;
+                call(f, object.kind.get(), &args.iter().map(|n| Value::Int(*n)).collect::<Vec<_>>())?;
+                f.write_str(if *lasting == Lasting::Host { ", removed if the thaw fails" } else { "" })
+            }
+            Op::Segment { id, extents } => {
+                write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(HostEffect::ReplaceFile { path, size, .. }) => {
                 write!(f, "put {size} saved bytes back into {}", path.escape_ascii())

@@ -15,13 +15,14 @@ mod trouble;
 mod validate;
 
 pub mod fd;
+pub mod ipc;
 pub mod mm;
 pub mod ns;
 pub mod task;
 pub mod tree;
 
 pub use fd::tty::Typed;
-pub use list::{Coverage, Description, ProcessState, ThreadState, UNSUPPORTED, coverage};
+pub use list::{Coverage, Description, ProcessState, ThreadState, TreeState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;
 pub use planning::{Planning, plan};
@@ -75,5 +76,13 @@ pub trait Capture: Resource {
         Ok(())
     }
     /// Appends the steps that make it again.
+    fn plan(&self, at: At, to: &mut Planning<'_>);
+}
+
+/// What belongs to a tree as a whole. It is asked of one process, once all that belongs to each was.
+pub trait CaptureTree: Resource {
+    /// Asks what is to be known of it: nothing, if the tree has none of it. Consumes nothing and changes nothing.
+    fn capture(from: &mut Capturing<'_>) -> Result<Option<Self>, Trouble>;
+    /// Appends the steps that make it again, by the first thread of the tree.
     fn plan(&self, at: At, to: &mut Planning<'_>);
 }

@@ -1,7 +1,7 @@
 //! The only list of resources in the workspace. Tags are for ever: a retired one keeps its place and its name.
 
 use crate::{At, Planning, Resource};
-use crate::{fd, mm, ns, task, tree};
+use crate::{fd, ipc, mm, ns, task, tree};
 use image::{Need, RawRecord, Tag};
 use minicbor::Encode;
 use serde::{Deserialize, Serialize};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 pub struct Coverage {
     /// The resource.
     pub name: &'static str,
-    /// `process`, `thread`, `description` or `not supported`.
+    /// `tree`, `process`, `thread`, `description` or `not supported`.
     pub scope: &'static str,
     /// Why not, or nothing.
     pub reason: &'static str,
@@ -60,6 +60,7 @@ macro_rules! resources {
         process { $($pt:literal $($pp:ident)::+ $pn:ident;)* }
         thread { $($tt:literal $($tp:ident)::+ $tn:ident;)* }
         description { $($dt:literal $($dp:ident)::+ $dn:ident;)* }
+        tree { $($rt:literal $($rp:ident)::+ $rn:ident;)* }
         unsupported { $($un:literal $why:literal;)* }
     ) => {
         scope! { /// What a process has once.
@@ -68,7 +69,20 @@ macro_rules! resources {
             ThreadState, $($tt $($tp)::+ $tn;)* }
         scope! { /// An open file description, by what it leads to.
             Description, $($dt $($dp)::+ $dn;)* }
+        scope! { /// What a tree has once.
+            TreeState, $($rt $($rp)::+ $rn;)* }
 
+        impl TreeState {
+            /// Captures every resource of a tree, once all of its processes were captured.
+            pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
+                $(let found = <$($rp)::+::$rn as crate::CaptureTree>::capture(from);
+                if let Some(found) = found.map(|it| it.map(TreeState::$rn)).transpose() { each(found) })*
+            }
+            /// Appends the steps that make it again.
+            pub fn plan(&self, at: At, to: &mut Planning<'_>) {
+                match self { $(TreeState::$rn(r) => crate::CaptureTree::plan(r, at, to),)* }
+            }
+        }
         impl ProcessState {
             /// The calls whose answers are asked of every process.
             pub fn asks(shares: &tree::process::Shares) -> Vec<abi::Call> {
@@ -147,6 +161,7 @@ macro_rules! resources {
         pub fn coverage() -> Vec<Coverage> {
             let kept = |name, scope| Coverage { name, scope, reason: "" };
             let mut rows = vec![
+                $(kept(<$($rp)::+::$rn as Resource>::NAME, "tree"),)*
                 $(kept(<$($pp)::+::$pn as Resource>::NAME, "process"),)*
                 $(kept(<$($tp)::+::$tn as Resource>::NAME, "thread"),)*
                 $(kept(<$($dp)::+::$dn as Resource>::NAME, "description"),)*
@@ -169,6 +184,7 @@ resources! {
         0x0108 task::limits Limits;
         0x0109 ns::time Time;
         0x010a mm::modes Modes;
+        0x010b ipc::undo SemUndo;
     }
     thread {
         0x0201 task::sched Sched;
@@ -190,6 +206,12 @@ resources! {
         0x0308 fd::epoll Epoll;
         0x0309 fd::timerfd Timerfd;
         0x030a fd::memfd Memfd;
+    }
+    tree {
+        0x0401 ipc::shm SysvShm;
+        0x0402 ipc::sem SysvSem;
+        0x0403 ipc::msg SysvMsg;
+        0x0404 ns::ipc IpcNamespace;
     }
     unsupported {
         "socket" "sockets are not supported yet";

@@ -3,12 +3,14 @@
 use crate::fd::tty::Typed;
 use crate::fd::{file::File, place};
 use crate::list::encode;
+use crate::mm::segment;
 use crate::tree::process::Process;
 use crate::validate::validate;
-use crate::{Description, Note, ProcessState, ThreadState};
+use crate::{Description, Note, ProcessState, ThreadState, TreeState};
+use crate::{ipc, ns};
 use image::{Damage, Need, RawRecord, Tag};
-use serde::{Deserialize, Serialize};
 use plan::Pid;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tag of [`Process`] records.
@@ -47,6 +49,9 @@ pub struct Model {
     pub descriptions: BTreeMap<u32, Description>,
     /// Files behind areas and descriptions, by id.
     pub files: BTreeMap<u32, File>,
+    /// What it has as a whole.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tree: Vec<TreeState>,
     /// What is not kept.
     #[serde(default)]
     pub notes: Vec<Note>,
@@ -65,6 +70,7 @@ impl Model {
         }
         self.descriptions.iter().for_each(|(id, d)| d.put(*id, put));
         self.files.iter().for_each(|(id, f)| put(FILE, *id, Need::Must, encode(f)));
+        self.tree.iter().for_each(|s| s.put(0, put));
         (1..).zip(&self.notes).for_each(|(id, n)| put(NOTE, id, Need::May, encode(n)));
     }
 
@@ -98,6 +104,8 @@ impl Model {
         } else if let Some(state) = ThreadState::from_record(record) {
             let of = self.processes.iter_mut().flat_map(|p| &mut p.threads).find(|t| t.tid == record.id);
             of.ok_or_else(|| stray(record))?.states.push(state?);
+        } else if let Some(state) = TreeState::from_record(record) {
+            self.tree.push(state?);
         } else if let Some(description) = Description::from_record(record) {
             self.descriptions.insert(record.id, description?);
         } else if record.need == Need::Must {
@@ -157,6 +165,33 @@ impl Model {
         })
     }
 
+    /// The segments of shared memory that it has.
+    pub(crate) fn segments(&self) -> impl Iterator<Item = &ipc::shm::Segment> {
+        let shm = self.tree.iter().filter_map(|s| if let TreeState::SysvShm(shm) = s { Some(shm) } else { None });
+        shm.flat_map(|shm| &shm.segments)
+    }
+
+    /// The segment with this id.
+    pub(crate) fn segment(&self, id: u32) -> Option<&ipc::shm::Segment> {
+        self.segments().find(|s| s.id == id)
+    }
+
+    /// The set of semaphores with this id.
+    pub(crate) fn semaphores(&self, id: u32) -> Option<&ipc::sem::Set> {
+        let sem = self.tree.iter().filter_map(|s| if let TreeState::SysvSem(sem) = s { Some(sem) } else { None });
+        sem.flat_map(|sem| &sem.sets).find(|set| set.id == id)
+    }
+
+    /// Where its IPC was, if it had any.
+    pub(crate) fn ipc_namespace(&self) -> Option<&ns::ipc::IpcNamespace> {
+        self.tree.iter().find_map(|s| if let TreeState::IpcNamespace(ipc) = s { Some(ipc) } else { None })
+    }
+
+    /// What a survey of the host has to read of /proc for it: paths of texts and links.
+    pub fn questions(&self) -> Vec<String> {
+        self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions())
+    }
+
     /// Every path that a directory or name must have on the host, and what it stands in.
     pub fn places(&self) -> impl Iterator<Item = &[u8]> {
         let contexts = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
@@ -170,13 +205,16 @@ impl Model {
     /// Every run of pages and contents that the image holds.
     pub fn extents(&self) -> impl Iterator<Item = &image::Extent> {
         let pages = self.spaces().flat_map(|s| &s.pages);
-        pages.chain(self.files.values().filter_map(|f| f.contents.as_ref()).flatten())
+        let files = self.files.values().filter_map(|f| f.contents.as_ref()).flatten();
+        pages.chain(files).chain(self.segments().flat_map(|s| &s.contents))
     }
 
     /// Every range of addresses that some process uses.
     pub fn ranges(&self) -> Vec<(u64, u64)> {
         let areas = self.spaces().flat_map(|s| s.areas.iter().map(|a| (a.start, a.end)));
-        areas.chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
+        let length = |id| self.segment(id).map(ipc::shm::Segment::len);
+        let attached = self.spaces().flat_map(|s| segment::ranges(&s.areas, length));
+        areas.chain(attached).chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
     }
 
     /// The kernel's own areas in all processes.

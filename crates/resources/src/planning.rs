@@ -1,13 +1,13 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
+use crate::mm::heritage::Heritage;
+use crate::mm::shared::Staging;
 use crate::tree::process;
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
-use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
-use crate::mm::heritage::Heritage;
-use crate::mm::shared::Staging;
-use std::collections::{BTreeMap, HashMap};
+use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Object, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::rc::Rc;
 
 /// What a resource's plan works with: the planner, and the rest of the model.
@@ -38,6 +38,8 @@ pub struct Planning<'a> {
     pub(crate) staging: Rc<Staging>,
     /// What each process has of its memory by birth.
     pub(crate) heritage: Rc<BTreeMap<u32, Heritage>>,
+    /// Objects of System V IPC that are there already.
+    pub(crate) found: HashSet<Object>,
 }
 
 impl Planning<'_> {
@@ -184,6 +186,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         spaces: model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?))).collect(),
         staging: Rc::new(Staging::of(model)),
         heritage: Rc::default(),
+        found: HashSet::new(),
     };
     let staging = planning.staging.range;
     all_resources(&mut planning);
@@ -213,6 +216,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
 fn all_resources(to: &mut Planning<'_>) {
     let model = to.model;
     process::births(to);
+    whole_tree(to);
     let holders = holders(model);
     for (id, description) in &model.descriptions {
         let pid = holders.get(id).copied().unwrap_or(model.processes[0].process.pid);
@@ -244,8 +248,18 @@ fn holders(model: &Model) -> HashMap<u32, u32> {
 
 /// What must be true before all of them run.
 fn committed(model: &Model) -> Vec<Fact> {
-    let living = |p: &ProcessModel| p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>();
+    let living = |p: &ProcessModel| {
+        p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>()
+    };
     let running = model.processes.iter().filter(|p| !p.process.is_zombie()).flat_map(living);
     let ended = model.processes.iter().filter(|p| p.process.ended.is_some());
     running.chain(ended.map(|p| Fact::Ended(Tid(p.process.pid)))).chain([Fact::Settled]).collect()
+}
+
+/// What belongs to the tree is made by its first thread.
+fn whole_tree(to: &mut Planning<'_>) {
+    let root = to.model.processes[0].process.pid;
+    let mut states: Vec<_> = to.model.tree.iter().collect();
+    states.sort_by_key(|s| s.position());
+    states.iter().for_each(|s| s.plan(At { pid: Pid(root), tid: Tid(root) }, to));
 }

@@ -2,6 +2,7 @@
 //! text answers in tests.
 
 use crate::fd::{Seen, file::File};
+use crate::ipc::Used;
 use crate::{Note, Text, Trouble};
 use abi::layout::FileStat;
 use abi::signal::Siginfo;
@@ -73,6 +74,14 @@ pub trait Probe {
     fn own_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("read", name, Errno::ENOENT))
     }
+    /// Where the link of the same name of the root of the tree leads.
+    fn root_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.link(name)
+    }
+    /// A text of the host: the file at a path in /proc.
+    fn host_text(&self, path: &str) -> Result<String, Fault> {
+        Err(Fault::new("read", path, Errno::ENOENT))
+    }
     /// What stands behind the link /proc/PID/`name`.
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         Err(Fault::new("stat", name, Errno::ENOENT))
@@ -80,6 +89,10 @@ pub trait Probe {
     /// What stands at a path, in the mount namespace of the process; `None`: nothing.
     fn stat_path(&self, _path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(None)
+    }
+    /// The path of a file with this inode number that stands in a directory, likewise.
+    fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
+        None
     }
     /// The first bytes of the file at a path, likewise.
     fn head(&self, path: &[u8], _len: usize) -> Result<Vec<u8>, Fault> {
@@ -126,6 +139,14 @@ pub trait Probe {
     fn inner_tid(&self, outer: u32) -> Option<u32> {
         Some(outer)
     }
+    /// The ids of the processes of the tree, each in its own pid namespace.
+    fn members(&self) -> Vec<u32> {
+        Vec::new()
+    }
+    /// Processes outside of the tree that live in the same namespace, by the link /proc/PID/`name`.
+    fn neighbours(&self, _name: &str) -> Result<Vec<u32>, Fault> {
+        Ok(Vec::new())
+    }
     /// What waits to be read behind a descriptor, packet by packet; it stays there.
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         Err(Fault::new("tee", fd, Errno::EINVAL))
@@ -166,6 +187,11 @@ pub trait Probe {
     fn save_link(&self, name: &str, _size: u64) -> Result<Vec<Extent>, Fault> {
         Err(Fault::new("read", name, Errno::ENOENT))
     }
+    /// Puts a segment of System V shared memory of this id and size into the image, as it is in the IPC namespace of the
+    /// process; the runs are offsets in it. EOPNOTSUPP: it is made of huge pages.
+    fn save_segment(&self, id: u32, _size: u64) -> Result<Vec<Extent>, Fault> {
+        Err(Fault::new("shmat", id, Errno::EINVAL))
+    }
     /// Puts the first `size` bytes of the file at a path into the image.
     fn save_path(&self, path: &[u8], _size: u64) -> Result<Vec<Extent>, Fault> {
         Err(Fault::new("read", path.escape_ascii(), Errno::ENOENT))
@@ -194,7 +220,7 @@ pub struct Keep {
     pub typed: bool,
 }
 
-/// The files that areas and descriptors of the tree lead to, each once.
+/// The files that areas and descriptors of the tree lead to, each once; and what else several processes can have in common.
 #[derive(Default, Debug)]
 pub struct Files {
     /// By id.
@@ -207,6 +233,8 @@ pub struct Files {
     views: BTreeSet<(u64, u64, u64)>,
     /// Of files that can only be seen by what areas show of them: where in the image which page is.
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
+    /// What was seen of System V IPC on the way.
+    pub ipc: Used,
 }
 
 impl Files {

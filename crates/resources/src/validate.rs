@@ -1,13 +1,14 @@
 //! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
+use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::ns::time;
 use crate::task::posix_timers::PosixTimers;
 use crate::tree::process::Process;
-use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState};
+use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState, TreeState};
 use image::{Damage, Extent};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,6 +17,8 @@ const ID_MAX: u32 = 1 << 22;
 /// Half of what the kernel allows for descriptor numbers (fs/file.c, sysctl_nr_open_max), so that there is room above the
 /// tree's own for what the thaw opens.
 const NUMBER_MAX: u32 = 1 << 30;
+
+const PAGE: u64 = 4096;
 
 type Found = Result<(), String>;
 
@@ -29,6 +32,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     holds(!model.processes.is_empty(), || "there is no process".into()).map_err(of(0))?;
     ids(model).map_err(of(0))?;
     kinship(model).map_err(of(0))?;
+    tree(model).map_err(of(0))?;
     for p in &model.processes {
         process(p, model).map_err(of(p.process.pid))?;
     }
@@ -76,7 +80,11 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
     holds(needs_space || !has_space, || "it has an address space too many".into())?;
     for state in &p.states {
         match state {
-            ProcessState::Space(s) => space(s)?,
+            ProcessState::Space(s) => {
+                space(s)?;
+                s.areas.iter().try_for_each(|a| attached(a, model))?;
+            }
+            ProcessState::SemUndo(u) => u.changes.iter().try_for_each(|c| taken_back(*c, model))?,
             ProcessState::PosixTimers(t) => timers(t, p)?,
             _ => {}
         }
@@ -124,9 +132,52 @@ fn space(s: &Space) -> Found {
 fn backing(a: &Area) -> Found {
     let offset = match a.backing {
         Backing::Anonymous => 0,
-        Backing::File { offset, .. } | Backing::Shared { offset, .. } => offset,
+        Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,
     };
     holds(offset.checked_add(a.len()).is_some(), || format!("what stands at {:x} has no end", a.start))
+}
+
+/// What an area shows of a segment is within it, and all of the segment has room around the area.
+fn attached(a: &Area, model: &Model) -> Found {
+    let Backing::Segment { id, offset } = a.backing else { return Ok(()) };
+    let segment = model.segment(id).ok_or_else(|| format!("segment {id} is not in the image"))?;
+    let whole = a.start.checked_sub(offset).and_then(|start| start.checked_add(segment.len()));
+    let fits = whole.is_some() && offset % PAGE == 0 && offset + a.len() <= segment.len();
+    holds(fits, || format!("what stands at {:x} is no part of segment {id}", a.start))
+}
+
+fn taken_back(change: Change, model: &Model) -> Found {
+    let set = model.semaphores(change.set).ok_or_else(|| format!("set {} is not in the image", change.set))?;
+    holds(usize::from(change.number) < set.values.len(), || format!("set {} has no number {}", set.id, change.number))
+}
+
+/// Objects of System V IPC: ids and sizes are such as the kernel can give.
+fn tree(model: &Model) -> Found {
+    once(model.tree.iter().map(TreeState::name))?;
+    let mut ids = BTreeSet::new();
+    for state in &model.tree {
+        let kind = state.name();
+        let all: Vec<u32> = match state {
+            TreeState::SysvShm(shm) => shm.segments.iter().map(|s| s.id).collect(),
+            TreeState::SysvSem(sem) => sem.sets.iter().map(|s| s.id).collect(),
+            TreeState::SysvMsg(msg) => msg.queues.iter().map(|q| q.id).collect(),
+            TreeState::IpcNamespace(_) => continue,
+        };
+        holds(model.ipc_namespace().is_some(), || "the namespace of its IPC is missing".into())?;
+        for id in all {
+            holds(i32::try_from(id).is_ok(), || format!("there cannot be an object {id}"))?;
+            holds(ids.insert((kind, id)), || format!("{kind} {id} is there twice"))?;
+        }
+    }
+    model.segments().try_for_each(segment)
+}
+
+fn segment(s: &Segment) -> Found {
+    holds((1..1 << 46).contains(&s.size), || format!("segment {} cannot have {} bytes", s.id, s.size))?;
+    extents(&s.contents)?;
+    ascending(s.contents.iter().map(|e| (e.at, e.at + e.len)))?;
+    let end = s.contents.last().map_or(0, |e| e.at + e.len);
+    holds(end <= s.len(), || format!("segment {} is shorter than its contents", s.id))
 }
 
 /// Ranges that are not empty, each behind the one before.

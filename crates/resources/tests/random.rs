@@ -52,22 +52,6 @@ fn look_at_records(records: &[RawRecord]) {
     }
 }
 
-/// Where in CBOR whole numbers begin, and how many bytes each takes (RFC 8949, section 3).
-fn numbers(cbor: &[u8]) -> Vec<(usize, usize)> {
-    let (mut all, mut at) = (Vec::new(), 0);
-    while at < cbor.len() {
-        let (kind, info) = (cbor[at] >> 5, cbor[at] & 31);
-        let more = if (24..28).contains(&info) { 1 << (info - 24) } else { 0 };
-        let bytes = cbor.get(at + 1..at + 1 + more).unwrap_or_default();
-        let value = if more == 0 { info.into() } else { bytes.iter().fold(0, |n: usize, b| n << 8 | usize::from(*b)) };
-        if kind <= 1 && at + more < cbor.len() {
-            all.push((at, 1 + more));
-        }
-        at += 1 + more + if kind == 2 || kind == 3 { value } else { 0 };
-    }
-    all
-}
-
 /// What is done to a record.
 #[derive(Clone, Debug)]
 enum Harm {

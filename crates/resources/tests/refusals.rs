@@ -66,6 +66,21 @@ fn descriptors_that_are_not_supported() {
 }
 
 #[test]
+fn message_queues_are_not_regular_files() {
+    // ipc/mqueue.c: but by their mode they are.
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, "/queue", 0o100600, 0, INFO);
+    sample.stats.get_mut("fd/40").unwrap().size = 80;
+    let attr = |waiting: u64| [0u64, 10, 8192, waiting].iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<u8>>();
+    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(0)]);
+    let line = "fd 40 (/queue): it is a POSIX message queue";
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
+    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(2)]);
+    let all = reasons(&refused(describe(&sample, 40)));
+    assert_eq!(all, [format!("{line} with messages in it, which can only be read by taking them out")]);
+}
+
+#[test]
 fn namespaces_are_not_regular_files() {
     // fs/nsfs.c: but by their mode they are.
     for name in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"] {
@@ -227,7 +242,6 @@ fn areas_that_are_not_supported() {
     assert_eq!(area_refused("ht", "[heap]"), "it is made of huge pages (hugetlbfs)");
     assert_eq!(area_refused("ss", "[heap]"), "it is a shadow stack");
     assert_eq!(area_refused("rd", "/dev/dri/card0"), "it is the memory of a device");
-    assert_eq!(area_refused("rd", "/SYSV00000000"), "it is a System V shared memory segment");
     assert_eq!(area_refused("rd", "/[aio] (deleted)"), "it is a ring of asynchronous input and output");
     assert_eq!(area_refused("rd", "anon_inode:[io_uring]"), "it belongs to a descriptor that is not supported");
 }
@@ -243,7 +257,7 @@ fn an_area_with_a_key() {
 #[test]
 fn every_refusal_is_told_at_once() {
     let mut sample = Recorded::sample("bash");
-    sample.edit("smaps", "[heap]", "/SYSV00000000");
+    sample.edit("smaps", "[heap]", "/secretmem");
     sample.edit("status", "Seccomp:\t0", "Seccomp:\t2");
     sample.open(40, "socket:[99]", 0o140777, 0, INFO);
     sample.open(41, "socket:[98]", 0o140777, 0, INFO);

@@ -2,7 +2,7 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, creds, files, ids, mem, memfds, outside, pipes, refused, regs, rseq, signals, terminal,
+    args, attrs, calls, creds, files, ids, ipc, mem, memfds, outside, pipes, refused, regs, rseq, signals, terminal,
     threads, timerfds, timers, vdso,
 };
 
@@ -53,6 +53,9 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;
+    "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
+    "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
+    "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "posix-queue" ipc::posix_queue; "ipc-namespace" ipc::namespace;
     "outside" outside::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

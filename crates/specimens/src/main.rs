@@ -4,7 +4,8 @@
 //! its terminal: `check [SECONDS AWAY]` makes it examine *itself* and answer `ok` or `FAIL: …`; `quit` ends it, with exit
 //! status 0 if every check was fine. It never asks whether it was frozen: it knows only what it set up, and what it sees.
 //!
-//! `specimen list` prints the kinds; `specimen launch` is the little program that a pseudo-terminal is opened with.
+//! `specimen list` prints the kinds; `specimen launch` is the little program that a pseudo-terminal is opened with; `specimen
+//! forget FILE` removes what specimens left that outlives them.
 
 mod args;
 mod attrs;
@@ -12,6 +13,7 @@ mod calls;
 mod creds;
 mod files;
 mod ids;
+mod ipc;
 mod launch;
 mod life;
 mod list;
@@ -37,8 +39,9 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("launch") => launch::launch(&words[1..]),
         Some("list") => print_kinds(),
+        Some("forget") => ipc::forget(&words[1..]),
         Some(name) => live(name, &words[1..]),
-        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM…"),
+        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM… | forget FILE"),
     }
 }
 

@@ -1,5 +1,6 @@
 //! Things that a process outside of the tree has too: one that was forked, and whose parent has ended since.
 
+use crate::ipc;
 use crate::life::Living;
 use crate::mem;
 use crate::memfds;
@@ -14,6 +15,7 @@ pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
         Some("fixed") => memfds::fixed(),
         Some("epoll") => epoll(),
         Some("memory") => mem::shared_anonymous(&[]),
+        Some("segment") => ipc::shared(&[]),
         Some("deleted") => deleted(libc::O_RDWR),
         Some("text") => deleted(libc::O_RDONLY),
         Some("position") => position(),

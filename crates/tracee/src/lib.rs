@@ -12,6 +12,7 @@ mod error;
 pub mod fault;
 mod heir;
 pub mod here;
+pub mod ipc;
 pub mod job;
 mod memory;
 mod pagemap;

@@ -121,7 +121,9 @@ impl Process {
     }
 
     fn read_threads(&mut self) -> Result<(), SeizeError> {
-        let tids: Vec<_> = self.traced.keys().copied().collect();
+        let mut tids: Vec<_> = self.traced.keys().copied().collect();
+        // Ids begin anew when they have come to their end: a thread may have a lower one than its leader.
+        tids.sort_by_key(|tid| *tid != self.pid);
         for tid in tids {
             let stopped = self.read_thread(tid)?;
             self.threads.push(stopped);

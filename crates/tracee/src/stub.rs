@@ -702,7 +702,9 @@ impl Stubs {
                 all.entry(process).or_default().push(tid);
             }
         }
-        let of = |process: &u32| all.get(process).into_iter().flatten().copied().filter(|tid| !is_over(process, *tid)).collect::<Vec<_>>();
+        let of = |process: &u32| {
+            all.get(process).into_iter().flatten().copied().filter(|tid| !is_over(process, *tid)).collect::<Vec<_>>()
+        };
         self.order.iter().rev().flat_map(of).collect()
     }
 }
@@ -718,11 +720,23 @@ impl Free {
         for tid in self.0.held_threads() {
             // A thread that ran first may have ended the process by now. The kernel keeps each of the others, and with them
             // the process, until their tracer has waited for them; the first one is our child, and waited for as such.
-            if ptrace::detach(tid).is_err() && tid != root {
-                take_note(tid);
-            }
+            let_run(tid, root);
         }
         root
+    }
+}
+
+/// Lets a thread run, for good. Who cannot be let run has ended: the first process is our child, and waited for as such.
+fn let_run(tid: i32, root: i32) {
+    for _ in 0..100 {
+        match ptrace::detach(tid) {
+            Ok(()) => return,
+            Err(_) if crate::status::is_dead(tid) => break,
+            Err(_) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    if tid != root && crate::status::is_dead(tid) {
+        take_note(tid);
     }
 }
 

@@ -1,6 +1,7 @@
 //! A freeze at each of whose points something fails, or it is killed: its victim runs on unharmed, and no file is left.
 
 use crate::act::{Blow, End, Orders, Word};
+use crate::objects::{AtTheEnd, forget};
 use crate::stage::{Stage, USER, fine};
 use crate::{Outcome, Test};
 use conformance::process::{self, until};
@@ -41,12 +42,14 @@ enum Ask {
     After(u64),
 }
 
-const SPECS: [Spec; 5] = [
+const SPECS: [Spec; 7] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["pipe-bytes"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::File },
     Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["shm-pieces"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["sem-values"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -61,6 +64,7 @@ pub(crate) fn tests() -> Vec<Test> {
 /// The first freeze that passes fewer points is one to which nothing happened.
 fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
     let (home, target) = (stage.place(spec.uid)?, stage.place(spec.uid)?);
+    let _objects = AtTheEnd(&home);
     let mut victim = Victim::start(stage, spec, &home)?;
     for at in 1.. {
         if victim.is_due() {
@@ -73,9 +77,13 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
             Some(word) if word.passed < at => return whole(&mut victim, &word).map(|()| word.passed),
             // The act that failed did not matter: the image is whole, and the program may be in it.
             Some(word) if word.end == End::Done && spec.ending == Ending::End => {
+                forget(&home);
                 victim = Victim::start(stage, spec, &home)?
             }
-            _ if victim.terminal.program.ended().is_some() => victim = Victim::start(stage, spec, &home)?,
+            _ if victim.terminal.program.ended().is_some() => {
+                forget(&home);
+                victim = Victim::start(stage, spec, &home)?;
+            }
             _ => {}
         }
     }

@@ -9,6 +9,7 @@
 
 mod act;
 mod freezing;
+mod objects;
 mod stage;
 mod thawing;
 

@@ -5,6 +5,7 @@
 //! brought the program back it says so, and the test, which types at the other side of the terminal, asks the program.
 
 use crate::act::{Blow, End, Orders, Word, tty};
+use crate::objects;
 use crate::stage::{Stage, USER, fine};
 use crate::{Outcome, Test};
 use conformance::process::until;
@@ -30,7 +31,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 7] = [
+const SPECS: [Spec; 9] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -38,6 +39,8 @@ const SPECS: [Spec; 7] = [
     Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same },
     Spec { words: &["cwd-deleted"], uid: 0, pids: Pids::Same },
     Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
+    Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
+    Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -84,7 +87,10 @@ fn freeze(stage: &Stage, spec: Spec, home: &Path, image: &Path) -> Result<(), St
     let mut freezer = stage.assign(&orders, spec.uid)?;
     drop(freezer.child().stdin.take());
     victim.exit()?;
-    freezer.end_within(Duration::from_secs(10)).map(drop)
+    freezer.end_within(Duration::from_secs(10))?;
+    // As after a start of the machine: nothing that outlives processes is there.
+    objects::forget(home);
+    Ok(())
 }
 
 impl Spec {
@@ -176,6 +182,7 @@ impl<'a> Conductor<'a> {
         if let Some(file) = &self.file {
             fine("write", fs::write(file, CHANGED))?;
         }
+        objects::forget(&self.home);
         let before = self.files()?;
         let (line, signal) = self.thaw(at)?;
         let word = Word::parse(&line);
@@ -188,12 +195,15 @@ impl<'a> Conductor<'a> {
             Some(_) => self.all_gone(PATIENCE).map_err(told)?,
         }
         if word.as_ref().is_some_and(|w| w.end != End::Done) || (word.is_none() && self.all_gone(GRACE).is_ok()) {
+            until(GRACE, || objects::left(&self.home).is_empty().then_some(()))
+                .ok_or_else(|| told(format!("objects are left: {:?}", objects::left(&self.home))))?;
             let after = self.files()?;
             return if before == after { Ok(word) } else { Err(told(format!("{before:?} became {after:?}"))) };
         }
         println!("running");
         self.all_gone(PATIENCE).map_err(told)?;
         self.only_known(&before).map_err(told)?;
+        objects::forget(&self.home);
         Ok(word)
     }
 

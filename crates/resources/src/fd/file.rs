@@ -1,7 +1,8 @@
 //! File: an inode with contents, which descriptors and areas lead to.
 //!
 //! - seen as    a path in /proc/PID/fd, /proc/PID/maps or /proc/PID/exe, with ` (deleted)` behind it when it has none
-//! - captured   path, length, time of modification, build id; contents when it has no name, or when they are asked for
+//! - captured   path, length, time of modification, build id; contents when it has no name, when they are asked for, or when it
+//!   is shared memory (/dev/shm), which is gone after a start of the machine: then it is put back
 //! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
 //! - refused    a mapped file that has changed since, unless its contents are in the image
 //! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
@@ -22,14 +23,18 @@ const READ: u32 = 4;
 const WRITE: u32 = 2;
 const AT_FDCWD: u64 = -100i64 as u64;
 const DELETED: &[u8] = b" (deleted)";
+/// Where POSIX shared memory and semaphores are (shm_overview(7)).
+const SHARED_MEMORY: &[u8] = b"/dev/shm/";
 /// How the path of a file of memfd_create(2) begins.
 const MEMFD: &[u8] = b"/memfd:";
 
 /// How a file is opened.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum Access {
-    /// For reading.
+    /// For reading what was there.
     Read,
+    /// For reading what others write.
+    ReadShared,
     /// For reading and writing.
     ReadWrite,
 }
@@ -94,6 +99,13 @@ pub(crate) fn split(shown: &[u8]) -> (Text, Standing) {
     }
 }
 
+/// sem_open(3) makes a file under another name, and gives it the right one when it is whole (link(2)).
+fn final_name(path: &Text, inode: u64, from: &Capturing<'_>) -> Option<Text> {
+    let name = path.0.strip_prefix(SHARED_MEMORY)?;
+    let plain = !name.contains(&b'/');
+    plain.then(|| from.probe.name_in(SHARED_MEMORY, inode)).flatten().map(Text)
+}
+
 fn mtime(stat: &FileStat) -> (i64, u32) {
     (stat.mtime.sec, stat.mtime.nsec as u32)
 }
@@ -108,9 +120,15 @@ impl File {
         if whole.is_some() {
             (path, standing) = (shown.into(), Standing::Named);
         }
-        let at_path = if whole.is_some() { whole } else { from.probe.stat_path(&path.0)? };
+        let mut at_path = if whole.is_some() { whole } else { from.probe.stat_path(&path.0)? };
         if at_path.is_none_or(|s| s.ino != inode) {
             standing = Standing::Gone; // another file stands there now, or the name is hidden below a mount
+        }
+        if standing == Standing::Gone
+            && let Some(name) = final_name(&path, inode, from)
+        {
+            at_path = from.probe.stat_path(&name.0)?;
+            (path, standing) = (name, Standing::Named);
         }
         let stat = stat.or(at_path.filter(|_| standing == Standing::Named)).unwrap_or_default();
         let build_id = match standing {
@@ -152,8 +170,13 @@ impl File {
     /// Opens it for areas that must find the very bytes that were there. Refuses, and says `false`, when they are neither
     /// at the path nor in the image.
     pub(crate) fn open_for_mapping(&self, id: u32, descr: Descr, access: Access, to: &mut Planning<'_>) -> bool {
+        if access != Access::Read && self.is_shared_memory() && self.contents.is_some() {
+            let access = if access == Access::ReadWrite { flags::RDWR } else { 0 };
+            self.open_shared_memory(id, descr, access, to);
+            return true;
+        }
         let access = match access {
-            Access::Read => 0,
+            Access::Read | Access::ReadShared => 0,
             Access::ReadWrite => flags::RDWR,
         };
         // What a shared writable area wrote is in the file and moved its time: such a file is one's own data.
@@ -167,6 +190,27 @@ impl File {
             return false;
         }
         true
+    }
+
+    /// What programs write there is for each other, so it is never made twice; after a start of the machine it is gone.
+    fn open_shared_memory(&self, id: u32, descr: Descr, access: u32, to: &mut Planning<'_>) {
+        let here = to.to.host.files.contains_key(&self.path.0);
+        if !here || to.to.options.files == FilePolicy::Saved {
+            if !to.put_back.contains_key(&id) {
+                to.to.note(format!("{} is made again as it was", self.path));
+            }
+            return self.put_back(id, descr, access, to);
+        }
+        if !self.unchanged(to) {
+            to.to.note(format!("{} has changed since; the program goes on with it as it is", self.path));
+        }
+        self.open_path(descr, access, to);
+    }
+
+    /// Whether it is POSIX shared memory, or a semaphore with a name (shm_overview(7), sem_overview(7)): files in a file system in
+    /// memory.
+    pub(crate) fn is_shared_memory(&self) -> bool {
+        self.standing == Standing::Named && self.path.0.starts_with(SHARED_MEMORY)
     }
 
     fn changed_mapping(&self, to: &Planning<'_>) -> Refusal {

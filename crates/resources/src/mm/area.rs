@@ -3,7 +3,7 @@
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
-//! - refused    devices, huge page files, userfaultfd, keys, shadow stacks, SysV segments, AIO rings: each by name; memory
+//! - refused    devices, huge page files, userfaultfd, keys, shadow stacks, AIO rings: each by name; memory
 //!   without a name that a process outside of the tree shares, if one of them writes
 //! - not kept   nothing
 
@@ -51,6 +51,16 @@ pub enum Backing {
         /// Its inode number: areas with the same one share it.
         #[n(0)]
         object: u64,
+        /// In bytes.
+        #[n(1)]
+        offset: u64,
+    },
+    /// A segment of System V shared memory, from this offset on.
+    #[n(3)]
+    Segment {
+        /// Its id.
+        #[n(0)]
+        id: u32,
         /// In bytes.
         #[n(1)]
         offset: u64,
@@ -131,6 +141,9 @@ impl Area {
             (Backing::Shared { object: a, offset }, Backing::Shared { object: b, offset: then }) => {
                 a == b && offset.checked_add(self.len()) == Some(*then)
             }
+            (Backing::Segment { id: a, offset }, Backing::Segment { id: b, offset: then }) => {
+                a == b && offset.checked_add(self.len()) == Some(*then)
+            }
             _ => false,
         };
         let alike = (self.protection, self.shared, self.may_write) == (next.protection, next.shared, next.may_write);
@@ -159,7 +172,6 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
         _ if area.name == b"/dev/zero (deleted)" && !area.perms.shared => {
             Some(("it is a private view of shared memory", no_yet))
         }
-        _ if area.name.starts_with(b"/SYSV") => Some(("it is a System V shared memory segment", no_yet)),
         _ if area.name.starts_with(b"/secretmem") => Some(("it is secret memory, which nobody else can read", no_yet)),
         _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),
         _ if area.name.starts_with(b"anon_inode:") => {
@@ -179,12 +191,24 @@ fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
     Refusal::new(format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..])), why, remedy)
 }
 
+/// The id of the segment of System V shared memory that an area shows: its inode number (ipc/shm.c, newseg). The kernel's own
+/// file system has no major number.
+fn segment(area: &proc::Area) -> Option<u32> {
+    let key = area.name.strip_prefix(b"/SYSV")?.strip_suffix(b" (deleted)")?;
+    let named = key.len() == 8 && key.iter().all(u8::is_ascii_hexdigit) && area.dev.0 == 0 && area.perms.shared;
+    named.then(|| u32::try_from(area.inode).ok())?
+}
+
 /// The record of an area of /proc/PID/smaps.
 pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Area, Trouble> {
     if let Some((why, remedy)) = unsupported(area) {
         return Err(refuse(area, why, remedy).into());
     }
     let backing = match area.name.strip_prefix(b"/dev/zero") {
+        _ if let Some(id) = segment(area) => {
+            *from.files.ipc.segments.entry(id).or_default() += 1;
+            Backing::Segment { id, offset: area.offset }
+        }
         Some(_) if !area.perms.shared => Backing::Anonymous,
         Some(_) => Backing::Shared { object: area.inode, offset: area.offset },
         None if area.name.starts_with(b"[anon_shmem:") => Backing::Shared { object: area.inode, offset: area.offset },
@@ -215,7 +239,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
 /// writes is the same when it is a copy, as that of a file that a newer one has replaced.
 fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     let nameless = match backing {
-        Backing::Anonymous => false,
+        Backing::Anonymous | Backing::Segment { .. } => false,
         Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
         Backing::Shared { .. } => true,
     };
@@ -253,7 +277,11 @@ pub(crate) fn place(area: &Area, protection: u64, pid: Pid, to: &mut Planning<'_
     let Backing::File { file, offset } = area.backing else {
         return map(area, protection, None, pid, to);
     };
-    let access = if area.shared && area.may_write { Access::ReadWrite } else { Access::Read };
+    let access = match (area.shared, area.may_write) {
+        (true, true) => Access::ReadWrite,
+        (true, false) => Access::ReadShared,
+        (false, _) => Access::Read,
+    };
     if let Some(descr) = to.open(file, access) {
         map(area, protection, Some((descr, offset)), pid, to);
     }
@@ -275,7 +303,11 @@ pub(crate) fn take_over(area: &Area, kept: Kept, was: u64, protection: u64, pid:
         step(Sys::Mremap, args, Expect::Exactly(kept.start));
     }
     if was != protection {
-        step(Sys::Mprotect, vec![kept.start.into(), (area.end - kept.start).into(), protection.into()], Expect::Success);
+        step(
+            Sys::Mprotect,
+            vec![kept.start.into(), (area.end - kept.start).into(), protection.into()],
+            Expect::Success,
+        );
     }
 }
 

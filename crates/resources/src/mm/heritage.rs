@@ -213,7 +213,9 @@ fn counted(votes: &[Vote]) -> Vec<Extent> {
         if let Some(Some(version)) = winner(&counts, &own).filter(|_| from < at) {
             let next = Extent { at: from, len: at - from, offset: version.wrapping_add(from) };
             match pages.last_mut() {
-                Some(last) if last.at + last.len == next.at && self::version(last) == self::version(&next) => last.len += next.len,
+                Some(last) if last.at + last.len == next.at && self::version(last) == self::version(&next) => {
+                    last.len += next.len
+                }
                 _ => pages.push(next),
             }
         }
@@ -262,7 +264,9 @@ fn change(want: &[Extent], have: &[Extent]) -> Change {
     for (at, is_wanted, version) in votes {
         if from < at && wanted != had {
             match wanted {
-                Some(version) => read(&mut out.read, Extent { at: from, len: at - from, offset: from.wrapping_add(version) }),
+                Some(version) => {
+                    read(&mut out.read, Extent { at: from, len: at - from, offset: from.wrapping_add(version) })
+                }
                 None => empty(&mut out.emptied, from, at),
             }
         }

@@ -3,6 +3,7 @@
 pub mod area;
 pub(crate) mod heritage;
 pub mod modes;
+pub(crate) mod segment;
 pub(crate) mod shared;
 pub mod space;
 pub mod vdso;

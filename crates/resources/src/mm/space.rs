@@ -10,13 +10,14 @@
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
 use super::heritage::{Change, Heritage};
 use super::modes;
+use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::fd::memfd;
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::layout::PrctlMmMap;
-use abi::{Arg, Call, Sys, proc};
+use abi::{Arg, Call, Errno, Sys, proc};
 use image::Extent;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
@@ -147,6 +148,7 @@ impl Capture for Space {
         let heritage = &all[&at.pid.0];
         let pages_in = self.areas_with_pages(heritage);
         let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
+        segment::place(&self.areas, at.pid, to);
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (n, area) in self.areas.iter().enumerate() {
             let placed = placed_as(area, pages_in[n]);
@@ -154,6 +156,7 @@ impl Capture for Space {
                 Backing::Shared { object, offset } => {
                     shared.entry(object).or_default().push(View { area, offset, placed });
                 }
+                Backing::Segment { .. } => {}
                 _ => match heritage.kept[n] {
                     Some(kept) => area::take_over(area, kept, had[kept.of], placed, at.pid, to),
                     None => area::place(area, placed, at.pid, to),
@@ -192,14 +195,24 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
     for (id, areas) in by_file {
         let file = &from.files.list[&id];
         let gone = file.standing == Standing::Gone;
+        let shared = file.is_shared_memory() && areas.iter().any(|a| a.shared);
         let whole = file.contents.is_some() && !from.files.is_shown_only(id);
-        if whole || !(gone || from.keep.libs) {
+        if whole || !(gone || shared || from.keep.libs) {
             continue;
         }
+        let saved = || from.probe.save_path(&file.path.0, file.size).map(|saved| (saved, file.size));
         let (contents, size) = match (gone, whole_of_gone(file, areas[0], seen, from)) {
-            (false, _) => (from.probe.save_path(&file.path.0, file.size)?, file.size),
             (true, Some(whole)) => whole,
             (true, None) => shown_of_gone(id, &areas, from)?,
+            (false, _) => match saved() {
+                // It was opened by somebody else, and given to the program.
+                Err(fault) if shared && fault.errno == Errno::EACCES => {
+                    let path = file.path.to_string();
+                    from.note(path, "you may not open it yourself, so what it holds is not in the image");
+                    continue;
+                }
+                found => found?,
+            },
         };
         let file = from.files.list.get_mut(&id).expect("it is known");
         (file.contents, file.size) = (Some(contents), size);
@@ -208,12 +221,7 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
 }
 
 /// The whole of a file without a name, if we may look (proc_pid_map_files(5)).
-fn whole_of_gone(
-    file: &File,
-    first: &Area,
-    seen: &[proc::Area],
-    from: &Capturing<'_>,
-) -> Option<(Vec<Extent>, u64)> {
+fn whole_of_gone(file: &File, first: &Area, seen: &[proc::Area], from: &Capturing<'_>) -> Option<(Vec<Extent>, u64)> {
     let area = seen.iter().find(|a| a.start == first.start).filter(|_| file.size > 0)?;
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
     Some((from.probe.save_link(&link, file.size).ok()?, file.size))
@@ -297,7 +305,8 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
     let mut shown = Vec::new();
     for a in areas {
         match (&a.backing, a.shared) {
-            (Backing::File { .. }, true) => {}
+            // What is in a segment belongs to the whole tree.
+            (Backing::File { .. }, true) | (Backing::Segment { .. }, _) => {}
             (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
             // Whoever uses it must be ready to find it empty; and what the vdso keeps there to make random numbers (vgetrandom)
             // must not be the same in two programs of one image.
@@ -406,10 +415,11 @@ pub(crate) fn birth(pid: Pid, maker: Pid, to: &Planning<'_>) -> (Vec<Fact>, Vec<
     let maker_space = to.space(maker);
     let heritage = to.heritage.get(&pid.0).filter(|h| h.maker == Some(maker_space.0));
     if heritage.is_none() {
-        return (vec![Fact::Bare(maker)], vec![]);
+        return (vec![Fact::Born(Tid(maker.0)), Fact::Bare(maker)], vec![]);
     }
     let seeded = to.heritage[&maker_space.0].is_seeded().then_some(Fact::Seeded(maker_space));
-    let needs = [Fact::Bare(maker), Fact::Mapped(maker_space)].into_iter().chain(seeded).collect();
+    let needs =
+        [Fact::Born(Tid(maker.0)), Fact::Bare(maker), Fact::Mapped(maker_space)].into_iter().chain(seeded).collect();
     (needs, vec![Fact::Mapped(pid), Fact::Loaded(maker_space)])
 }
 
@@ -417,7 +427,8 @@ pub(crate) fn birth(pid: Pid, maker: Pid, to: &Planning<'_>) -> (Vec<Fact>, Vec<
 pub(crate) fn drop_rest(pid: Pid, to: &mut Planning<'_>) {
     let all = to.heritage.clone();
     for (start, end) in all.get(&pid.0).map_or(&[][..], |h| &h.dropped) {
-        let op = Op::Call { sys: Sys::Munmap, args: vec![(*start).into(), (end - start).into()], expect: Expect::Success };
+        let op =
+            Op::Call { sys: Sys::Munmap, args: vec![(*start).into(), (end - start).into()], expect: Expect::Success };
         let (by, born) = (Actor::Thread(Tid(pid.0)), vec![Fact::Born(Tid(pid.0))]);
         to.to.step(Moment::Birth, Space::NAME, by, op, born, vec![Fact::Bare(pid)]);
     }

@@ -1,3 +1,4 @@
 //! Namespaces.
 
+pub mod ipc;
 pub mod time;

@@ -4,7 +4,8 @@
 //! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj, /proc/PID/loginuid
 //! - captured   those, and by `prctl` what stands in no file
 //! - recreated  `personality`, `prctl`; score and login by a write to /proc
-//! - refused    seccomp; a network, IPC or UTS namespace that is not that of the freezer
+//! - refused    seccomp; a network or UTS namespace that is not that of the freezer, an IPC namespace that is not that of the
+//!   root of the tree
 //! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE; the login, without
 //!   CAP_AUDIT_CONTROL; other mounts than the freezer's; a root of its own for control groups: the user is told. The session
 //!   of the login, the control group, and the times of the processor that were used, which begin anew
@@ -75,7 +76,7 @@ fn is_foreign(name: &str, from: &Capturing<'_>) -> bool {
 
 /// Namespaces in which a thaw here would not put it again.
 fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
-    let kinds = [("net", "network"), ("ipc", "IPC"), ("uts", "host name")];
+    let kinds = [("net", "network"), ("uts", "host name")];
     let foreign = kinds.iter().filter(|(file, _)| is_foreign(&format!("ns/{file}"), from));
     let refuse = |(file, kind): &(&str, &str)| {
         let why = format!("it lives in a {kind} namespace of its own");
@@ -83,6 +84,11 @@ fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
     };
     let mut all: Vec<Refusal> = foreign.map(refuse).collect();
     let link = |name: &str| from.probe.link(name).ok();
+    // One that all of the tree lives in is kept: `ns::ipc`.
+    if link("ns/ipc") != from.probe.root_link("ns/ipc").ok() {
+        let why = "it lives in another IPC namespace than the root of its tree";
+        all.push(Refusal::new("ns/ipc", why, "this is not supported yet"));
+    }
     if link("ns/time") != link("ns/time_for_children") {
         let why = "its children would live in another time namespace than it";
         all.push(Refusal::new("ns/time_for_children", why, "this is not supported yet"));

@@ -66,15 +66,20 @@ pub(crate) fn number(text: &[u8], radix: u32) -> i64 {
 
 /// The thread writes into a file of its own in /proc, while it still has the rights of whoever thaws.
 pub(crate) fn write_own(by: &'static str, name: &str, text: &str, at: At, to: &mut Planning<'_>) {
+    write_proc(by, &format!("self/{name}"), text, Expect::Exactly(text.len() as u64), at, to);
+}
+
+/// The thread writes into a file of /proc, likewise.
+pub(crate) fn write_proc(by: &'static str, name: &str, text: &str, expect: Expect, at: At, to: &mut Planning<'_>) {
     const AT_FDCWD: u64 = -100i64 as u64;
     const O_WRONLY: u64 = 1;
     let descr = to.to.scratch();
-    let path = Value::Bytes(format!("/proc/self/{name}\0").into_bytes());
+    let path = Value::Bytes(format!("/proc/{name}\0").into_bytes());
     let args = vec![AT_FDCWD.into(), path, O_WRONLY.into(), 0.into()];
     let open = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
     let len = text.len() as u64;
     let args = vec![Value::Descr(descr), Value::Bytes(text.as_bytes().to_vec()), len.into()];
-    let write = Op::Call { sys: Sys::Write, args, expect: Expect::Exactly(len) };
+    let write = Op::Call { sys: Sys::Write, args, expect };
     // A newborn would inherit it.
     let (born, made, files) = (Fact::Peopled, Fact::Made(descr), Fact::Files(at.pid));
     to.to.step(Moment::Place, by, Actor::Thread(at.tid), open, vec![born], vec![made.clone()]);

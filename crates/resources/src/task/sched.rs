@@ -57,7 +57,10 @@ impl Resource for Sched {
 
 impl Capture for Sched {
     fn asks() -> Vec<Call> {
-        let (size, nodes) = (SchedAttr::SIZE as u64, [Arg::Out(4), Arg::Out(NODES / 8), Arg::Int(NODES as u64), Arg::Int(0), Arg::Int(0)]);
+        let (size, nodes) = (
+            SchedAttr::SIZE as u64,
+            [Arg::Out(4), Arg::Out(NODES / 8), Arg::Int(NODES as u64), Arg::Int(0), Arg::Int(0)],
+        );
         vec![
             Call::new(Sys::SchedGetattr, [Arg::Int(0), Arg::Out(SchedAttr::SIZE), Arg::Int(size), Arg::Int(0)]),
             Call::new(Sys::SchedGetaffinity, [Arg::Int(0), Arg::Int(CPU_BYTES as u64), Arg::Out(CPU_BYTES)]),

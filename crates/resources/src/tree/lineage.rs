@@ -251,7 +251,8 @@ impl Lineage {
             let op = Op::Clone { tid, birth: Birth::Process { flags: 0, exit_signal: SIGCHLD } };
             let makes = [born(tid), vec![Fact::Bare(pid)]].concat();
             let by = Actor::Thread(Tid(ghost.parent));
-            to.to.step(Moment::Birth, NAME, by, op, vec![Fact::Bare(Pid(ghost.parent))], makes);
+            let needs = vec![Fact::Born(Tid(ghost.parent)), Fact::Bare(Pid(ghost.parent))];
+            to.to.step(Moment::Birth, NAME, by, op, needs, makes);
             let (sys, args) = match ghost.leads {
                 Leads::Session => (Sys::Setsid, vec![]),
                 Leads::Group => (Sys::Setpgid, vec![0.into(), 0.into()]),
@@ -334,6 +335,13 @@ fn first_session(children: &[Kin<'_>], pid: u32, parent: Option<&Choice>) -> Opt
 fn shared_flags(p: &ProcessModel, maker: u32, owners: &BTreeMap<u32, [u32; 4]>) -> Option<u64> {
     const FLAGS: [u64; 4] = [CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND];
     let its = owners.get(&maker).copied().unwrap_or([maker; 4]);
-    let shared = p.process.shares.all().into_iter().zip(its).zip(FLAGS).filter_map(|((with, its), flag)| Some((with?, its, flag)));
+    let shared = p
+        .process
+        .shares
+        .all()
+        .into_iter()
+        .zip(its)
+        .zip(FLAGS)
+        .filter_map(|((with, its), flag)| Some((with?, its, flag)));
     shared.map(|(with, its, flag)| (with == its).then_some(flag)).sum()
 }

@@ -10,11 +10,12 @@
 
 use super::lineage::Lineage;
 use crate::mm::heritage;
+use crate::task::write_proc;
 use crate::mm::space::{self, Ground};
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Op, Pid, Tid};
+use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Namespaces, Op, Pid, Tid};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
@@ -146,18 +147,33 @@ pub(crate) fn births(to: &mut Planning<'_>) {
         Ok(lineage) => lineage,
         Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
     };
-    let makers = model.own_spaces().map(|(pid, space)| (pid, space, lineage.origin(pid).map(|o| to.space(Pid(o.maker)).0)));
+    let makers =
+        model.own_spaces().map(|(pid, space)| (pid, space, lineage.origin(pid).map(|o| to.space(Pid(o.maker)).0)));
     let heritage = heritage::of(&makers.collect::<Vec<_>>());
     to.heritage = Rc::new(heritage);
     for p in &model.processes {
         birth(p, &lineage, to);
     }
+    go_on_counting(to);
     lineage.plan_ghosts(to);
     lineage.plan_groups(to);
     for p in &model.processes {
         end(p, &lineage, to);
     }
     lineage.plan_notices(to);
+}
+
+/// A new pid namespace counts ids from the first on, and would give those of processes that ended long ago, which programs may
+/// still remember. So it goes on after the highest of the tree (kernel/pid_namespace.c, ns_last_pid).
+fn go_on_counting(to: &mut Planning<'_>) {
+    let model = to.model;
+    if to.namespaces == Namespaces::Same {
+        return;
+    }
+    let root = model.processes[0].process.pid;
+    let at = At { pid: Pid(root), tid: Tid(root) };
+    let last = model.ids().into_iter().chain(model.leaders()).max().unwrap_or(root);
+    write_proc(NAME, "sys/kernel/ns_last_pid", &last.to_string(), Expect::Whatever, at, to);
 }
 
 /// The facts that each birth has a part in making.
@@ -181,7 +197,8 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
         Some(origin) => {
             let is_in_place = ground == lineage.ground(origin.maker, to.model);
             makes.extend(is_in_place.then_some(Fact::Bare(pid)));
-            let op = Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
+            let op =
+                Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
             let (memory, heir) = space::birth(pid, Pid(origin.maker), to);
             let needs = [memory, origin.after.clone()].concat();
             to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, [makes, heir].concat());
@@ -210,7 +227,8 @@ fn end(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
             step(Moment::Link, End::Process(status), needs, makes);
             const WCOREFLAG: i32 = 0x80;
             if status & WCOREFLAG != 0 && status & 0x7f != 0 {
-                to.to.note(format!("process {pid} had ended with a core dump; its parent will not be told of the dump"));
+                to.to
+                    .note(format!("process {pid} had ended with a core dump; its parent will not be told of the dump"));
             }
         }
         Some(Ended::FirstThread(status)) => {

@@ -361,6 +361,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             processes,
             descriptions: descriptions.clone(),
             files: files.clone(),
+            tree: Vec::new(),
             notes: vec![Note { pid: ids[0], what: "cwd".into(), why: "it is gone".into() }],
             typed: None,
         })

@@ -12,7 +12,7 @@ use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
     Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
-    ThreadModel, ThreadState, Trouble, Which,
+    ThreadModel, ThreadState, TreeState, Trouble, Which,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -60,6 +60,16 @@ pub(crate) struct Recorded {
     /// Of files whose links may be opened.
     pub(crate) seals: BTreeMap<String, u32>,
     pub(crate) locks_new_areas: Option<()>,
+    /// Texts of /proc, by path.
+    pub(crate) host_texts: BTreeMap<String, String>,
+    /// Of the root of the tree.
+    pub(crate) root_links: BTreeMap<String, Vec<u8>>,
+    /// Processes that live in the same namespaces.
+    pub(crate) neighbours: Vec<u32>,
+    /// Names in directories, by inode number.
+    pub(crate) names: BTreeMap<u64, Vec<u8>>,
+    /// Segments of shared memory: why they cannot be read, if so.
+    pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -112,6 +122,11 @@ impl Recorded {
         it.answer(Sys::Membarrier, &[], Ok(0), vec![]);
         // Of shared memory, the first page is there.
         it.answer(Sys::Mincore, &[], Ok(0), vec![vec![1]]);
+        // Nothing of System V IPC, in tables with one place.
+        for (sys, info) in [(Sys::Shmctl, vec![0, 14]), (Sys::Semctl, vec![0, 0, 19]), (Sys::Msgctl, vec![0, 12])] {
+            it.answer(sys, &[], Err(Errno::EINVAL), vec![]);
+            it.answer(sys, &info, Ok(0), vec![]);
+        }
         it.answer(Sys::GetMempolicy, &[], Ok(0), vec![vec![0; 4], vec![0; 128]]);
         it.answer(Sys::ModifyLdt, &[], Ok(0), vec![vec![]]);
         it.answer(Sys::ArchPrctl, &[], Err(Errno::EINVAL), vec![]);
@@ -126,6 +141,7 @@ impl Recorded {
         it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
         it.answer(Sys::Fstatfs, &[], Ok(0), vec![0x0102_1994u64.to_ne_bytes().to_vec()]);
+        it.answer(Sys::MqGetsetattr, &[], Err(Errno::EBADF), vec![]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
         // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
@@ -209,11 +225,34 @@ impl Probe for Recorded {
     fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.own_links.get(name).cloned().ok_or_else(|| missing("readlink", name))
     }
+    fn root_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.root_links.get(name).map_or_else(|| self.link(name), |link| Ok(link.clone()))
+    }
+    fn host_text(&self, path: &str) -> Result<String, Fault> {
+        self.host_texts.get(path).cloned().ok_or_else(|| missing("read", path))
+    }
+    fn members(&self) -> Vec<u32> {
+        self.threads.first().copied().into_iter().collect()
+    }
+    fn neighbours(&self, _: &str) -> Result<Vec<u32>, Fault> {
+        Ok(self.neighbours.clone())
+    }
+    /// Of each segment the second page.
+    fn save_segment(&self, id: u32, _: u64) -> Result<Vec<Extent>, Fault> {
+        match self.segments.get(&id) {
+            Some(None) => Ok(vec![Extent { at: PAGE, len: PAGE, offset: 1 << 22 }]),
+            Some(Some(errno)) => Err(Fault::new("shmat", id, *errno)),
+            None => Err(Fault::new("shmat", id, Errno::EINVAL)),
+        }
+    }
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
         self.stats.get(name).copied().ok_or_else(|| missing("stat", name))
     }
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(self.paths.get(path).copied())
+    }
+    fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
+        self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
     }
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
         let head = self.heads.get(path).ok_or_else(|| missing("open", path.escape_ascii()))?;
@@ -367,6 +406,7 @@ pub(crate) fn capture_all(probe: &Recorded, keep: Keep) -> Result<Model, Vec<Ref
     }
     let mut states = Vec::new();
     ProcessState::capture_all(&Shares::default(), &mut from, &mut |s| states.extend(take(s, &mut refusals)));
+    TreeState::capture_all(&mut from, &mut |s| model.tree.extend(take(s, &mut refusals)));
     let name = Text(probe.texts["comm"].trim_ascii_end().to_vec());
     let process = Process { pid: probe.threads[0], name, threads: probe.threads.clone(), fds, ..Process::default() };
     model.processes.push(ProcessModel { process, states, threads });
@@ -448,6 +488,22 @@ pub(crate) fn survives(model: &Model) {
     assert!(again == *model, "the records hold the model");
     let json = serde_json::to_string(model).expect("a model is JSON");
     assert!(serde_json::from_str::<Model>(&json).expect("its own JSON") == *model, "JSON holds the model");
+}
+
+/// Where in CBOR whole numbers begin, and how many bytes each takes (RFC 8949, section 3).
+pub(crate) fn numbers(cbor: &[u8]) -> Vec<(usize, usize)> {
+    let (mut all, mut at) = (Vec::new(), 0);
+    while at < cbor.len() {
+        let (kind, info) = (cbor[at] >> 5, cbor[at] & 31);
+        let more = if (24..28).contains(&info) { 1 << (info - 24) } else { 0 };
+        let bytes = cbor.get(at + 1..at + 1 + more).unwrap_or_default();
+        let value = if more == 0 { info.into() } else { bytes.iter().fold(0, |n: usize, b| n << 8 | usize::from(*b)) };
+        if kind <= 1 && at + more < cbor.len() {
+            all.push((at, 1 + more));
+        }
+        at += 1 + more + if kind == 2 || kind == 3 { value } else { 0 };
+    }
+    all
 }
 
 /// Compares with `golden/NAME`. With UPDATE_GOLDENS in the environment it is written instead.
