@@ -203,6 +203,8 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
         }
         captured.model.processes.push(ProcessModel { process: record, states, threads });
     }
+    // Who ends a tree that nobody can make again has lost it.
+    all.findings.refusals.extend(resources::tree::lineage::refusals(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;

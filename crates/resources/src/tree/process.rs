@@ -9,11 +9,12 @@
 //! - not kept   that a process which has ended left a core dump
 
 use super::lineage::Lineage;
+use crate::task::prctl::PR_SET_NAME;
 use crate::mm::space::{self, Ground};
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Op, Pid, Tid};
+use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Op, Pid, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 const NAME: &str = "process";
@@ -195,6 +196,12 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
 fn end(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
     let (pid, tid) = (Pid(p.process.pid), Tid(p.process.pid));
     let by = Actor::Thread(tid);
+    if let Some(ended) = p.process.ended {
+        let args = vec![PR_SET_NAME.into(), Value::Bytes(p.process.name.c_string()), 0.into(), 0.into(), 0.into()];
+        let op = Op::Call { sys: Sys::Prctl, args, expect: Expect::Success };
+        let before = if matches!(ended, Ended::Process(_)) { Fact::Grouped(pid) } else { Fact::Whole(tid) };
+        to.to.step(Moment::Place, NAME, by, op, vec![Fact::Born(tid)], vec![before]);
+    }
     let mut step = |moment, end, needs, makes| to.to.step(moment, NAME, by, Op::End(end), needs, makes);
     match p.process.ended {
         Some(Ended::Process(status)) => {
