@@ -38,7 +38,8 @@ pub fn same_story(scene: &Scene, first: &str, second: &str) -> Outcome {
 
 fn story(scene: &Scene, image: &str) -> Result<Value, String> {
     let said = scene.run(&["inspect", image, "all", "--json"])?.ended_with("inspect --json", &[0])?;
-    let mut story = serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))?;
+    let mut story =
+        serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))?;
     forget_session(&mut story);
     Ok(story)
 }
@@ -76,7 +77,8 @@ mod tests {
     #[test]
     fn only_the_session_of_the_root_does_not_count() {
         let tree = |sessions: [u32; 3]| {
-            let mut story = json!({"model": {"processes": sessions.map(|session| json!({"process": {"session": session}}))}});
+            let mut story =
+                json!({"model": {"processes": sessions.map(|session| json!({"process": {"session": session}}))}});
             forget_session(&mut story);
             story
         };

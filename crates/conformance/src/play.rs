@@ -159,7 +159,8 @@ impl Play<'_> {
         let said = self.save("freeze", image)?.ended_with("freeze", &[0])?;
         // What is noted goes to standard error, which is heard after it.
         let count = said.text.lines().find_map(|line| line.strip_prefix("froze ")?.split(' ').next()?.parse().ok());
-        let expected = if self.case.oracle == Oracle::Same { Some(tree.len()) } else { count.filter(|count| *count > 0) };
+        let expected =
+            if self.case.oracle == Oracle::Same { Some(tree.len()) } else { count.filter(|count| *count > 0) };
         same(&format!("processes of a line `froze N process…`; it said {:?}", said.text), &expected, &count)?;
         let gone = until(Duration::from_secs(2), || {
             process::look(self.pid).is_none_or(|process| process.state == 'Z').then_some(())

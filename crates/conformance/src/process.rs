@@ -184,7 +184,8 @@ pub fn vanished(tree: &[i32]) -> Outcome {
     let me = std::process::id().cast_signed();
     let left = || {
         let known = owned().clone();
-        let is_orphan = |process: &Process| process.parent == me && process.state == 'Z' && !known.contains(&process.pid);
+        let is_orphan =
+            |process: &Process| process.parent == me && process.state == 'Z' && !known.contains(&process.pid);
         all().into_iter().filter(|process| tree.contains(&process.pid) || is_orphan(process)).collect::<Vec<_>>()
     };
     let gone = until(Duration::from_secs(2), || left().is_empty().then_some(()));

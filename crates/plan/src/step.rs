@@ -441,7 +441,9 @@ impl fmt::Display for Op {
                 Birth::Root => write!(f, "clone {tid}, the first thread of a process"),
                 Birth::Thread { of } => write!(f, "clone {tid}, a thread of {of}"),
                 Birth::Process { flags: 0, .. } => write!(f, "clone {tid}, the first thread of a further process"),
-                Birth::Process { flags, .. } => write!(f, "clone {tid}, the first thread of a further process, with flags {flags:#x}"),
+                Birth::Process { flags, .. } => {
+                    write!(f, "clone {tid}, the first thread of a further process, with flags {flags:#x}")
+                }
             },
             Op::End(End::Process(status)) => write!(f, "end, with status {status:#x}"),
             Op::End(End::Thread(status)) => write!(f, "end, but for its other threads, with status {status:#x}"),

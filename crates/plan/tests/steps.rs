@@ -3,8 +3,8 @@
 use abi::Sys;
 use image::Extent;
 use plan::{
-    Actor, Birth, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan, Planner,
-    Refusal, Step, Stuck, Tid, Typing, Value, check, order,
+    Actor, Birth, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan,
+    Planner, Refusal, Step, Stuck, Tid, Typing, Value, check, order,
 };
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};

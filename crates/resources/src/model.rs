@@ -7,8 +7,8 @@ use crate::tree::process::Process;
 use crate::validate::validate;
 use crate::{Description, Note, ProcessState, ThreadState};
 use image::{Damage, Need, RawRecord, Tag};
-use serde::{Deserialize, Serialize};
 use plan::Pid;
+use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The tag of [`Process`] records.

@@ -1,11 +1,11 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
+use crate::mm::shared::Staging;
 use crate::tree::process;
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
-use crate::mm::shared::Staging;
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -240,7 +240,9 @@ fn holders(model: &Model) -> HashMap<u32, u32> {
 
 /// What must be true before all of them run.
 fn committed(model: &Model) -> Vec<Fact> {
-    let living = |p: &ProcessModel| p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>();
+    let living = |p: &ProcessModel| {
+        p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>()
+    };
     let running = model.processes.iter().filter(|p| !p.process.is_zombie()).flat_map(living);
     let ended = model.processes.iter().filter(|p| p.process.ended.is_some());
     running.chain(ended.map(|p| Fact::Ended(Tid(p.process.pid)))).chain([Fact::Settled]).collect()

@@ -173,7 +173,7 @@ pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
     let line = kin::Line::new()?;
     let pid = kin::fork()?;
     if pid == 0 {
-        std::thread::spawn(move || line.serve(|| Ok(second_thread)));
+        std::thread::spawn(move || line.serve(second_thread));
         // SAFETY: the other thread needs nothing of this one but its stack, which stays.
         unsafe { libc::syscall(libc::SYS_exit, 5) };
     }
@@ -188,6 +188,7 @@ pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
         }
         same("own id, parent, group, session", &expected, &kin.place()?)?;
         kin.says("thread", "another")?;
+        kin.ask("below 0 who")?;
         same("the state of the first", &Some('Z'), &state(pid))?;
         same("its end is told", &0, &kin::wait(pid, libc::WNOHANG)?.0)?;
         kin.tell("exit 8")?;
@@ -195,8 +196,14 @@ pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
     })
 }
 
-fn second_thread(question: &str) -> Answer {
+/// It has a child, which is to end with it, and not with the first thread.
+fn second_thread() -> Result<impl FnMut(&str) -> Answer, String> {
     // SAFETY: takes nothing.
-    let first = unsafe { libc::gettid() == libc::getpid() };
-    if question == "thread" { Ok(if first { "the first" } else { "another" }.into()) } else { kin::obey(question) }
+    sys::soon("the end of the first thread", || state(unsafe { libc::getpid() }) == Some('Z'))?;
+    let mut family = kin::parent_of(vec![kin::plain()?]);
+    Ok(move |question: &str| {
+        // SAFETY: takes nothing.
+        let first = unsafe { libc::gettid() == libc::getpid() };
+        if question == "thread" { Ok(if first { "the first" } else { "another" }.into()) } else { family(question) }
+    })
 }

@@ -55,7 +55,11 @@ pub(crate) fn busy(_: &[String]) -> Result<Living, String> {
     Living::busy(computing, move |_| {
         for (worker, before) in workers.iter().zip(&mut before) {
             let count: u64 = worker.ask("rounds")?.parse().map_err(|_| "no number")?;
-            same(&format!("{count} rounds of process {} are more than {before}", worker.pid), &true, &(count > *before))?;
+            same(
+                &format!("{count} rounds of process {} are more than {before}", worker.pid),
+                &true,
+                &(count > *before),
+            )?;
             *before = count;
         }
         Ok(())

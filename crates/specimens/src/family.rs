@@ -8,9 +8,12 @@ use crate::sys::{self, Outcome, must, same};
 /// Children and grandchildren: everybody has his id, his parent, his group.
 pub(crate) fn generations(_: &[String]) -> Result<Living, String> {
     let elder = kin::plain()?;
-    let younger = kin::child(|| Ok(kin::parent_of(vec![kin::plain()?, kin::child(|| Ok(kin::parent_of(vec![kin::plain()?])))?])))?;
+    let younger = kin::child(|| {
+        Ok(kin::parent_of(vec![kin::plain()?, kin::child(|| Ok(kin::parent_of(vec![kin::plain()?])))?]))
+    })?;
     let all = move || -> Result<Vec<String>, String> {
-        let of_younger = ["below 0 place", "below 1 place", "below 1 below 0 place"].map(|question| younger.ask(question));
+        let of_younger =
+            ["below 0 place", "below 1 place", "below 1 below 0 place"].map(|question| younger.ask(question));
         [elder.place(), younger.place()].into_iter().chain(of_younger).collect()
     };
     let expected = all()?;
@@ -30,7 +33,7 @@ pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
     sys::pause_for(30);
     let mut round = 20u8;
     Living::reads(move |_| {
-        round += 1;
+        round = round % 200 + 1;
         sys::write(questions[1], &[round])?;
         sys::soon("an answer", || sys::readable(answers[0]))?;
         same_status("the grandchild's", i32::from(round) << 8, &sys::read_up_to(answers[0], 4)?)?;
@@ -96,12 +99,16 @@ fn gone(pid: i32) -> Outcome {
     // SAFETY: zero is a value of the type.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one siginfo.
-    let got = unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::__WALL) };
+    let got =
+        unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::__WALL) };
     must("waitid", got).map(drop)
 }
 
 fn four_dead() -> Result<Vec<Dead>, String> {
-    [("exit 0", 0), ("exit 3", 3 << 8), ("die 9", 9), ("die 15", 15)].into_iter().map(|(word, status)| dead(word, status)).collect()
+    [("exit 0", 0), ("exit 3", 3 << 8), ("die 9", 9), ("die 15", 15)]
+        .into_iter()
+        .map(|(word, status)| dead(word, status))
+        .collect()
 }
 
 /// What waits: each by its id, after a look that takes nothing; no SIGCHLD tells of them once more.
@@ -205,7 +212,11 @@ pub(crate) fn stopped(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| {
         if !std::mem::replace(&mut begun, true) {
             sys::soon("both are stopped", || [known, new].iter().all(|child| state(child.pid) == Some('T')))?;
-            same("we hear of the one", &(new.pid, is_stopped.1), &kin::wait(new.pid, libc::WUNTRACED | libc::WNOHANG)?)?;
+            same(
+                "we hear of the one",
+                &(new.pid, is_stopped.1),
+                &kin::wait(new.pid, libc::WUNTRACED | libc::WNOHANG)?,
+            )?;
             for child in [known, new] {
                 kin::signal(child.pid, libc::SIGCONT)?;
                 same("it goes on", &(child.pid, 0xffff), &kin::wait(child.pid, libc::WCONTINUED)?)?;

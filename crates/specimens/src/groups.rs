@@ -191,7 +191,8 @@ pub(crate) fn job(_: &[String]) -> Result<Living, String> {
         join(pid, pid)?;
         // SAFETY: takes integers.
         must("tcsetpgrp", unsafe { libc::tcsetpgrp(0, pid) })?;
-        let ended = kin::wait(pid, 0).map_or(9, |(_, status)| if status & 0x7f == 0 { status >> 8 } else { 128 + status });
+        let ended =
+            kin::wait(pid, 0).map_or(9, |(_, status)| if status & 0x7f == 0 { status >> 8 } else { 128 + status });
         kin::exit(ended);
     }
     sys::soon("the terminal is ours", || foreground() == std::process::id() as i32)?;

@@ -138,7 +138,10 @@ fn protections(from: *const u8, pages: usize) -> Answer {
     let text = sys::proc_text("maps")?;
     let inside = text.lines().filter_map(|line| Some((range(line)?, line.split(' ').nth(1)?)));
     let inside = inside.filter(|((start, stop), _)| *start >= from && *stop <= end);
-    Ok(inside.map(|((start, stop), kind)| format!("{}+{} {kind}", (start - from) / PAGE, (stop - start) / PAGE)).collect::<Vec<_>>().join(", "))
+    Ok(inside
+        .map(|((start, stop), kind)| format!("{}+{} {kind}", (start - from) / PAGE, (stop - start) / PAGE))
+        .collect::<Vec<_>>()
+        .join(", "))
 }
 
 /// Memory without a file: we see all of it, a child a part, another with other protections.
@@ -165,11 +168,13 @@ pub(crate) fn views(_: &[String]) -> Result<Living, String> {
         Ok(move |question: &str| match question {
             "look" => protections(area, 8),
             // SAFETY: this page may be read.
-            "read" => holds("what the other child wrote", unsafe { area.add(3 * PAGE) }, 81, 100).map(|()| "it is there".into()),
+            "read" => holds("what the other child wrote", unsafe { area.add(3 * PAGE) }, 81, 100)
+                .map(|()| "it is there".into()),
             _ => kin::obey(question),
         })
     })?;
-    let seen = move || -> Result<[String; 3], String> { Ok([protections(area, 8)?, part.ask("look")?, other.ask("look")?]) };
+    let seen =
+        move || -> Result<[String; 3], String> { Ok([protections(area, 8)?, part.ask("look")?, other.ask("look")?]) };
     let expected = seen()?;
     Living::reads(move |_| {
         same("areas", &expected, &seen()?)?;

@@ -199,8 +199,7 @@ pub(crate) fn obey(question: &str) -> Answer {
 
 fn who() -> String {
     // SAFETY: these take integers.
-    let (own, parent, group, session) =
-        unsafe { (libc::getpid(), libc::getppid(), libc::getpgrp(), libc::getsid(0)) };
+    let (own, parent, group, session) = unsafe { (libc::getpid(), libc::getppid(), libc::getpgrp(), libc::getsid(0)) };
     format!("{own} {parent} {group} {session}")
 }
 

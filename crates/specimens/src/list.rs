@@ -2,8 +2,8 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, family, files, groups, ids, inherited, mem, memfds, outside, pipes, refused,
-    regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, family, files, groups, ids, inherited, mem, memfds, outside, pipes,
+    refused, regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.

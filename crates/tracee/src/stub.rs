@@ -702,7 +702,9 @@ impl Stubs {
                 all.entry(process).or_default().push(tid);
             }
         }
-        let of = |process: &u32| all.get(process).into_iter().flatten().copied().filter(|tid| !is_over(process, *tid)).collect::<Vec<_>>();
+        let of = |process: &u32| {
+            all.get(process).into_iter().flatten().copied().filter(|tid| !is_over(process, *tid)).collect::<Vec<_>>()
+        };
         self.order.iter().rev().flat_map(of).collect()
     }
 }

@@ -30,7 +30,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 7] = [
+const SPECS: [Spec; 9] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -38,6 +38,9 @@ const SPECS: [Spec; 7] = [
     Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same },
     Spec { words: &["cwd-deleted"], uid: 0, pids: Pids::Same },
     Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
+    // A session whose leader has ended and waits, and a daemon in it.
+    Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
+    Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {

@@ -11,7 +11,9 @@
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::list::encode;
 use crate::tree::process::Fd;
-use crate::{At, Blob, Capturing, Description, Model, Planning, ProcessModel, ProcessState, Resource, Text, ThreadState, Trouble};
+use crate::{
+    At, Blob, Capturing, Description, Model, Planning, ProcessModel, ProcessState, Resource, Text, ThreadState, Trouble,
+};
 use abi::layout::{Termios, Winsize};
 use abi::{Arg, Call, Sys};
 use image::{Damage, Section};

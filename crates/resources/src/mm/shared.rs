@@ -70,7 +70,14 @@ impl Staging {
             let protection = PROT_READ | PROT_WRITE;
             let args = vec![(*at).into(), (*len).into(), protection.into(), flags.into(), u64::MAX.into(), 0.into()];
             let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(*at) };
-            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(root.0)), op, vec![after.clone()], vec![Fact::Bare(root)]);
+            to.to.step(
+                Moment::Birth,
+                NAME,
+                Actor::Thread(Tid(root.0)),
+                op,
+                vec![after.clone()],
+                vec![Fact::Bare(root)],
+            );
         }
     }
 
@@ -82,7 +89,14 @@ impl Staging {
             let args = vec![(at + view.offset).into(), 0.into(), len.into(), MREMAP_MAYMOVE_FIXED.into(), start.into()];
             let mut step = |sys, args, expect| {
                 let op = Op::Call { sys, args, expect };
-                to.to.step(Moment::Place, NAME, Actor::Thread(Tid(pid.0)), op, vec![Fact::Bare(pid)], vec![Fact::Mapped(pid)]);
+                to.to.step(
+                    Moment::Place,
+                    NAME,
+                    Actor::Thread(Tid(pid.0)),
+                    op,
+                    vec![Fact::Bare(pid)],
+                    vec![Fact::Mapped(pid)],
+                );
             };
             step(Sys::Mremap, args, Expect::Exactly(start));
             if view.placed != PROT_READ | PROT_WRITE {
@@ -95,7 +109,8 @@ impl Staging {
     pub(crate) fn leave(&self, pid: Pid, to: &mut Planning<'_>) {
         let (start, end) = self.range;
         if start != end {
-            let op = Op::Call { sys: Sys::Munmap, args: vec![start.into(), (end - start).into()], expect: Expect::Success };
+            let op =
+                Op::Call { sys: Sys::Munmap, args: vec![start.into(), (end - start).into()], expect: Expect::Success };
             let needs = vec![Fact::Settled, Fact::Mapped(pid)];
             to.to.step(Moment::Arm, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
         }

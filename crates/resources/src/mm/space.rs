@@ -196,12 +196,7 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
 }
 
 /// The whole of a file without a name, if we may look (proc_pid_map_files(5)).
-fn whole_of_gone(
-    file: &File,
-    first: &Area,
-    seen: &[proc::Area],
-    from: &Capturing<'_>,
-) -> Option<(Vec<Extent>, u64)> {
+fn whole_of_gone(file: &File, first: &Area, seen: &[proc::Area], from: &Capturing<'_>) -> Option<(Vec<Extent>, u64)> {
     let area = seen.iter().find(|a| a.start == first.start).filter(|_| file.size > 0)?;
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
     Some((from.probe.save_link(&link, file.size).ok()?, file.size))

@@ -200,7 +200,9 @@ impl Lineage {
         };
         // Who shares something with a sibling, and not with their parent, is made by the sibling.
         let elder = siblings.iter().filter(|s| self.origins.contains_key(&s.pid()) && !s.leads());
-        let beside = elder.filter(|s| wanted.is_none_or(|wanted| wanted == s.session)).map(|s| made_by(s.pid(), CLONE_PARENT, vec![]));
+        let beside = elder
+            .filter(|s| wanted.is_none_or(|wanted| wanted == s.session))
+            .map(|s| made_by(s.pid(), CLONE_PARENT, vec![]));
         let sharing = |o: Origin| Some(Origin { flags: o.flags | shared_flags(k.p, o.maker, &self.owners)?, ..o });
         let fitting = std::iter::once(origin).chain(beside).find_map(sharing);
         // A child by CLONE_PARENT ends with the signal of its maker (clone(2)).
@@ -348,6 +350,13 @@ fn first_session(children: &[Kin<'_>], pid: u32, parent: Option<&Choice>) -> Opt
 fn shared_flags(p: &ProcessModel, maker: u32, owners: &BTreeMap<u32, [u32; 4]>) -> Option<u64> {
     const FLAGS: [u64; 4] = [CLONE_VM, CLONE_FILES, CLONE_FS, CLONE_SIGHAND];
     let its = owners.get(&maker).copied().unwrap_or([maker; 4]);
-    let shared = p.process.shares.all().into_iter().zip(its).zip(FLAGS).filter_map(|((with, its), flag)| Some((with?, its, flag)));
+    let shared = p
+        .process
+        .shares
+        .all()
+        .into_iter()
+        .zip(its)
+        .zip(FLAGS)
+        .filter_map(|((with, its), flag)| Some((with?, its, flag)));
     shared.map(|(with, its, flag)| (with == its).then_some(flag)).sum()
 }

@@ -9,8 +9,8 @@
 //! - not kept   that a process which has ended left a core dump
 
 use super::lineage::Lineage;
-use crate::task::prctl::PR_SET_NAME;
 use crate::mm::space::{self, Ground};
+use crate::task::prctl::PR_SET_NAME;
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
@@ -177,7 +177,8 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
         Some(origin) => {
             let is_in_place = ground == lineage.ground(origin.maker, to.model);
             makes.extend(is_in_place.then_some(Fact::Bare(pid)));
-            let op = Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
+            let op =
+                Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
             let needs = [vec![Fact::Bare(Pid(origin.maker))], origin.after.clone()].concat();
             to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, makes);
             if !is_in_place {
@@ -210,7 +211,8 @@ fn end(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
             step(Moment::Link, End::Process(status), needs, makes);
             const WCOREFLAG: i32 = 0x80;
             if status & WCOREFLAG != 0 && status & 0x7f != 0 {
-                to.to.note(format!("process {pid} had ended with a core dump; its parent will not be told of the dump"));
+                to.to
+                    .note(format!("process {pid} had ended with a core dump; its parent will not be told of the dump"));
             }
         }
         Some(Ended::FirstThread(status)) => {
