@@ -45,7 +45,7 @@ fn brief(code: i32) -> Result<i32, String> {
 /// A tree of processes with threads which compute all the time, and look at each other's counts: those must grow, and every
 /// result must be right.
 pub(crate) fn busy(_: &[String]) -> Result<Living, String> {
-    let workers: Vec<_> = (0..3).map(|n| worker(n)).collect::<Result<_, _>>()?;
+    let workers: Vec<_> = (0..3).map(worker).collect::<Result<_, _>>()?;
     let mut round = 0u64;
     let computing = move || -> Outcome {
         round += 1;
