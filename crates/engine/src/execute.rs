@@ -375,10 +375,7 @@ impl<'a> Execution<'a> {
                 // The dump was written when it ended.
                 Call::new(Sys::Prlimit64, [Arg::Int(0), Arg::Int(RLIMIT_CORE), Arg::Bytes(vec![0; 16]), Arg::Int(0)]),
                 Call::new(Sys::Kill, [Arg::Int(tid.0.into()), Arg::Int(signal as u64)]),
-                Call::new(
-                    Sys::RtSigprocmask,
-                    [Arg::Int(SIG_SETMASK), Arg::Bytes(vec![0; 8]), Arg::Int(0), Arg::Int(8)],
-                ),
+                Call::new(Sys::RtSigprocmask, [Arg::Int(SIG_SETMASK), Arg::Bytes(vec![0; 8]), Arg::Int(0), Arg::Int(8)]),
                 exited,
             ],
         };

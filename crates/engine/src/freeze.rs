@@ -337,7 +337,8 @@ impl Gathered<'_, '_, '_> {
             let target = Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table };
             let tid = self.before.inner[&(target_tid(&target) as u32)];
             let mut states = Vec::new();
-            let mut from = Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
+            let mut from =
+                Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
             ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
             threads.insert(0, ThreadModel { tid, states });
             if index == 0 {
@@ -399,7 +400,8 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
     let header = header(pid, members.len());
     let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
-    let mut before = Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
+    let mut before =
+        Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
     let mut tree = Tree::seize(pid)?;
     let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request.keep)?;
     let mut done = Done {

@@ -60,14 +60,7 @@ fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
     let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
     let info = tracee::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
     let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
-    Ok(Seen {
-        pid: pid as u32,
-        fd,
-        link: Text::from(link.as_os_str().as_bytes()),
-        stat: file_stat(&stat),
-        info,
-        terminal,
-    })
+    Ok(Seen { pid: pid as u32, fd, link: Text::from(link.as_os_str().as_bytes()), stat: file_stat(&stat), info, terminal })
 }
 
 /// The numbers that are open, ascending.

@@ -214,12 +214,7 @@ fn relatives(own: &BTreeSet<u32>) -> Vec<u32> {
     let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
     let its: HashSet<_> = own.iter().map(|pid| session(*pid)).collect();
     let mut all: Vec<u32> = numbers("/proc").filter(|pid| its.contains(&session(*pid))).collect();
-    all.extend(
-        own.iter()
-            .filter_map(parent)
-            .filter(|pid| !own.contains(pid))
-            .flat_map(|up| std::iter::successors(Some(up), parent)),
-    );
+    all.extend(own.iter().filter_map(parent).filter(|pid| !own.contains(pid)).flat_map(|up| std::iter::successors(Some(up), parent)));
     all
 }
 

@@ -245,8 +245,7 @@ impl Probe for Target<'_, '_, '_> {
         }
         let end = self.with(|p, _| p.descriptor(seen.fd as i32))?;
         let mut asked = [PollFd::new(&end, PollFlags::empty())];
-        poll(&mut asked, Some(&Timespec::default()))
-            .map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
+        poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
         // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
         Ok(!asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
     }

@@ -44,11 +44,7 @@ enum Caught {
 pub(crate) fn children(pid: i32) -> Vec<i32> {
     let tasks = numbers(format!("/proc/{pid}/task"));
     let lists = tasks.filter_map(|tid| read(format!("/proc/{pid}/task/{tid}/children")).ok());
-    lists
-        .flat_map(|l| {
-            String::from_utf8_lossy(&l).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
+    lists.flat_map(|l| String::from_utf8_lossy(&l).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>()).collect()
 }
 
 /// The ids of a tree that is not held: as it is just now, more or less.
