@@ -15,7 +15,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("plan", &["abi", "image", "serde"]),
     ("resources", &["abi", "image", "plan", "minicbor", "serde", "xxhash-rust"]),
     ("tracee", &["abi", "libc", "linux-raw-sys"]),
-    ("engine", &["abi", "image", "plan", "resources", "tracee", "minicbor", "rustix", "serde"]),
+    ("engine", &["abi", "image", "plan", "resources", "tracee", "minicbor", "rustix", "serde", "xxhash-rust"]),
     ("cli", &["abi", "image", "plan", "resources", "engine", "clap", "indicatif", "rustix", "serde", "serde_json"]),
     ("specimens", &["libc"]),
     ("conformance", &["rustix", "serde_json", "vt100"]),

@@ -92,6 +92,44 @@ const PLAIN: &[&str] = &[
     "posix-semaphore",
 ];
 
+/// Trees of processes.
+const TREES: &[&str] = &[
+    "child",
+    "family",
+    "family-waits",
+    "family-ends",
+    "zombies",
+    "zombies-any",
+    "zombie-told",
+    "zombie-below",
+    "family-unheard",
+    "family-stopped",
+    "family-leader-ended",
+    "family-many",
+    "groups",
+    "group-leaderless",
+    "group-dead-leader",
+    "sessions",
+    "session-dead-leader",
+    "daemons",
+    "job",
+    "inherited-pipes",
+    "inherited-pipe-end",
+    "inherited-events",
+    "inherited-views",
+    "inherited-futex",
+    "inherited-semaphore",
+    "inherited-memfd",
+    "inherited-pages",
+    "clone-files",
+    "clone-fs",
+    "clone-memory",
+    "clone-handlers",
+    "clone-everything",
+    "clone-siblings",
+    "clone-exit-signals",
+];
+
 /// A check of these writes to a file which the other copy of the program has open as well.
 const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file"];
 
@@ -114,6 +152,8 @@ const WAITING: &[&str] = &[
 const MOVING: &[&str] = &[
     "registers",
     "storm",
+    "family-restless",
+    "family-busy",
     "itimers",
     "timerfd-ticks",
     // SIGWINCH, which every thaw sends, waits.
@@ -123,6 +163,7 @@ const MOVING: &[&str] = &[
     "file-deleted",
     "file-deleted-longer",
     "posix-memory",
+    "inherited-deleted-file",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];
@@ -131,6 +172,7 @@ const MOVING: &[&str] = &[
 #[must_use]
 pub fn all() -> Vec<Case> {
     let mut cases: Vec<Case> = PLAIN.iter().map(|name| Case::specimen(&[name])).collect();
+    cases.extend(TREES.iter().map(|name| Case::specimen(&[name])));
     cases.extend(WRITERS.iter().map(|name| writer(name)));
     cases.extend(WAITING.iter().map(|name| waiting(name)));
     cases.extend(MOVING.iter().map(|name| Case { oracle: Oracle::Moves, ..Case::specimen(&[name]) }));
@@ -191,6 +233,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["outside", "text"]).but(&[Again]),
         Case::specimen(&["outside", "fixed"]),
         Case::specimen(&["files-many", "1000"]).only(&[Root, User]),
+        // Each check moves the offset, which is that of the original, too.
+        Case::specimen(&["inherited-offset"]),
     ]
 }
 
@@ -205,7 +249,6 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-second-name"]).refused(&["another name"]),
-        Case::specimen(&["child"]).refused(&["child"]),
         Case::specimen(&["socket-pair"]).refused(&["socket"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),
@@ -218,6 +261,6 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
         Case::specimen(&["posix-queue"]).refused(&["posix message queue", "taking them out"]),
-        Case::specimen(&["several"]).refused(&["socket", "inotify", "child"]),
+        Case::specimen(&["several"]).refused(&["socket", "inotify"]),
     ]
 }

@@ -40,7 +40,19 @@ pub fn same_story(scene: &Scene, first: &str, second: &str) -> Outcome {
 
 fn story(scene: &Scene, image: &str) -> Result<Value, String> {
     let said = scene.run(&["inspect", image, "all", "--json"])?.ended_with("inspect --json", &[0])?;
-    serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))
+    let mut story =
+        serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))?;
+    forget_session(&mut story);
+    Ok(story)
+}
+
+/// The session of the root is that of the terminal in which it is thawed, and with it that of all who are in it.
+fn forget_session(story: &mut Value) {
+    let Some(processes) = story["model"]["processes"].as_array_mut() else { return };
+    let own = processes[0]["process"]["session"].clone();
+    for process in processes.iter_mut().filter(|p| p["process"]["session"] == own) {
+        process["process"]["session"] = Value::Null;
+    }
 }
 
 fn difference(path: &str, first: &Value, second: &Value) -> Option<String> {
@@ -61,8 +73,20 @@ fn difference(path: &str, first: &Value, second: &Value) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::difference;
+    use super::{difference, forget_session};
     use serde_json::json;
+
+    #[test]
+    fn only_the_session_of_the_root_does_not_count() {
+        let tree = |sessions: [u32; 3]| {
+            let mut story =
+                json!({"model": {"processes": sessions.map(|session| json!({"process": {"session": session}}))}});
+            forget_session(&mut story);
+            story
+        };
+        assert_eq!(tree([7, 7, 9]), tree([0, 0, 9]));
+        assert_ne!(tree([7, 7, 9]), tree([0, 9, 9]));
+    }
 
     #[test]
     fn volatile_fields_do_not_count() {

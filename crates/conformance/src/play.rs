@@ -125,18 +125,18 @@ impl Play<'_> {
         self.thaw_and_judge("b.cryo")
     }
 
-    /// Not the original of a snapshot, which lives beside it in one flavour.
-    fn is_thawed(&self, pid: i32) -> bool {
-        self.flavour != Flavour::PidNs || pid != self.pid
+    /// The processes of the scene that are no part of the original, which lives beside them in one flavour.
+    fn thawed(&self) -> Vec<i32> {
+        let original = if self.flavour == Flavour::PidNs { process::tree(self.pid) } else { Vec::new() };
+        self.scene.programs().into_iter().filter(|pid| !original.contains(pid)).collect()
     }
 
     /// Waits until the thawed program runs.
     fn the_program(&self, terminal: &mut Terminal) -> Result<i32, String> {
         let running = || {
-            self.scene
-                .programs()
-                .into_iter()
-                .find(|pid| self.is_thawed(*pid) && process::unharmed(*pid).is_ok() && settled(*pid))
+            let thawed = self.thawed();
+            let is_root = |pid: i32| process::look(pid).is_some_and(|process| !thawed.contains(&process.parent));
+            thawed.iter().copied().find(|pid| is_root(*pid) && process::unharmed(*pid).is_ok() && settled(*pid))
         };
         until(Duration::from_secs(5), running).ok_or_else(|| {
             format!(
@@ -155,17 +155,20 @@ impl Play<'_> {
     }
 
     fn freeze(&mut self, terminal: &mut Terminal, image: &str) -> Outcome {
+        let tree = process::tree(self.pid);
         let said = self.save("freeze", image)?.ended_with("freeze", &[0])?;
         // What is noted goes to standard error, which is heard after it.
-        let done = said.text.lines().any(|line| line.starts_with("froze 1 process"));
-        same(&format!("a line is of the form `froze 1 process…`; it said {:?}", said.text), &true, &done)?;
+        let count = said.text.lines().find_map(|line| line.strip_prefix("froze ")?.split(' ').next()?.parse().ok());
+        let expected =
+            if self.case.oracle == Oracle::Same { Some(tree.len()) } else { count.filter(|count| *count > 0) };
+        same(&format!("processes of a line `froze N process…`; it said {:?}", said.text), &expected, &count)?;
         let gone = until(Duration::from_secs(2), || {
             process::look(self.pid).is_none_or(|process| process.state == 'Z').then_some(())
         });
         gone.ok_or_else(|| format!("the frozen process is still there ({})", process::state(self.pid)))?;
         terminal.exit()?;
-        // Who is left in the group that it led ends when it learns of its end; until then its number is not free.
-        process::dissolved(self.pid)
+        // Who is left in a group that it led ends when it learns of its end; until then its number is not free.
+        process::vanished(&tree)
     }
 
     fn snapshot(&mut self) -> Outcome {
@@ -181,8 +184,10 @@ impl Play<'_> {
         if self.case.original == Original::Checks {
             self.steps(terminal, &[Step::Check], Duration::ZERO)?;
         }
+        let tree = process::tree(self.pid);
         terminal.program.signal(Signal::KILL);
-        terminal.exit().map(drop)
+        terminal.exit()?;
+        process::vanished(&tree)
     }
 
     /// Everything that the program was started from, gone; and what it left that outlives it, as after a start of the machine.
@@ -237,18 +242,13 @@ impl Play<'_> {
     /// The thawed program is stopped as the original was; SIGCONT goes to it and to the cryopid around it.
     fn go_on(&self) -> Outcome {
         let stopped = || {
-            self.scene
-                .programs()
-                .into_iter()
-                .filter(|pid| self.is_thawed(*pid))
-                .find(|pid| process::look(*pid).is_some_and(|process| process.state == 'T'))
+            let is_stopped = |pid: &i32| process::look(*pid).is_some_and(|process| process.state == 'T');
+            self.thawed().into_iter().find(is_stopped)
         };
         until(PATIENCE / 4, stopped).ok_or("the thawed program is not stopped")?;
-        self.scene
-            .processes()
-            .iter()
-            .filter(|process| self.is_thawed(process.pid))
-            .for_each(|process| process::send(process.pid, Signal::CONT));
+        let original = if self.flavour == Flavour::PidNs { process::tree(self.pid) } else { Vec::new() };
+        let thawed = self.scene.processes().into_iter().filter(|process| !original.contains(&process.pid));
+        thawed.for_each(|process| process::send(process.pid, Signal::CONT));
         Ok(())
     }
 

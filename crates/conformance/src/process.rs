@@ -163,6 +163,36 @@ pub fn look(pid: i32) -> Option<Process> {
     Some(Process { pid, parent, state, group, terminal })
 }
 
+/// The processes of a tree, the root first; also those that have ended and were not waited for.
+#[must_use]
+pub fn tree(root: i32) -> Vec<i32> {
+    let all = all();
+    let mut tree: Vec<i32> = all.iter().filter(|process| process.pid == root).map(|process| process.pid).collect();
+    let mut at = 0;
+    while let Some(parent) = tree.get(at).copied() {
+        tree.extend(all.iter().filter(|process| process.parent == parent).map(|process| process.pid));
+        at += 1;
+    }
+    tree
+}
+
+/// Waits until nothing is left of these, not even who ended and was not reaped, and no orphan either: then ids are free.
+///
+/// # Errors
+/// Something still is, two seconds later.
+pub fn vanished(tree: &[i32]) -> Outcome {
+    let me = std::process::id().cast_signed();
+    let left = || {
+        let known = owned().clone();
+        let is_orphan =
+            |process: &Process| process.parent == me && process.state == 'Z' && !known.contains(&process.pid);
+        all().into_iter().filter(|process| tree.contains(&process.pid) || is_orphan(process)).collect::<Vec<_>>()
+    };
+    let gone = until(Duration::from_secs(2), || left().is_empty().then_some(()));
+    gone.ok_or_else(|| format!("of the frozen tree there is still {:?}", left()))?;
+    tree.iter().try_for_each(|pid| dissolved(*pid))
+}
+
 /// Whether SIGKILL is on its way to it: it looks alive, and is not.
 #[must_use]
 pub fn doomed(pid: i32) -> bool {

@@ -206,6 +206,8 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
         }
         captured.model.processes.push(ProcessModel { process: record, states, threads });
     }
+    // Who ends a tree that nobody can make again has lost it.
+    all.findings.refusals.extend(resources::tree::lineage::refusals(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
@@ -298,7 +300,7 @@ impl Ids<'_> {
                 space: shared(shares.space),
                 files: shared(shares.files),
                 fs: shared(shares.fs),
-                handlers: shared(shares.handlers),
+                actions: shared(shares.actions),
             },
         }
     }

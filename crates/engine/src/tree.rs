@@ -113,7 +113,7 @@ impl Tree {
     /// Which of them have one address space, one table of descriptors and so on (kcmp(2)).
     fn find_shares(&mut self) -> Result<(), Error> {
         let living: Vec<usize> = (0..self.members.len()).filter(|n| self.members[*n].process.is_some()).collect();
-        for what in [Sharing::Space, Sharing::Files, Sharing::Fs, Sharing::Handlers] {
+        for what in [Sharing::Space, Sharing::Files, Sharing::Fs, Sharing::Actions] {
             for (n, with) in self.alike(what, &living)? {
                 let with = Some(self.members[with].pid as u32);
                 let shares = &mut self.members[n].shares;
@@ -121,7 +121,7 @@ impl Tree {
                     Sharing::Space => shares.space = with,
                     Sharing::Files => shares.files = with,
                     Sharing::Fs => shares.fs = with,
-                    Sharing::Handlers => shares.handlers = with,
+                    Sharing::Actions => shares.actions = with,
                 }
             }
         }
@@ -224,7 +224,7 @@ impl Member {
     pub(crate) fn ended(&self) -> Option<Ended> {
         match &self.process {
             None => Some(Ended::Process(self.stat.exit_code)),
-            Some(process) => process.leader_has_ended().then(|| Ended::FirstThread(self.stat.exit_code)),
+            Some(process) => process.leader_has_ended().then_some(Ended::FirstThread(self.stat.exit_code)),
         }
     }
 

@@ -2,8 +2,8 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, creds, files, ids, ipc, mem, memfds, outside, pipes, refused, regs, rseq, signals, terminal,
-    threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, family, files, groups, ids, inherited, ipc, mem, memfds, outside, pipes,
+    refused, regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -56,6 +56,19 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
     "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "posix-queue" ipc::posix_queue; "ipc-namespace" ipc::namespace;
+    "family" family::generations; "family-waits" family::waiting; "family-ends" family::ends; "zombies" family::zombies;
+    "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
+    "family-unheard" family::nobody_waits; "family-stopped" family::stopped;
+    "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
+    "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "job" groups::job;
+    "inherited-offset" inherited::offset; "inherited-pipes" inherited::pipes_between; "inherited-pipe-end" inherited::pipe_end;
+    "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
+    "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;
+    "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
+    "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
+    "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals;
+    "family-leader-ended" clones::leader_ended; "family-many" crowds::many; "family-restless" crowds::restless;
+    "family-busy" crowds::busy;
     "outside" outside::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

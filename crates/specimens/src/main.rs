@@ -10,10 +10,16 @@
 mod args;
 mod attrs;
 mod calls;
+mod clones;
 mod creds;
+mod crowds;
+mod family;
 mod files;
+mod groups;
 mod ids;
+mod inherited;
 mod ipc;
+mod kin;
 mod launch;
 mod life;
 mod list;

@@ -192,6 +192,8 @@ pub struct Stubs {
     order: Vec<u32>,
     processes: BTreeMap<u32, Body>,
     threads: BTreeMap<u32, Stub>,
+    /// The id of a newborn that is in none of those yet.
+    unseen: Option<i32>,
     /// What the first process of a new pid namespace listens to.
     init: Option<UnixStream>,
     rseq: Option<RseqConfiguration>,
@@ -373,6 +375,7 @@ impl Stubs {
             order: Vec::new(),
             processes: BTreeMap::new(),
             threads,
+            unseen: None,
             init,
             rseq: None,
             reserve,
@@ -458,9 +461,11 @@ impl Stubs {
     pub fn process(&mut self, by: u32, tid: u32, flags: u64, exit_signal: u32) -> Result<(), Fault> {
         let args = CloneArgs { flags, exit_signal: exit_signal.into(), set_tid_size: 1, ..CloneArgs::default() };
         self.clone_by(by, tid, args)?;
+        self.unseen = self.init.is_none().then_some(tid as i32);
         let pidfd = self.pidfd_of(by, tid)?;
         let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
         self.is_born(tid, Body { pid, pidfd, ended: None, tie: Tie::Socket });
+        self.unseen = None;
         Ok(())
     }
 
@@ -752,6 +757,7 @@ impl Drop for Stubs {
                 has_ended(body.pidfd.as_fd(), Duration::from_secs(10));
                 reap(body.pid);
             }
+            self.unseen.into_iter().for_each(end);
         }
     }
 }

@@ -84,7 +84,7 @@ pub enum Sharing {
     /// Working directory, root and mask.
     Fs,
     /// The table of signal handlers.
-    Handlers,
+    Actions,
 }
 
 impl Sharing {
@@ -94,7 +94,7 @@ impl Sharing {
             Sharing::Space => KCMP_VM,
             Sharing::Files => KCMP_FILES,
             Sharing::Fs => KCMP_FS,
-            Sharing::Handlers => KCMP_SIGHAND,
+            Sharing::Actions => KCMP_SIGHAND,
         };
         kcmp(kind, a, b, 0, 0)
     }

@@ -23,9 +23,11 @@ enum Ask {
     Interrupt,
     /// SIGSTOP stopped it.
     Stopped,
+    /// It reads its terminal, and its children come and go.
+    Restless,
 }
 
-const VICTIMS: [(&str, &[&str], Ask); 11] = [
+const VICTIMS: [(&str, &[&str], Ask); 14] = [
     ("registers", &[], Ask::Check),
     ("storm", &[], Ask::Check),
     ("itimers", &[], Ask::Check),
@@ -37,6 +39,11 @@ const VICTIMS: [(&str, &[&str], Ask); 11] = [
     ("select", &["15"], Ask::Waits(15)),
     ("pause", &[], Ask::Interrupt),
     ("signal-stopped", &[], Ask::Stopped),
+    // Processes of several threads, which compute and look at each other's results.
+    ("family-busy", &[], Ask::Check),
+    // A parent in wait4, a child that reads.
+    ("family-waits", &[], Ask::Check),
+    ("family-restless", &[], Ask::Restless),
 ];
 
 /// The freezer is killed `count` times in all: by both commands, over each victim, as root and as an ordinary user.
@@ -70,20 +77,19 @@ fn kills(scene: &mut Scene, (kind, arguments, ask): (&str, &[&str], Ask), count:
         let command = if round % 2 == 0 { "snapshot" } else { "freeze" };
         let delay = Duration::from_micros(random(0..longest));
         kill_once(scene, &victim, command, delay)?;
-        if victim.lost_to_a_whole_image(scene) {
+        let told = |reason| format!("round {round}, {command} killed after {delay:?}: {reason}");
+        if victim.lost_to_a_whole_image(scene).map_err(told)? {
             victim = Victim::new(scene, kind, arguments, ask)?;
             continue;
         }
-        victim
-            .unharmed(scene)
-            .map_err(|reason| format!("round {round}, {command} killed after {delay:?}: {reason}"))?;
+        victim.unharmed(scene).map_err(told)?;
     }
     victim.answers()
 }
 
 /// How long a whole snapshot of such a victim takes, in microseconds.
 fn command_time(scene: &mut Scene, kind: &str) -> Result<u64, String> {
-    let other = if kind == "mem-large" { "mem-large" } else { "ids" };
+    let other = if kind == "mem-large" || kind.starts_with("family") { kind } else { "ids" };
     let terminal = scene.specimen(other, &["32"])?;
     let began = Instant::now();
     scene.run(&["snapshot", &terminal.program.pid().to_string(), "-o", "time.cryo"])?.ended_with("snapshot", &[0])?;
@@ -104,9 +110,29 @@ struct Victim {
     terminal: Terminal,
     ask: Ask,
     began: Instant,
+    /// Every process of the tree, or the root alone, where the others change by themselves.
+    members: Vec<Traces>,
+}
+
+/// What a freezer might change in a process.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    pid: i32,
     descriptors: Vec<(i32, PathBuf)>,
     areas: Vec<String>,
-    mask: String,
+    /// Of each thread: its tracer and its mask.
+    threads: Vec<(i32, String, String)>,
+}
+
+impl Traces {
+    fn of(pid: i32) -> Traces {
+        let entries = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+        let mut tids: Vec<i32> = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+        tids.sort_unstable();
+        let thread = |tid: i32| (tid, process::status(tid, "TracerPid"), process::status(tid, "SigBlk"));
+        let threads = tids.into_iter().map(thread).collect();
+        Traces { pid, descriptors: process::descriptors(pid), areas: process::areas(pid), threads }
+    }
 }
 
 impl Victim {
@@ -119,32 +145,40 @@ impl Victim {
                 terminal.write("check 0\nqu")?;
                 terminal.expect("qu")?;
             }
-            Ask::Check | Ask::Interrupt => {}
+            Ask::Check | Ask::Interrupt | Ask::Restless => {}
         }
-        let settled = || {
-            process::look(pid).is_some_and(|process| process.state != 'R' || matches!(ask, Ask::Check)).then_some(())
-        };
+        let works = matches!(ask, Ask::Check | Ask::Restless);
+        let settled = || process::look(pid).is_some_and(|process| process.state != 'R' || works).then_some(());
         until(Duration::from_secs(2), settled).ok_or("the victim does not come to rest")?;
-        let (descriptors, areas) = (process::descriptors(pid), process::areas(pid));
-        Ok(Victim { terminal, ask, began: Instant::now(), descriptors, areas, mask: process::status(pid, "SigBlk") })
+        let tree = if matches!(ask, Ask::Restless) { vec![pid] } else { process::tree(pid) };
+        if tree.len() > 1 {
+            // Memory that threads allocate at their beginning has come.
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        let members = tree.into_iter().map(Traces::of).collect();
+        Ok(Victim { terminal, ask, began: Instant::now(), members })
     }
 
     fn pid(&self) -> i32 {
         self.terminal.program.pid()
     }
 
-    /// The freeze was complete before the kill: the image is whole, and the program in it. The end of a program takes a
-    /// moment.
-    fn lost_to_a_whole_image(&mut self, scene: &Scene) -> bool {
-        let pid = self.pid();
+    /// The freeze was complete before the kill: the image is whole, and the program in it, all of it. The end of a program
+    /// takes a moment.
+    fn lost_to_a_whole_image(&mut self, scene: &Scene) -> Result<bool, String> {
+        let alive = |pid: i32| process::look(pid).is_some_and(|process| !matches!(process.state, 'Z' | 'X'));
         let settled = || {
-            let alive = process::look(pid).is_some_and(|process| !matches!(process.state, 'Z' | 'X'));
-            (self.terminal.program.ended().is_some() || alive && !process::doomed(pid)).then_some(())
+            let ended = self.terminal.program.ended().is_some();
+            let pids = || self.members.iter().map(|member| member.pid);
+            let well = pids().all(|pid| alive(pid) && !process::doomed(pid));
+            (well && !ended || ended && !pids().any(alive)).then_some(())
         };
-        until(Duration::from_secs(2), settled);
+        let all_or_none = until(Duration::from_secs(2), settled);
+        let states = || self.members.iter().map(|member| process::state(member.pid)).collect::<Vec<_>>();
+        all_or_none.ok_or_else(|| format!("some have ended and some have not: {:?}", states()))?;
         let gone = self.terminal.program.ended().is_some();
         let whole = || scene.run(&["verify", "k.cryo"]).is_ok_and(|said| said.code == 0);
-        gone && scene.path("k.cryo").exists() && whole()
+        Ok(gone && scene.path("k.cryo").exists() && whole())
     }
 
     /// Healing takes a moment; after it, everything is as it was. A stopped victim stays stopped, and heals when it goes on.
@@ -159,7 +193,10 @@ impl Victim {
             process::send(self.pid(), Signal::STOP);
         }
         healed?;
-        scene.only(&[self.pid()])
+        if matches!(self.ask, Ask::Restless) {
+            return Ok(());
+        }
+        scene.only(&self.members.iter().map(|member| member.pid).collect::<Vec<_>>())
     }
 
     fn healed(&self) -> Outcome {
@@ -172,20 +209,18 @@ impl Victim {
     }
 
     fn as_it_was(&self) -> Outcome {
-        let pid = self.pid();
-        match self.ask {
-            Ask::Stopped => {}
-            _ => process::unharmed(pid)?,
+        for member in &self.members {
+            if !matches!(self.ask, Ask::Stopped) {
+                process::unharmed(member.pid)?;
+            }
+            same("what it has", member, &Traces::of(member.pid))?;
         }
-        same("TracerPid", &"0".to_owned(), &process::status(pid, "TracerPid"))?;
-        same("descriptors", &self.descriptors, &process::descriptors(pid))?;
-        same("signal mask", &self.mask, &process::status(pid, "SigBlk"))?;
-        same("areas", &self.areas, &process::areas(pid))
+        Ok(())
     }
 
     fn answers(&mut self) -> Outcome {
         match self.ask {
-            Ask::Check => {}
+            Ask::Check | Ask::Restless => {}
             Ask::Stopped => process::send(self.pid(), Signal::CONT),
             Ask::Interrupt => {
                 self.terminal.write("\x03")?;

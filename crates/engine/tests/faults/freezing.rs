@@ -42,7 +42,7 @@ enum Ask {
     After(u64),
 }
 
-const SPECS: [Spec; 7] = [
+const SPECS: [Spec; 8] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
@@ -50,6 +50,7 @@ const SPECS: [Spec; 7] = [
     Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["shm-pieces"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["sem-values"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["family-waits"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -182,7 +183,8 @@ struct Victim {
     terminal: Terminal,
     spec: Spec,
     began: Instant,
-    before: Traces,
+    /// Of each process that lives.
+    before: Vec<Traces>,
 }
 
 /// What a freezer might leave in it.
@@ -208,6 +210,11 @@ impl Traces {
     }
 }
 
+/// Of each process of a tree.
+fn traces(root: i32) -> Vec<Traces> {
+    process::tree(root).into_iter().map(Traces::of).collect()
+}
+
 impl Victim {
     fn start(stage: &Stage, spec: Spec, home: &Path) -> Result<Victim, String> {
         let began = Instant::now();
@@ -222,7 +229,7 @@ impl Victim {
         if spec.words[0] != "registers" {
             until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
         }
-        Ok(Victim { before: Traces::of(pid), terminal, spec, began })
+        Ok(Victim { before: traces(pid), terminal, spec, began })
     }
 
     fn pid(&self) -> i32 {
@@ -232,10 +239,17 @@ impl Victim {
     /// As it was, after the moment that healing takes; and by its own account, where it can be asked.
     fn unharmed(&mut self) -> Result<(), String> {
         let pid = self.pid();
-        let as_before = || (Traces::of(pid) == self.before).then_some(());
+        let as_before = || (traces(pid) == self.before).then_some(());
         let healed = until(Duration::from_secs(5), as_before);
-        healed.ok_or_else(|| format!("{:#?} became {:#?}", self.before, Traces::of(pid)))?;
-        if self.spec.ask == Ask::Always { self.check() } else { Ok(()) }
+        healed.ok_or_else(|| format!("{:#?} became {:#?}", self.before, traces(pid)))?;
+        if self.spec.ask == Ask::Always {
+            self.check()?;
+            // A grandchild ended by that, and there is another.
+            let at_rest = || traces(pid).iter().all(|t| t.threads.iter().all(|(_, well, ..)| *well)).then_some(());
+            until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
+            self.before = traces(pid);
+        }
+        Ok(())
     }
 
     fn check(&mut self) -> Result<(), String> {

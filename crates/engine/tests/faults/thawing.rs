@@ -31,7 +31,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 9] = [
+const SPECS: [Spec; 11] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -41,6 +41,9 @@ const SPECS: [Spec; 9] = [
     Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
     Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
     Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
+    // A session whose leader has ended and waits, and a daemon in it.
+    Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
+    Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {

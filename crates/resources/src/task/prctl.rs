@@ -4,21 +4,21 @@
 //! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
-//! - not kept   the signal at the parent's death, when it is thawed detached, and the group with which it shares processor
-//!   cores (PR_SCHED_CORE): the user is told
+//! - not kept   the first process's signal at its parent's death, when it is thawed detached, and the group with which a
+//!   process shares processor cores (PR_SCHED_CORE): the user is told
 
 use super::{ask, ask_about, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Expect, Value};
+use plan::{Actor, Expect, Fact, Moment, Op, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 const PR_SET_PDEATHSIG: u64 = 1;
 const PR_GET_PDEATHSIG: u64 = 2;
 const PR_GET_DUMPABLE: u64 = 3;
 const PR_SET_DUMPABLE: u64 = 4;
-const PR_SET_NAME: u64 = 15;
+pub(crate) const PR_SET_NAME: u64 = 15;
 const PR_GET_TSC: u64 = 25;
 const PR_SET_TSC: u64 = 26;
 const PR_SET_TIMERSLACK: u64 = 29;
@@ -124,8 +124,14 @@ impl Capture for Prctl {
             to.to.note("it had asked for a signal at the end of its parent; a detached program has none");
         }
         let death_signal = if detached { 0 } else { self.parent_death_signal };
+        // It is felt at the end of the thread that made it: here the first one of its parent, which may be one that ends.
+        let parent = to.model.process(at.pid.0).and_then(|p| to.model.process(p.process.parent));
+        let ends = parent.filter(|p| p.process.ended.is_some()).map(|p| Fact::Ended(Tid(p.process.pid)));
         let mut set = |option: u64, a: plan::Value, b: u64, expect| {
-            to.to.arm(Self::NAME, at.tid, Sys::Prctl, vec![option.into(), a, b.into(), 0.into(), 0.into()], expect);
+            let op = Op::Call { sys: Sys::Prctl, args: vec![option.into(), a, b.into(), 0.into(), 0.into()], expect };
+            let late = ends.clone().filter(|_| option == PR_SET_PDEATHSIG);
+            let needs = [Fact::Settled].into_iter().chain(late).collect();
+            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         };
         set(PR_SET_NAME, Value::Bytes(self.name.c_string()), 0, Expect::Success);
         set(PR_SET_TIMERSLACK, self.timer_slack.into(), 0, Expect::Success);

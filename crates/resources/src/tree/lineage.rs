@@ -3,7 +3,7 @@
 //! A session is inherited by birth, and only its leader ever changes it (setsid(2)). So a process is made
 //!
 //! 1. by its parent, after the parent has made the session or before, whichever fits;
-//! 2. by a sibling that is in the session, as a child of the same parent (CLONE_PARENT);
+//! 2. by a sibling that is in the session, or has what both are to share, as a child of the same parent (CLONE_PARENT);
 //! 3. where the leader of the session has ended: likewise, by a helper that has the leader's id while the tree is made.
 //!
 //! Where none fits, it is refused. A process group whose leader has ended has a helper, too. Helpers end before the tree runs,
@@ -119,6 +119,11 @@ struct Choice {
     start: Option<u32>,
 }
 
+/// Every process of a tree that nobody could make again.
+pub fn refusals(model: &Model) -> Vec<Refusal> {
+    Lineage::of(model).err().unwrap_or_default()
+}
+
 impl Lineage {
     /// The lineage of a tree, or every process that nobody can make.
     pub(crate) fn of(model: &Model) -> Result<Lineage, Vec<Refusal>> {
@@ -173,7 +178,7 @@ impl Lineage {
             signal: if parental == 0 { k.p.process.exit_signal.unwrap_or(SIGCHLD) } else { 0 },
             after,
         };
-        let mut origin = match wanted {
+        let origin = match wanted {
             None => made_by(up, 0, vec![]),
             Some(wanted) if wanted == parent.end => {
                 made_by(up, 0, if wanted == up { vec![Fact::Group(up)] } else { vec![] })
@@ -193,12 +198,23 @@ impl Lineage {
             }
             Some(_) => return false,
         };
-        match shared_flags(k.p, origin.maker, &self.owners) {
-            Some(shared) => origin.flags |= shared,
-            None => return false,
+        // Who shares something with a sibling, and not with their parent, is made by the sibling.
+        let elder = siblings.iter().filter(|s| self.origins.contains_key(&s.pid()) && !s.leads());
+        let beside = elder
+            .filter(|s| wanted.is_none_or(|wanted| wanted == s.session))
+            .map(|s| made_by(s.pid(), CLONE_PARENT, vec![]));
+        let sharing = |o: Origin| Some(Origin { flags: o.flags | shared_flags(k.p, o.maker, &self.owners)?, ..o });
+        let fitting = std::iter::once(origin).chain(beside).find_map(sharing);
+        // A child by CLONE_PARENT ends with the signal of its maker (clone(2)).
+        let signal = |p: &ProcessModel| p.process.exit_signal.unwrap_or(SIGCHLD);
+        let made_with = |maker: u32| siblings.iter().find(|s| s.pid() == maker).map_or(SIGCHLD, |s| signal(s.p));
+        match fitting {
+            Some(o) if o.flags & CLONE_PARENT == 0 || made_with(o.maker) == signal(k.p) => {
+                self.origins.insert(k.pid(), o);
+                true
+            }
+            _ => false,
         }
-        self.origins.insert(k.pid(), origin);
-        true
     }
 
     /// Whether the leader that has ended has a helper below that parent; from here on it has.

@@ -1,5 +1,5 @@
 //! Processes and how they belong together.
 
-pub(crate) mod lineage;
+pub mod lineage;
 pub mod process;
 pub mod session;

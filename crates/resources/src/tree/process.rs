@@ -10,12 +10,13 @@
 
 use super::lineage::Lineage;
 use crate::mm::heritage;
-use crate::task::write_proc;
 use crate::mm::space::{self, Ground};
+use crate::task::prctl::PR_SET_NAME;
+use crate::task::write_proc;
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Namespaces, Op, Pid, Tid};
+use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Namespaces, Op, Pid, Tid, Value};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
@@ -65,7 +66,7 @@ pub struct Shares {
     pub fs: Option<u32>,
     /// The table of signal handlers (CLONE_SIGHAND).
     #[n(3)]
-    pub handlers: Option<u32>,
+    pub actions: Option<u32>,
 }
 
 impl Shares {
@@ -75,13 +76,13 @@ impl Shares {
             Owner::Itself => true,
             Owner::Space => self.space.is_none(),
             Owner::Fs => self.fs.is_none(),
-            Owner::Handlers => self.handlers.is_none(),
+            Owner::Handlers => self.actions.is_none(),
         }
     }
 
     /// With whom it shares each of them.
     pub(crate) fn all(&self) -> [Option<u32>; 4] {
-        [self.space, self.files, self.fs, self.handlers]
+        [self.space, self.files, self.fs, self.actions]
     }
 }
 
@@ -219,6 +220,12 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
 fn end(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
     let (pid, tid) = (Pid(p.process.pid), Tid(p.process.pid));
     let by = Actor::Thread(tid);
+    if let Some(ended) = p.process.ended {
+        let args = vec![PR_SET_NAME.into(), Value::Bytes(p.process.name.c_string()), 0.into(), 0.into(), 0.into()];
+        let op = Op::Call { sys: Sys::Prctl, args, expect: Expect::Success };
+        let before = if matches!(ended, Ended::Process(_)) { Fact::Grouped(pid) } else { Fact::Whole(tid) };
+        to.to.step(Moment::Place, NAME, by, op, vec![Fact::Born(tid)], vec![before]);
+    }
     let mut step = |moment, end, needs, makes| to.to.step(moment, NAME, by, Op::End(end), needs, makes);
     match p.process.ended {
         Some(Ended::Process(status)) => {

@@ -1,0 +1,235 @@
+//! Who makes whom: trees that are written down, and the steps that make their processes, sessions and groups.
+
+mod common;
+
+use common::*;
+use plan::{Options, Pids};
+use resources::tree::process::{Ended, Process, Shares};
+use resources::{Model, ProcessModel, ProcessState, ThreadModel};
+
+/// A process: its id, its parent, its group, its session.
+fn process([pid, parent, group, session]: [u32; 4]) -> Process {
+    Process { pid, parent, group, session, name: b"x".as_slice().into(), threads: vec![pid], ..Process::default() }
+}
+
+/// A tree of those, the first one in a group of its own in the session of a terminal; each with the memory of sleep(1).
+fn tree(processes: Vec<Process>) -> Model {
+    let sleep = model("sleep");
+    let space =
+        sleep.processes[0].states.iter().find(|state| matches!(state, ProcessState::Space(_))).expect("a space");
+    let one = |process: Process| {
+        let threads = vec![ThreadModel { tid: process.pid, states: vec![] }];
+        let states = if process.is_zombie() { vec![] } else { vec![space.clone()] };
+        ProcessModel { process, states, threads }
+    };
+    Model { processes: processes.into_iter().map(one).collect(), files: sleep.files, ..Model::default() }
+}
+
+/// The steps by which processes are born, join and end: actor and act.
+fn steps(model: &Model) -> Vec<String> {
+    // All of them have the same kernel.
+    let host = host("root", &tree(vec![process([10, 0, 10, 0])]));
+    let options = Options { pids: Pids::Same, ..Options::default() };
+    let plan = resources::plan(model, &host, &options).unwrap_or_else(|r| panic!("refused: {:?}", reasons(&r)));
+    let text = plan.to_string();
+    let words = |line: &str| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let wanted = |words: &Vec<String>| ["birth", "place", "link"].contains(&words[0].as_str());
+    let ours = |words: &Vec<String>| ["process", "session"].contains(&words[1].as_str());
+    let all = text.lines().map(words).filter(|w| w.len() > 3 && wanted(w) && ours(w));
+    let short = |line: String| {
+        line.replace(", the first thread of a process", "").replace(", the first thread of a further process", "")
+    };
+    all.map(|w| short(w[2..].join(" "))).collect()
+}
+
+/// Whom nobody can make.
+fn refused(model: &Model) -> Vec<u32> {
+    resources::tree::lineage::refusals(model).iter().filter_map(|r| r.whom.parse().ok()).collect()
+}
+
+#[test]
+fn children_are_made_by_their_parents() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([11, 10, 10, 0]), process([12, 11, 12, 0])]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 clone t12",
+            "t10 setpgid(0, 0)",
+            "t11 setpgid(0, 10)",
+            "t12 setpgid(0, 0)",
+        ]
+    );
+}
+
+#[test]
+fn who_was_born_before_a_session_was_made_is_born_before_again() {
+    let model = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 11, 11]),
+        process([12, 11, 10, 0]),
+        process([13, 11, 11, 11]),
+    ]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 clone t12",
+            "t11 setsid()",
+            "t11 clone t13",
+            "t10 setpgid(0, 0)",
+            "t12 setpgid(0, 10)",
+            "t13 setpgid(0, 11)",
+        ]
+    );
+}
+
+#[test]
+fn an_orphan_is_made_by_the_leader_of_its_session() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([11, 10, 11, 11]), process([12, 10, 11, 11])]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 setsid()",
+            "t11 clone t12, with flags 0x8000",
+            "t10 setpgid(0, 0)",
+            "t12 setpgid(0, 11)",
+        ]
+    );
+}
+
+#[test]
+fn a_leader_that_is_gone_has_a_helper() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([12, 10, 11, 11])]);
+    assert_eq!(model.leaders(), [11]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 setsid()",
+            "t11 clone t12, with flags 0x8000",
+            "t10 setpgid(0, 0)",
+            "t12 setpgid(0, 11)",
+            "t11 end, with status 0x0",
+            "t10 wait4(11, 0, 0x40000000, 0) = 11",
+            "t10 rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)",
+        ]
+    );
+}
+
+#[test]
+fn so_has_a_group() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([12, 10, 11, 0]), process([13, 10, 11, 0])]);
+    assert_eq!(model.leaders(), [11]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t12",
+            "t10 clone t13",
+            "t12 clone t11",
+            "t11 setpgid(0, 0)",
+            "t10 setpgid(0, 0)",
+            "t12 setpgid(0, 11)",
+            "t13 setpgid(0, 11)",
+            "t11 end, with status 0x0",
+            "t12 wait4(11, 0, 0x40000000, 0) = 11",
+            "t12 rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)",
+        ]
+    );
+}
+
+#[test]
+fn who_has_ended_ends_when_its_group_is_whole() {
+    let leader = Process { ended: Some(Ended::Process(3 << 8)), ..process([11, 10, 11, 0]) };
+    let model = tree(vec![process([10, 0, 10, 0]), leader, process([12, 10, 11, 0])]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 prctl(15, \"x\", 0, 0, 0)",
+            "t10 clone t12",
+            "t10 setpgid(0, 0)",
+            "t11 setpgid(0, 0)",
+            "t12 setpgid(0, 11)",
+            "t11 end, with status 0x300",
+            "t10 rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)",
+        ]
+    );
+}
+
+#[test]
+fn an_end_that_has_no_signal_is_told_by_none() {
+    let child = Process { ended: Some(Ended::Process(0)), exit_signal: Some(0), ..process([11, 10, 10, 0]) };
+    let model = tree(vec![process([10, 0, 10, 0]), child]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t10 setpgid(0, 0)",
+            "t11 setpgid(0, 10)",
+            "t11 prctl(15, \"x\", 0, 0, 0)",
+            "t11 end, with status 0x0",
+            "t10 rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)",
+        ]
+    );
+}
+
+fn sharing_fs(process: Process, with: u32) -> Process {
+    Process { shares: Shares { fs: Some(with), ..Shares::default() }, ..process }
+}
+
+#[test]
+fn what_siblings_share_comes_from_the_elder() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([11, 10, 10, 0]), sharing_fs(process([12, 10, 10, 0]), 11)]);
+    assert_eq!(
+        steps(&model),
+        [
+            "store clone t10",
+            "t10 clone t11",
+            "t11 clone t12, with flags 0x8200",
+            "t10 setpgid(0, 0)",
+            "t11 setpgid(0, 10)",
+            "t12 setpgid(0, 10)",
+        ]
+    );
+}
+
+#[test]
+fn trees_that_nobody_can_make() {
+    // In the session of somebody who lives, and is no sibling.
+    let nephew = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 10, 0]),
+        process([12, 11, 12, 12]),
+        process([13, 10, 12, 12]),
+    ]);
+    assert_eq!(refused(&nephew), [13]);
+    // Two parents have children in the session of a leader that is gone.
+    let apart = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 9, 9]),
+        process([12, 10, 12, 12]),
+        process([13, 12, 9, 9]),
+    ]);
+    assert_eq!(refused(&apart), [13]);
+    // It has something in common with a cousin.
+    let cousins = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 10, 0]),
+        process([12, 10, 10, 0]),
+        process([13, 11, 10, 0]),
+        sharing_fs(process([14, 12, 10, 0]), 13),
+    ]);
+    assert_eq!(refused(&cousins), [14]);
+    // A child of a helper ends with SIGCHLD, as the helper does.
+    let silent = tree(vec![process([10, 0, 10, 0]), Process { exit_signal: Some(0), ..process([12, 10, 11, 11]) }]);
+    assert_eq!(refused(&silent), [12]);
+}

@@ -1,0 +1,233 @@
+//! Families: who is whose child, and what a parent hears of the ends of its children.
+
+use crate::kin::{self, Kin};
+use crate::life::Living;
+use crate::signals;
+use crate::sys::{self, Outcome, must, same};
+
+/// Children and grandchildren: everybody has his id, his parent, his group.
+pub(crate) fn generations(_: &[String]) -> Result<Living, String> {
+    let elder = kin::plain()?;
+    let younger = kin::child(|| {
+        Ok(kin::parent_of(vec![kin::plain()?, kin::child(|| Ok(kin::parent_of(vec![kin::plain()?])))?]))
+    })?;
+    let all = move || -> Result<Vec<String>, String> {
+        let of_younger =
+            ["below 0 place", "below 1 place", "below 1 below 0 place"].map(|question| younger.ask(question));
+        [elder.place(), younger.place()].into_iter().chain(of_younger).collect()
+    };
+    let expected = all()?;
+    Living::reads(move |_| same("ids, parents, groups, sessions", &expected, &all()?))
+}
+
+/// A child waits for one of its own in wait4(2), again and again: the grandchild ends when it is told to.
+pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
+    let [questions, answers] = [kin::pipe()?, kin::pipe()?];
+    if kin::fork()? == 0 {
+        loop {
+            // Who fails here says nothing, and is found out by that.
+            let Ok(status) = one_end(questions[0]) else { kin::exit(1) };
+            let _ = sys::write(answers[1], &status.to_ne_bytes());
+        }
+    }
+    sys::pause_for(30);
+    let mut round = 20u8;
+    Living::reads(move |_| {
+        round = round % 200 + 1;
+        sys::write(questions[1], &[round])?;
+        sys::soon("an answer", || sys::readable(answers[0]))?;
+        same_status("the grandchild's", i32::from(round) << 8, &sys::read_up_to(answers[0], 4)?)?;
+        sys::write(questions[1], &[0])?;
+        sys::soon("an answer", || sys::readable(answers[0]))?;
+        same_status("the grandchild's, killed", libc::SIGKILL, &sys::read_up_to(answers[0], 4)?)
+    })
+}
+
+fn same_status(what: &str, expected: i32, seen: &[u8]) -> Outcome {
+    same(&format!("{what} status"), &expected.to_ne_bytes().to_vec(), &seen.to_vec())
+}
+
+/// A child that exits as it is told, or is killed at 0; gives its status.
+fn one_end(orders: i32) -> Result<i32, String> {
+    let pid = kin::fork()?;
+    if pid == 0 {
+        match sys::read_up_to(orders, 1).as_deref() {
+            Ok([0]) => drop(kin::signal(std::process::id() as i32, libc::SIGKILL)),
+            Ok([code]) => kin::exit(i32::from(*code)),
+            _ => kin::exit(99),
+        }
+    }
+    kin::wait(pid, 0).map(|(_, status)| status)
+}
+
+/// Children that end after the thaw: each status is told, and SIGCHLD comes once for each.
+pub(crate) fn ends(_: &[String]) -> Result<Living, String> {
+    signals::catch(libc::SIGCHLD)?;
+    let words = ["exit 0", "exit 7", "die 9", "die 15"];
+    let statuses = [0, 7 << 8, 9, 15];
+    let children = words.iter().map(|_| kin::plain()).collect::<Result<Vec<_>, _>>()?;
+    let mut left: Vec<(Kin, &str, i32)> =
+        children.into_iter().zip(words).zip(statuses).map(|((kin, word), status)| (kin, word, status)).collect();
+    Living::reads(move |_| {
+        let before = 4 - left.len();
+        same("SIGCHLD came", &before, &signals::count(libc::SIGCHLD))?;
+        for (n, (kin, word, status)) in left.drain(..).enumerate() {
+            kin.tell(word)?;
+            same(word, &(kin.pid, status), &kin::wait(kin.pid, 0)?)?;
+            sys::soon("SIGCHLD", || signals::count(libc::SIGCHLD) == n + 1)?;
+        }
+        kin::childless()
+    })
+}
+
+/// Children that have ended when we say ready.
+struct Dead {
+    pid: i32,
+    status: i32,
+}
+
+/// One child that ends in this way, and is not waited for.
+fn dead(word: &str, status: i32) -> Result<Dead, String> {
+    let child = kin::plain()?;
+    child.tell(word)?;
+    gone(child.pid)?;
+    Ok(Dead { pid: child.pid, status })
+}
+
+/// Waits until it has ended, and leaves it as it is (waitid(2), WNOWAIT).
+fn gone(pid: i32) -> Outcome {
+    // SAFETY: zero is a value of the type.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one siginfo.
+    let got =
+        unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::__WALL) };
+    must("waitid", got).map(drop)
+}
+
+fn four_dead() -> Result<Vec<Dead>, String> {
+    [("exit 0", 0), ("exit 3", 3 << 8), ("die 9", 9), ("die 15", 15)]
+        .into_iter()
+        .map(|(word, status)| dead(word, status))
+        .collect()
+}
+
+/// What waits: each by its id, after a look that takes nothing; no SIGCHLD tells of them once more.
+pub(crate) fn zombies(_: &[String]) -> Result<Living, String> {
+    signals::catch(libc::SIGCHLD)?;
+    let mut all = four_dead()?;
+    let heard = signals::count(libc::SIGCHLD);
+    Living::reads(move |_| {
+        sys::pause_for(20);
+        same("SIGCHLD came", &heard, &signals::count(libc::SIGCHLD))?;
+        for child in all.drain(..) {
+            gone(child.pid)?;
+            same("the end", &(child.pid, child.status), &kin::wait(child.pid, 0)?)?;
+        }
+        kin::childless()
+    })
+}
+
+/// The same, by waiting for any child.
+pub(crate) fn zombies_any(_: &[String]) -> Result<Living, String> {
+    let mut all: Vec<(i32, i32)> = four_dead()?.into_iter().map(|child| (child.pid, child.status)).collect();
+    Living::reads(move |_| {
+        let mut seen = all.iter().map(|_| kin::wait(-1, libc::WNOHANG)).collect::<Result<Vec<_>, _>>()?;
+        seen.sort_unstable();
+        all.sort_unstable();
+        same("the ends", &std::mem::take(&mut all), &seen)?;
+        kin::childless()
+    })
+}
+
+/// SIGCHLD is blocked and waits, with what it tells of the child.
+pub(crate) fn zombie_told(_: &[String]) -> Result<Living, String> {
+    signals::block(&[libc::SIGCHLD])?;
+    let mut child = Some(dead("exit 5", 5 << 8)?);
+    Living::reads(move |_| {
+        let Some(child) = child.take() else { return same("a signal", &Err(libc::EAGAIN), &taken()) };
+        same("the signal", &Ok([libc::SIGCHLD, libc::CLD_EXITED, child.pid, 5]), &taken())?;
+        same("another", &Err(libc::EAGAIN), &taken())?;
+        same("the end", &(child.pid, child.status), &kin::wait(child.pid, 0)?)
+    })
+}
+
+/// A pending SIGCHLD: its number, code, process and status.
+fn taken() -> Result<[i32; 4], i32> {
+    let (set, now) = (signals::set_of(&[libc::SIGCHLD]), libc::timespec { tv_sec: 0, tv_nsec: 0 });
+    // SAFETY: zero is a value of the type.
+    let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    // SAFETY: all of them live as long as the call.
+    match unsafe { libc::sigtimedwait(&raw const set, &raw mut info, &raw const now) } {
+        -1 => Err(sys::errno()),
+        // SAFETY: a SIGCHLD has these fields.
+        signal => Ok(unsafe { [signal, info.si_code, info.si_pid(), info.si_status()] }),
+    }
+}
+
+/// The parent of a child that has ended is a child itself, and heard of it.
+pub(crate) fn zombie_below(_: &[String]) -> Result<Living, String> {
+    let child = kin::child(|| {
+        signals::catch(libc::SIGCHLD)?;
+        let below = dead("exit 9", 9 << 8)?;
+        Ok(move |question: &str| match question {
+            "wait" => kin::wait(-1, libc::WNOHANG).map(|(pid, status)| format!("{} {status}", pid == below.pid)),
+            _ => kin::obey(question),
+        })
+    })?;
+    let mut waited = false;
+    Living::reads(move |_| {
+        child.says("count 17", "1")?;
+        if !std::mem::replace(&mut waited, true) {
+            child.says("wait", "true 2304")?;
+        }
+        same("then", &true, &child.ask("wait").is_err_and(|why| why.contains("No child")))
+    })
+}
+
+/// Who ignores SIGCHLD has no children to wait for, and who does not want to is told nothing.
+pub(crate) fn nobody_waits(_: &[String]) -> Result<Living, String> {
+    // SAFETY: no handler is named.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    let child = kin::plain()?;
+    let mut ended = false;
+    Living::reads(move |_| {
+        if !std::mem::replace(&mut ended, true) {
+            child.place()?;
+            child.tell("exit 1")?;
+        }
+        sys::soon("the end of the child", || kin::childless().is_ok())
+    })
+}
+
+/// Stopped children: of one we know it (WUNTRACED), of the other we are still to hear; both go on when they are told.
+pub(crate) fn stopped(_: &[String]) -> Result<Living, String> {
+    let (known, new) = (kin::plain()?, kin::plain()?);
+    for child in [known, new] {
+        kin::signal(child.pid, libc::SIGSTOP)?;
+    }
+    let is_stopped = (known.pid, libc::SIGSTOP << 8 | 0x7f);
+    same("it stops", &is_stopped, &kin::wait(known.pid, libc::WUNTRACED)?)?;
+    sys::soon("the other stops", || state(new.pid) == Some('T'))?;
+    let mut begun = false;
+    Living::reads(move |_| {
+        if !std::mem::replace(&mut begun, true) {
+            sys::soon("both are stopped", || [known, new].iter().all(|child| state(child.pid) == Some('T')))?;
+            same(
+                "we hear of the one",
+                &(new.pid, is_stopped.1),
+                &kin::wait(new.pid, libc::WUNTRACED | libc::WNOHANG)?,
+            )?;
+            for child in [known, new] {
+                kin::signal(child.pid, libc::SIGCONT)?;
+                same("it goes on", &(child.pid, 0xffff), &kin::wait(child.pid, libc::WCONTINUED)?)?;
+            }
+        }
+        [known, new].iter().try_for_each(|child| child.place().map(drop))
+    })
+}
+
+/// Its state letter.
+pub(crate) fn state(pid: i32) -> Option<char> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    text.rsplit_once(") ")?.1.chars().next()
+}
