@@ -22,7 +22,20 @@ const FAULT: u8 = 1;
 /// The tree or the host is not fit.
 const REFUSED: u8 = 3;
 
+/// The exit status of a bug, as Rust's own.
+const BUG: i32 = 101;
+
+/// A bug is told, and ends it: nothing is unwound, and no core is left that would hold what an image holds.
+fn end_at_bugs() {
+    let tell = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |bug| {
+        tell(bug);
+        std::process::exit(BUG)
+    }));
+}
+
 fn main() -> ExitCode {
+    end_at_bugs();
     match own_image() {
         Some(Ok(file)) => thaw::itself(file),
         Some(Err(e)) => {

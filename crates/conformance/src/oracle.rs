@@ -43,7 +43,25 @@ fn story(scene: &Scene, image: &str) -> Result<Value, String> {
     let mut story =
         serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))?;
     forget_session(&mut story);
+    forget_places(&mut story);
     Ok(story)
+}
+
+/// Where runs of pages are cut depends on what relatives share by then: only which pages there are is told.
+fn forget_places(story: &mut Value) {
+    let Some(processes) = story["model"]["processes"].as_array_mut() else { return };
+    for state in processes.iter_mut().filter_map(|p| p["states"].as_array_mut()).flatten() {
+        let Some(pages) = state["pages"].as_array() else { continue };
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for page in pages {
+            let (at, len) = (page["at"].as_u64().unwrap_or(0), page["len"].as_u64().unwrap_or(0));
+            match runs.last_mut() {
+                Some(last) if last.1 == at => last.1 += len,
+                _ => runs.push((at, at + len)),
+            }
+        }
+        state["pages"] = runs.into_iter().map(|(start, end)| Value::from(vec![start, end])).collect();
+    }
 }
 
 /// The session of the root is that of the terminal in which it is thawed, and with it that of all who are in it.
