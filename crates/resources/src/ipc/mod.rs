@@ -326,7 +326,7 @@ impl Planning<'_> {
 
     /// A call for an object that has its contents, and that every process has attached which is to.
     fn finish_object(&mut self, by: &'static str, (object, at): (Object, At), call: Call) {
-        let mapped = self.model.processes.iter().map(|p| Fact::Mapped(Pid(p.process.pid)));
+        let mapped = self.model.own_spaces().map(|(pid, _)| Fact::Mapped(Pid(pid)));
         let needs = mapped.chain([Fact::Holds(object)]).collect();
         self.object_call(by, at, call, needs, vec![Fact::Whole(at.tid)]);
     }
