@@ -206,6 +206,8 @@ pub(crate) fn futexes(_: &[String]) -> Result<Living, String> {
     }
     sys::pause_for(30);
     Living::reads(move |_| {
+        // The child may have been let run a moment ago, and is to wait when it is woken.
+        sys::pause_for(200);
         let next = words[0].fetch_add(1, SeqCst) + 1;
         same("waiters woken", &1, &futex_wake(&words[0]))?;
         futex_wait(&words[1], next - 1, Some(3));

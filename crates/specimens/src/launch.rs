@@ -50,7 +50,14 @@ fn execute(command: &[String]) -> Result<(), String> {
     let mut words: Vec<*const libc::c_char> = owned.iter().map(|word| word.as_ptr()).collect();
     words.push(std::ptr::null());
     let program = owned.first().ok_or("launch needs a program")?;
-    // SAFETY: a NUL-terminated name, and a list of such words that ends in null; both live until the call.
-    unsafe { libc::execvp(program.as_ptr(), words.as_ptr()) };
+    for _ in 0..500 {
+        // SAFETY: a NUL-terminated name, and a list of such words that ends in null; both live until the call.
+        unsafe { libc::execvp(program.as_ptr(), words.as_ptr()) };
+        // Somebody who was born while the program was copied still has it open for writing, until he executes another.
+        if std::io::Error::last_os_error().raw_os_error() != Some(libc::ETXTBSY) {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
     Err(format!("cannot execute {program:?}: {}", std::io::Error::last_os_error()))
 }
