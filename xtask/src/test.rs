@@ -97,7 +97,14 @@ fn is_there(package: &str) -> bool {
 fn unit_tests() -> Result<String, String> {
     let (lines, good) = watch(&mut cargo(&["test", "--workspace", "--no-fail-fast"]))?;
     let text = tally(&lines).to_string();
-    if good { Ok(text) } else { Err(text) }
+    if good { Ok(text) } else { Err(text + &reasons(&lines)) }
+}
+
+/// What the tests that failed said first, again where nobody has to look for it: a line for the name, and two more.
+fn reasons(lines: &[String]) -> String {
+    let blocks = lines.iter().enumerate().filter(|(_, line)| line.starts_with("---- "));
+    let told = blocks.flat_map(|(at, _)| lines[at..].iter().filter(|line| !line.is_empty()).take(3));
+    told.map(|line| format!("\n      {}", line.chars().take(400).collect::<String>())).collect()
 }
 
 /// How many tests there were.
@@ -181,6 +188,14 @@ mod tests {
             test result: FAILED. 3 passed; 1 failed; 0 ignored";
         let lines: Vec<String> = text.lines().map(String::from).collect();
         assert_eq!(tally(&lines), Tally { passed: 5, failed: 1 });
+    }
+
+    #[test]
+    fn what_failed_is_told_again() {
+        let text = "test a ... ok\n\n---- b stdout ----\n\nit is 3\nbut was to be 4\nand so on\n\ntest result: FAILED";
+        let lines: Vec<String> = text.lines().map(String::from).collect();
+        assert_eq!(reasons(&lines), "\n      ---- b stdout ----\n      it is 3\n      but was to be 4");
+        assert_eq!(reasons(&lines[..1]), "");
     }
 
     #[test]
