@@ -133,10 +133,16 @@ impl Play<'_> {
 
     /// Waits until the thawed program runs.
     fn the_program(&self, terminal: &mut Terminal) -> Result<i32, String> {
+        let above = |pid: &i32| process::look(*pid).map(|process| process.parent).filter(|parent| *parent > 1);
+        let is_root = |pid: i32, thawed: &[i32]| {
+            let mut ancestors = std::iter::successors(Some(pid), above).skip(1);
+            thawed.contains(&pid) && ancestors.all(|ancestor| !thawed.contains(&ancestor))
+        };
         let running = || {
             let thawed = self.thawed();
-            let is_root = |pid: i32| process::look(pid).is_some_and(|process| !thawed.contains(&process.parent));
-            thawed.iter().copied().find(|pid| is_root(*pid) && process::unharmed(*pid).is_ok() && settled(*pid))
+            let runs = |pid: &i32| is_root(*pid, &thawed) && process::unharmed(*pid).is_ok() && settled(*pid);
+            // A child may look like the program before its parent does; when one of them runs all of them do.
+            thawed.iter().copied().find(runs).filter(|pid| is_root(*pid, &self.thawed()))
         };
         until(Duration::from_secs(5), running).ok_or_else(|| {
             format!(
