@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
-use tracee::Process;
+use tracee::{Envoy, Process};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -342,15 +342,18 @@ impl Gathered<'_, '_, '_> {
         let whom = process.pid();
         let lead = process.threads()[0].tid();
         let (mut notes, mut threads, mut own) = (Vec::new(), Vec::new(), Vec::new());
+        let root = root_of(lead);
         // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
-        for index in (0..process.threads().len()).rev() {
-            let envoy = match process.envoy(index) {
+        let last = process.threads().len() - 1;
+        let mut at_work = process.envoy(last);
+        for index in (0..=last).rev() {
+            let here = if index == last { at_work } else { at_work.and_then(|envoy| envoy.move_to(index)) };
+            let envoy = match here {
                 Ok(envoy) => envoy,
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
             let (before, saver, table) = (self.before, self.saver, self.table);
-            let root = root_of(lead);
-            let answers = RefCell::default();
+            let (root, answers) = (root.as_path(), RefCell::default());
             let target =
                 Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table, answers };
             let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
@@ -373,8 +376,9 @@ impl Gathered<'_, '_, '_> {
                     TreeState::capture_all(&mut from, &mut |s| into.model.tree.extend(self.findings.take(whom, s)));
                 }
             }
-            target.envoy.into_inner().leave().map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
+            at_work = Ok(target.envoy.into_inner());
         }
+        at_work.and_then(Envoy::leave).map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
         let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
         into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));

@@ -81,7 +81,7 @@ pub(crate) struct Target<'a, 's, 'p> {
     /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
     pub(crate) texts: &'a BTreeMap<&'static str, Vec<u8>>,
     /// What to put before a path to find it in the process's own mount namespace.
-    pub(crate) root: PathBuf,
+    pub(crate) root: &'a Path,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
     /// All descriptors of the tree.
     pub(crate) table: &'a Table,
@@ -133,7 +133,7 @@ impl Target<'_, '_, '_> {
     }
 
     fn inside(&self, path: &[u8]) -> PathBuf {
-        let mut whole = self.root.clone().into_os_string();
+        let mut whole = self.root.as_os_str().to_owned();
         whole.push(OsStr::from_bytes(path));
         whole.into()
     }

@@ -9,12 +9,15 @@
 //! 5. It makes the memfd, the arena and the socket; at the entry of close(our end) we take copies, so that it never
 //!    waits for us while it holds our end itself: there would be no EOF.
 //!
+//! A second thread takes over what the first one made ([`Envoy::move_to`]): both stand where they would leave, each with a
+//! data block of its own, when one word makes the other one the owner.
+//!
 //! Home again: the envoy undoes what it made; then the thread is brought onto the kernel's own signal path, where mask
 //! and registers are put back with the call as it was interrupted, so that the kernel itself restarts it.
 
 use crate::arch::{self, calls as nr};
 use crate::arena::{Arena, SIZE};
-use crate::place::{Place, Tail};
+use crate::place::{Place, Slot, Tail};
 use crate::process::{Lost, PATIENCE, await_event, has_ended};
 use crate::ptrace::{self, Stop};
 use crate::status::Status;
@@ -41,6 +44,7 @@ struct Post<'p> {
     process: &'p mut Process,
     index: usize,
     place: Place,
+    slot: Slot,
 }
 
 /// Calls that would not come back as the same thread, would wipe out the kernel's restart block, or open the mask.
@@ -66,7 +70,7 @@ impl Process {
     pub fn envoy(&mut self, index: usize) -> Result<Envoy<'_>, EnvoyError> {
         let place = self.place.ok_or(EnvoyError::NoRoom)?;
         let status = self.fit(index, place)?;
-        let post = self.install(index, place, &status)?;
+        let mut post = self.install(index, place, &status)?;
         match post.set_up() {
             Ok((arena, socket)) => {
                 let mut envoy = Envoy { post: Some(post), arena, socket };
@@ -119,7 +123,11 @@ impl Process {
         if place.tail == Tail::Free {
             return Ok(());
         }
-        let tid = self.memory.read_u64(place.data() + arch::Data::OWNER_AT)? as i32;
+        place.slots().iter().try_for_each(|slot| self.is_left(place, *slot))
+    }
+
+    fn is_left(&self, place: Place, slot: Slot) -> Result<(), EnvoyError> {
+        let tid = self.memory.read_u64(place.data(slot) + arch::Data::OWNER_AT)? as i32;
         let ours = tid == 0 || self.threads.iter().any(|t| t.tid() == tid);
         if ours || sys::kcmp_memory(self.pid(), tid).is_ok_and(|o| o.is_ne()) {
             return Ok(());
@@ -134,22 +142,27 @@ impl Process {
         Err(EnvoyError::Busy { tid })
     }
 
+    /// What brings a thread home by itself.
+    fn data(&self, index: usize, status: &Status) -> arch::Data {
+        let thread = &self.threads[index];
+        let (tid, mask, regs) = (thread.tid(), thread.sigmask(), thread.regs());
+        arch::data(regs, mask, interrupting(regs, mask, status), SIZE as u64, tid as u64)
+    }
+
     /// Steps 1 to 4.
     fn install(&mut self, index: usize, place: Place, status: &Status) -> Result<Post<'_>, EnvoyError> {
         let thread = &self.threads[index];
         let (tid, mask, regs) = (thread.tid(), thread.sigmask(), *thread.regs());
-        let data = arch::Data {
-            memfd_flags: memfd_flags(),
-            ..arch::data(&regs, mask, interrupting(&regs, mask, status), SIZE as u64, tid as u64)
-        };
+        let slot = Slot::First;
+        let data = arch::Data { memfd_flags: memfd_flags(), ..self.data(index, status) };
         ptrace::setsigmask(tid, mask)?;
-        let written = place.write(&self.memory, &data);
-        let switched = written.and_then(|()| ptrace::setregs(tid, &arch::enter(&regs, place.code, place.data())));
+        let written = place.write(&self.memory, slot, &data);
+        let switched = written.and_then(|()| ptrace::setregs(tid, &arch::enter(&regs, place.code, place.data(slot))));
         if let Err(fault) = switched {
             let _ = self.wipe(place);
             return Err(fault.into());
         }
-        let post = Post { process: self, index, place };
+        let mut post = Post { process: self, index, place, slot };
         match ptrace::setsigmask(tid, u64::MAX) {
             Ok(()) => Ok(post),
             Err(fault) => {
@@ -264,6 +277,18 @@ impl Post<'_> {
         Errno::from_raw(raw).map_err(|e| EnvoyError::Setup(Fault::new(name, self.process.pid(), e)))
     }
 
+    /// Stops the envoy where it waits; its registers there, and the signal of the stop.
+    fn hold(&self) -> Result<(UserRegs, i32), EnvoyError> {
+        let stopped = ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()));
+        let event = stopped.map_err(|lost| self.lost(lost))?;
+        let regs = self.regs()?;
+        if self.is_in_loop(&regs) { Ok((regs, event)) } else { Err(EnvoyError::Silent) }
+    }
+
+    fn is_in_loop(&self, regs: &UserRegs) -> bool {
+        (arch::loop_at()..arch::leave_at()).contains(&regs.rip.wrapping_sub(self.place.code))
+    }
+
     /// Stops the envoy, which finds EOF from here on; from its loop it goes straight to undoing. Anywhere else, just
     /// before the loop or already on its way home, it holds other things in its registers and comes there by itself.
     fn undo(&self, socket: &OwnedFd) -> Result<(), EnvoyError> {
@@ -271,14 +296,14 @@ impl Post<'_> {
         hang_up(socket);
         stopped.map_err(|lost| self.lost(lost))?;
         let regs = self.regs()?;
-        if (arch::loop_at()..arch::leave_at()).contains(&regs.rip.wrapping_sub(self.place.code)) {
+        if self.is_in_loop(&regs) {
             ptrace::setregs(self.tid(), &arch::undo(&regs, self.place.code))?;
         }
         Ok(())
     }
 
     /// From any stop in the envoy: home, by the kernel's own restart; if that fails, by the envoy's.
-    fn go_home(self) -> Result<(), EnvoyError> {
+    fn go_home(&mut self) -> Result<(), EnvoyError> {
         match self.restore() {
             Ok(event) => {
                 self.process.threads[self.index].see_event(event);
@@ -289,10 +314,15 @@ impl Post<'_> {
     }
 
     /// The thread finds home by itself; the code stays, as after the death of a freezer.
-    fn abandon(self, why: EnvoyError) -> EnvoyError {
-        self.process.give_up(self.tid());
-        self.process.place = Some(Place { tail: Tail::Taken, ..self.place });
+    fn abandon(&mut self, why: EnvoyError) -> EnvoyError {
+        self.give_up(self.index);
         why
+    }
+
+    fn give_up(&mut self, index: usize) {
+        self.process.give_up(self.process.threads[index].tid());
+        self.place.tail = Tail::Taken;
+        self.process.place = Some(self.place);
     }
 
     /// Gives the signal of the last stop: the process may have been stopped, or let go on, meanwhile.
@@ -303,10 +333,57 @@ impl Post<'_> {
         ptrace::interrupt(tid)?;
         ptrace::cont(tid, 0)?;
         let event = await_event(tid).map_err(|lost| self.lost(lost))?;
-        let thread = &self.process.threads[self.index];
-        ptrace::setsigmask(tid, thread.sigmask())?;
-        ptrace::setregs(tid, thread.regs())?;
+        self.put_back(self.index)?;
         Ok(event)
+    }
+
+    /// A thread at a stop on the kernel's signal path, as it was.
+    fn put_back(&self, index: usize) -> Result<(), Fault> {
+        let thread = &self.process.threads[index];
+        ptrace::setsigmask(thread.tid(), thread.sigmask())?;
+        ptrace::setregs(thread.tid(), thread.regs())
+    }
+
+    /// A thread that stands where it would leave, owning nothing: as it was, or home by itself.
+    fn bring_back(&mut self, index: usize) {
+        if self.put_back(index).is_err() {
+            self.give_up(index);
+        }
+    }
+
+    /// The thread stands in its loop, as `inside` says; the one of that index takes its place. After an error neither is in the
+    /// envoy.
+    fn pass_on(mut self, inside: &UserRegs, index: usize, status: &Status) -> Result<Self, EnvoyError> {
+        let (first, slot) = (self.index, self.slot.other());
+        let ready = self.stand_in(inside, index, status).inspect_err(|_| {
+            self.bring_back(index);
+            let _ = ptrace::setregs(self.tid(), &arch::undo(inside, self.place.code));
+            let _ = self.go_home();
+        })?;
+        // The first was stopped in a call, on the kernel's own signal path, and holds nothing any more.
+        (self.index, self.slot) = (index, slot);
+        self.bring_back(first);
+        let next = self.tid();
+        let taken = ptrace::setregs(next, &arch::take_over(&ready, self.place.code));
+        taken.and_then(|()| ptrace::cont(next, 0)).inspect_err(|_| {
+            let _ = ptrace::setregs(next, &ready);
+            let _ = self.go_home();
+        })?;
+        Ok(self)
+    }
+
+    /// Both stand where they would leave, and the other one is the owner; its registers there.
+    fn stand_in(&self, inside: &UserRegs, index: usize, status: &Status) -> Result<UserRegs, Fault> {
+        let (place, slot) = (self.place, self.slot.other());
+        let (memory, thread) = (&self.process.memory, &self.process.threads[index]);
+        let ready = arch::stand_in(thread.regs(), inside, place.code, place.data(slot));
+        ptrace::setsigmask(thread.tid(), thread.sigmask())?;
+        place.write_data(memory, slot, &self.process.data(index, status))?;
+        ptrace::setregs(thread.tid(), &ready)?;
+        ptrace::setsigmask(thread.tid(), u64::MAX)?;
+        ptrace::setregs(self.tid(), &arch::undo(inside, place.code))?;
+        place.give(memory, slot)?;
+        Ok(ready)
     }
 
     /// Descriptors and arena are gone, nothing is on the stack: the last point that all ways home have in common.
@@ -360,13 +437,44 @@ impl Envoy<'_> {
         self.post().process
     }
 
+    /// Makes the thread of that index the envoy, in place of this one, which is brought back to where it was.
+    ///
+    /// Until the word behind the code changes, our death sends both home, and arena and socket go with the first; after it, with
+    /// the second. So there is nothing that both undo, nor anything that neither does.
+    pub fn move_to(mut self, index: usize) -> Result<Self, EnvoyError> {
+        let place = self.post().place;
+        if !place.is_double {
+            return self.leave_to(index);
+        }
+        let status = self.post().process.fit(index, place)?;
+        let mut post = self.post.take().expect("only leaving takes the post");
+        let (inside, event) = post.hold().map_err(|e| {
+            hang_up(&self.socket);
+            post.abandon(e)
+        })?;
+        post.process.threads[post.index].see_event(event);
+        self.post = Some(post.pass_on(&inside, index, &status)?);
+        self.learn_interrupting(&status)?;
+        Ok(self)
+    }
+
+    /// The same where there is room for one data block only.
+    fn leave_to(mut self, index: usize) -> Result<Self, EnvoyError> {
+        let mut post = self.post.take().expect("only leaving takes the post");
+        match post.undo(&self.socket) {
+            Ok(()) => post.go_home()?,
+            Err(e) => return Err(post.abandon(e)),
+        }
+        post.process.envoy(index)
+    }
+
     /// Brings the thread back to where it was. The process is still held.
     pub fn leave(mut self) -> Result<(), EnvoyError> {
         self.go()
     }
 
     fn go(&mut self) -> Result<(), EnvoyError> {
-        let Some(post) = self.post.take() else {
+        let Some(mut post) = self.post.take() else {
             return Ok(());
         };
         match post.undo(&self.socket) {
@@ -452,7 +560,7 @@ impl Envoy<'_> {
         let answers = self.calls(&signals.iter().map(ask).collect::<Vec<_>>())?;
         let ends = signals.iter().zip(&answers).filter(|(_, a)| !restarts(a)).map(|(s, _)| 1 << (s - 1)).sum::<u64>();
         let (post, at) = (self.post(), arch::Data::INTERRUPTING_AT);
-        Ok(post.process.memory.write(post.place.data() + at, &ends.to_le_bytes())?)
+        Ok(post.process.memory.write(post.place.data(post.slot) + at, &ends.to_le_bytes())?)
     }
 }
 

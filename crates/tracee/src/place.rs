@@ -35,6 +35,21 @@ pub(crate) enum Tail {
 pub(crate) struct Place {
     pub(crate) code: u64,
     pub(crate) tail: Tail,
+    /// There is room for the data blocks of two threads.
+    pub(crate) is_double: bool,
+}
+
+/// Which data block: a thread that takes over from another has the other one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Slot {
+    First,
+    Second,
+}
+
+impl Slot {
+    pub(crate) fn other(self) -> Slot {
+        if self == Slot::First { Slot::Second } else { Slot::First }
+    }
 }
 
 impl Areas {
@@ -88,11 +103,13 @@ impl Place {
         };
         let mut image = vec![0; (vdso.end - vdso.start) as usize];
         memory.read(vdso.start, &mut image)?;
-        Ok(Place::in_image(&image).map(|(at, tail)| Place { code: vdso.start + at as u64, tail }))
+        let is_double = |at: usize| at + Place::size(2) <= image.len();
+        let place = |(at, tail)| Place { code: vdso.start + at as u64, tail, is_double: is_double(at) };
+        Ok(Place::in_image(&image).map(place))
     }
 
     fn in_image(image: &[u8]) -> Option<(usize, Tail)> {
-        let need = Place::size();
+        let need = Place::size(1);
         let fits = |at: usize| at + need <= image.len();
         let taken = (0..image.len()).step_by(ALIGN).find(|at| fits(*at) && image[*at..].starts_with(arch::code()));
         let used = image.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1);
@@ -100,36 +117,54 @@ impl Place {
         taken.map(|at| (at, Tail::Taken)).or(fits(free).then_some((free, Tail::Free)))
     }
 
-    /// Bytes of code and data block.
-    pub(crate) fn size() -> usize {
-        Place::data_at() + arch::DATA
+    /// Bytes of the code, the word behind it, and so many data blocks.
+    pub(crate) fn size(blocks: usize) -> usize {
+        Place::holder_at() + ALIGN + blocks * arch::DATA
     }
 
-    fn data_at() -> usize {
+    fn holder_at() -> usize {
         arch::code().len().next_multiple_of(ALIGN)
     }
 
     /// Where the data block stands.
-    pub(crate) fn data(&self) -> u64 {
-        self.code + Place::data_at() as u64
+    pub(crate) fn data(&self, slot: Slot) -> u64 {
+        let blocks = if slot == Slot::First { 0 } else { 1 };
+        self.code + Place::size(blocks) as u64
+    }
+
+    /// All that there is room for.
+    pub(crate) fn slots(&self) -> &'static [Slot] {
+        if self.is_double { &[Slot::First, Slot::Second] } else { &[Slot::First] }
     }
 
     /// Whether `ip` is in the code.
     pub(crate) fn contains(&self, ip: u64) -> bool {
-        (self.code..self.data()).contains(&ip)
+        (self.code..self.code + arch::code().len() as u64).contains(&ip)
     }
 
-    /// Writes the code, if it is not there yet, and the data block.
-    pub(crate) fn write(&self, memory: &Memory, data: &arch::Data) -> Result<(), Fault> {
+    /// Writes the code, if it is not there yet, and the data block, whose thread is to own arena and socket.
+    pub(crate) fn write(&self, memory: &Memory, slot: Slot, data: &arch::Data) -> Result<(), Fault> {
         if self.tail == Tail::Free {
             memory.write(self.code, arch::code())?;
         }
-        memory.write(self.data(), &data.to_bytes())
+        self.write_data(memory, slot, data)?;
+        self.give(memory, slot)
+    }
+
+    /// Writes a data block.
+    pub(crate) fn write_data(&self, memory: &Memory, slot: Slot, data: &arch::Data) -> Result<(), Fault> {
+        memory.write(self.data(slot), &data.to_bytes())
+    }
+
+    /// From here on arena and socket are that of the thread with this data block. It is one aligned word, so there is no
+    /// instant at which they are nobody's, or two threads'.
+    pub(crate) fn give(&self, memory: &Memory, slot: Slot) -> Result<(), Fault> {
+        memory.write(self.code + Place::holder_at() as u64, &self.data(slot).to_ne_bytes())
     }
 
     /// Makes it zeroes again.
     pub(crate) fn wipe(&self, memory: &Memory) -> Result<(), Fault> {
-        memory.write(self.code, &vec![0; Place::size()])
+        memory.write(self.code, &vec![0; Place::size(self.slots().len())])
     }
 }
 
@@ -157,7 +192,7 @@ mod tests {
     fn the_code_of_an_earlier_freezer_is_found_again() {
         let mut image = image(0x1a11, 0x2000);
         image[0x1a30..0x1a30 + arch::code().len()].copy_from_slice(arch::code());
-        image[0x1a30 + Place::data_at()] = 7;
+        image[0x1a30 + Place::size(0)] = 7;
         assert_eq!(Place::in_image(&image), Some((0x1a30, Tail::Taken)));
     }
 

@@ -45,7 +45,7 @@ enum Ask {
 const SPECS: [Spec; 8] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
-    Spec { words: &["threads", "1"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["threads", "2"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["pipe-bytes"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::File },
     Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["shm-pieces"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },

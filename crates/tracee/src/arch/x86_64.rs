@@ -1,7 +1,8 @@
 //! x86_64: the blob, and how an interrupted call is restarted.
 //!
 //! The blob is constant and position-independent. Its only state is in registers: rbp the data block (0: exit at EOF,
-//! never heal), rbx the arena, r13 the socket, and while it sets itself up r12 the memfd and r14 the freezer's end.
+//! never heal), rbx the arena, r13 the socket, and while it sets itself up r12 the memfd and r14 the freezer's end. Behind it
+//! stands a word with the data block of the thread to whom arena and socket belong: whoever else leaves leaves them alone.
 //! The x87, SSE and AVX state is never touched, so none of it needs saving.
 
 use abi::x86_64::UserRegs;
@@ -178,6 +179,8 @@ global_asm!(
     "syscall",
     "ud2",
     "5:",
+    "cmp [rip + tracee_blob_end], rbp",
+    "jne tracee_blob_home",
     "mov r12, -1",
     "mov r14, -1",
     "xor r15d, r15d",
@@ -218,6 +221,7 @@ global_asm!(
     "mov eax, 11",
     "syscall",
     "8:",
+    "tracee_blob_home:",
     // rt_sigpending(below the red zone, 8): would the kernel have ended the call, or restarted it?
     "mov rsp, [rbp + {rsp}]",
     "lea rsp, [rsp - {red_zone}]",
@@ -308,7 +312,8 @@ unsafe extern "C" {
     static tracee_blob_end: u8;
 }
 
-/// The code of the envoy: constant, position-independent, about 600 bytes.
+/// The code of the envoy: constant, position-independent, about 600 bytes. Behind it belongs the address of a data block:
+/// that of the thread that owns arena and socket.
 pub fn code() -> &'static [u8] {
     let (begin, end) = (&raw const tracee_blob, &raw const tracee_blob_end);
     // SAFETY: the assembler above laid both labels, in this order, into one read-only section, with constant bytes between.
@@ -496,6 +501,18 @@ pub(crate) fn enter(regs: &UserRegs, code: u64, data: u64) -> UserRegs {
 /// The registers with which a thread that stands in the loop undoes everything.
 pub(crate) fn undo(regs: &UserRegs, code: u64) -> UserRegs {
     UserRegs { rip: code + leave_at(), orig_rax: NO_CALL, ..*regs }
+}
+
+/// Those with which a thread that stands elsewhere, as `regs` say, would leave in place of one that stands in the loop, as
+/// `inside` says.
+pub(crate) fn stand_in(regs: &UserRegs, inside: &UserRegs, code: u64, data: u64) -> UserRegs {
+    let (rbx, r13) = (inside.rbx, inside.r13);
+    UserRegs { rbx, r13, ..undo(&enter(regs, code, data), code) }
+}
+
+/// Those with which it goes into the loop after that.
+pub(crate) fn take_over(standing_in: &UserRegs, code: u64) -> UserRegs {
+    UserRegs { rip: code + loop_at(), ..*standing_in }
 }
 
 /// The registers with which the kernel leaves out the call at whose entry the thread stands.
