@@ -153,8 +153,8 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        if name == "status" && self.tid() == self.pid {
-            return self.text(name);
+        if name == "status" {
+            return Ok(self.with(|_, thread| thread.status().to_vec()));
         }
         read(format!("/proc/{}/{name}", self.tid()))
     }

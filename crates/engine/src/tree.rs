@@ -233,9 +233,8 @@ impl Member {
         let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));
         let mut all = vec![first];
         for thread in self.process.iter().flat_map(|p| p.threads()).filter(|t| t.tid() != self.pid) {
-            let text = read(format!("/proc/{}/task/{}/status", self.pid, thread.tid()))?;
             let tid = thread.tid() as u32;
-            all.push((tid, status(&text)?.ns_pid.last().copied().unwrap_or(tid)));
+            all.push((tid, status(thread.status())?.ns_pid.last().copied().unwrap_or(tid)));
         }
         Ok(all)
     }

@@ -1,7 +1,7 @@
 //! What only an undisturbed thread shows: for how long it has slept, and where. It is looked at before the thread is
 //! stopped; afterwards the count of its switches tells whether it slept on until then.
 
-use crate::procfs::read;
+use crate::procfs::{read, read_record};
 use abi::proc::{self, Sched};
 
 /// A thread that may sleep.
@@ -46,13 +46,13 @@ fn waits_in(text: &[u8]) -> Option<(u64, bool)> {
 impl Asleep {
     /// Looks at a thread.
     pub(crate) fn of(pid: i32, tid: i32) -> Asleep {
-        let call = read(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
+        let call = read_record(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
         let waits = waits_in(&call);
         if call.starts_with(b"running") || waits.is_some_and(|(_, timed)| !timed) {
             return Asleep { since: Since::Awake, ..Asleep::default() };
         }
         let lost = waits.is_none_or(|(number, _)| number == RESTART_SYSCALL);
-        let channel = if lost { read(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
+        let channel = if lost { read_record(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
         let since = since(pid, tid).map_or(Since::Unknown, |(idle, switches)| Since::Slept(idle, switches));
         Asleep { since, channel }
     }

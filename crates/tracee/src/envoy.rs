@@ -87,7 +87,7 @@ impl Process {
     /// Everything that might make the envoy or its way home fail is looked at before anything is touched.
     fn fit(&self, index: usize, place: Place) -> Result<Status, EnvoyError> {
         let thread = &self.threads[index];
-        let status = Status::of(thread.tid())?;
+        let status = Status::parse(thread.status());
         let regs = thread.regs();
         let stack = regs.rsp.wrapping_sub(arch::RED_ZONE + arch::HEAL_STACK)..regs.rsp.wrapping_sub(arch::RED_ZONE);
         if status.seccomp != 0 {

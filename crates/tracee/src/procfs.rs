@@ -17,7 +17,16 @@ pub fn numbers(path: impl AsRef<Path>) -> impl Iterator<Item = u32> {
 
 /// The text of a file.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
-    let path = path.as_ref();
+    read_until(path.as_ref(), |n| n == 0)
+}
+
+/// The text of a file that is one record: a read that has room left has all of it (fs/seq_file.c, `single_open`).
+pub(crate) fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+    read_until(path.as_ref(), |n| n < ENOUGH)
+}
+
+/// Reads on until a read that gave so many bytes was the last.
+fn read_until(path: &Path, is_last: impl Fn(usize) -> bool) -> Result<Vec<u8>, Fault> {
     let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
     let mut file = File::open(path).map_err(|e| fault("open", e))?;
     let mut text = vec![0; ENOUGH];
@@ -26,9 +35,10 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
         if filled == text.len() {
             text.resize(filled * 8, 0);
         }
-        match file.read(&mut text[filled..]).map_err(|e| fault("read", e))? {
-            0 => break,
-            n => filled += n,
+        let n = file.read(&mut text[filled..]).map_err(|e| fault("read", e))?;
+        filled += n;
+        if is_last(n) {
+            break;
         }
     }
     text.truncate(filled);

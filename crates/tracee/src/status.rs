@@ -1,6 +1,6 @@
 //! The lines of /proc/TID/status and stat that decide how a thread may be handled.
 
-use crate::procfs::read;
+use crate::procfs::read_record;
 use abi::Fault;
 
 /// What the kernel tells of a thread.
@@ -23,8 +23,13 @@ fn field<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
     std::str::from_utf8(line).ok().map(str::trim)
 }
 
+/// The text of /proc/TID/status.
+pub(crate) fn text(tid: i32) -> Result<Vec<u8>, Fault> {
+    read_record(format!("/proc/{tid}/status"))
+}
+
 impl Status {
-    fn parse(text: &[u8]) -> Status {
+    pub(crate) fn parse(text: &[u8]) -> Status {
         let hex = |name| field(text, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
         let dec = |name| field(text, name).and_then(|v| v.parse().ok()).unwrap_or(0);
         Status {
@@ -39,14 +44,14 @@ impl Status {
 
     /// Of a thread that is there.
     pub(crate) fn of(tid: i32) -> Result<Status, Fault> {
-        Ok(Status::parse(&read(format!("/proc/{tid}/status"))?))
+        Ok(Status::parse(&text(tid)?))
     }
 }
 
 /// Whether the thread is gone, or a zombie.
 pub(crate) fn is_dead(tid: i32) -> bool {
     // The name in parentheses may hold anything; the state follows the last parenthesis (proc_pid_stat(5)).
-    let text = read(format!("/proc/{tid}/stat")).unwrap_or_default();
+    let text = read_record(format!("/proc/{tid}/stat")).unwrap_or_default();
     let state = text.iter().rposition(|b| *b == b')').and_then(|at| text.get(at + 2));
     matches!(state, None | Some(b'Z' | b'X'))
 }

@@ -17,6 +17,7 @@ pub struct Stopped {
     rseq: Option<RseqConfiguration>,
     asleep: Asleep,
     idle: Option<u64>,
+    status: Vec<u8>,
 }
 
 impl Stopped {
@@ -40,7 +41,8 @@ impl Stopped {
             regs.rip = abort_ip;
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop: group_stop(event), rseq, asleep, idle })
+        let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status })
     }
 
     /// Its id.
@@ -77,6 +79,11 @@ impl Stopped {
     /// For how many nanoseconds it had slept when it was stopped; `None`: the kernel does not tell.
     pub fn idle(&self) -> Option<u64> {
         self.idle
+    }
+
+    /// The text of /proc/TID/status as it was when it had stopped, and was nobody's envoy yet.
+    pub fn status(&self) -> &[u8] {
+        &self.status
     }
 
     /// The kernel function in which it slept (/proc/PID/wchan).
