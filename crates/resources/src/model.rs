@@ -81,8 +81,9 @@ impl Model {
         for record in records.iter().filter(|r| r.tag == PROCESS) {
             model.processes.push(Model::bare(record.decode()?));
         }
+        let seats = model.seats();
         for record in records.iter().filter(|r| r.tag != PROCESS) {
-            model.take(record)?;
+            model.take(record, &seats)?;
         }
         validate(&model)?;
         Ok(model)
@@ -93,16 +94,27 @@ impl Model {
         ProcessModel { process, states: Vec::new(), threads }
     }
 
-    fn take(&mut self, record: &RawRecord) -> Result<(), Damage> {
+    /// Where each thread stands: of which process, as which thread. A process has the id of its first thread.
+    fn seats(&self) -> BTreeMap<u32, (usize, usize)> {
+        let of_process = |(p, process): (usize, &ProcessModel)| {
+            let threads = process.threads.iter().enumerate().map(move |(t, thread)| (thread.tid, (p, t)));
+            std::iter::once((process.process.pid, (p, 0))).chain(threads).collect::<Vec<_>>()
+        };
+        // Of two with one id, which no tree has, the first counts.
+        self.processes.iter().enumerate().flat_map(of_process).rev().collect()
+    }
+
+    fn take(&mut self, record: &RawRecord, seats: &BTreeMap<u32, (usize, usize)>) -> Result<(), Damage> {
+        let seat = seats.get(&record.id).copied();
         if record.tag == FILE {
             self.files.insert(record.id, record.decode()?);
         } else if record.tag == NOTE {
             self.notes.push(record.decode()?);
         } else if let Some(state) = ProcessState::from_record(record) {
-            let of = self.processes.iter_mut().find(|p| p.process.pid == record.id);
+            let of = seat.map(|(p, _)| &mut self.processes[p]).filter(|p| p.process.pid == record.id);
             of.ok_or_else(|| stray(record))?.states.push(state?);
         } else if let Some(state) = ThreadState::from_record(record) {
-            let of = self.processes.iter_mut().flat_map(|p| &mut p.threads).find(|t| t.tid == record.id);
+            let of = seat.and_then(|(p, t)| self.processes[p].threads.get_mut(t)).filter(|t| t.tid == record.id);
             of.ok_or_else(|| stray(record))?.states.push(state?);
         } else if let Some(state) = TreeState::from_record(record) {
             self.tree.push(state?);

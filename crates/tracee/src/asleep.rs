@@ -52,7 +52,8 @@ impl Asleep {
             return Asleep { since: Since::Awake, ..Asleep::default() };
         }
         let lost = waits.is_none_or(|(number, _)| number == RESTART_SYSCALL);
-        let channel = if lost { read_record(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
+        let channel =
+            if lost { read_record(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
         let since = since(pid, tid).map_or(Since::Unknown, |(idle, switches)| Since::Slept(idle, switches));
         Asleep { since, channel }
     }
