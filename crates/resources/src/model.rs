@@ -98,7 +98,7 @@ impl Model {
     fn seats(&self) -> BTreeMap<u32, (usize, usize)> {
         let of_process = |(p, process): (usize, &ProcessModel)| {
             let threads = process.threads.iter().enumerate().map(move |(t, thread)| (thread.tid, (p, t)));
-            std::iter::once((process.process.pid, (p, 0))).chain(threads).collect::<Vec<_>>()
+            threads.chain([(process.process.pid, (p, 0))]).collect::<Vec<_>>()
         };
         // Of two with one id, which no tree has, the first counts.
         self.processes.iter().enumerate().flat_map(of_process).rev().collect()
