@@ -23,8 +23,6 @@ pub const VOLATILE: &[&str] = &[
     "boottime",
     // An IPC namespace of its own is another one each time.
     "namespace",
-    // Where an image holds what.
-    "offset",
     // What is said of an interrupted call, or of what was typed, is of that freeze.
     "notes",
 ];
@@ -77,7 +75,8 @@ fn difference(path: &str, first: &Value, second: &Value) -> Option<String> {
     match (first, second) {
         (Value::Object(one), Value::Object(two)) => one.keys().chain(two.keys()).find_map(|key| {
             let (left, right) = (one.get(key).unwrap_or(&Value::Null), two.get(key).unwrap_or(&Value::Null));
-            if VOLATILE.contains(&key.as_str()) { None } else { difference(&format!("{path}/{key}"), left, right) }
+            let volatile = VOLATILE.contains(&key.as_str()) || (key == "offset" && is_extent(one));
+            if volatile { None } else { difference(&format!("{path}/{key}"), left, right) }
         }),
         (Value::Array(one), Value::Array(two)) if one.len() == two.len() => one
             .iter()
@@ -87,6 +86,11 @@ fn difference(path: &str, first: &Value, second: &Value) -> Option<String> {
         _ if first == second => None,
         _ => Some(format!("{path}: {first:.200} became {second:.200}")),
     }
+}
+
+/// Where an image holds what; other things with an offset are files and areas.
+fn is_extent(of: &serde_json::Map<String, Value>) -> bool {
+    of.len() == 3 && ["at", "len", "offset"].iter().all(|key| of.contains_key(*key))
 }
 
 #[cfg(test)]
@@ -110,6 +114,14 @@ mod tests {
     fn volatile_fields_do_not_count() {
         let (one, two) = (json!({"a": [1, {"left": 1}]}), json!({"a": [1, {"left": 2}]}));
         assert_eq!(difference("", &one, &two), None);
+    }
+
+    #[test]
+    fn the_offset_of_an_extent_does_not_count_and_that_of_a_file_does() {
+        let extent = |offset: u32| json!([{"at": 0, "len": 4096, "offset": offset}]);
+        assert_eq!(difference("", &extent(1), &extent(2)), None);
+        let file = |offset: u32| json!({"description": 1, "offset": offset});
+        assert_eq!(difference("", &file(1), &file(2)).as_deref(), Some("/offset: 1 became 2"));
     }
 
     #[test]

@@ -48,10 +48,11 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         gid: status.gid[1],
         groups,
         capability_sets: [status.cap_inh, status.cap_prm, status.cap_eff, status.cap_bnd, status.cap_amb],
-        securebits: 0,
+        securebits: rustix::thread::capabilities_secure_bits().map_or(0, |bits| bits.bits().into()),
+        no_new_privs: status.no_new_privs != 0,
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
-        oom_score_adj_min: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
+        oom_score_adj_min: lowest_oom_score(model),
         inner_user_namespace: !is_first_user_namespace(),
         told: told(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
@@ -66,6 +67,19 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         max_files: limits.get(7).map_or(1024, |l| l.1),
         limits,
     })
+}
+
+/// The lowest score of the tree that may be set, or our own. The kernel tells nobody how low a score may be (fs/proc/base.c,
+/// `oom_score_adj_min`): so each that is lower than ours is tried, on ourselves, and ours is put back, as a higher one always
+/// can be.
+fn lowest_oom_score(model: &Model) -> i32 {
+    const FILE: &str = "/proc/self/oom_score_adj";
+    let own = number(FILE).unwrap_or(0) as i32;
+    let may = |score: &i32| {
+        let set = fs::write(FILE, score.to_string());
+        set.and_then(|()| fs::write(FILE, own.to_string())).is_ok()
+    };
+    model.oom_scores().into_iter().filter(|score| *score < own).find(may).unwrap_or(own)
 }
 
 /// The highest number that we have open.

@@ -88,6 +88,9 @@ pub struct Host {
     pub capability_sets: [u64; 5],
     /// SECBIT_ flags (capabilities(7)).
     pub securebits: u64,
+    /// The process that thaws may gain no privileges (prctl(2), PR_SET_NO_NEW_PRIVS), nor may what it makes.
+    #[serde(default)]
+    pub no_new_privs: bool,
     /// The nice value of whoever thaws.
     pub nice: i32,
     /// Its score for the out-of-memory killer, and the lowest that it may set.

@@ -139,6 +139,17 @@ impl Model {
         all.into_iter().collect()
     }
 
+    /// The out-of-memory scores of its processes, the lowest first.
+    pub fn oom_scores(&self) -> Vec<i32> {
+        let states = self.processes.iter().flat_map(|p| &p.states);
+        let score = |state: &ProcessState| match state {
+            ProcessState::Attributes(attributes) => Some(attributes.oom_score_adj),
+            _ => None,
+        };
+        let scores: BTreeSet<i32> = states.filter_map(score).collect();
+        scores.into_iter().collect()
+    }
+
     /// The process with this id.
     pub fn process(&self, pid: u32) -> Option<&ProcessModel> {
         // Most trees have few, and the root is asked for most.

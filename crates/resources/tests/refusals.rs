@@ -661,6 +661,7 @@ fn what_is_less_than_it_was_is_told() {
     let (mut model, mut host) = sleep();
     host.capability_sets[2] &= !(1 << 24 | 1 << 23);
     host.limits = vec![(10, 10); 16];
+    host.no_new_privs = true;
     for state in &mut model.processes[0].states {
         match state {
             ProcessState::Attributes(a) => a.oom_score_adj = -900,
@@ -675,6 +676,7 @@ fn what_is_less_than_it_was_is_told() {
     }
     let notes = planned(&model, &host).notes;
     let expected = [
+        "it may gain no privileges by executing a file (no_new_privs), as this thaw may not; it might",
         "the out-of-memory score was -900 and may not be set so low here",
         "the limit fsize was 20 and cannot be more than 10 here",
         "the scheduling priority was higher than this user may set: it may be lower now",

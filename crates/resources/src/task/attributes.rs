@@ -171,7 +171,8 @@ impl Capture for Attributes {
 }
 
 impl Attributes {
-    /// A lower score than one's own takes CAP_SYS_RESOURCE in the first user namespace (fs/proc/base.c).
+    /// A score below the lowest that whoever has CAP_SYS_RESOURCE in the first user namespace has set takes that too
+    /// (fs/proc/base.c, `__set_oom_adj`).
     fn plan_oom_score(&self, at: At, to: &mut Planning<'_>) {
         const CAP_SYS_RESOURCE: u32 = 24;
         if self.oom_score_adj == to.to.host.oom_score_adj {

@@ -88,6 +88,8 @@ impl Capture for Creds {
         }
         if self.no_new_privs {
             prctl(PR_SET_NO_NEW_PRIVS, 1, at.tid, Expect::Success, to);
+        } else if to.to.host.no_new_privs {
+            to.to.note("it may gain no privileges by executing a file (no_new_privs), as this thaw may not; it might");
         }
         match to.namespaces {
             Namespaces::UserPid { .. } => {
