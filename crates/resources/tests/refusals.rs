@@ -676,10 +676,10 @@ fn what_is_less_than_it_was_is_told() {
     }
     let notes = planned(&model, &host).notes;
     let expected = [
-        "it may gain no privileges by executing a file (no_new_privs), as this thaw may not; it might",
         "the out-of-memory score was -900 and may not be set so low here",
         "the limit fsize was 20 and cannot be more than 10 here",
         "the scheduling priority was higher than this user may set: it may be lower now",
+        "it cannot gain privileges by executing a file any more: no_new_privs is set for whoever thaws it",
     ];
     assert_eq!(notes, expected);
 }
