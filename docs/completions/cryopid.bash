@@ -152,7 +152,7 @@ _cryopid() {
             return 0
             ;;
         cryopid__subcmd__thaw)
-            opts="-d -q -v -h -V --detach --pids --files --dry-run --json --quiet --verbose --help --version"
+            opts="-d -q -v -h -V --detach --pids --files --time --dry-run --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -164,6 +164,10 @@ _cryopid() {
                     ;;
                 --files)
                     COMPREPLY=($(compgen -W "strict warn saved" -- "${cur}"))
+                    return 0
+                    ;;
+                --time)
+                    COMPREPLY=($(compgen -W "keep host" -- "${cur}"))
                     return 0
                     ;;
                 *)

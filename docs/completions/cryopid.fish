@@ -57,6 +57,8 @@ new\t'In a new pid namespace'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -l files -d 'What to do about an open file that has changed since' -r -f -a "strict\t'Refuse'
 warn\t'Say so, and go on with the file as it is'
 saved\t'Put the saved contents back'"
+complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -l time -d 'What the clocks tell that count from the start of the machine' -r -f -a "keep\t'They go on from where they stood, where that is allowed'
+host\t'They are those of this machine'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -s d -l detach -d 'Do not wait for the program: it goes on in the background'
 complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -l dry-run -d 'Print the plan, and do nothing'
 complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -l json -d 'One JSON object per line instead of text'

@@ -100,6 +100,16 @@ pub(crate) enum FilesArg {
     Saved,
 }
 
+/// `--time`
+#[derive(Clone, Copy, Debug, Default, ValueEnum)]
+pub(crate) enum TimeArg {
+    /// They go on from where they stood, where that is allowed
+    #[default]
+    Keep,
+    /// They are those of this machine
+    Host,
+}
+
 /// What can be said to an image.
 #[derive(Debug, Args)]
 pub(crate) struct ThawArgs {
@@ -112,6 +122,9 @@ pub(crate) struct ThawArgs {
     /// What to do about an open file that has changed since
     #[arg(long, value_enum, default_value_t)]
     pub(crate) files: FilesArg,
+    /// What the clocks tell that count from the start of the machine
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) time: TimeArg,
     /// Print the plan, and do nothing
     #[arg(long)]
     pub(crate) dry_run: bool,

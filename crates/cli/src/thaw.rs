@@ -1,10 +1,10 @@
 //! `thaw`, and an image that is executed: the exit status is that of the program.
 
-use crate::args::{FilesArg, ItselfArgs, PidsArg, ThawArgs, ThawFileArgs};
+use crate::args::{FilesArg, ItselfArgs, PidsArg, ThawArgs, ThawFileArgs, TimeArg};
 use crate::say::{Say, Style};
 use clap::Parser;
 use engine::{Error, Loaded, Outcome};
-use plan::{FilePolicy, Options, Pids};
+use plan::{FilePolicy, Options, Pids, TimePolicy};
 use serde_json::json;
 use std::fs::File;
 use std::process::ExitCode;
@@ -41,8 +41,12 @@ fn options(args: &ThawArgs) -> Options {
         FilesArg::Warn => FilePolicy::Warn,
         FilesArg::Saved => FilePolicy::Saved,
     };
+    let time = match args.time {
+        TimeArg::Keep => TimePolicy::Keep,
+        TimeArg::Host => TimePolicy::Host,
+    };
     let standing = if args.detach { plan::Standing::Detached } else { plan::Standing::Foreground };
-    Options { pids, files, standing }
+    Options { pids, files, standing, time }
 }
 
 fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {

@@ -173,6 +173,16 @@ pub enum FilePolicy {
     Saved,
 }
 
+/// `--time`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub enum TimePolicy {
+    /// The clocks that count from the start of the machine go on from where they stood, where that is allowed.
+    #[default]
+    Keep,
+    /// They are those of the machine.
+    Host,
+}
+
 /// `--detach`
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub enum Standing {
@@ -193,4 +203,7 @@ pub struct Options {
     /// Whether it is waited for.
     #[serde(default)]
     pub standing: Standing,
+    /// Which clocks it has.
+    #[serde(default)]
+    pub time: TimePolicy,
 }

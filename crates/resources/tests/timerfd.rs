@@ -5,7 +5,7 @@ mod common;
 use abi::layout::{Itimerspec, Timespec};
 use abi::{Errno, Sys};
 use common::*;
-use plan::{Host, Op, Value};
+use plan::{Clocks, Host, Op, Options, Plan, TimePolicy, Value};
 use resources::fd::timerfd::Timerfd;
 use resources::ns::time::Time;
 use resources::{Capturing, Description, Files, Keep, Model, ProcessState};
@@ -181,6 +181,32 @@ fn a_moment() {
     let without = |host: &mut Host| host.time_namespaces = false;
     assert_eq!(set(&timer(1, 1005 * SECOND, 4), without), (2, 5 * SECOND, SECOND, Some(4)));
     assert_eq!(set(&timer(0, 1005 * SECOND, 4), without), (3, 1001 * SECOND, SECOND, None));
+}
+
+#[test]
+fn by_the_clocks_of_the_machine() {
+    // A moment of the clocks that stood still is none of this machine's: it becomes a rest.
+    let (model, host) = tree(Timerfd { mode: 1, expires: 1005 * SECOND, ..TIMER });
+    let of = |time| {
+        let options = Options { time, ..Options::default() };
+        resources::plan(&model, &host, &options).expect("it can be planned")
+    };
+    let (kept, machine) = (of(TimePolicy::Keep), of(TimePolicy::Host));
+    assert_eq!(kept.clocks, Some(Clocks { monotonic: 1000 * SECOND, boottime: 2000 * SECOND }));
+    assert_eq!(machine.clocks, None);
+    let told = "CLOCK_MONOTONIC is that of this machine";
+    assert!(machine.notes.iter().any(|note| note.starts_with(told)) && !kept.notes.iter().any(|n| n.starts_with(told)));
+    let value = |plan: &Plan| {
+        let of_timer = |args: &[Value]| match &args[2] {
+            Value::Bytes(value) => Itimerspec::from_bytes(value).and_then(|v| v.value.to_nanos()),
+            _ => None,
+        };
+        plan.steps.iter().filter(|s| s.by == "timerfd").find_map(|s| match &s.op {
+            Op::Call { args, .. } => of_timer(args),
+            _ => None,
+        })
+    };
+    assert_eq!((value(&kept), value(&machine)), (Some(1005 * SECOND), Some(5 * SECOND)));
 }
 
 #[test]

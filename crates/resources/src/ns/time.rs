@@ -4,7 +4,8 @@
 //! - captured   `clock_gettime`, by the process itself
 //! - recreated  a time namespace in which both go on from where they stood: neither a pause nor a reboot is seen, and a sleep
 //!   until a moment of these clocks ends when it would have ended
-//! - not kept   where no time namespace may be made: the clocks are those of the machine, and the user is told
+//! - not kept   where no time namespace may be made, or with `--time host`: the clocks are those of the machine, and the user
+//!   is told
 //!
 //! CLOCK_REALTIME is the time of day, and stays it.
 
@@ -13,7 +14,7 @@ use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Tro
 use abi::layout::Timespec;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Clocks, Namespaces};
+use plan::{Clocks, Namespaces, TimePolicy};
 use serde::{Deserialize, Serialize};
 
 const CLOCK_MONOTONIC: u64 = 1;
@@ -56,7 +57,7 @@ impl Capture for Time {
 pub(crate) fn is_kept(to: &Planning<'_>) -> bool {
     const CAP_SYS_ADMIN: u32 = 21;
     let allowed = to.to.host.has(CAP_SYS_ADMIN) || matches!(to.namespaces, Namespaces::UserPid { .. });
-    allowed && to.to.host.time_namespaces
+    allowed && to.to.host.time_namespaces && to.to.options.time == TimePolicy::Keep
 }
 
 /// What the clocks of the tree told when it was frozen. Whoever has a timer that goes by them has them too.

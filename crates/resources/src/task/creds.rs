@@ -89,7 +89,9 @@ impl Capture for Creds {
         if self.no_new_privs {
             prctl(PR_SET_NO_NEW_PRIVS, 1, at.tid, Expect::Success, to);
         } else if to.to.host.no_new_privs {
-            to.to.note("it cannot gain privileges by executing a file any more: no_new_privs is set for whoever thaws it");
+            to.to.note(
+                "it cannot gain privileges by executing a file any more: no_new_privs is set for whoever thaws it",
+            );
         }
         match to.namespaces {
             Namespaces::UserPid { .. } => {
