@@ -215,6 +215,15 @@ fn traces(root: i32) -> Vec<Traces> {
     process::tree(root).into_iter().map(Traces::of).collect()
 }
 
+/// The same, in a moment in which each thread runs or sleeps: one may be busy with a page fault, or with its end.
+fn at_rest(root: i32) -> Result<Vec<Traces>, String> {
+    let at_rest = || {
+        let now = traces(root);
+        now.iter().all(|t| t.threads.iter().all(|(_, well, ..)| *well)).then_some(now)
+    };
+    until(Duration::from_secs(5), at_rest).ok_or_else(|| "the victim does not come to rest".into())
+}
+
 impl Victim {
     fn start(stage: &Stage, spec: Spec, home: &Path) -> Result<Victim, String> {
         let began = Instant::now();
@@ -229,7 +238,7 @@ impl Victim {
         if spec.words[0] != "registers" {
             until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
         }
-        Ok(Victim { before: traces(pid), terminal, spec, began })
+        Ok(Victim { before: at_rest(pid)?, terminal, spec, began })
     }
 
     fn pid(&self) -> i32 {
@@ -245,9 +254,7 @@ impl Victim {
         if self.spec.ask == Ask::Always {
             self.check()?;
             // A grandchild ended by that, and there is another.
-            let at_rest = || traces(pid).iter().all(|t| t.threads.iter().all(|(_, well, ..)| *well)).then_some(());
-            until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
-            self.before = traces(pid);
+            self.before = at_rest(pid)?;
         }
         Ok(())
     }
