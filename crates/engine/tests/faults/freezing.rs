@@ -234,9 +234,9 @@ impl Victim {
         }
         let pid = terminal.program.pid();
         // It has said ready, and is on its way into the call in which it waits.
-        let at_rest = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
+        let sleeps = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
         if spec.words[0] != "registers" {
-            until(Duration::from_secs(5), at_rest).ok_or("the victim does not come to rest")?;
+            until(Duration::from_secs(5), sleeps).ok_or("the victim does not come to rest")?;
         }
         Ok(Victim { before: at_rest(pid)?, terminal, spec, began })
     }
