@@ -2,6 +2,7 @@
 
 use crate::kit::Kit;
 use crate::play::random;
+use crate::process::until;
 use crate::runner::Test;
 use crate::scene::{Scene, hear};
 use crate::{Outcome, fine, same};
@@ -74,7 +75,12 @@ impl<'a> Image<'a> {
 
     /// The image itself is run.
     fn execute(&self, what: &str) -> Outcome {
-        let said = hear(self.scene.command(&self.scene.path("d.cryo"), &[]), Duration::from_secs(10))?;
+        // Somebody who was born while it was written still has it open, until he executes another.
+        let run = || match hear(self.scene.command(&self.scene.path("d.cryo"), &[]), Duration::from_secs(10)) {
+            Err(reason) if reason.contains("os error 26") => None,
+            other => Some(other),
+        };
+        let said = until(Duration::from_secs(5), run).ok_or("somebody writes the image")??;
         let said = said.ended_with(&format!("an executed image {what}"), &THAW)?;
         same(&format!("the damage is told; it says {:?}", said.error), &true, &said.error.contains("damaged"))?;
         self.scene.only(&[])
