@@ -33,18 +33,18 @@ complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "check" -d 'Tell wha
 complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "inspect" -d 'Show what an image holds'
 complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "verify" -d 'Check every checksum of an image'
 complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "demo" -d 'Show it on this machine in five seconds'
-complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s o -l output -d 'Where the image goes; - is standard output [default: ./NAME-PID.cryo]' -r -F
+complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
-complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-files -d 'Keep the contents of the open regular files too'
+complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l dry-run -d 'Only look whether it can be done, and what would be lost'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l json -d 'One JSON object per line instead of text'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s q -l quiet -d 'Say nothing but errors'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s v -l verbose -d 'Say more'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s h -l help -d 'Print help'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s V -l version -d 'Print version'
-complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s o -l output -d 'Where the image goes; - is standard output [default: ./NAME-PID.cryo]' -r -F
+complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
-complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-files -d 'Keep the contents of the open regular files too'
+complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l dry-run -d 'Only look whether it can be done, and what would be lost'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l json -d 'One JSON object per line instead of text'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s q -l quiet -d 'Say nothing but errors'

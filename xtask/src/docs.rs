@@ -1,5 +1,6 @@
-//! What is written from definitions: the table of coverage, man pages, shell completions. `tidy` compares.
+//! What is written from definitions: the table of coverage, man pages, shell completions, fields. `tidy` compares.
 
+use crate::manual;
 use crate::tidy::Finding;
 use crate::workspace::root;
 use clap::CommandFactory;
@@ -13,11 +14,13 @@ use std::path::Path;
 mod args;
 
 const COVERAGE: &str = "docs/coverage.md";
+const JSON: &str = "docs/json.md";
 const SHELLS: [Shell; 3] = [Shell::Bash, Shell::Zsh, Shell::Fish];
 
 /// Every file by its path below the root, with what belongs into it.
 fn files() -> BTreeMap<String, Vec<u8>> {
     let mut files = BTreeMap::from([(COVERAGE.to_owned(), coverage(&resources::coverage()).into_bytes())]);
+    files.insert(JSON.to_owned(), manual::json().into_bytes());
     let mut command = args::Cli::command().disable_help_subcommand(true);
     for shell in SHELLS {
         let mut text = Vec::new();
@@ -42,6 +45,7 @@ fn completion(shell: Shell) -> &'static str {
 fn man(command: &clap::Command, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     let mut text = Vec::new();
     clap_mangen::Man::new(command.clone()).render(&mut text).expect("a vector takes any text");
+    text.extend(manual::sections(name).into_bytes());
     files.insert(format!("docs/man/{name}.1"), text);
     for below in command.get_subcommands().filter(|c| c.get_name() != "help" && !c.is_hide_set()) {
         man(below, &format!("{name}-{}", below.get_name()), files);

@@ -3,6 +3,7 @@
 
 mod bench;
 mod docs;
+mod manual;
 mod names;
 mod rules;
 mod shell;

@@ -26,6 +26,11 @@ const ARROWS: [(&str, &[&str]); 10] = [
 const LIBRARIES: [&str; 6] = ["abi", "image", "plan", "resources", "tracee", "engine"];
 const LOUD: [&str; 7] = ["print!", "println!", "eprint!", "eprintln!", "dbg!", "process::exit", "process::abort"];
 
+/// The crate that talks to people. The macros that print panic where nobody can hear them: a disk that is full, a pipe that
+/// is closed must not change what becomes of a program.
+const TALKS: [&str; 1] = ["cli"];
+const PANICS: [&str; 4] = ["print!", "println!", "eprint!", "eprintln!"];
+
 /// Crates that make no system call, so that all of them can be tested anywhere.
 const PURE: [&str; 4] = ["abi", "image", "plan", "resources"];
 const IMPURE: [&str; 12] = [
@@ -111,12 +116,19 @@ fn shipped_by<'a>(source: &Source, crates: &[&'a str]) -> Option<&'a str> {
 
 /// Libraries neither print nor exit.
 pub(crate) fn silent(source: &Source) -> Vec<Finding> {
-    if shipped_by(source, &LIBRARIES).is_none() {
-        return Vec::new();
-    }
+    shipped_by(source, &LIBRARIES).map_or_else(Vec::new, |_| uses(source, &LOUD, "a library"))
+}
+
+/// What is said is said in a way that may fail.
+pub(crate) fn heard_or_not(source: &Source) -> Vec<Finding> {
+    shipped_by(source, &TALKS)
+        .map_or_else(Vec::new, |_| uses(source, &PANICS, "who must not panic when nobody listens"))
+}
+
+fn uses(source: &Source, words: &[&str], who: &str) -> Vec<Finding> {
     let code = source.shipped_code();
-    let found = LOUD.iter().flat_map(|word| find_words(&code, word).into_iter().map(move |at| (at, word)));
-    found.map(|(at, word)| Finding::at(&source.path, source.line(at), format!("a library uses {word}"))).collect()
+    let found = words.iter().flat_map(|word| find_words(&code, word).into_iter().map(move |at| (at, word)));
+    found.map(|(at, word)| Finding::at(&source.path, source.line(at), format!("{who} uses {word}"))).collect()
 }
 
 /// Pure crates name nothing that makes a system call.
@@ -203,6 +215,13 @@ mod tests {
         assert_eq!(silent(&lib("cli", loud)), []);
         assert_eq!(silent(&lib("plan", "// println!\n#[cfg(test)]\nmod tests { fn f() { println!() } }")), []);
         assert_eq!(silent(&Source::new("crates/plan/tests/a.rs", loud)), []);
+    }
+
+    #[test]
+    fn what_panics_when_nobody_listens_is_found() {
+        let loud = "fn f() {\n    eprintln!(\"x\");\n    let _ = writeln!(out);\n}";
+        assert_eq!(places(heard_or_not(&lib("cli", loud))), ["crates/cli/src/lib.rs:2"]);
+        assert_eq!(heard_or_not(&lib("specimens", loud)), []);
     }
 
     #[test]

@@ -38,6 +38,7 @@ fn findings(workspace: &Workspace) -> Vec<Finding> {
     all.extend(names::no_resource_named(&workspace.sources));
     for source in &workspace.sources {
         all.extend(rules::silent(source));
+        all.extend(rules::heard_or_not(source));
         all.extend(rules::pure(source));
         all.extend(rules::finished(source));
         all.extend(rules::short(source));

@@ -60,13 +60,13 @@ pub(crate) struct Tone {
 pub(crate) struct FreezeArgs {
     /// The process at the root of the tree
     pub(crate) pid: i32,
-    /// Where the image goes; - is standard output [default: ./NAME-PID.cryo]
+    /// Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) output: Option<PathBuf>,
     /// Keep the contents of every mapped file: nothing of this machine is needed to thaw
     #[arg(long)]
     pub(crate) with_libs: bool,
-    /// Keep the contents of the open regular files too
+    /// Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB
     #[arg(long)]
     pub(crate) with_files: bool,
     /// Only look whether it can be done, and what would be lost

@@ -2,7 +2,7 @@
 
 use crate::args::CheckArgs;
 use crate::say::{Say, Style};
-use engine::{Ending, Request};
+use engine::{Ending, Error, Loaded, Request};
 use plan::{Host, Namespaces, Options};
 use resources::Model;
 use serde_json::json;
@@ -25,46 +25,42 @@ fn process(pid: i32, say: &mut Say) -> ExitCode {
     let request = Request { pid, output: None, keep, ending: Ending::RunOn };
     match engine::freeze(&request, say) {
         Ok(frozen) => {
-            say.would_freeze(pid, &frozen);
-            ExitCode::SUCCESS
+            let told = say.would_freeze(pid, &frozen);
+            crate::ended(told, say, &format!("cannot tell of {pid}"), "")
         }
         Err(e) => crate::failed(say, &format!("cannot freeze {pid}"), crate::comfort(pid), &e),
     }
 }
 
 fn image(path: &Path, say: &mut Say) -> ExitCode {
-    let looked = crate::open(path).and_then(|loaded| {
-        loaded.image.verify(&mut |_, _| {})?;
-        let plan = engine::plan_for(&loaded, &engine::survey(&loaded.model)?, &Options::default())?;
-        Ok((loaded.model.name(), plan))
-    });
-    match looked {
-        Ok((name, plan)) => {
-            say.notes(&plan.notes);
-            let place = match plan.namespaces {
-                Namespaces::Same => "in place, with the ids that it had",
-                Namespaces::Pid => "with the ids that it had, in a new pid namespace",
-                Namespaces::UserPid { .. } => "with the ids that it had, in a new user and pid namespace",
-            };
-            let text = format!("{}: {name} can be thawed here, {place}", path.display());
-            say.line(
-                &text,
-                json!({"event": "thawable", "name": name, "namespaces": plan.namespaces, "notes": plan.notes}),
-            );
-            ExitCode::SUCCESS
-        }
-        Err(e) => crate::failed(say, &format!("cannot thaw {}", path.display()), "nothing was made", &e),
-    }
+    let loaded = match crate::open(path) {
+        Ok(loaded) => loaded,
+        Err(e) => return crate::failed(say, &format!("cannot read {}", path.display()), "", &e),
+    };
+    let looked = thawable(path, &loaded, say);
+    crate::ended(looked, say, &format!("cannot thaw {}", path.display()), "nothing was made")
+}
+
+fn thawable(path: &Path, loaded: &Loaded, say: &mut Say) -> Result<(), Error> {
+    loaded.image.verify(&mut |_, _| {})?;
+    let plan = engine::plan_for(loaded, &engine::survey(&loaded.model)?, &Options::default())?;
+    say.notes(&plan.notes);
+    let place = match plan.namespaces {
+        Namespaces::Same => "in place, with the ids that it had",
+        Namespaces::Pid => "with the ids that it had, in a new pid namespace",
+        Namespaces::UserPid { .. } => "with the ids that it had, in a new user and pid namespace",
+    };
+    let name = loaded.model.name();
+    let text = format!("{}: {name} can be thawed here, {place}", path.display());
+    say.result(&text, &json!({"event": "thawable", "name": name, "namespaces": plan.namespaces, "notes": plan.notes}))
 }
 
 fn host(say: &mut Say) -> ExitCode {
-    match engine::survey(&Model::default()) {
-        Ok(host) => {
-            say.line(&abilities(&host), json!({"event": "host", "host": host, "resources": resources::coverage()}));
-            ExitCode::SUCCESS
-        }
-        Err(e) => crate::failed(say, "cannot look at this host", "", &e),
-    }
+    let told = engine::survey(&Model::default()).and_then(|host| {
+        let object = json!({"event": "host", "host": host, "resources": resources::coverage()});
+        say.result(&abilities(&host), &object)
+    });
+    crate::ended(told, say, "cannot tell of this host", "")
 }
 
 fn yes(can: bool) -> &'static str {

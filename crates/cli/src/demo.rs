@@ -65,16 +65,20 @@ impl Session {
             }
             let n = self.master.read(&mut buffer).map_err(fault("read"))?;
             let text = String::from_utf8_lossy(&buffer[..n]).replace('\r', "");
-            print!("{text}");
-            let _ = std::io::stdout().flush();
+            show(&text);
             self.heard += &text;
         }
         Err(Error::refuse("demo", format!("the program did not say \"{until}\" in ten seconds"), "try again"))
     }
 }
 
+/// Nobody need look.
+fn show(text: &str) {
+    let _ = crate::say::out(text);
+}
+
 fn title(text: &str) {
-    println!("\n\x1b[1m{text}\x1b[0m");
+    show(&format!("\n\x1b[1m{text}\x1b[0m\n"));
 }
 
 pub(crate) fn demo(args: &DemoArgs) -> ExitCode {
@@ -84,7 +88,7 @@ pub(crate) fn demo(args: &DemoArgs) -> ExitCode {
     match play(&args.output) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            eprintln!("\ncryopid: the demo failed: {e}");
+            crate::say::aside(&format!("\ncryopid: the demo failed: {e}"));
             ExitCode::from(crate::FAULT)
         }
     }
@@ -102,16 +106,16 @@ fn play(output: &Path) -> Result<(), Error> {
     title(&format!("It is frozen:  cryopid freeze {pid} -o {}", output.display()));
     let request = Request { pid, output: Some(image.clone()), keep: resources::Keep::default(), ending: Ending::End };
     let frozen = engine::freeze(&request, &mut Silent)?;
-    println!(
-        "{} of memory in {} ms, into a file of {}",
+    show(&format!(
+        "{} of memory in {} ms, into a file of {}\n",
         crate::say::bytes(frozen.done.saved),
         frozen.done.took.as_millis(),
         crate::say::bytes(frozen.done.size)
-    );
+    ));
     // Whoever ended it has taken note of its end, too, as it was our own child.
     let _ = first.child.wait();
     let gone = if Path::new(&format!("/proc/{pid}")).exists() { "still there" } else { "gone" };
-    println!("process {pid} is {gone}; its terminal closes");
+    show(&format!("process {pid} is {gone}; its terminal closes\n"));
     drop(first);
     let at = if output.is_absolute() { "" } else { "./" };
     title(&format!("The file is run, on another terminal:  {at}{}", output.display()));
@@ -122,6 +126,6 @@ fn play(output: &Path) -> Result<(), Error> {
     second.type_line("exit 7")?;
     let status = second.child.wait().map_err(fault("wait"))?;
     title(&format!("It went on where it stood, and ended as it was told: {status}."));
-    println!("{} is yours to play with: run it as often as you like.", output.display());
+    show(&format!("{} is yours to play with: run it as often as you like.\n", output.display()));
     Ok(())
 }

@@ -12,14 +12,9 @@ use std::process::ExitCode;
 
 pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
     let mut say = Say::new(&args.tone, Style::Plain);
-    match crate::open(&args.image) {
-        Ok(loaded) => {
-            let text = text(&loaded, args.what);
-            say.line(text.trim_end(), object(&loaded, args.what));
-            ExitCode::SUCCESS
-        }
-        Err(e) => crate::failed(&mut say, &args.image.display().to_string(), "", &e),
-    }
+    let told = crate::open(&args.image)
+        .and_then(|loaded| say.result(text(&loaded, args.what).trim_end(), &object(&loaded, args.what)));
+    crate::ended(told, &mut say, &format!("cannot inspect {}", args.image.display()), "")
 }
 
 fn text(loaded: &Loaded, what: What) -> String {
@@ -86,7 +81,7 @@ fn space(p: &ProcessModel) -> Option<&Space> {
 
 fn tree(loaded: &Loaded) -> String {
     let h = loaded.image.header();
-    let mut out = format!("{} of {} on {} {}\n", h.tool, h.created, h.machine, h.kernel);
+    let mut out = format!("{}, {}, on {} {}\n", h.tool, date(h.created), h.machine, h.kernel);
     for p in &loaded.model.processes {
         let saved: u64 = space(p).map_or(0, |s| s.pages.iter().map(|e| e.len).sum());
         out += &format!(
@@ -110,6 +105,20 @@ fn tree(loaded: &Loaded) -> String {
     out.extend(loaded.torn.iter().map(|e| format!("not kept: what was typed and not read yet: {e}\n")));
     out.extend(loaded.model.notes.iter().map(|n| format!("not kept: {n}\n")));
     out
+}
+
+/// Seconds since 1970 as a date and a time (UTC), in the form of ISO 8601.
+fn date(seconds: u64) -> String {
+    // Eras of 400 years that begin on a first of March: then the leap day is the last of its year.
+    let days = seconds / 86_400 + 719_468;
+    let (era, day) = (days / 146_097, days % 146_097);
+    let year = (day - day / 1_460 + day / 36_524 - day / 146_096) / 365;
+    let day = day - (365 * year + year / 4 - year / 100);
+    let month = (5 * day + 2) / 153;
+    let (in_month, month) = (day - (153 * month + 2) / 5 + 1, if month < 10 { month + 3 } else { month - 9 });
+    let year = era * 400 + year + u64::from(month <= 2);
+    let (hour, minute, second) = (seconds / 3_600 % 24, seconds / 60 % 60, seconds % 60);
+    format!("{year:04}-{month:02}-{in_month:02}T{hour:02}:{minute:02}:{second:02}Z")
 }
 
 fn count(n: usize, what: &str) -> String {
@@ -230,4 +239,21 @@ fn signals(p: &ProcessModel) -> String {
         }
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::date;
+
+    #[test]
+    fn dates() {
+        let all = [
+            (0, "1970-01-01T00:00:00Z"),
+            (951_782_399, "2000-02-28T23:59:59Z"),
+            (951_782_400, "2000-02-29T00:00:00Z"),
+            (1_795_571_499, "2026-11-25T01:51:39Z"),
+            (4_107_542_400, "2100-03-01T00:00:00Z"),
+        ];
+        all.iter().for_each(|(seconds, text)| assert_eq!(date(*seconds), *text));
+    }
 }

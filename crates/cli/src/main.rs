@@ -19,6 +19,8 @@ use std::process::ExitCode;
 
 /// The kernel said no, a disk filled up.
 const FAULT: u8 = 1;
+/// It was called in a way that it does not know.
+const USAGE: u8 = 2;
 /// The tree or the host is not fit.
 const REFUSED: u8 = 3;
 
@@ -39,11 +41,27 @@ fn main() -> ExitCode {
     match own_image() {
         Some(Ok(file)) => thaw::itself(file),
         Some(Err(e)) => {
-            eprintln!("cryopid: {}: {e}", std::env::args().next().unwrap_or_default());
+            say::aside(&format!("cryopid: {}: {e}", own_name()));
             ExitCode::from(thaw::OWN_FAILURE)
         }
-        None => command(Cli::parse()),
+        None => Cli::try_parse().map_or_else(|e| wrong_usage(&e), command),
     }
+}
+
+/// Of a thaw, any status but one of cryopid's own is the program's.
+fn wrong_usage(e: &clap::Error) -> ExitCode {
+    let _ = e.print();
+    let thaws = std::env::args_os().nth(1).is_some_and(|word| word == "thaw");
+    ExitCode::from(match e.use_stderr() {
+        true if thaws => thaw::OWN_FAILURE,
+        true => USAGE,
+        false => 0,
+    })
+}
+
+/// By what we were called.
+fn own_name() -> String {
+    std::env::args_os().next().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// The image that this program is the beginning of, if it is one.
@@ -88,8 +106,8 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
     };
     match engine::freeze(&request, &mut say) {
         Ok(frozen) if args.dry_run => {
-            say.would_freeze(args.pid, &frozen);
-            ExitCode::SUCCESS
+            let told = say.would_freeze(args.pid, &frozen);
+            ended(told, &mut say, &format!("cannot tell of {}", args.pid), "")
         }
         Ok(frozen) => {
             say.frozen(ending, args.pid, &output, &frozen);
@@ -120,24 +138,24 @@ fn failed(say: &mut Say, what: &str, comfort: &str, e: &Error) -> ExitCode {
     ExitCode::from(if matches!(e, Error::Refused(_)) { REFUSED } else { FAULT })
 }
 
+/// The end of a command that only tells.
+fn ended(told: Result<(), Error>, say: &mut Say, what: &str, comfort: &str) -> ExitCode {
+    told.map_or_else(|e| failed(say, what, comfort, &e), |()| ExitCode::SUCCESS)
+}
+
 /// The image in a file; `-` is standard input.
 fn open(path: &Path) -> Result<engine::Loaded, Error> {
     let file = match path == Path::new("-") {
         true => rustix::io::dup(rustix::stdio::stdin()).map(File::from).map_err(std::io::Error::from),
         false => File::open(path),
     };
-    engine::load(file.map_err(|e| Error::io("open", path.display(), e))?)
+    engine::load(file.map_err(|e| Error::io("open", "the image", e))?)
 }
 
 fn verify(args: &ImageArgs) -> ExitCode {
     let mut say = Say::new(&args.tone, Style::Plain);
-    match verified(&args.image, &mut say) {
-        Ok(bytes) => {
-            say.verified(&args.image, bytes);
-            ExitCode::SUCCESS
-        }
-        Err(e) => failed(&mut say, &args.image.display().to_string(), "", &e),
-    }
+    let told = verified(&args.image, &mut say).and_then(|bytes| say.verified(&args.image, bytes));
+    ended(told, &mut say, &format!("cannot verify {}", args.image.display()), "")
 }
 
 fn verified(path: &Path, say: &mut Say) -> Result<u64, Error> {

@@ -4,9 +4,20 @@ use crate::args::Tone;
 use engine::{Ending, Error, Frozen, Progress};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::{Value, json};
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
+
+/// A line to standard error. Whoever does not listen, or cannot, changes nothing of what is done.
+pub(crate) fn aside(text: &str) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
+}
+
+/// To standard output.
+pub(crate) fn out(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    out.write_all(text.as_bytes()).and_then(|()| out.flush())
+}
 
 /// Where results go.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -79,29 +90,44 @@ impl Say {
         let now = Instant::now();
         let bars = match form {
             Form::Json => true,
-            Form::Text => std::io::stderr().is_terminal(),
+            Form::Text => io::stderr().is_terminal(),
             Form::Quiet => false,
         };
         Say { bars, form, style, verbose: tone.verbose, stage: ("", 0), since: now, last: now, bar: None }
     }
 
-    /// A result.
-    pub(crate) fn line(&mut self, text: &str, object: Value) {
+    /// A line, where results go.
+    fn emit(&self, text: &str) -> io::Result<()> {
+        match self.style {
+            Style::Plain => out(&format!("{text}\n")),
+            Style::Aside => io::stderr().write_all(format!("{text}\n").as_bytes()),
+        }
+    }
+
+    fn try_line(&mut self, text: &str, object: &Value) -> io::Result<()> {
         self.clear();
-        let text = match self.form {
-            Form::Quiet => return,
-            Form::Json => object.to_string(),
-            Form::Text => text.to_owned(),
-        };
-        // Whoever closed the pipe does not want to hear more.
-        let _ = match self.style {
-            Style::Plain => writeln!(std::io::stdout(), "{text}"),
-            Style::Aside => writeln!(std::io::stderr(), "{text}"),
-        };
+        match self.form {
+            Form::Quiet => Ok(()),
+            Form::Json => self.emit(&object.to_string()),
+            Form::Text => self.emit(text),
+        }
+    }
+
+    /// What was done. It is done, whether anybody hears of it or not.
+    pub(crate) fn line(&mut self, text: &str, object: &Value) {
+        let _ = self.try_line(text, object);
+    }
+
+    /// What was asked for. Whoever closed the pipe does not want to hear more.
+    pub(crate) fn result(&mut self, text: &str, object: &Value) -> Result<(), Error> {
+        match self.try_line(text, object) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(Error::io("write", "standard output", e)),
+            _ => Ok(()),
+        }
     }
 
     /// What is of interest to programs only.
-    pub(crate) fn object(&mut self, object: Value) {
+    pub(crate) fn object(&mut self, object: &Value) {
         if self.form == Form::Json {
             self.line("", object);
         }
@@ -110,7 +136,7 @@ impl Say {
     /// What is not as it was: a line that the user sees.
     pub(crate) fn notes(&mut self, notes: &[String]) {
         for note in notes.iter().filter(|_| self.form == Form::Text) {
-            eprintln!("cryopid: note: {note}");
+            aside(&format!("cryopid: note: {note}"));
         }
     }
 
@@ -134,17 +160,17 @@ impl Say {
             "paused_seconds": d.paused.as_secs_f64(), "notes": d.notes,
         });
         self.details(&frozen.model);
-        self.line(&text, object);
+        self.line(&text, &object);
     }
 
     /// What was kept, in words.
     fn details(&mut self, model: &resources::Model) {
         if self.verbose {
-            eprint!("{}", crate::inspect::summary(model));
+            aside(crate::inspect::summary(model).trim_end());
         }
     }
 
-    pub(crate) fn would_freeze(&mut self, pid: i32, frozen: &Frozen) {
+    pub(crate) fn would_freeze(&mut self, pid: i32, frozen: &Frozen) -> Result<(), Error> {
         let d = &frozen.done;
         self.notes(&d.notes);
         self.details(&frozen.model);
@@ -152,39 +178,36 @@ impl Say {
         let object = json!({
             "event": "freezable", "pid": pid, "name": d.name, "processes": d.processes, "saved_bytes": d.saved, "notes": d.notes,
         });
-        self.line(&text, object);
+        self.result(&text, &object)
     }
 
-    pub(crate) fn verified(&mut self, path: &Path, size: u64) {
+    pub(crate) fn verified(&mut self, path: &Path, size: u64) -> Result<(), Error> {
         let text = format!("{}: whole, {}", path.display(), bytes(size));
-        self.line(&text, json!({"event": "verified", "image": path.display().to_string(), "image_bytes": size}));
+        self.result(&text, &json!({"event": "verified", "image": path.display().to_string(), "image_bytes": size}))
     }
 
     /// Everything that is in the way.
     pub(crate) fn failed(&mut self, what: &str, comfort: &str, e: &Error) {
         self.clear();
-        if self.form == Form::Json {
-            let object = match e {
-                Error::Refused(all) => json!({"event": "refused", "what": what, "reasons": all}),
-                other => json!({"event": "failed", "what": what, "error": other.to_string()}),
-            };
-            println!("{object}");
+        let object = match e {
+            Error::Refused(all) => json!({"event": "refused", "what": what, "reasons": all}),
+            other => json!({"event": "failed", "what": what, "error": other.to_string()}),
+        };
+        // Where nobody can be told in the way that was asked for, it is said all the same.
+        if self.form == Form::Json && self.emit(&object.to_string()).is_ok() {
             return;
         }
         let comfort = if comfort.is_empty() { String::new() } else { format!("; {comfort}") };
-        match e {
-            Error::Refused(all) => {
-                eprintln!("cryopid: {what}: {}{comfort}", plural(all.len(), "reason"));
-                for r in all {
-                    let whom = if r.whom.is_empty() { String::new() } else { format!("{} ", r.whom) };
-                    eprintln!("  {whom}{}  {}", r.what, r.why);
-                    if !r.remedy.is_empty() {
-                        eprintln!("      {}", r.remedy);
-                    }
-                }
+        let Error::Refused(all) = e else { return aside(&format!("cryopid: {what}: {e}{comfort}")) };
+        let mut text = format!("cryopid: {what}: {}{comfort}", plural(all.len(), "reason"));
+        for r in all {
+            let whom = if r.whom.is_empty() { String::new() } else { format!("{} ", r.whom) };
+            text += &format!("\n  {whom}{}  {}", r.what, r.why);
+            if !r.remedy.is_empty() {
+                text += &format!("\n      {}", r.remedy);
             }
-            other => eprintln!("cryopid: {what}: {other}{comfort}"),
         }
+        aside(&text);
     }
 
     fn clear(&mut self) {
@@ -196,8 +219,7 @@ impl Say {
     fn show(&mut self, done: u64) {
         let (name, total) = self.stage;
         if self.form == Form::Json {
-            println!("{}", json!({"event": "progress", "stage": name, "bytes": done, "total_bytes": total}));
-            return;
+            return self.line("", &json!({"event": "progress", "stage": name, "bytes": done, "total_bytes": total}));
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::with_draw_target((total > 0).then_some(total), ProgressDrawTarget::stderr());
@@ -217,7 +239,7 @@ impl Say {
 impl Progress for Say {
     fn planned(&mut self, plan: &plan::Plan) {
         if self.verbose {
-            eprint!("{plan}");
+            aside(plan.to_string().trim_end());
         }
     }
 

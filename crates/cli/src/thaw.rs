@@ -21,8 +21,7 @@ pub(crate) fn itself(file: File) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { OWN_FAILURE } else { 0 });
         }
     };
-    let name = std::env::args().next().unwrap_or_default();
-    run(&args, &name, engine::load(file))
+    run(&args, &crate::own_name(), engine::load(file))
 }
 
 /// An image that is named.
@@ -66,20 +65,17 @@ fn thaw(args: &ThawArgs, loaded: &Loaded, say: &mut Say) -> Result<ExitCode, Err
     if args.dry_run {
         let plan = engine::plan_for(loaded, &engine::survey(&loaded.model)?, &options)?;
         let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
-        say.line(
-            plan.to_string().trim_end(),
-            json!({"event": "plan", "namespaces": plan.namespaces, "steps": steps, "notes": plan.notes}),
-        );
-        return Ok(ExitCode::SUCCESS);
+        let object = json!({"event": "plan", "namespaces": plan.namespaces, "steps": steps, "notes": plan.notes});
+        return say.result(plan.to_string().trim_end(), &object).map(|()| ExitCode::SUCCESS);
     }
     let thawed = engine::thaw(loaded, &options, say)?;
     say.notes(&thawed.notes);
     let object = json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes});
     if args.detach {
-        say.line(&format!("thawed {} as process {}", loaded.model.name(), thawed.pid), object);
+        say.line(&format!("thawed {} as process {}", loaded.model.name(), thawed.pid), &object);
         return Ok(ExitCode::SUCCESS);
     }
-    say.object(object);
+    say.object(&object);
     Ok(match engine::stand_for(thawed) {
         Outcome::Exited(status) => ExitCode::from(status as u8),
         Outcome::Killed(signal) => ExitCode::from((128 + signal) as u8),

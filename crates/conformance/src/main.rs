@@ -1,6 +1,6 @@
 //! `conformance [SECTION…] [--filter GLOB] [--flavour F,…] [--bin PATH] [--specimen PATH] [--jobs N] [--count N] [-v] [--list]`
 //!
-//! Sections: harness, specimens, programs, kill, killthaw, disk, damage, twice, refusals, jobcontrol. Without any: all of them.
+//! Sections: harness, specimens, programs, kill, killthaw, disk, damage, twice, refusals, cli, jobcontrol. Without any: all of them.
 //! The last line is `N passed, N failed`; the exit status is 1 if any failed, 2 if nothing could be run.
 #![forbid(unsafe_code)]
 
@@ -73,8 +73,19 @@ fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-const SECTIONS: [&str; 10] =
-    ["harness", "specimens", "programs", "kill", "killthaw", "disk", "damage", "twice", "refusals", "jobcontrol"];
+const SECTIONS: [&str; 11] = [
+    "harness",
+    "specimens",
+    "programs",
+    "kill",
+    "killthaw",
+    "disk",
+    "damage",
+    "twice",
+    "refusals",
+    "cli",
+    "jobcontrol",
+];
 
 fn tests(wanted: &Wanted) -> Vec<Test> {
     let asked = |section: &&&str| wanted.sections.is_empty() || wanted.sections.iter().any(|name| name == **section);
@@ -93,6 +104,7 @@ fn section_tests(section: &str, wanted: &Wanted) -> Vec<Test> {
         "damage" => faults::damage::tests(),
         "twice" => faults::twice::tests(),
         "refusals" => faults::refusals::tests(),
+        "cli" => faults::cli::tests(),
         _ => faults::jobcontrol::tests(),
     }
 }

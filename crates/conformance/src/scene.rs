@@ -4,7 +4,7 @@
 //! its terminal is one of the scene's. What is left at the end of a test is a failure of that test, and is ended.
 
 use crate::kit::Kit;
-use crate::process::{self, Process, until};
+use crate::process::{self, Owned, Process, until};
 use crate::pty::{FIRST, SECOND, Size, Terminal};
 use crate::{Outcome, fine};
 use rustix::process::Signal;
@@ -15,6 +15,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
+
+/// Becomes the command that it is given, without what whoever runs the harness may have left open.
+const ALONE: &str = r#"for fd in /proc/$$/fd/*; do n=${fd##*/}; ((n > 2)) && eval "exec $n>&-"; done; exec "$@""#;
 
 static NEXT: AtomicUsize = AtomicUsize::new(1);
 
@@ -38,6 +41,10 @@ pub struct Said {
     pub code: i32,
     /// Standard output and standard error.
     pub text: String,
+    /// Standard output.
+    pub out: String,
+    /// Standard error.
+    pub error: String,
 }
 
 impl Said {
@@ -113,6 +120,24 @@ impl<'a> Scene<'a> {
         Ok(terminal)
     }
 
+    /// Starts a program that has no terminal, in a session of its own, and nothing open but /dev/null.
+    ///
+    /// # Errors
+    /// It does not run within a few seconds.
+    pub fn alone(&self, words: &[&str]) -> Result<Owned, String> {
+        let mut command = self.prepared(Path::new("/bin/bash"));
+        command.args(["-c", ALONE, "bash", "/usr/bin/setsid"]).args(words);
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let program = process::start(&mut command)?;
+        let runs = || {
+            let name = process::text(program.pid(), "comm");
+            (Some(name.trim()) == words[0].rsplit('/').next() && process::state(program.pid()) == "state S")
+                .then_some(())
+        };
+        until(Duration::from_secs(5), runs).ok_or_else(|| format!("{} does not start", words[0]))?;
+        Ok(program)
+    }
+
     /// Executes an image in a new terminal.
     ///
     /// # Errors
@@ -124,7 +149,13 @@ impl<'a> Scene<'a> {
     /// The command `cryopid`, not yet started, with its output in a pipe.
     #[must_use]
     pub fn cryopid(&self, words: &[&str]) -> Command {
-        let mut command = self.prepared(&self.kit.cryopid);
+        self.command(&self.kit.cryopid, words)
+    }
+
+    /// Any command, in the same way.
+    #[must_use]
+    pub fn command(&self, program: &Path, words: &[&str]) -> Command {
+        let mut command = self.prepared(program);
         if self.uid != 0 {
             command.uid(self.uid).gid(self.uid);
         }
@@ -228,8 +259,10 @@ pub fn hear(mut command: Command, time: Duration) -> Result<Said, String> {
     let (out, error) = (listener(owned.child().stdout.take()), listener(owned.child().stderr.take()));
     let code = owned.end_within(time);
     drop(owned);
-    let text = out.join().unwrap_or_default() + &error.join().unwrap_or_default();
-    code.map(|code| Said { code, text: text.clone() }).map_err(|reason| format!("{reason}; it said: {text}"))
+    let (out, error) = (out.join().unwrap_or_default(), error.join().unwrap_or_default());
+    let text = format!("{out}{error}");
+    let complaint = format!("; it said: {text}");
+    code.map(|code| Said { code, text, out, error }).map_err(|reason| reason + &complaint)
 }
 
 /// Runs a helper of the harness to its end, without a terminal.

@@ -111,6 +111,7 @@ fn raise_file_limit() {
 
 /// Carries the plan out. After an error nothing of it is left.
 pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress) -> Result<Thawed, Error> {
+    let _errors_only = job::ErrorsOnly::begin();
     let quiet = Quiet::new();
     raise_file_limit();
     let tids: Vec<u32> = loaded.model.ids().into_iter().chain(loaded.model.leaders()).collect();

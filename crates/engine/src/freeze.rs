@@ -22,7 +22,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
-use tracee::{Envoy, Process};
+use tracee::{Envoy, Process, job};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -417,6 +417,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let start = Instant::now();
     let pid = request.pid;
     presentable(pid)?;
+    let _errors_only = job::ErrorsOnly::begin();
     // Everything slow that needs no look at the tree comes before it is stopped.
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;

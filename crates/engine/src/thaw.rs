@@ -36,6 +36,7 @@ pub fn load(mut file: File) -> Result<Loaded, Error> {
         let spool = rustix::fs::memfd_create("cryopid-image", rustix::fs::MemfdFlags::CLOEXEC);
         let mut spool = File::from(spool.map_err(|e| Error::io("memfd_create", "the image", std::io::Error::from(e)))?);
         let mut reader = (&mut file).take(u64::MAX);
+        let _errors_only = tracee::job::ErrorsOnly::begin();
         std::io::copy(&mut reader, &mut spool).map_err(|e| Error::io("read", "the image", e))?;
         file = spool;
     }

@@ -16,11 +16,22 @@ fn not_allowed(pid: i32) -> Error {
 
 const ZOMBIE: &str = "it has ended; its parent has yet to take note of that";
 
+/// Whether it is our parent, or a parent of that. The first process is everybody's.
+fn is_above_us(pid: i32) -> bool {
+    let stat = |pid: u32| proc::stat(&fs::read(format!("/proc/{pid}/stat")).ok()?).ok();
+    let parent = |pid: &u32| stat(*pid).map(|s| s.ppid).filter(|pid| *pid > 1);
+    std::iter::successors(parent(&std::process::id()), parent).any(|above| above == pid as u32)
+}
+
 /// What nobody can freeze, told before anything is touched.
 pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
     let refuse = |why: &str, remedy: &str| Err(Error::refuse("process", why, remedy));
     if pid as u32 == std::process::id() {
         return refuse("this is cryopid itself", "name another process");
+    }
+    if is_above_us(pid) {
+        let remedy = "run it from another terminal, or outside of that tree: setsid --fork cryopid …";
+        return refuse("cryopid itself is in that tree", remedy);
     }
     if pid == 1 {
         return refuse("it is the first process of this system", "name another process");

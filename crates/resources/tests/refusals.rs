@@ -665,7 +665,7 @@ fn what_is_less_than_it_was_is_told() {
     for state in &mut model.processes[0].states {
         match state {
             ProcessState::Attributes(a) => a.oom_score_adj = -900,
-            ProcessState::Limits(l) => l.limits = vec![(5, 10), (20, 30)],
+            ProcessState::Limits(l) => l.limits = vec![(5, 10), (20, 30), (u64::MAX, u64::MAX)],
             _ => {}
         }
     }
@@ -678,6 +678,7 @@ fn what_is_less_than_it_was_is_told() {
     let expected = [
         "the out-of-memory score was -900 and may not be set so low here",
         "the limit fsize was 20 and cannot be more than 10 here",
+        "the limit data was unlimited and cannot be more than 10 here",
         "the scheduling priority was higher than this user may set: it may be lower now",
         "it cannot gain privileges by executing a file any more: no_new_privs is set for whoever thaws it",
     ];

@@ -52,6 +52,31 @@ pub fn ignored(signal: i32) -> bool {
     action.sa_sigaction == libc::SIG_IGN
 }
 
+/// As long as this lives, a file that may not grow any more (setrlimit(2), RLIMIT_FSIZE) is told by the error of the call,
+/// and not by SIGXFSZ, which would end us without a word. Whoever is executed meanwhile would inherit it.
+pub struct ErrorsOnly(libc::sigaction);
+
+impl ErrorsOnly {
+    /// From now on.
+    pub fn begin() -> ErrorsOnly {
+        let mut before = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: sigaction reads one structure and writes another; zeroes are a valid value of it, with no handler to call.
+        unsafe {
+            let mut ignore = before.assume_init();
+            ignore.sa_sigaction = libc::SIG_IGN;
+            libc::sigaction(libc::SIGXFSZ, &raw const ignore, before.as_mut_ptr());
+            ErrorsOnly(before.assume_init())
+        }
+    }
+}
+
+impl Drop for ErrorsOnly {
+    fn drop(&mut self) {
+        // SAFETY: puts back what sigaction itself gave.
+        unsafe { libc::sigaction(libc::SIGXFSZ, &raw const self.0, std::ptr::null_mut()) };
+    }
+}
+
 /// Every signal. Not by sigfillset(3): libc leaves two of them out, which timers of the tree may send.
 const ALL: u64 = u64::MAX;
 const SETSIZE: usize = 8;

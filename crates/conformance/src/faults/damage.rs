@@ -2,15 +2,17 @@
 
 use crate::kit::Kit;
 use crate::play::random;
+use crate::process::until;
 use crate::runner::Test;
-use crate::scene::Scene;
+use crate::scene::{Scene, hear};
 use crate::{Outcome, fine, same};
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
+use std::time::Duration;
 
 /// Exit statuses of `verify` and `thaw` for what is no whole image.
-const VERIFY: [i32; 2] = [1, 3];
+const VERIFY: [i32; 1] = [1];
 const THAW: [i32; 1] = [125];
 
 /// The two sorts of damage.
@@ -21,6 +23,11 @@ pub fn tests() -> Vec<Test> {
         Test::new("damage/flip at the ends", |kit| damaged(kit, flip_ends)),
         Test::new("damage/flip anywhere", |kit| damaged(kit, flip_anywhere)),
         Test::new("damage/not an image", |kit| damaged(kit, no_image)),
+        Test::new("damage/executed", |kit| {
+            let mut scene = Scene::new(kit, 0)?;
+            let outcome = super::image_of_sleep(&scene).and_then(|path| executed(&Image::of(&mut scene, &path)?));
+            scene.close(outcome)
+        }),
     ]
 }
 
@@ -43,8 +50,12 @@ struct Image<'a> {
 impl<'a> Image<'a> {
     fn new(scene: &'a mut Scene<'_>) -> Result<Image<'a>, String> {
         let path = super::image_of(scene, &["ids"])?;
-        let bytes = fine("image", std::fs::read(&path))?;
-        fine("copy", std::fs::copy(&path, scene.path("d.cryo")))?;
+        Image::of(scene, &path)
+    }
+
+    fn of(scene: &'a mut Scene<'_>, path: &Path) -> Result<Image<'a>, String> {
+        let bytes = fine("image", std::fs::read(path))?;
+        fine("copy", std::fs::copy(path, scene.path("d.cryo")))?;
         let start = fine("cryopid", std::fs::metadata(&scene.kit.cryopid))?.len() as usize;
         let begins = bytes.len() > start + 64;
         same("the image holds more than the stub", &true, &begins)?;
@@ -59,6 +70,19 @@ impl<'a> Image<'a> {
     fn thaw(&self, what: &str) -> Outcome {
         let said = self.scene.run(&["thaw", "d.cryo"])?;
         said.ended_with(&format!("thaw of an image {what}"), &THAW).and_then(|said| explained(&said.text, what))?;
+        self.scene.only(&[])
+    }
+
+    /// The image itself is run.
+    fn execute(&self, what: &str) -> Outcome {
+        // Somebody who was born while it was written still has it open, until he executes another.
+        let run = || match hear(self.scene.command(&self.scene.path("d.cryo"), &[]), Duration::from_secs(10)) {
+            Err(reason) if reason.contains("os error 26") => None,
+            other => Some(other),
+        };
+        let said = until(Duration::from_secs(5), run).ok_or("somebody writes the image")??;
+        let said = said.ended_with(&format!("an executed image {what}"), &THAW)?;
+        same(&format!("the damage is told; it says {:?}", said.error), &true, &said.error.contains("damaged"))?;
         self.scene.only(&[])
     }
 
@@ -120,6 +144,24 @@ fn flip_ends(image: &Image) -> Outcome {
 fn flip_anywhere(image: &Image) -> Outcome {
     let places = (0..200).map(|_| random(image.start as u64..image.bytes.len() as u64) as usize);
     gather(places.map(|at| image.flip(at, |what| image.verify(what))))
+}
+
+/// Its own program looks at it, and says what is wrong.
+fn executed(image: &Image) -> Outcome {
+    let whole = image.bytes.len();
+    let lengths = [image.start + 1, image.start + 100, image.start + 4096, (image.start + whole) / 2, whole - 1];
+    let cuts = lengths.iter().map(|length| {
+        let file = fine("open", File::options().write(true).open(image.scene.path("d.cryo")))?;
+        fine("cut", file.set_len(*length as u64))?;
+        drop(file);
+        let outcome = image.execute(&format!("cut to {length} of {whole} bytes (the stub ends at {})", image.start));
+        outcome.and_then(|()| fine("write", std::fs::write(image.scene.path("d.cryo"), &image.bytes)))
+    });
+    gather(cuts)?;
+    // The records lie behind the pages.
+    let anywhere = (0..6).map(|_| random(image.start as u64..whole as u64));
+    let records = (0..6).map(|_| random(whole as u64 - 4096..whole as u64 - 64));
+    gather(anywhere.chain(records).map(|at| image.flip(at as usize, |what| image.execute(what))))
 }
 
 fn no_image(image: &Image) -> Outcome {

@@ -2,10 +2,11 @@
 
 use crate::kit::Kit;
 use crate::runner::Test;
-use crate::scene::Scene;
+use crate::scene::{Scene, hear};
 use crate::{Outcome, fine, process, same};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 /// A mounted tmpfs, gone when dropped.
 struct Disk(PathBuf);
@@ -35,13 +36,56 @@ pub fn tests() -> Vec<Test> {
         ("in a file", "file-deleted-large", 0),
         ("late", "mem-large", 24 << 20),
     ];
-    let mut tests = Vec::new();
+    let mut tests = vec![
+        Test::new("disk/limit in the stub", |kit| limited(kit, Room::Blocks(100))),
+        Test::new("disk/limit in the pages", |kit| limited(kit, Room::BehindStub(4 << 20))),
+    ];
     for (name, kind, room) in all {
         for command in ["freeze", "snapshot"] {
             tests.push(Test::new(format!("disk/{name}/{command}"), move |kit| full(kit, command, (kind, room))));
         }
     }
     tests
+}
+
+/// How large a file may be.
+#[derive(Clone, Copy)]
+enum Room {
+    /// So many times 512 bytes.
+    Blocks(u64),
+    /// So many bytes more than the stub.
+    BehindStub(u64),
+}
+
+fn limited(kit: &Kit, room: Room) -> Outcome {
+    let mut scene = Scene::new(kit, 0)?;
+    let outcome = reaches_limit(&mut scene, room);
+    scene.close(outcome)
+}
+
+/// A file that may not grow (RLIMIT_FSIZE) is as a full disk, and ends nobody by SIGXFSZ.
+fn reaches_limit(scene: &mut Scene, room: Room) -> Outcome {
+    let stub = fine("cryopid", std::fs::metadata(&scene.kit.cryopid))?.len();
+    let blocks = match room {
+        Room::Blocks(blocks) => blocks,
+        Room::BehindStub(more) => (stub + more) / 512,
+    };
+    let mut terminal = scene.specimen("mem-large", &["32"])?;
+    let (pid, cryopid) = (terminal.program.pid(), scene.kit.cryopid.display().to_string());
+    for words in ["freeze $1 -o a.cryo", "snapshot $1 -o a.cryo", "freeze $1 -o - > s.cryo"] {
+        let script = format!("ulimit -f {blocks}; exec $0 {words}");
+        let command = scene.command(Path::new("/bin/sh"), &["-c", &script, &cryopid, &pid.to_string()]);
+        let said = hear(command, Duration::from_secs(30))?.ended_with(&script, &[1])?;
+        same(&format!("the cause is told; it says {:?}", said.error), &true, &said.error.contains("file too large"))?;
+        same("an image is there", &false, &scene.path("a.cryo").exists())?;
+        process::unharmed(pid)?;
+    }
+    same(
+        "what is left beside it",
+        &false,
+        &files(&scene.dir).iter().any(|path| path.to_string_lossy().contains(".part")),
+    )?;
+    super::answers(&mut terminal)
 }
 
 fn full(kit: &Kit, command: &str, what: (&str, u64)) -> Outcome {

@@ -1,5 +1,7 @@
-//! What is not a round trip: the contract under kills, full disks, damage, races, refusals, and a shell's job control.
+//! What is not a round trip: the contract under kills, full disks, damage, races, refusals, and a shell's job control; and
+//! what the command line says.
 
+pub mod cli;
 pub mod damage;
 pub mod disk;
 pub mod harness;
@@ -8,7 +10,7 @@ pub mod kill;
 pub mod refusals;
 pub mod twice;
 
-use crate::process::until;
+use crate::process::{Owned, until};
 use crate::pty::Terminal;
 use crate::scene::Scene;
 use crate::{Outcome, play, process, same};
@@ -27,6 +29,19 @@ fn freeze(scene: &Scene, terminal: &mut Terminal, image: &str) -> Result<PathBuf
 fn image_of(scene: &mut Scene, words: &[&str]) -> Result<PathBuf, String> {
     let mut terminal = scene.specimen(words[0], &words[1..])?;
     freeze(scene, &mut terminal, "a.cryo")
+}
+
+/// A program without a terminal.
+fn sleep(scene: &Scene) -> Result<Owned, String> {
+    scene.alone(&["/bin/sleep", "1000"])
+}
+
+/// An image of one.
+fn image_of_sleep(scene: &Scene) -> Result<PathBuf, String> {
+    let mut program = sleep(scene)?;
+    scene.run(&["freeze", &program.pid().to_string(), "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+    program.end_within(Duration::from_secs(5))?;
+    Ok(scene.path("a.cryo"))
 }
 
 /// A specimen answers, and ends well.

@@ -12,9 +12,10 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 9] = [
+    let sorts: [(&str, Sort); 10] = [
         ("usage", usage),
         ("no such process", no_process),
+        ("own tree", own_tree),
         ("another user's process", not_ours),
         ("nowhere to write", nowhere),
         ("dry run", dry_run),
@@ -33,17 +34,45 @@ fn within(kit: &Kit, sort: Sort) -> Outcome {
 }
 
 fn usage(scene: &mut Scene) -> Outcome {
-    for words in
-        [&["freeze"][..], &["freeze", "abc"], &["no-such-command"], &["freeze", "--no-such-option", "1"], &["thaw"]]
-    {
-        scene.run(words)?.ended_with(&format!("{words:?}"), if words == ["thaw"] { &[2, 125] } else { &[2] })?;
+    for (words, status) in [
+        (&["freeze"][..], 2),
+        (&["freeze", "abc"], 2),
+        (&["no-such-command"], 2),
+        (&["freeze", "--no-such-option", "1"], 2),
+        (&["inspect", "a.cryo", "no-such-thing"], 2),
+        // Of a thaw, 2 would be a status of the program.
+        (&["thaw"], 125),
+        (&["thaw", "--no-such-option", "a.cryo"], 125),
+        (&["thaw", "--help"], 0),
+        (&["--help"], 0),
+        (&["--version"], 0),
+    ] {
+        scene.run(words)?.ended_with(&format!("{words:?}"), &[status])?;
     }
-    scene.run(&["--help"])?.ended_with("--help", &[0]).map(drop)
+    Ok(())
 }
 
 fn no_process(scene: &mut Scene) -> Outcome {
-    scene.run(&["freeze", "4194304", "-o", "a.cryo"])?.ended_with("freeze of nobody", &[1, 3])?;
+    scene.run(&["freeze", "4194304", "-o", "a.cryo"])?.ended_with("freeze of nobody", &[1])?;
     same("an image is there", &false, &scene.path("a.cryo").exists())
+}
+
+/// A shell that asks for its own freeze, or for that of the shell around it, is told why not; outside of its tree it works.
+fn own_tree(scene: &mut Scene) -> Outcome {
+    for script in ["$0 freeze $$ -o a.cryo", "sh -c \"$0 freeze $$ -o a.cryo; exit \\$?\"", "$0 check $$"] {
+        let script = format!("{script}; echo status=$?.; exit 0");
+        let cryopid = scene.kit.cryopid.display().to_string();
+        let mut shell = scene.open(&["/bin/sh", "-c", &script, &cryopid].map(String::from), FIRST)?;
+        shell.expect("cryopid itself is in that tree")?;
+        shell.expect("status=3.")?;
+        same("exit status of the shell", &0, &shell.exit()?)?;
+        same("an image is there", &false, &scene.path("a.cryo").exists())?;
+    }
+    let script = "setsid --fork $0 freeze $$ -o a.cryo; read line";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let mut shell = scene.open(&["/bin/sh", "-c", script, &cryopid].map(String::from), FIRST)?;
+    shell.exit()?;
+    same("an image is there", &true, &scene.path("a.cryo").exists())
 }
 
 /// An ordinary user cannot freeze root's program, and it does not notice.
@@ -51,7 +80,7 @@ fn not_ours(scene: &mut Scene) -> Outcome {
     let mut terminal = scene.specimen("ids", &[])?;
     let pid = terminal.program.pid();
     let other = Scene::new(scene.kit, USER)?;
-    let said = other.run(&["freeze", &pid.to_string(), "-o", "a.cryo"])?.ended_with("freeze of another's", &[1, 3])?;
+    let said = other.run(&["freeze", &pid.to_string(), "-o", "a.cryo"])?.ended_with("freeze of another's", &[3])?;
     same(&format!("something is said: {:?}", said.text), &true, &said.text.contains(&pid.to_string()))?;
     unharmed(pid)?;
     other.close(Ok(()))?;
@@ -61,9 +90,7 @@ fn not_ours(scene: &mut Scene) -> Outcome {
 fn nowhere(scene: &mut Scene) -> Outcome {
     let mut terminal = scene.specimen("ids", &[])?;
     let pid = terminal.program.pid();
-    scene
-        .run(&["freeze", &pid.to_string(), "-o", "no/such/place/a.cryo"])?
-        .ended_with("freeze to nowhere", &[1, 2, 3])?;
+    scene.run(&["freeze", &pid.to_string(), "-o", "no/such/place/a.cryo"])?.ended_with("freeze to nowhere", &[1])?;
     unharmed(pid)?;
     super::answers(&mut terminal)
 }

@@ -1,8 +1,9 @@
 //! File: an inode with contents, which descriptors and areas lead to.
 //!
 //! - seen as    a path in /proc/PID/fd, /proc/PID/maps or /proc/PID/exe, with ` (deleted)` behind it when it has none
-//! - captured   path, length, time of modification, build id; contents when it has no name, when they are asked for, or when it
-//!   is shared memory (/dev/shm), which is gone after a start of the machine: then it is put back
+//! - captured   path, length, time of modification, build id; contents when it has no name, when they are asked for, when it
+//!   is open for writing and small, or when it is shared memory (/dev/shm), which is gone after a start of the machine: then
+//!   it is put back
 //! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
 //! - refused    a mapped file that has changed since, unless its contents are in the image
 //! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
@@ -270,7 +271,7 @@ impl File {
     /// Opens it where the saved contents have taken the place of what stood at the path.
     fn put_back(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         let Some(contents) = self.contents.clone() else {
-            let remedy = "the image holds the contents of open files only if it was made with --with-files";
+            let remedy = "the image holds those of files of over 1 MiB, or open for reading only, if it is made with --with-files";
             to.to.refuse(Refusal::new(
                 self.path.to_string(),
                 "its saved contents are asked for and are not in the image",

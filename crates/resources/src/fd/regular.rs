@@ -1,7 +1,8 @@
 //! Regular file: a description with an offset and status flags.
 //!
 //! - seen as    a path, `st_mode` S_IFREG
-//! - captured   offset and flags from fdinfo; the contents when it has no name, or with `--with-files`
+//! - captured   offset and flags from fdinfo; the contents when it has no name, when it is open for writing and has at most
+//!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
 //! - refused    a POSIX message queue; a lock on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
 //!   writes; a file that is gone on the host, or by policy one that has changed

@@ -69,7 +69,8 @@ impl Capture for Limits {
             if hard > ours && !may_raise {
                 hard = ours;
                 if *soft > hard {
-                    to.to.note(format!("the limit {} was {soft} and cannot be more than {hard} here", NAMES[n]));
+                    let was = if *soft == u64::MAX { "unlimited".into() } else { soft.to_string() };
+                    to.to.note(format!("the limit {} was {was} and cannot be more than {hard} here", NAMES[n]));
                 }
             }
             let limit = Rlimit64 { cur: (*soft).min(hard), max: hard };

@@ -1,0 +1,365 @@
+//! What the command line says, where it says it, and that it does what it does whether anybody listens or not.
+
+use crate::kit::Kit;
+use crate::process::{self, Owned, until};
+use crate::pty::{SECOND, Terminal};
+use crate::runner::Test;
+use crate::scene::{Said, Scene, hear};
+use crate::{Outcome, fine, same};
+use rustix::process::Signal;
+use serde_json::Value;
+use std::collections::BTreeSet;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
+
+/// What the documents tell of `--json`.
+const DOCUMENTED: &str = include_str!("../../../../docs/json.md");
+const PATIENCE: Duration = Duration::from_secs(30);
+
+type Sort = fn(&mut Scene) -> Outcome;
+
+/// One test for each.
+#[must_use]
+pub fn tests() -> Vec<Test> {
+    let sorts: [(&str, Sort); 14] = [
+        ("image to standard output", to_standard_output),
+        ("image from standard input", from_standard_input),
+        ("json beside an image", json_beside_image),
+        ("json of a refusal beside an image", refusal_beside_image),
+        ("nobody listens to a freeze", deaf_freeze),
+        ("nobody listens to a detached thaw", deaf_detach),
+        ("nobody listens to a thaw", deaf_thaw),
+        ("nobody listens to a result", deaf_result),
+        ("default name", default_name),
+        ("changed files", changed_files),
+        ("saved files", saved_files),
+        ("looks", looks),
+        ("quiet", quiet),
+        ("json", json),
+    ];
+    sorts.into_iter().map(|(name, sort)| Test::new(format!("cli/{name}"), move |kit| within(kit, sort))).collect()
+}
+
+fn within(kit: &Kit, sort: Sort) -> Outcome {
+    let mut scene = Scene::new(kit, 0)?;
+    let outcome = sort(&mut scene);
+    scene.close(outcome)
+}
+
+/// What was written to standard output becomes an image that can be run.
+fn executable(scene: &Scene, name: &str) -> Outcome {
+    fine("chmod", std::fs::set_permissions(scene.path(name), Permissions::from_mode(0o700)))
+}
+
+/// Freezes to standard output, which is a file.
+fn streamed(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("ids", &[])?;
+    let mut command = scene.cryopid(&["freeze", &terminal.program.pid().to_string(), "-o", "-"]);
+    command.stdout(Stdio::from(fine("s.cryo", File::create(scene.path("s.cryo")))?));
+    let said = hear(command, PATIENCE)?.ended_with("freeze to standard output", &[0])?;
+    same(
+        &format!("standard error tells the result: {:?}", said.error),
+        &true,
+        &said.error.contains("froze 1 process"),
+    )?;
+    terminal.exit()?;
+    executable(scene, "s.cryo")
+}
+
+fn to_standard_output(scene: &mut Scene) -> Outcome {
+    streamed(scene)?;
+    super::answers(&mut scene.thaw(&scene.path("s.cryo"))?)
+}
+
+/// From a file, and through a pipe.
+fn from_standard_input(scene: &mut Scene) -> Outcome {
+    streamed(scene)?;
+    let cryopid = scene.kit.cryopid.display().to_string();
+    for words in ["verify -", "inspect - fds"] {
+        for script in [format!("exec $0 {words} < s.cryo"), format!("cat s.cryo | $0 {words}")] {
+            let said = hear(scene.command(Path::new("/bin/sh"), &["-c", &script, &cryopid]), PATIENCE)?;
+            said.ended_with(&script, &[0])?;
+        }
+    }
+    let script = "head -c 3000000 s.cryo | $0 verify -";
+    hear(scene.command(Path::new("/bin/sh"), &["-c", script, &cryopid]), PATIENCE)?.ended_with(script, &[1]).map(drop)
+}
+
+/// Whoever reads the image begins late, so that the freeze takes long enough to tell how far it has come.
+fn json_beside_image(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("mem-large", &["8"])?;
+    let words = ["freeze", &terminal.program.pid().to_string(), "--json", "-o", "-"];
+    let mut freeze = process::start(&mut scene.cryopid(&words))?;
+    let mut image = freeze.child().stdout.take().ok_or("no pipe")?;
+    let mut error = freeze.child().stderr.take().ok_or("no pipe")?;
+    std::thread::sleep(Duration::from_millis(600));
+    fine("copy", std::io::copy(&mut image, &mut fine("s.cryo", File::create(scene.path("s.cryo")))?))?;
+    same("exit status of the freeze", &0, &freeze.end_within(PATIENCE)?)?;
+    terminal.exit()?;
+    let mut said = String::new();
+    fine("read", std::io::Read::read_to_string(&mut error, &mut said))?;
+    let events = objects(&said)?;
+    let told = |event: &str| events.iter().any(|o| o["event"] == event);
+    same(&format!("progress and result are told: {said}"), &(true, true), &(told("progress"), told("frozen")))?;
+    scene.run(&["verify", "s.cryo"])?.ended_with("verify", &[0])?;
+    executable(scene, "s.cryo")?;
+    super::answers(&mut scene.thaw(&scene.path("s.cryo"))?)
+}
+
+fn refusal_beside_image(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("socket-pair", &[])?;
+    let pid = terminal.program.pid().to_string();
+    for command in ["freeze", "snapshot"] {
+        let mut freeze = scene.cryopid(&[command, &pid, "--json", "-o", "-"]);
+        freeze.stdout(Stdio::from(fine("s.cryo", File::create(scene.path("s.cryo")))?));
+        let said = hear(freeze, PATIENCE)?.ended_with(command, &[3])?;
+        // What was written of the image before cannot be taken back, but nothing else is there.
+        let stream = fine("s.cryo", std::fs::read(scene.path("s.cryo")))?;
+        same("words in the stream", &false, &stream.windows(8).any(|bytes| bytes == b"{\"event\""))?;
+        same("event", &Value::from("refused"), &objects(&said.error)?[0]["event"])?;
+    }
+    super::answers(&mut terminal)
+}
+
+/// Standard error, where nothing can be written to it: a full disk, and a pipe that nobody reads.
+fn deaf_ears() -> Result<[(&'static str, Stdio); 2], String> {
+    let full = fine("/dev/full", File::options().write(true).open("/dev/full"))?;
+    let (_, closed) = fine("pipe", std::io::pipe())?;
+    Ok([("/dev/full", full.into()), ("a closed pipe", closed.into())])
+}
+
+fn deaf_freeze(scene: &mut Scene) -> Outcome {
+    for (what, ears) in deaf_ears()? {
+        let mut program = super::sleep(scene)?;
+        let mut command = scene.cryopid(&["freeze", "-v", &program.pid().to_string(), "-o", "a.cryo"]);
+        command.stderr(ears);
+        hear(command, PATIENCE)?.ended_with(&format!("freeze that speaks to {what}"), &[0])?;
+        program.end_within(Duration::from_secs(5))?;
+        scene.run(&["verify", "a.cryo"])?.ended_with("verify", &[0])?;
+    }
+    Ok(())
+}
+
+/// The program that lives here, and nothing else; it is ended.
+fn lives(scene: &Scene) -> Outcome {
+    let pid = super::thawed(scene)?;
+    scene.only(&[pid])?;
+    process::unharmed(pid)?;
+    process::send(pid, Signal::KILL);
+    process::vanished(&[pid])
+}
+
+fn deaf_detach(scene: &mut Scene) -> Outcome {
+    super::image_of_sleep(scene)?;
+    for (what, ears) in deaf_ears()? {
+        let mut command = scene.cryopid(&["thaw", "--detach", "-v", "a.cryo"]);
+        command.stderr(ears);
+        let said = hear(command, PATIENCE)?.ended_with(&format!("thaw that speaks to {what}"), &[0])?;
+        let pid = super::thawed(scene)?;
+        same("standard output", &format!("thawed sleep as process {pid}\n"), &said.out)?;
+        lives(scene)?;
+    }
+    let mut command = scene.cryopid(&["thaw", "--detach", "a.cryo"]);
+    command.stdout(fine("/dev/full", File::options().write(true).open("/dev/full"))?);
+    hear(command, PATIENCE)?.ended_with("thaw that cannot tell its result", &[0])?;
+    lives(scene)
+}
+
+/// The thaw stands for its program to the end.
+fn deaf_thaw(scene: &mut Scene) -> Outcome {
+    let image = super::image_of(scene, &["ids"])?.display().to_string();
+    for ears in ["2>/dev/full", "2>&-", "2> >(:)"] {
+        let script = format!("exec \"$0\" -v {ears}");
+        let mut terminal = scene.open(&["/bin/bash", "-c", &script, &image].map(String::from), SECOND)?;
+        super::answers(&mut terminal).map_err(|reason| format!("{ears}: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// A result that cannot be written is a fault, and told.
+fn deaf_result(scene: &mut Scene) -> Outcome {
+    super::image_of_sleep(scene)?;
+    let commands: [(&[&str], i32); 6] = [
+        (&["inspect", "a.cryo", "all"], 1),
+        (&["inspect", "a.cryo", "--json"], 1),
+        (&["verify", "a.cryo"], 1),
+        (&["check", "a.cryo"], 1),
+        (&["check"], 1),
+        (&["thaw", "--dry-run", "a.cryo"], 125),
+    ];
+    for (words, status) in commands {
+        let mut command = scene.cryopid(words);
+        command.stdout(fine("/dev/full", File::options().write(true).open("/dev/full"))?);
+        let said = hear(command, PATIENCE)?.ended_with(&format!("{words:?} to a full disk"), &[status])?;
+        same(&format!("the cause is told: {:?}", said.error), &true, &said.error.contains("no space left"))?;
+    }
+    Ok(())
+}
+
+fn default_name(scene: &mut Scene) -> Outcome {
+    let mut program = super::sleep(scene)?;
+    let name = format!("sleep-{}.cryo", program.pid());
+    scene.run(&["freeze", &program.pid().to_string()])?.ended_with("freeze", &[0])?;
+    program.end_within(Duration::from_secs(5))?;
+    let mode = fine(&name, std::fs::metadata(scene.path(&name)))?.permissions().mode() & 0o7777;
+    same("mode of the image", &0o700, &mode)?;
+    scene.run(&["thaw", "-d", &name])?.ended_with("thaw", &[0])?;
+    lives(scene)
+}
+
+/// A program that reads a file, frozen with these words; then the file is another one.
+fn reader_of_changed(scene: &mut Scene, words: &[&str], change: fn(&Path) -> std::io::Result<()>) -> Outcome {
+    let mut terminal = scene.specimen("file-position", &[])?;
+    let pid = terminal.program.pid().to_string();
+    scene.run(&[&["freeze", &pid, "-o", "a.cryo"], words].concat())?.ended_with("freeze", &[0])?;
+    terminal.exit()?;
+    std::thread::sleep(Duration::from_millis(20));
+    fine("change the file", change(&scene.path("numbers")))
+}
+
+fn thaw_with(scene: &mut Scene, files: &str) -> Result<Terminal, String> {
+    let image = scene.path("a.cryo").display().to_string();
+    scene.open(&[image, "--files".into(), files.into()], SECOND)
+}
+
+fn refuses(scene: &mut Scene, files: &str, told: &str) -> Outcome {
+    let mut terminal = thaw_with(scene, files)?;
+    same(&format!("exit status with --files {files}"), &125, &terminal.exit()?)?;
+    for text in ["numbers", told] {
+        same(&format!("{text:?} is told: {:?}", terminal.said()), &true, &terminal.said().contains(text))?;
+    }
+    Ok(())
+}
+
+fn longer(path: &Path) -> std::io::Result<()> {
+    std::io::Write::write_all(&mut File::options().append(true).open(path)?, b"more")
+}
+
+/// Without its contents in the image, the file is refused or taken as it is.
+fn changed_files(scene: &mut Scene) -> Outcome {
+    reader_of_changed(scene, &[], longer)?;
+    refuses(scene, "strict", "changed")?;
+    refuses(scene, "saved", "--with-files")?;
+    let mut terminal = thaw_with(scene, "warn")?;
+    terminal.expect("note: ")?;
+    super::answers(&mut terminal)?;
+    fine("remove", std::fs::remove_file(scene.path("numbers")))?;
+    refuses(scene, "warn", "not here")
+}
+
+/// With them, it is put back, if that is asked for.
+fn saved_files(scene: &mut Scene) -> Outcome {
+    reader_of_changed(scene, &["--with-files"], |path| std::fs::write(path, b"another"))?;
+    let length = |scene: &Scene| fine("numbers", std::fs::metadata(scene.path("numbers"))).map(|m| m.len());
+    refuses(scene, "strict", "changed")?;
+    same("length of the file", &7, &length(scene)?)?;
+    super::answers(&mut thaw_with(scene, "saved")?)?;
+    same("length of the file", &10_000, &length(scene)?)?;
+    super::answers(&mut thaw_with(scene, "strict")?)
+}
+
+fn names(scene: &Scene) -> BTreeSet<std::ffi::OsString> {
+    std::fs::read_dir(&scene.dir).into_iter().flatten().flatten().map(|entry| entry.file_name()).collect()
+}
+
+/// What only looks makes no file, and starts nothing.
+fn looks(scene: &mut Scene) -> Outcome {
+    let image = super::image_of_sleep(scene)?;
+    let before = names(scene);
+    for words in [
+        &["thaw", "--dry-run", "a.cryo"][..],
+        &["thaw", "--dry-run", "--detach", "--pids", "new", "a.cryo"],
+        &["check", "a.cryo"],
+        &["check"],
+        &["verify", "a.cryo"],
+        &["inspect", "a.cryo", "all"],
+    ] {
+        let said = scene.run(words)?.ended_with(&format!("{words:?}"), &[0])?;
+        same(&format!("{words:?} says something"), &false, &said.out.is_empty())?;
+        scene.only(&[])?;
+    }
+    let said = hear(scene.command(&image, &["--dry-run"]), PATIENCE)?.ended_with("an image with --dry-run", &[0])?;
+    same(&format!("the plan is told: {:.100}", said.out), &true, &said.out.contains("commit"))?;
+    let said = scene.run(&["inspect", "a.cryo"])?;
+    same(&format!("a date is told: {}", said.out), &true, &said.out.contains("Z, on x86_64"))?;
+    for words in [["inspect", "nofile"], ["verify", "nofile"], ["check", "nofile"]] {
+        let said = scene.run(&words)?.ended_with(&format!("{words:?}"), &[1])?;
+        same(&format!("the file is named once: {}", said.error), &1, &said.error.matches("nofile").count())?;
+    }
+    same("files", &before, &names(scene))?;
+    scene.only(&[])
+}
+
+fn quiet(scene: &mut Scene) -> Outcome {
+    let mut program = super::sleep(scene)?;
+    let pid = program.pid().to_string();
+    let silent = |words: &[&str]| -> Outcome {
+        let said = scene.run(words)?.ended_with(&format!("{words:?}"), &[0])?;
+        same(&format!("what {words:?} says"), &String::new(), &said.text)
+    };
+    silent(&["check", "-q", &pid])?;
+    silent(&["snapshot", "-q", &pid, "-o", "a.cryo"])?;
+    silent(&["freeze", "-q", &pid, "-o", "a.cryo"])?;
+    program.end_within(Duration::from_secs(5))?;
+    silent(&["verify", "-q", "a.cryo"])?;
+    silent(&["check", "-q", "a.cryo"])?;
+    silent(&["thaw", "-q", "--dry-run", "a.cryo"])?;
+    silent(&["thaw", "-q", "-d", "a.cryo"])?;
+    lives(scene)?;
+    let said = scene.run(&["verify", "-q", "nofile"])?.ended_with("verify of nothing", &[1])?;
+    same("something is said of an error", &false, &said.error.is_empty())
+}
+
+/// One object a line.
+fn objects(text: &str) -> Result<Vec<Value>, String> {
+    let all = text.lines().map(|line| fine(line, serde_json::from_str::<Value>(line)));
+    let all = all.collect::<Result<Vec<_>, _>>()?;
+    if all.is_empty() { Err("nothing is said".into()) } else { Ok(all) }
+}
+
+/// The fields of an object, by its title in the document.
+fn documented(title: &str) -> BTreeSet<String> {
+    let section = DOCUMENTED.split("\n## ").find(|section| section.starts_with(&format!("{title} (")));
+    let rows = section.unwrap_or_default().lines().filter_map(|line| line.strip_prefix("| `")?.split('`').next());
+    rows.map(str::to_owned).collect()
+}
+
+/// A command prints the object of this title, with its fields and no others.
+fn prints(said: Said, title: &str, status: i32) -> Outcome {
+    let said = said.ended_with(title, &[status])?;
+    let object = objects(&said.out)?.pop().unwrap_or_default();
+    let mut fields: BTreeSet<String> = object.as_object().into_iter().flatten().map(|(name, _)| name.clone()).collect();
+    if fields.remove("event") {
+        same("event", &Value::from(title), &object["event"])?;
+    }
+    same(&format!("fields of {title}"), &documented(title), &fields)
+}
+
+fn json(scene: &mut Scene) -> Outcome {
+    let mut program: Owned = super::sleep(scene)?;
+    let pid = program.pid().to_string();
+    let run = |words: &[&str]| scene.run(&[words, &["--json"]].concat());
+    prints(run(&["check"])?, "host", 0)?;
+    prints(run(&["check", &pid])?, "freezable", 0)?;
+    prints(run(&["freeze", &pid, "--dry-run"])?, "freezable", 0)?;
+    prints(run(&["snapshot", &pid, "-o", "a.cryo"])?, "snapshot", 0)?;
+    prints(run(&["freeze", &pid, "-o", "no/such/place"])?, "failed", 1)?;
+    prints(run(&["freeze", "1", "-o", "b.cryo"])?, "refused", 3)?;
+    prints(run(&["freeze", &pid, "-o", "a.cryo"])?, "frozen", 0)?;
+    program.end_within(Duration::from_secs(5))?;
+    prints(run(&["verify", "a.cryo"])?, "verified", 0)?;
+    prints(run(&["check", "a.cryo"])?, "thawable", 0)?;
+    prints(run(&["thaw", "a.cryo", "--dry-run"])?, "plan", 0)?;
+    for what in ["tree", "fds", "maps", "env", "files", "sockets", "signals", "all"] {
+        prints(run(&["inspect", "a.cryo", what])?, what, 0)?;
+    }
+    prints(run(&["verify", "nofile"])?, "failed", 1)?;
+    prints(run(&["thaw", "nofile"])?, "failed", 125)?;
+    prints(run(&["thaw", "-d", "a.cryo"])?, "thawed", 0)?;
+    let running = until(Duration::from_secs(5), || scene.programs().first().copied());
+    same("a program runs", &true, &running.is_some())?;
+    lives(scene)
+}
