@@ -220,8 +220,13 @@ pub fn stand_for(mut thawed: Thawed) -> Outcome {
                 go_on(&mut thawed);
             }
             Event::Stopped(signal) => {
+                let held = thawed.terminal.as_ref();
+                let behind = matches!(signal, SIGTTIN | SIGTTOU) && held.is_some_and(|held| !held.is_ours());
                 give_back(&mut thawed);
-                job::stop_self(signal);
+                // Who was in the background, and is not any more, was brought forward just now.
+                if !(behind && thawed.terminal.as_ref().is_some_and(Held::was_brought_forward)) {
+                    job::stop_self(signal);
+                }
                 go_on(&mut thawed);
             }
             Event::Signal(SIGCONT) => go_on(&mut thawed),

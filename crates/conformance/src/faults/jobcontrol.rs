@@ -114,6 +114,8 @@ fn background(scene: &Scene, terminal: &mut Terminal) -> Outcome {
     terminal.expect("shell> ")?;
     let stopped = || (process::state(specimen_of(scene).ok()?) == "state T").then_some(());
     process::until(Duration::from_secs(3), stopped).ok_or("a program that reads in the background is not stopped")?;
+    // Who stands for it stops a moment after it.
+    std::thread::sleep(Duration::from_millis(100));
     suspended_job_comes_back(scene, terminal)
 }
 
