@@ -162,7 +162,10 @@ pub(crate) fn sleeper(_: &[String]) -> Result<Living, String> {
 }
 
 /// Threads that tell with which errors calls fail in them.
-struct Workers(Vec<(mpsc::Sender<()>, mpsc::Receiver<Result<Vec<i32>, String>>)>);
+struct Workers(Vec<(mpsc::Sender<()>, mpsc::Receiver<Errors>)>);
+
+/// One for each call that is asked about.
+type Errors = Result<Vec<i32>, String>;
 
 /// The calls that are asked about.
 const CALLS: [i64; 3] = [libc::SYS_getppid, libc::SYS_getpgrp, libc::SYS_getuid];

@@ -151,6 +151,15 @@ impl Filter {
 }
 
 impl Seccomp {
+    /// Whether a kernel could have shown it.
+    pub(crate) fn is_sound(&self) -> bool {
+        /// linux/bpf_common.h, BPF_MAXINSNS.
+        const INSTRUCTIONS: usize = 4096;
+        let program =
+            |f: &Filter| f.program.0.len().is_multiple_of(8) && (1..=INSTRUCTIONS).contains(&(f.program.0.len() / 8));
+        self.mode <= FILTERED && (self.mode == FILTERED) != self.filters.is_empty() && self.filters.iter().all(program)
+    }
+
     /// Whether whoever thaws may not suspend filters; says so, once.
     fn refuse(&self, to: &mut Planning<'_>) -> bool {
         let may = to.to.host.may_suspend_filters() && !matches!(to.namespaces, Namespaces::UserPid { .. });
