@@ -344,6 +344,8 @@ impl Post<'_> {
     /// then, or until it stops or computes there.
     fn see_home(&self, tid: i32) {
         const COMPUTES: Duration = Duration::from_millis(100);
+        // It may be running, at the end of its socket already.
+        let _ = ptrace::interrupt(tid).map_err(Lost::from).and_then(|()| await_event(tid));
         while ptrace::getregs(tid).is_ok_and(|regs| regs.is_some_and(|regs| self.place.contains(regs.rip))) {
             let pass = ptrace::look(tid).ok().flatten().map_or(0, Stop::signal_to_pass);
             let stop = ptrace::syscall(tid, pass).and_then(|()| ptrace::wait(tid, COMPUTES));
