@@ -147,6 +147,7 @@ syscalls! {
     Prlimit64 "prlimit64" 302;
     SchedSetattr "sched_setattr" 314;
     SchedGetattr "sched_getattr" 315;
+    Seccomp "seccomp" 317;
     MemfdCreate "memfd_create" 319;
     Execveat "execveat" 322;
     Membarrier "membarrier" 324;

@@ -10,6 +10,7 @@ pub mod errno;
 pub mod layout;
 pub mod machine;
 pub mod proc;
+pub mod seccomp;
 pub mod signal;
 pub mod x86_64;
 

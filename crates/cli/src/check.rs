@@ -23,12 +23,16 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
 fn process(pid: i32, say: &mut Say) -> ExitCode {
     let keep = resources::Keep { typed: true, ..resources::Keep::default() };
     let request = Request { pid, output: None, keep, ending: Ending::RunOn };
+    let what = format!("cannot freeze {pid}");
+    if let Some(status) = crate::guarded(pid, say, &what) {
+        return status;
+    }
     match engine::freeze(&request, say) {
         Ok(frozen) => {
             let told = say.would_freeze(pid, &frozen);
             crate::ended(told, say, &format!("cannot tell of {pid}"), "")
         }
-        Err(e) => crate::failed(say, &format!("cannot freeze {pid}"), crate::comfort(pid), &e),
+        Err(e) => crate::failed(say, &what, crate::comfort(pid), &e),
     }
 }
 

@@ -147,6 +147,17 @@ const WAITING: &[&str] = &[
     "timerfd-rings",
 ];
 
+/// Whose system calls are filtered: only root may look at that and suspend it.
+const FILTERED: &[&str] = &[
+    "seccomp-strict",
+    "seccomp-hard",
+    "seccomp-synced",
+    "seccomp-apart",
+    "seccomp-one-thread",
+    "seccomp-inherited",
+    "seccomp-dropped",
+];
+
 /// These change by themselves, so two images of them differ.
 const MOVING: &[&str] = &[
     // Which extended states of a sleeping child are in use may differ.
@@ -177,6 +188,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(WRITERS.iter().map(|name| writer(name)));
     cases.extend(WAITING.iter().map(|name| waiting(name)));
     cases.extend(MOVING.iter().map(|name| Case { oracle: Oracle::Moves, ..Case::specimen(&[name]) }));
+    cases.extend(FILTERED.iter().map(|name| Case::specimen(&[name]).but(&[User])));
     cases.extend(special());
     cases.extend(refused());
     cases
@@ -229,6 +241,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         Case::specimen(&["mem-many", "20000"]).only(&[Root]),
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),
         // Shared with a process that is not frozen, and works all the same.
         Case::specimen(&["outside", "position"]),
         Case::specimen(&["outside", "text"]).but(&[Again]),
@@ -262,6 +275,8 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
         Case::specimen(&["posix-queue"]).refused(&["posix message queue", "taking them out"]),
+        Case::specimen(&["seccomp-hard"]).refused(&["seccomp", "only root"]).only(&[User]),
+        Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["several"]).refused(&["socket", "inotify"]),
     ]
 }

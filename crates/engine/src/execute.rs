@@ -1,6 +1,7 @@
 //! The executor: carries a plan out, step by step, and knows no resource. Until the commit every step can be undone,
 //! by being forgotten: what was made is dropped in the reverse order.
 
+use crate::guard::may_go_on;
 use crate::host::{own_areas, vdso_code};
 use crate::objects::{Made, Objects};
 use crate::removed;
@@ -138,18 +139,13 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
     for (n, step) in plan.steps.iter().enumerate() {
-        may_go_on()?;
+        may_go_on("the thaw")?;
         execution.step(n, step)?;
     }
     let thawed = execution.commit()?;
     // What comes from now on is for the program, and is passed on by whoever stands for it.
     std::mem::forget(quiet);
     Ok(thawed)
-}
-
-/// Whoever typed Ctrl-C does not want to wait for the end of it.
-fn may_go_on() -> Result<(), Fault> {
-    if job::asked_to_end() { Err(Fault::new("a signal came", "the thaw", Errno::EINTR)) } else { Ok(()) }
 }
 
 /// Which step it was, for whoever looks into it; a fault keeps its error.
@@ -257,6 +253,7 @@ impl<'a> Execution<'a> {
                 Ok(self.stubs().process(by.0, tid.0, *flags, *exit_signal)?)
             }
             (Op::End(end), Actor::Thread(tid)) => self.end(tid, *end),
+            (Op::Unfilter, Actor::Thread(tid)) => Ok(self.stubs().unfilter(tid.0)?),
             (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
             (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),
             (Op::Pages { extents }, Actor::Thread(tid)) => self.pages(tid, extents),
@@ -472,7 +469,7 @@ impl<'a> Execution<'a> {
     fn pages(&mut self, tid: Tid, extents: &[Extent]) -> Result<(), Error> {
         let mut done = 0;
         for group in groups(extents) {
-            may_go_on()?;
+            may_go_on("the thaw")?;
             let bytes: u64 = group.iter().map(|e| e.len).sum();
             let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
             let count = group.len() as u64;

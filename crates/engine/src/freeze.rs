@@ -1,5 +1,6 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
+use crate::guard::{is_guarded, may_go_on};
 use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
@@ -347,6 +348,7 @@ impl Gathered<'_, '_, '_> {
         let last = process.threads().len() - 1;
         let mut at_work = process.envoy(last);
         for index in (0..=last).rev() {
+            may_go_on("the freeze")?;
             let here = if index == last { at_work } else { at_work.and_then(|envoy| envoy.move_to(index)) };
             let envoy = match here {
                 Ok(envoy) => envoy,
@@ -417,6 +419,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let start = Instant::now();
     let pid = request.pid;
     presentable(pid)?;
+    is_guarded(pid)?;
     let _errors_only = job::ErrorsOnly::begin();
     // Everything slow that needs no look at the tree comes before it is stopped.
     let output = request.output.as_deref().map(Output::create).transpose()?;
@@ -497,6 +500,7 @@ fn end(
 
 /// Finishes the image, looks at it once more, and gives it its name. Gives its length, and what has that name.
 fn publish(mut writer: Writer<Output>, model: &Model) -> Result<(u64, Option<Published>), Error> {
+    may_go_on("the freeze")?;
     let mut failed = None;
     model.put(&mut |tag, id, need, body| {
         if let Err(e) = writer.record(tag, id, need, &Encoded(body)) {

@@ -17,7 +17,7 @@ use std::path::Path;
 const CAP_SYS_ADMIN: u32 = 21;
 
 /// Only the first user namespace has all ids as they are (user_namespaces(7)).
-fn is_first_user_namespace() -> bool {
+pub(crate) fn is_first_user_namespace() -> bool {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     map.is_empty() || map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
@@ -53,6 +53,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: lowest_oom_score(model),
+        filtered: status.seccomp != 0,
         inner_user_namespace: !is_first_user_namespace(),
         told: told(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),

@@ -10,6 +10,7 @@
 mod error;
 mod execute;
 mod freeze;
+mod guard;
 mod host;
 mod identify;
 mod objects;
@@ -33,6 +34,7 @@ pub fn close_inherited() {
 
 pub use error::Error;
 pub use freeze::{Done, Ending, Frozen, Request, freeze};
+pub use guard::guard;
 pub use host::survey;
 pub use output::{Output, Published};
 pub use progress::{Progress, Silent};

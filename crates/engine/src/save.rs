@@ -1,5 +1,6 @@
 //! Bulk data on its way into the image: pages of memory and contents of files.
 
+use crate::guard::may_go_on;
 use crate::{Error, Output, Progress};
 use abi::{Errno, Fault};
 use image::{Extent, Header, PageBuffer, Writer};
@@ -248,6 +249,7 @@ impl<'a> Saver<'a> {
 
     /// Reads the runs of a batch and appends what of them is to be kept.
     fn flush(&mut self, memory: &Memory, batch: &mut Batch, into: &mut Vec<Extent>) -> Result<(), Fault> {
+        may_go_on("the freeze")?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = batch.read(memory, &mut buffer);
         let kept = read.and_then(|()| {
@@ -316,6 +318,7 @@ impl<'a> Saver<'a> {
         while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
             let mut from = data.start / PAGE as u64 * PAGE as u64;
             while from < data.end {
+                may_go_on("the freeze")?;
                 let len = ((data.end - from) as usize).min(BUFFER);
                 let whole = len.next_multiple_of(PAGE);
                 let got = read_up_to(file, &mut buffer[..len], from).map_err(|e| fault("pread", e))?;

@@ -4,6 +4,7 @@ use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use abi::layout::FileStat;
+use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
@@ -236,6 +237,10 @@ impl Probe for Target<'_, '_, '_> {
 
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.with(|_, t| t.rseq().copied())
+    }
+
+    fn filters(&self) -> Result<Vec<Filter>, Fault> {
+        Ok(self.with(|_, t| t.filters().to_vec()))
     }
 
     /// The kernel tells nobody, but our own area in the process is such a new one.

@@ -1,7 +1,7 @@
 //! A tree of processes while it is held: all of them stand still, and who is whose child is known.
 
 use crate::Error;
-use crate::unfit::seize_error;
+use crate::unfit::{filtered_just_now, seize_error};
 use abi::proc::{self, Stat, Status};
 use resources::Trouble;
 use resources::tree::process::{Ended, Shares};
@@ -228,13 +228,24 @@ impl Member {
         }
     }
 
+    /// No envoy enters a thread that is filtered unless we are a guardian.
+    fn is_guarded(&self, thread: &Status) -> Result<(), Error> {
+        match self.process.is_some() && thread.seccomp != 0 && !tracee::guard::stands() {
+            true => Err(filtered_just_now(self.pid)),
+            false => Ok(()),
+        }
+    }
+
     /// The ids of its threads here with those in their own pid namespace, its first thread's first.
     pub(crate) fn threads(&self) -> Result<Vec<(u32, u32)>, Error> {
+        self.is_guarded(&self.status)?;
         let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));
         let mut all = vec![first];
         for thread in self.process.iter().flat_map(|p| p.threads()).filter(|t| t.tid() != self.pid) {
             let tid = thread.tid() as u32;
-            all.push((tid, status(thread.status())?.ns_pid.last().copied().unwrap_or(tid)));
+            let status = status(thread.status())?;
+            self.is_guarded(&status)?;
+            all.push((tid, status.ns_pid.last().copied().unwrap_or(tid)));
         }
         Ok(all)
     }

@@ -59,6 +59,20 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
     Ok(())
 }
 
+/// Of a tree some of whose system calls are filtered, and which we may not touch: to stop a thread may be the end of it, as a
+/// filter may forbid the call by which the kernel goes on with a sleep.
+pub(crate) fn filtered(pid: u32) -> Error {
+    let why = "its system calls are filtered (seccomp), which only root may look at and suspend";
+    let remedy = "use root (sudo), outside of any sandbox";
+    Error::Refused(vec![Refusal::new("seccomp", why, remedy).of(pid)])
+}
+
+/// Of a tree whose system calls came to be filtered after we had looked, so that there is no guardian.
+pub(crate) fn filtered_just_now(pid: i32) -> Error {
+    let why = "its system calls have just come to be filtered (seccomp)";
+    Error::Refused(vec![Refusal::new("seccomp", why, "try again").of(pid)])
+}
+
 /// Of a process that was not stopped.
 pub(crate) fn seize_error(e: SeizeError, pid: i32) -> Error {
     let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
@@ -78,9 +92,7 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
     match e {
         EnvoyError::Fault(fault) => Error::Fault(fault),
         EnvoyError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
-        EnvoyError::Seccomp => {
-            refuse("its system calls are filtered (seccomp)".into(), "start the program without its sandbox")
-        }
+        EnvoyError::Seccomp => refuse(e.to_string(), "use root, and a kernel with CONFIG_CHECKPOINT_RESTORE"),
         EnvoyError::Setup(fault) => {
             refuse(format!("it has no room for the freezer: {fault}"), "raise its limits (prlimit)")
         }

@@ -103,6 +103,9 @@ pub struct Host {
     /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.
     #[serde(default)]
     pub loginuid: Option<u32>,
+    /// Whether the calls of whoever thaws are filtered (seccomp(2)).
+    #[serde(default)]
+    pub filtered: bool,
     /// Whether whoever thaws is in a user namespace other than the first: some rights count only there.
     #[serde(default)]
     pub inner_user_namespace: bool,
@@ -139,6 +142,13 @@ impl Host {
     /// Whether it has it in the first user namespace, as the kernel wants it for what concerns the whole host.
     pub fn has_in_first(&self, capability: u32) -> bool {
         self.has(capability) && !self.inner_user_namespace
+    }
+
+    /// Whether whoever thaws may suspend seccomp filters in what it traces: CAP_SYS_ADMIN in the first user namespace, and none
+    /// of its own (kernel/ptrace.c, check_ptrace_options).
+    pub fn may_suspend_filters(&self) -> bool {
+        const CAP_SYS_ADMIN: u32 = 21;
+        self.has_in_first(CAP_SYS_ADMIN) && !self.filtered
     }
 
     /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN: may choose the ids of new processes (clone3, `set_tid`).

@@ -108,6 +108,10 @@ pub enum Fact {
     Grouped(Pid),
     /// The thread, or its whole process, has ended as it had.
     Ended(Tid),
+    /// No seccomp filter or mode keeps the thread from a call, until it runs.
+    Unfiltered(Tid),
+    /// The threads of the process have the filters that are common to all of them.
+    Synced(Pid),
     /// The parent of a process has taken note of its end.
     Reaped(Tid),
     /// Every process and thread of the tree exists: what a newborn inherits may change from here on.
@@ -336,6 +340,8 @@ pub enum Op {
     },
     /// The actor ends, and waits for whoever is to take note of that.
     End(End),
+    /// From here on, until the tree runs, no seccomp filter or mode keeps the actor from a call.
+    Unfilter,
     /// The actor's address space is emptied, down to the envoy and the vdso.
     Empty,
     /// The areas that the kernel shares with every process (vdso, vvar) move to where they were.
@@ -524,6 +530,7 @@ impl fmt::Display for Op {
             },
             Op::End(End::Process(status)) => write!(f, "end, with status {status:#x}"),
             Op::End(End::Thread(status)) => write!(f, "end, but for its other threads, with status {status:#x}"),
+            Op::Unfilter => f.write_str("suspend what filters its calls, until it runs"),
             Op::Empty => f.write_str("empty the address space"),
             Op::MoveKernelAreas { areas } => {
                 let to: Vec<String> = areas.iter().map(|(n, at)| format!("{n} to {at:#x}")).collect();

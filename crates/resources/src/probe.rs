@@ -5,6 +5,7 @@ use crate::fd::{Seen, file::File};
 use crate::ipc::Used;
 use crate::{Note, Text, Trouble};
 use abi::layout::FileStat;
+use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
@@ -122,6 +123,10 @@ pub trait Probe {
     /// Its registration for restartable sequences, if any.
     fn rseq(&self) -> Option<RseqConfiguration> {
         None
+    }
+    /// The seccomp filters of the thread, the one that was installed first at the beginning.
+    fn filters(&self) -> Result<Vec<Filter>, Fault> {
+        Ok(Vec::new())
     }
     /// Whether areas that the process makes from now on are locked into memory (mlockall(2), MCL_FUTURE).
     fn locks_new_areas(&self) -> Result<bool, Fault> {

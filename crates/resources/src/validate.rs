@@ -110,7 +110,9 @@ fn once<'a>(names: impl Iterator<Item = &'a str>) -> Found {
 fn thread(t: &ThreadModel) -> Found {
     once(t.states.iter().map(ThreadState::name))?;
     let regs = t.states.iter().any(|s| matches!(s, ThreadState::Regs(_)));
-    holds(regs, || format!("thread {} has no registers", t.tid))
+    holds(regs, || format!("thread {} has no registers", t.tid))?;
+    let sound = |s: &ThreadState| if let ThreadState::Seccomp(s) = s { s.is_sound() } else { true };
+    holds(t.states.iter().all(sound), || format!("thread {} has filters that cannot be", t.tid))
 }
 
 fn timers(timers: &PosixTimers, p: &ProcessModel) -> Found {

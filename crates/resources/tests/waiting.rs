@@ -186,6 +186,11 @@ fn a_time_that_begins_anew_is_told() {
     assert_eq!(notes::<Regs>(&sample), ["the time of its rt_sigtimedwait begins anew"]);
     sample.regs.rdx = 0;
     assert!(notes::<Regs>(&sample).is_empty());
+    // With which the kernel would go on, but for a filter.
+    sample = waits_in(Sys::Nanosleep, [ASKED, 0, 0, 0]);
+    sample.regs.rax = -514i64 as u64;
+    assert_eq!((waiting(&sample), begun(&sample)), (None, None));
+    assert_eq!(notes::<Regs>(&sample), ["the time of its nanosleep begins anew"]);
 }
 
 #[test]

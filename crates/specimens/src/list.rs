@@ -2,8 +2,8 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, family, files, groups, ids, inherited, ipc, mem, memfds, outside, pipes,
-    refused, regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, mem, memfds,
+    outside, pipes, refused, regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -69,6 +69,9 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals;
     "family-leader-ended" clones::leader_ended; "family-many" crowds::many; "family-restless" crowds::restless;
     "family-busy" crowds::busy;
+    "seccomp-strict" filters::strict; "seccomp-hard" filters::hard; "seccomp-sleeper" filters::sleeper; "seccomp-synced" filters::synced;
+    "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;
+    "seccomp-dropped" filters::dropped;
     "outside" outside::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

@@ -15,6 +15,7 @@ mod creds;
 mod crowds;
 mod family;
 mod files;
+mod filters;
 mod groups;
 mod ids;
 mod inherited;

@@ -90,9 +90,6 @@ impl Process {
         let status = Status::parse(thread.status());
         let regs = thread.regs();
         let stack = regs.rsp.wrapping_sub(arch::RED_ZONE + arch::HEAL_STACK)..regs.rsp.wrapping_sub(arch::RED_ZONE);
-        if status.seccomp != 0 {
-            return Err(EnvoyError::Seccomp);
-        }
         if status.shadow_stack {
             return Err(EnvoyError::ShadowStack);
         }
@@ -104,6 +101,9 @@ impl Process {
         }
         self.is_plain_call(regs)?;
         self.is_alone(place)?;
+        if status.seccomp != 0 {
+            unfilter(thread.tid())?;
+        }
         Ok(status)
     }
 
@@ -176,6 +176,17 @@ impl Process {
     fn wipe(&self, place: Place) -> Result<(), Fault> {
         if place.tail == Tail::Free { place.wipe(&self.memory) } else { Ok(()) }
     }
+}
+
+/// For as long as we live, no filter meets the calls of the envoy. It is no end of that when the envoy leaves, but that the
+/// thread is let go.
+fn unfilter(tid: i32) -> Result<(), EnvoyError> {
+    let set = ptrace::set_options(tid, ptrace::O_TRACESYSGOOD | ptrace::O_SUSPEND_SECCOMP);
+    set.map_err(|fault| match fault.errno {
+        // A kernel without CONFIG_CHECKPOINT_RESTORE.
+        Errno::EPERM | Errno::EINVAL => EnvoyError::Seccomp,
+        _ => fault.into(),
+    })
 }
 
 /// Which pending signals make the call end with EINTR, as far as is known without asking for their SA_RESTART. Signals
@@ -320,9 +331,28 @@ impl Post<'_> {
     }
 
     fn give_up(&mut self, index: usize) {
+        let thread = &self.process.threads[index];
+        if Status::parse(thread.status()).seccomp != 0 {
+            self.see_home(thread.tid());
+        }
         self.process.give_up(self.process.threads[index].tid());
         self.place.tail = Tail::Taken;
         self.process.place = Some(self.place);
+    }
+
+    /// Lets a thread run that is filtered once it is let go: until its first call outside of the envoy, at whose entry it stands
+    /// then, or until it stops or computes there.
+    fn see_home(&self, tid: i32) {
+        const COMPUTES: Duration = Duration::from_millis(100);
+        // It may be running, at the end of its socket already.
+        let _ = ptrace::interrupt(tid).map_err(Lost::from).and_then(|()| await_event(tid));
+        while ptrace::getregs(tid).is_ok_and(|regs| regs.is_some_and(|regs| self.place.contains(regs.rip))) {
+            let pass = ptrace::look(tid).ok().flatten().map_or(0, Stop::signal_to_pass);
+            let stop = ptrace::syscall(tid, pass).and_then(|()| ptrace::wait(tid, COMPUTES));
+            if !stop.is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {
+                return;
+            }
+        }
     }
 
     /// Gives the signal of the last stop: the process may have been stopped, or let go on, meanwhile.

@@ -103,7 +103,9 @@ impl fmt::Display for EnvoyError {
             EnvoyError::Died { pid } => write!(f, "{pid}: the process has ended"),
             EnvoyError::NoRoom => f.write_str("there is no room for the envoy behind its [vdso]"),
             EnvoyError::NoStack => f.write_str("its stack pointer does not point into a writable stack"),
-            EnvoyError::Seccomp => f.write_str("its seccomp filter might kill it for the calls of the envoy"),
+            EnvoyError::Seccomp => {
+                f.write_str("its seccomp filter might kill it for the calls of the envoy, and may not be suspended")
+            }
             EnvoyError::ShadowStack => f.write_str("it runs with a shadow stack"),
             EnvoyError::UserDispatch => f.write_str("it dispatches its system calls itself"),
             EnvoyError::ForeignCall => f.write_str("it is in a system call made by an unusual instruction"),

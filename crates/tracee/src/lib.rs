@@ -10,6 +10,7 @@ mod asleep;
 mod envoy;
 mod error;
 pub mod fault;
+pub mod guard;
 mod heir;
 pub mod here;
 pub mod ipc;

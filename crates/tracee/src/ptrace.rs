@@ -6,8 +6,9 @@
 //! clears).
 
 use crate::{fault, sys};
-use abi::Fault;
+use abi::seccomp::Filter;
 use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::{Errno, Fault};
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
 
@@ -20,6 +21,8 @@ mod request {
     pub(super) const PEEKSIGINFO: u32 = 0x4209;
     pub(super) const GETSIGMASK: u32 = 0x420a;
     pub(super) const SETSIGMASK: u32 = 0x420b;
+    pub(super) const SECCOMP_GET_FILTER: u32 = 0x420c;
+    pub(super) const SECCOMP_GET_METADATA: u32 = 0x420d;
     pub(super) const GET_RSEQ_CONFIGURATION: u32 = 0x420f;
     pub(super) const GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
 }
@@ -28,6 +31,9 @@ mod request {
 pub const O_TRACESYSGOOD: u64 = 1;
 /// Option: the thread is killed when its tracer dies. For what we made ourselves, never for a victim.
 pub const O_EXITKILL: u64 = 1 << 20;
+/// Option: as long as we trace the thread, no seccomp filter or mode of its own keeps it from a call. It takes CAP_SYS_ADMIN,
+/// and a tracer that is not filtered itself (kernel/ptrace.c, check_ptrace_options).
+pub const O_SUSPEND_SECCOMP: u64 = 1 << 21;
 
 /// The regset of the general registers (linux/elf.h).
 const NT_PRSTATUS: u64 = 1;
@@ -158,6 +164,31 @@ pub fn dispatches_syscalls(tid: i32) -> Result<bool, Fault> {
         // Before Linux 6.4 nobody can ask.
         Err(e) if e.0 == libc::EIO => Ok(false),
         Err(e) => Err(Fault::new(format!("ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, {tid})"), tid, e)),
+    }
+}
+
+/// The seccomp filters of a thread, the one that was installed first at the beginning; none where its mode is another, and for a
+/// tracer without CAP_SYS_ADMIN or with filters of its own, who may not look at them (kernel/seccomp.c, seccomp_get_filter).
+pub fn seccomp_filters(tid: i32) -> Result<Vec<Filter>, Fault> {
+    /// SECCOMP_FILTER_FLAG_LOG, the only one that the kernel tells.
+    const LOG: u64 = 2;
+    let call = |name: &str, e| Fault::new(format!("ptrace({name}, {tid})"), tid, e);
+    let mut all = Vec::new();
+    loop {
+        let n = all.len() as u64;
+        let count = match raw(request::SECCOMP_GET_FILTER, tid, n, 0) {
+            Ok(count) => count,
+            // EINVAL: the mode is another; ENOENT: there is no further one.
+            Err(Errno::EINVAL | Errno::ENOENT | Errno::EACCES) => return Ok(all),
+            Err(e) => return Err(call("PTRACE_SECCOMP_GET_FILTER", e)),
+        };
+        let mut program = vec![0u8; count as usize * 8];
+        raw(request::SECCOMP_GET_FILTER, tid, n, program.as_mut_ptr().addr() as u64)
+            .map_err(|e| call("PTRACE_SECCOMP_GET_FILTER", e))?;
+        let mut metadata = [n, 0];
+        raw(request::SECCOMP_GET_METADATA, tid, 16, (&raw mut metadata).addr() as u64)
+            .map_err(|e| call("PTRACE_SECCOMP_GET_METADATA", e))?;
+        all.push(Filter { program, log: metadata[1] & LOG != 0 });
     }
 }
 

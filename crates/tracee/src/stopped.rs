@@ -4,6 +4,7 @@ use crate::asleep::Asleep;
 use crate::memory::Memory;
 use crate::{Queue, SeizeError, arch, ptrace};
 use abi::Fault;
+use abi::seccomp::Filter;
 use abi::x86_64::{RseqConfiguration, RseqCs, UserRegs};
 
 /// A thread that we hold, with its state as it is to be restored.
@@ -18,6 +19,7 @@ pub struct Stopped {
     asleep: Asleep,
     idle: Option<u64>,
     status: Vec<u8>,
+    filters: Vec<Filter>,
 }
 
 impl Stopped {
@@ -36,13 +38,18 @@ impl Stopped {
             ptrace::setregs(tid, &right)?;
             regs = right;
         }
+        let filters = ptrace::seccomp_filters(tid)?;
+        if let Some(right) = allowed_restart(&filters, &regs) {
+            ptrace::setregs(tid, &right)?;
+            regs = right;
+        }
         let rseq = ptrace::rseq(tid)?;
         if let Some(abort_ip) = rseq.as_ref().and_then(|rseq| abort_ip(rseq, &regs, memory)) {
             regs.rip = abort_ip;
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
         let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status })
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, filters })
     }
 
     /// Its id.
@@ -86,6 +93,11 @@ impl Stopped {
         &self.status
     }
 
+    /// Its seccomp filters; see [`ptrace::seccomp_filters`].
+    pub fn filters(&self) -> &[Filter] {
+        &self.filters
+    }
+
     /// The kernel function in which it slept (/proc/PID/wchan).
     pub fn wait_channel(&self) -> &[u8] {
         &self.asleep.channel
@@ -100,6 +112,13 @@ impl Stopped {
     pub(crate) fn see_event(&mut self, event: i32) {
         self.group_stop = group_stop(event);
     }
+}
+
+/// The registers that make an interrupted call begin anew, where a filter would not let the kernel go on with it: it does so by
+/// restart_syscall(2), which filters see. That would end many a program at any stop, by whomever (seccomp(2)).
+fn allowed_restart(filters: &[Filter], regs: &UserRegs) -> Option<UserRegs> {
+    let (right, call) = arch::begun_anew(regs)?;
+    (!abi::seccomp::allow(filters, &call)).then_some(right)
 }
 
 /// A stop event has SIGTRAP, except while the process is stopped (kernel/signal.c, `do_jobctl_trap`).

@@ -150,6 +150,7 @@ struct Stub {
     process: Option<u32>,
     /// Its id here; known once it was looked for.
     tid: Option<i32>,
+    tie: Tie,
     socket: OwnedFd,
     arena: ManuallyDrop<Arena>,
 }
@@ -162,7 +163,6 @@ struct Body {
     pidfd: OwnedFd,
     /// Whether it, or its first thread, has ended already.
     ended: Option<Part>,
-    tie: Tie,
 }
 
 /// What ends a stub with us.
@@ -170,7 +170,7 @@ struct Body {
 enum Tie {
     /// The end of its socket; we do not trace it yet.
     Socket,
-    /// The kernel, too: we trace it from its birth on, so what stops it is for us to see.
+    /// The kernel, too: we trace it, so what stops it is for us to see.
     Trace,
 }
 
@@ -359,7 +359,7 @@ impl Stubs {
             ours.push(socket.as_raw_fd());
             theirs.push(end);
             let arena = Arena::at(ground.arena(slot));
-            threads.insert(*tid, Stub { slot, process: None, tid: None, socket, arena });
+            threads.insert(*tid, Stub { slot, process: None, tid: None, tie: Tie::Socket, socket, arena });
         }
         let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
         let (pid, init) = match nest {
@@ -384,8 +384,10 @@ impl Stubs {
             // The first process of a namespace is an orphan of the helper, and none of ours.
             _adopter: Adopter::new(),
         };
-        stubs.is_born(root, Body { pid, pidfd, ended: None, tie: Tie::Trace });
+        stubs.is_born(root, Body { pid, pidfd, ended: None });
         ptrace::seize(pid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+        let first = stubs.threads.get_mut(&root).expect("every id was told");
+        (first.tid, first.tie) = (Some(pid), Tie::Trace);
         stubs.rseq = stubs.own_rseq(pid)?;
         Ok(stubs)
     }
@@ -464,7 +466,7 @@ impl Stubs {
         self.unseen = self.init.is_none().then_some(tid as i32);
         let pidfd = self.pidfd_of(by, tid)?;
         let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
-        self.is_born(tid, Body { pid, pidfd, ended: None, tie: Tie::Socket });
+        self.is_born(tid, Body { pid, pidfd, ended: None });
         self.unseen = None;
         Ok(())
     }
@@ -543,16 +545,38 @@ impl Stubs {
         for process in living {
             self.find_threads(process)?;
             let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
-            let own = self.threads.values().filter(|s| s.process == Some(process)).filter_map(|s| s.tid);
-            for tid in own.filter(|tid| !(first_ended && *tid == pid)).collect::<Vec<_>>() {
-                if process != self.root || tid != pid {
+            let own = self.threads.values_mut().filter(|s| s.process == Some(process));
+            for (tid, stub) in own.filter_map(|s| Some((s.tid.filter(|tid| !(first_ended && *tid == pid))?, s))) {
+                if stub.tie == Tie::Socket {
                     ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+                    stub.tie = Tie::Trace;
                 }
                 ptrace::interrupt(tid)?;
                 await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
             }
         }
         Ok(())
+    }
+
+    /// From here on no seccomp filter or mode keeps the thread from a call, until it is let go. All threads of its process are
+    /// born.
+    pub fn unfilter(&mut self, tid: u32) -> Result<(), Fault> {
+        const OPTIONS: u64 = ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL | ptrace::O_SUSPEND_SECCOMP;
+        let stub = &self.threads[&tid];
+        if stub.tid.is_none() {
+            self.find_threads(stub.process.expect("it is born"))?;
+        }
+        let stub = self.threads.get_mut(&tid).expect("every id was told");
+        let here = stub.tid.expect("it was looked for");
+        if stub.tie == Tie::Socket {
+            ptrace::seize(here, OPTIONS)?;
+            stub.tie = Tie::Trace;
+            return Ok(());
+        }
+        ptrace::interrupt(here)?;
+        await_event(here).map_err(|lost| lost_stub(lost, here))?;
+        ptrace::set_options(here, OPTIONS)?;
+        ptrace::cont(here, 0)
     }
 
     /// The ids here of the threads whose ids in their own namespace we chose.
@@ -754,6 +778,9 @@ impl Drop for Stubs {
             // Makers come before what they made: the end of a parent makes its children ours.
             for process in &self.order {
                 let body = &self.processes[process];
+                // The kernel keeps a process until its tracer has taken note of the end of each of its threads.
+                let own = self.threads.values().filter(|s| s.process == Some(*process) && s.tie == Tie::Trace);
+                own.filter_map(|s| s.tid.filter(|tid| *tid != body.pid)).for_each(take_note);
                 has_ended(body.pidfd.as_fd(), Duration::from_secs(10));
                 reap(body.pid);
             }
@@ -830,8 +857,8 @@ impl Stub {
             if both[0].revents == 0 && both[1].revents != 0 {
                 return Err(Fault::new("a call in it", pid, Errno::ESRCH));
             }
-            if ready == 0 && body.tie == Tie::Trace {
-                see_stop(pid)?;
+            if ready == 0 && self.tie == Tie::Trace {
+                see_stop(self.tid.unwrap_or(pid))?;
             }
         }
     }

@@ -53,13 +53,17 @@ const SPECS: [Spec; 8] = [
     Spec { words: &["family-waits"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
+/// A program whose calls are filtered. Whoever would be killed there is the guardian, who alone must not be.
+const GUARDED: Spec =
+    Spec { words: &["seccomp-hard"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing };
+
 pub(crate) fn tests() -> Vec<Test> {
     let both = |spec: Spec| [Blow::Fail, Blow::Die].map(|blow| (spec, blow));
     let test = |(spec, blow): (Spec, Blow)| Test {
         name: format!("freeze {} {:?} {blow:?}", spec.words.join(" "), spec.ending),
         run: Box::new(move |stage| every_point(stage, spec, blow)),
     };
-    SPECS.into_iter().flat_map(both).map(test).collect()
+    SPECS.into_iter().flat_map(both).chain([(GUARDED, Blow::Fail)]).map(test).collect()
 }
 
 /// The first freeze that passes fewer points is one to which nothing happened.

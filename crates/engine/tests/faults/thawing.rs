@@ -31,7 +31,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 11] = [
+const SPECS: [Spec; 12] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -41,6 +41,8 @@ const SPECS: [Spec; 11] = [
     Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
     Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
     Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
+    // Threads that are traced before the end.
+    Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },
     // A session whose leader has ended and waits, and a daemon in it.
     Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
     Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },

@@ -4,7 +4,7 @@
 //! - seen as    /proc/PID/personality, /proc/PID/oom_score_adj, /proc/PID/loginuid
 //! - captured   those, and by `prctl` what stands in no file
 //! - recreated  `personality`, `prctl`; score and login by a write to /proc
-//! - refused    seccomp; a network or UTS namespace that is not that of the freezer, an IPC namespace that is not that of the
+//! - refused    a network or UTS namespace that is not that of the freezer, an IPC namespace that is not that of the
 //!   root of the tree
 //! - not kept   an out-of-memory score below that of who thaws, without CAP_SYS_RESOURCE; the login, without
 //!   CAP_AUDIT_CONTROL; other mounts than the freezer's; a root of its own for control groups: the user is told. The session
@@ -57,16 +57,6 @@ pub struct Attributes {
 
 impl Resource for Attributes {
     const NAME: &'static str = "attributes";
-}
-
-/// Modes of a process under which it cannot be asked or made again.
-fn refusals(status: &proc::Status) -> Vec<Refusal> {
-    let mut all = Vec::new();
-    if status.seccomp != 0 {
-        let why = "its system calls are filtered (seccomp)";
-        all.push(Refusal::new("seccomp", why, "start the program without its sandbox; this is not supported yet"));
-    }
-    all
 }
 
 /// Whether its namespace is not that of the freezer.
@@ -135,8 +125,7 @@ impl Capture for Attributes {
     }
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let mut refusals = refusals(&proc::status(&from.probe.text("status")?)?);
-        refusals.extend(foreign_namespaces(from));
+        let refusals = foreign_namespaces(from);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }

@@ -12,6 +12,7 @@ pub mod prctl;
 pub mod regs;
 pub mod rseq;
 pub mod sched;
+pub mod seccomp;
 pub mod signal;
 
 use crate::{At, Capturing, Planning, Trouble};

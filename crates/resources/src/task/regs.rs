@@ -24,6 +24,8 @@ const USER_CS: u64 = 0x33;
 const CLOCKS: u64 = 4096;
 const FUTEX_CMD_MASK: u64 = !(128 | 256);
 const FUTEX_WAIT: u64 = 0;
+/// clock_nanosleep(2): until a moment.
+const TIMER_ABSTIME: u64 = 1;
 const FUTEX_LOCK_PI: u64 = 6;
 
 /// A call that waits until a time that only the kernel knows.
@@ -187,11 +189,16 @@ fn note_unknown_age(r: &UserRegs, waiting: &Waiting, from: &mut Capturing<'_>) {
     }
 }
 
-/// Calls that the kernel ends at any stop, and whose time it only reads: made again, they have all of it again.
+/// Calls that the kernel ends at any stop, and whose time it only reads: made again, they have all of it again. So have those
+/// with which it would go on by a call that a filter forbids.
 fn note_begun_anew(r: &UserRegs, from: &mut Capturing<'_>) {
     let sys = Sys::from_number(r.orig_rax, Machine::X86_64).filter(|_| r.rax == ERESTARTNOHAND);
     let time = match sys {
         Some(Sys::RtSigtimedwait) => r.rdx,
+        Some(Sys::Nanosleep) => r.rdi,
+        Some(Sys::ClockNanosleep) if r.rsi & TIMER_ABSTIME == 0 => r.rdx,
+        Some(Sys::Poll) => u64::try_from(r.rdx as u32 as i32).unwrap_or(0),
+        Some(Sys::Futex) if r.rsi & FUTEX_CMD_MASK == FUTEX_WAIT => r.r10,
         Some(Sys::Semtimedop | Sys::EpollPwait2) => r.r10,
         Some(Sys::IoGetevents | Sys::IoPgetevents) => r.r8,
         Some(Sys::EpollWait | Sys::EpollPwait) if from.probe.idle().is_none() => {

@@ -5,7 +5,7 @@
 //!   that; what it shares with another process (clone(2)); descriptors by the engine, which knows which share a description
 //! - recreated  `clone3` with `set_tid`, by the process that `lineage` chose; each descriptor by `dup3` from where the store
 //!   made its description
-//! - refused    processes of another user's kind: seccomp, 32 bits, a debugger
+//! - refused    processes of another kind: 32 bits, a debugger
 //! - not kept   that a process which has ended left a core dump
 
 use super::lineage::Lineage;

@@ -23,7 +23,7 @@ use resources::task::posix_timers::{PosixTimer, PosixTimers};
 use resources::task::regs::{Regs, Waiting};
 use resources::task::{
     attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, limits::Limits, prctl::Prctl, rseq::Rseq, sched::Sched,
-    signal::Signal,
+    seccomp::Filter, seccomp::Seccomp, signal::Signal,
 };
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
@@ -311,13 +311,19 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
             speculation,
         },
     );
-    let all = (sched(), futex, rseq, creds(), prctl, signal(), regs());
-    all.prop_map(move |(sched, futex, registered, creds, prctl, signal, regs)| ThreadModel {
+    let filter = (vec(any::<[u8; 8]>(), 1..5), any::<bool>());
+    let filter = filter.prop_map(|(program, log)| Filter { program: Blob(program.concat()), log });
+    let seccomp = (0..2u64, vec(filter, 0..4));
+    let seccomp =
+        seccomp.prop_map(|(mode, filters)| Seccomp { mode: if filters.is_empty() { mode } else { 2 }, filters });
+    let all = (sched(), futex, rseq, (seccomp, creds()), prctl, signal(), regs());
+    all.prop_map(move |(sched, futex, registered, (seccomp, creds), prctl, signal, regs)| ThreadModel {
         tid,
         states: vec![
             ThreadState::Sched(sched),
             ThreadState::Futex(futex),
             ThreadState::Rseq(Rseq { registered }),
+            ThreadState::Seccomp(seccomp),
             ThreadState::Creds(creds),
             ThreadState::Prctl(prctl),
             ThreadState::Signal(signal),

@@ -49,6 +49,7 @@ pub(crate) struct Recorded {
     pub(crate) mask: u64,
     pub(crate) rseq: Option<RseqConfiguration>,
     pub(crate) idle: Option<u64>,
+    pub(crate) filters: Vec<abi::seccomp::Filter>,
     pub(crate) wait_channel: Vec<u8>,
     pub(crate) peeked: BTreeMap<u32, Vec<Vec<u8>>>,
     pub(crate) holders: Vec<u32>,
@@ -277,6 +278,9 @@ impl Probe for Recorded {
     }
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.rseq
+    }
+    fn filters(&self) -> Result<Vec<abi::seccomp::Filter>, Fault> {
+        Ok(self.filters.clone())
     }
     fn locks_new_areas(&self) -> Result<bool, Fault> {
         Ok(self.locks_new_areas.is_some())

@@ -448,6 +448,14 @@ fn time_left(timeout: u64, waited: u64) -> u64 {
 
 /// The number of restart_syscall(2).
 const RESTART_SYSCALL: u64 = 219;
+/// The registers with which a call that the kernel would go on with is made once more instead, and the call by which it would
+/// go on. `None`: it is no such call.
+pub(crate) fn begun_anew(regs: &UserRegs) -> Option<(UserRegs, abi::seccomp::Data)> {
+    let anew = UserRegs { rax: restart::NOHAND as u64, ..*regs };
+    let goes_on = abi::seccomp::Data::of(RESTART_SYSCALL, regs);
+    (interrupted(regs) == Interrupted::Continued && regs.orig_rax != RESTART_SYSCALL).then_some((anew, goes_on))
+}
+
 /// Bytes of the `syscall` instruction.
 pub(crate) const SYSCALL: [u8; 2] = [0x0f, 0x05];
 

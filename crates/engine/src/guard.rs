@@ -1,0 +1,55 @@
+//! Who does the work over a tree whose system calls are filtered: see [`tracee::guard`].
+
+use crate::host::is_first_user_namespace;
+use crate::supervise::Outcome;
+use crate::tree::below;
+use crate::{Error, unfit};
+use abi::{Errno, Fault, proc};
+use tracee::guard::{stand, stands};
+use tracee::job::{self, Event};
+use tracee::procfs::{numbers, read};
+
+/// Takes care that whoever is killed, a tree below `pid` whose calls are filtered does not suffer for it. Where it gives an
+/// outcome, a guardian did what was to be done, and so ended; else we are to do it.
+pub fn guard(pid: i32) -> Result<Option<Outcome>, Error> {
+    if stands() || first_filtered(pid).is_none() || !may_suspend() {
+        return Ok(None);
+    }
+    Ok(match stand()? {
+        Some(Event::Killed(signal)) => Some(Outcome::Killed(signal)),
+        Some(Event::Exited(status)) => Some(Outcome::Exited(status)),
+        _ => None,
+    })
+}
+
+/// Nobody is to stop a tree that is filtered who may not suspend that, and stands for it.
+pub(crate) fn is_guarded(pid: i32) -> Result<(), Error> {
+    match first_filtered(pid) {
+        Some(member) if !stands() => Err(unfit::filtered(member)),
+        _ => Ok(()),
+    }
+}
+
+/// The first process of a tree, which is not held, that has a thread with a seccomp mode.
+fn first_filtered(root: i32) -> Option<u32> {
+    let is_filtered = |path: String| {
+        let text = read(path).unwrap_or_default();
+        proc::status(&text).is_ok_and(|status| status.seccomp != 0 && !b"ZX".contains(&status.state))
+    };
+    let of = |pid: &u32| {
+        numbers(format!("/proc/{pid}/task")).any(|tid| is_filtered(format!("/proc/{pid}/task/{tid}/status")))
+    };
+    below(root).into_iter().find(of)
+}
+
+/// Whether the kernel lets us suspend seccomp in what we trace (kernel/ptrace.c, check_ptrace_options).
+fn may_suspend() -> bool {
+    const CAP_SYS_ADMIN: u32 = 21;
+    let status = read("/proc/self/status").ok().and_then(|text| proc::status(&text).ok());
+    status.is_some_and(|s| s.cap_eff >> CAP_SYS_ADMIN & 1 == 1 && s.seccomp == 0) && is_first_user_namespace()
+}
+
+/// Whoever typed Ctrl-C does not want to wait for the end of it, nor does a guardian go on whose command was killed.
+pub(crate) fn may_go_on(whom: &str) -> Result<(), Fault> {
+    if job::asked_to_end() { Err(Fault::new("a signal came", whom, Errno::EINTR)) } else { Ok(()) }
+}
