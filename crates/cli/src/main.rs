@@ -128,9 +128,9 @@ pub(crate) fn guarded(pid: i32, say: &mut Say, what: &str) -> Option<ExitCode> {
         Ok(None) => None,
         Ok(Some(Outcome::Exited(status))) => Some(ExitCode::from(status as u8)),
         Ok(Some(Outcome::Killed(signal))) => {
-            eprintln!(
-                "cryopid: {what}: the process that did it was ended by signal {signal}, which may have harmed the program"
-            );
+            let why =
+                format!("the process that did it was ended by signal {signal}, which may have harmed the program");
+            say::aside(&format!("cryopid: {what}: {why}"));
             Some(ExitCode::from((SIGNAL + signal) as u8))
         }
         Err(e) => Some(failed(say, what, comfort(pid), &e)),
