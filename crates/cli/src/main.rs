@@ -10,7 +10,7 @@ mod thaw;
 
 use args::{Cli, Command, FreezeArgs, ImageArgs};
 use clap::Parser;
-use engine::{Ending, Error, Outcome, Request};
+use engine::{Ending, Error, Request};
 use image::{Image, OpenError};
 use say::{Say, Style};
 use std::fs::File;
@@ -122,18 +122,9 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
 
 /// The exit status, where a guardian of the tree below `pid` did all there was to do.
 pub(crate) fn guarded(pid: i32, say: &mut Say, what: &str) -> Option<ExitCode> {
-    /// Added to the number of a signal, as shells do.
-    const SIGNAL: i32 = 128;
     match engine::guard(pid) {
-        Ok(None) => None,
-        Ok(Some(Outcome::Exited(status))) => Some(ExitCode::from(status as u8)),
-        Ok(Some(Outcome::Killed(signal))) => {
-            let why =
-                format!("the process that did it was ended by signal {signal}, which may have harmed the program");
-            say::aside(&format!("cryopid: {what}: {why}"));
-            Some(ExitCode::from((SIGNAL + signal) as u8))
-        }
-        Err(e) => Some(failed(say, what, comfort(pid), &e)),
+        Ok(status) => status.map(ExitCode::from),
+        Err(e) => Some(failed(say, what, "", &e)),
     }
 }
 

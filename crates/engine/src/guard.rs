@@ -1,7 +1,6 @@
 //! Who does the work over a tree whose system calls are filtered: see [`tracee::guard`].
 
 use crate::host::is_first_user_namespace;
-use crate::supervise::Outcome;
 use crate::tree::below;
 use crate::{Error, unfit};
 use abi::{Errno, Fault, proc};
@@ -10,16 +9,19 @@ use tracee::job::{self, Event};
 use tracee::procfs::{numbers, read};
 
 /// Takes care that whoever is killed, a tree below `pid` whose calls are filtered does not suffer for it. Where it gives an
-/// outcome, a guardian did what was to be done, and so ended; else we are to do it.
-pub fn guard(pid: i32) -> Result<Option<Outcome>, Error> {
+/// exit status, a guardian did what was to be done, and so ended; else we are to do it.
+///
+/// # Errors
+/// There can be no guardian, or it was killed.
+pub fn guard(pid: i32) -> Result<Option<u8>, Error> {
     if stands() || first_filtered(pid).is_none() || !may_suspend() {
         return Ok(None);
     }
-    Ok(match stand()? {
-        Some(Event::Killed(signal)) => Some(Outcome::Killed(signal)),
-        Some(Event::Exited(status)) => Some(Outcome::Exited(status)),
-        _ => None,
-    })
+    match stand()? {
+        None => Ok(None),
+        Some(Event::Exited(status)) => Ok(Some(status as u8)),
+        Some(_) => Err(Error::io("wait4", "its guardian was killed, which may have harmed it", Errno::ECHILD)),
+    }
 }
 
 /// Nobody is to stop a tree that is filtered who may not suspend that, and stands for it.

@@ -342,6 +342,7 @@ impl Post<'_> {
 
     /// Lets a thread run that is filtered once it is let go: until its first call outside of the envoy, at whose entry it stands
     /// then, or until it stops or computes there.
+    #[cold]
     fn see_home(&self, tid: i32) {
         const COMPUTES: Duration = Duration::from_millis(100);
         // It may be running, at the end of its socket already.

@@ -169,6 +169,7 @@ pub fn dispatches_syscalls(tid: i32) -> Result<bool, Fault> {
 
 /// The seccomp filters of a thread, the one that was installed first at the beginning; none where its mode is another, and for a
 /// tracer without CAP_SYS_ADMIN or with filters of its own, who may not look at them (kernel/seccomp.c, seccomp_get_filter).
+#[inline(never)]
 pub fn seccomp_filters(tid: i32) -> Result<Vec<Filter>, Fault> {
     /// SECCOMP_FILTER_FLAG_LOG, the only one that the kernel tells.
     const LOG: u64 = 2;

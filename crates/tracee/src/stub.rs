@@ -560,6 +560,7 @@ impl Stubs {
 
     /// From here on no seccomp filter or mode keeps the thread from a call, until it is let go. All threads of its process are
     /// born.
+    #[inline(never)]
     pub fn unfilter(&mut self, tid: u32) -> Result<(), Fault> {
         const OPTIONS: u64 = ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL | ptrace::O_SUSPEND_SECCOMP;
         let stub = &self.threads[&tid];
@@ -580,6 +581,7 @@ impl Stubs {
     }
 
     /// The ids here of the threads whose ids in their own namespace we chose.
+    #[inline(never)]
     fn find_threads(&mut self, process: u32) -> Result<(), Fault> {
         let pid = self.pid(process);
         if self.init.is_none() {
