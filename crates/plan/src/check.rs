@@ -1,21 +1,26 @@
 //! What must be true of a plan before anything of it is done. A violation is a bug of a resource.
 
-use crate::{Actor, Fact, HostEffect, Op, Plan, Step};
+use crate::{Actor, Fact, HostEffect, Op, Plan, Step, Value};
+use abi::Sys;
 use std::collections::HashSet;
 
 /// Proves of an ordered plan: each description and object is made once, and made before it is used; each thread is born
-/// once; the store makes only calls that do it no harm; every needed fact stands; one commit, and nothing after it.
+/// once; no number of a process gets two descriptions; the store makes only calls that do it no harm; every needed fact stands; one
+/// commit, and nothing after it. (What a host effect changes is undone by the value that stands for it, or it does not compile.)
 ///
 /// # Panics
 /// With the step that breaks a rule.
 pub fn check(plan: &Plan) {
-    let mut made = HashSet::new();
+    let (mut made, mut placed) = (HashSet::new(), HashSet::new());
     let mut facts: HashSet<&Fact> = HashSet::new();
     for step in &plan.steps {
         for fact in &step.needs {
             assert!(facts.contains(fact), "{fact} does not hold before: {step}");
         }
         made_once(step, &mut made);
+        if let Some(number) = places(step) {
+            assert!(placed.insert((step.actor, number)), "the number has a description already: {step}");
+        }
         harmless(step);
         facts.extend(&step.makes);
     }
@@ -28,6 +33,17 @@ pub fn check(plan: &Plan) {
 fn harmless(step: &Step) {
     if let (Actor::Store, Op::Call { sys, .. } | Op::Make { sys, .. }) = (&step.actor, &step.op) {
         assert!(sys.is_harmless(), "the store may not make that call: {step}");
+    }
+}
+
+/// The number to which the step puts a description, in the table of its actor.
+fn places(step: &Step) -> Option<u64> {
+    match (&step.op, step.actor) {
+        (Op::Call { sys: Sys::Dup3, args, .. }, Actor::Thread(_)) => match args[..] {
+            [Value::Descr(_), Value::Int(number), ..] => Some(number),
+            _ => None,
+        },
+        _ => None,
     }
 }
 

@@ -83,6 +83,13 @@ fn a_check_tells_the_step_that_breaks_a_rule() {
     let once = || step(Moment::Make, make(1), vec![], vec![]);
     let unmade = step(Moment::Link, Op::Empty, vec![Fact::Made(Descr(9))], vec![]);
     let born = || step(Moment::Birth, Op::Clone { tid: Tid(5), birth: Birth::Root }, vec![], vec![]);
+    let place = |tid| {
+        let args = vec![Value::Descr(Descr(1)), 7.into(), 0.into()];
+        let op = Op::Call { sys: Sys::Dup3, args, expect: Expect::Exactly(7) };
+        Step { actor: Actor::Thread(Tid(tid)), ..step(Moment::Place, op, vec![], vec![]) }
+    };
+    assert!(broken(vec![place(5), place(5), commit()]).starts_with("the number has a description already: place"));
+    check(&plan(vec![place(5), place(6), commit()]));
     assert!(broken(vec![once(), once(), commit()]).starts_with("made twice: make"));
     assert!(broken(vec![born(), born(), commit()]).starts_with("made twice: birth"));
     assert!(broken(vec![unmade, commit()]).starts_with("Made(Descr(9)) does not hold before: link"));
