@@ -163,7 +163,7 @@ impl File {
     }
 
     /// Whether the file at the path is the one that was seen.
-    fn unchanged(&self, to: &Planning<'_>) -> bool {
+    pub(crate) fn unchanged(&self, to: &Planning<'_>) -> bool {
         self.standing == Standing::Named
             && to.to.host.files.get(&self.path.0).is_some_and(|now| now.same_contents(&self.facts()))
     }

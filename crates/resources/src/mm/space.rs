@@ -501,9 +501,18 @@ impl Space {
         }
     }
 
+    /// A program that looks for itself, or executes itself, by /proc/PID/exe finds no name of a file there.
+    fn note_executable(&self, to: &mut Planning<'_>) {
+        let file = to.model.files.get(&self.exe).filter(|file| file.standing == Standing::Named);
+        if let Some(file) = file.filter(|file| !file.unchanged(to)) {
+            to.to.note(format!("{} is not here as it was: the program's executable is memory now", file.path));
+        }
+    }
+
     fn plan_marks(&self, at: At, to: &mut Planning<'_>) {
         let m = &self.marks;
         let exe = to.open(self.exe, Access::Read);
+        self.note_executable(to);
         let auxv: Vec<u8> = m.auxv.iter().flat_map(|(k, v)| [k.to_ne_bytes(), v.to_ne_bytes()].concat()).collect();
         let map = PrctlMmMap {
             start_code: m.code.0,
