@@ -18,8 +18,7 @@ use resources::ipc::{Perm, Used};
 use resources::mm::area::{Area, Backing};
 use resources::ns::ipc::{IpcNamespace, Limit};
 use resources::{
-    Blob, Capture, CaptureTree, Capturing, Files, Keep, Model, Note, Probe, ProcessState, ThreadState, TreeState,
-    Trouble,
+    Blob, Capture, CaptureTree, Capturing, Files, Keep, Model, Note, Probe, ProcessState, TreeState, Trouble,
 };
 use std::cell::RefCell;
 
@@ -272,17 +271,6 @@ fn a_namespace_of_its_own() {
     let plan = planned(&model, &Host { told: host.told, ..common::host("user", &model) });
     assert!(plan.notes.iter().any(|n| n.ends_with("are the usual ones now: msgmnb")), "{:?}", plan.notes);
     assert!(plan.notes.iter().any(|n| n == "message queue 9 was of user 0 and group 0; it is yours now"));
-}
-
-/// The tree, as if the user of the host `user` had run it.
-fn of_an_ordinary_user(mut model: Model) -> Model {
-    for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
-        if let ThreadState::Creds(c) = state {
-            (c.uid, c.gid, c.groups) = ([1000; 4], [1000; 4], vec![27, 1000]);
-            c.capabilities = [0, 0, 0, c.capabilities[3], 0];
-        }
-    }
-    model
 }
 
 #[test]

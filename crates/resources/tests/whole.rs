@@ -5,7 +5,7 @@ mod common;
 use common::*;
 use plan::{Host, Namespaces, Options, Pids};
 use resources::mm::area::{Area, Backing};
-use resources::{Model, ProcessState, ThreadState};
+use resources::{Model, ProcessState};
 
 const MODELS: [&str; 3] = ["sleep", "two", "things"];
 
@@ -40,17 +40,6 @@ fn root_where_the_ids_are_taken() {
         host.taken.clear();
         assert_eq!(plan_golden(name, "new-pids", &model, &host, Pids::New), Namespaces::Pid);
     }
-}
-
-/// The tree, as if the user of the host `user` had run it.
-fn of_an_ordinary_user(mut model: Model) -> Model {
-    for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
-        if let ThreadState::Creds(c) = state {
-            (c.uid, c.gid, c.groups) = ([1000; 4], [1000; 4], vec![27, 1000]);
-            c.capabilities = [0, 0, 0, c.capabilities[3], 0];
-        }
-    }
-    model
 }
 
 #[test]

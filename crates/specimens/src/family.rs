@@ -98,9 +98,9 @@ fn dead(word: &str, status: i32) -> Result<Dead, String> {
 fn gone(pid: i32) -> Outcome {
     // SAFETY: zero is a value of the type.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
+    let options = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
     // SAFETY: the kernel writes one siginfo.
-    let got =
-        unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::__WALL) };
+    let got = unsafe { libc::waitid(libc::P_PID, pid as u32, &raw mut info, options) };
     must("waitid", got).map(drop)
 }
 

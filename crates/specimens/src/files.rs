@@ -220,8 +220,8 @@ pub(crate) fn directory(_: &[String]) -> Result<Living, String> {
 fn entries(fd: i32) -> Result<Vec<u64>, String> {
     let mut buffer = [0u64; 256];
     // SAFETY: the buffer is as long as we say.
-    let length =
-        must("getdents64", unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), 2048) })? as usize;
+    let got = unsafe { libc::syscall(libc::SYS_getdents64, fd, buffer.as_mut_ptr(), 2048) };
+    let length = must("getdents64", got)? as usize;
     let bytes: Vec<u8> = buffer.iter().flat_map(|word| word.to_ne_bytes()).collect();
     let (mut at, mut inodes) = (0, Vec::new());
     while at < length {

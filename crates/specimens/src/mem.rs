@@ -350,9 +350,9 @@ pub(crate) fn sparse(_: &[String]) -> Result<Living, String> {
 pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
     let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
     area.part(0, PAGE).bytes().copy_from_slice(&pattern(11, PAGE));
+    let (from, anywhere) = (area.start as *mut _, std::ptr::null_mut::<u8>());
     // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)).
-    let again =
-        unsafe { libc::mremap(area.start as *mut _, 0, 16 * PAGE, libc::MREMAP_MAYMOVE, std::ptr::null_mut::<u8>()) };
+    let again = unsafe { libc::mremap(from, 0, 16 * PAGE, libc::MREMAP_MAYMOVE, anywhere) };
     let again = Area { start: must("mremap", again as i64)? as usize, length: 16 * PAGE };
     let mut round = 0u8;
     Living::reads(move |_| {

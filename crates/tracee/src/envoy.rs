@@ -288,10 +288,22 @@ impl Post<'_> {
         Errno::from_raw(raw).map_err(|e| EnvoyError::Setup(Fault::new(name, self.process.pid(), e)))
     }
 
+    /// Stops the envoy wherever it is; the signal of the stop.
+    fn stop(&self) -> Result<i32, Lost> {
+        ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()))
+    }
+
+    /// Undoes what was made, and brings the thread home; if that fails, it goes by itself.
+    fn leave(&mut self, socket: &OwnedFd) -> Result<(), EnvoyError> {
+        match self.undo(socket) {
+            Ok(()) => self.go_home(),
+            Err(e) => Err(self.abandon(e)),
+        }
+    }
+
     /// Stops the envoy where it waits; its registers there, and the signal of the stop.
     fn hold(&self) -> Result<(UserRegs, i32), EnvoyError> {
-        let stopped = ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()));
-        let event = stopped.map_err(|lost| self.lost(lost))?;
+        let event = self.stop().map_err(|lost| self.lost(lost))?;
         let regs = self.regs()?;
         if self.is_in_loop(&regs) { Ok((regs, event)) } else { Err(EnvoyError::Silent) }
     }
@@ -303,7 +315,7 @@ impl Post<'_> {
     /// Stops the envoy, which finds EOF from here on; from its loop it goes straight to undoing. Anywhere else, just
     /// before the loop or already on its way home, it holds other things in its registers and comes there by itself.
     fn undo(&self, socket: &OwnedFd) -> Result<(), EnvoyError> {
-        let stopped = ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()));
+        let stopped = self.stop();
         hang_up(socket);
         stopped.map_err(|lost| self.lost(lost))?;
         let regs = self.regs()?;
@@ -492,10 +504,7 @@ impl Envoy<'_> {
     /// The same where there is room for one data block only.
     fn leave_to(mut self, index: usize) -> Result<Self, EnvoyError> {
         let mut post = self.post.take().expect("only leaving takes the post");
-        match post.undo(&self.socket) {
-            Ok(()) => post.go_home()?,
-            Err(e) => return Err(post.abandon(e)),
-        }
+        post.leave(&self.socket)?;
         post.process.envoy(index)
     }
 
@@ -505,13 +514,7 @@ impl Envoy<'_> {
     }
 
     fn go(&mut self) -> Result<(), EnvoyError> {
-        let Some(mut post) = self.post.take() else {
-            return Ok(());
-        };
-        match post.undo(&self.socket) {
-            Ok(()) => post.go_home(),
-            Err(e) => Err(post.abandon(e)),
-        }
+        self.post.take().map_or(Ok(()), |mut post| post.leave(&self.socket))
     }
 
     fn post(&self) -> &Post<'_> {

@@ -33,8 +33,8 @@ impl Window {
         let fault = |e| Fault::new("shmat", format!("segment {id}"), e);
         let (ours, theirs) = UnixStream::pair().map_err(|e| Fault::new("socketpair", "a window", e))?;
         // SAFETY: we have no other threads, so the child may do as it likes.
-        let pid =
-            unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Fault::new("clone3", "a window", e))?;
+        let born = unsafe { clone_self(0, libc::SIGCHLD as u64, None) };
+        let pid = born.map_err(|e| Fault::new("clone3", "a window", e))?;
         if pid == 0 {
             drop(ours);
             show(theirs, of, id, size);
@@ -193,8 +193,8 @@ fn control(get: Sys, id: u32, command: i32, buffer: &mut [u8; 128]) -> Result<u6
         other => unreachable!("{other} makes no object"),
     };
     let (number, at) = (call.number(arch::MACHINE) as i64, buffer.as_mut_ptr());
-    // SAFETY: the kernel writes one structure of at most 120 bytes into the buffer; semctl has its argument at the fourth place,
-    // and the others none there.
+    // semctl has its argument at the fourth place, and the others none there.
+    // SAFETY: the kernel writes one structure of at most 120 bytes into the buffer.
     let raw = unsafe {
         match call {
             Sys::Semctl => libc::syscall(number, id, 0, command, at),

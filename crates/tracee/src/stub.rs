@@ -897,8 +897,8 @@ fn born_in(nest: Nest, pid: u32, start: &mut Start) -> Result<(i32, UnixStream),
     let (to_init, of_init) = UnixStream::pair().map_err(call("socketpair"))?;
     start.ours.extend([ours.as_raw_fd(), to_init.as_raw_fd()]);
     // SAFETY: we have no other threads, so the child may do as it likes.
-    let helper =
-        unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Fault::new("clone3", "a helper", e))?;
+    let born = unsafe { clone_self(0, libc::SIGCHLD as u64, None) };
+    let helper = born.map_err(|e| Fault::new("clone3", "a helper", e))?;
     if helper == 0 {
         let ends = HelperEnds { word: theirs, init: of_init };
         nest::help(nest, pid, start, ends);

@@ -1,6 +1,5 @@
 //! What the command line says, where it says it, and that it does what it does whether anybody listens or not.
 
-use crate::kit::Kit;
 use crate::process::{self, Owned, until};
 use crate::pty::{SECOND, Terminal};
 use crate::runner::Test;
@@ -40,13 +39,10 @@ pub fn tests() -> Vec<Test> {
         ("quiet", quiet),
         ("json", json),
     ];
-    sorts.into_iter().map(|(name, sort)| Test::new(format!("cli/{name}"), move |kit| within(kit, sort))).collect()
-}
-
-fn within(kit: &Kit, sort: Sort) -> Outcome {
-    let mut scene = Scene::new(kit, 0)?;
-    let outcome = sort(&mut scene);
-    scene.close(outcome)
+    sorts
+        .into_iter()
+        .map(|(name, sort)| Test::new(format!("cli/{name}"), move |kit| super::within(kit, 0, sort)))
+        .collect()
 }
 
 /// What was written to standard output becomes an image that can be run.

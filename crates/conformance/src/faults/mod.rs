@@ -10,12 +10,20 @@ pub mod kill;
 pub mod refusals;
 pub mod twice;
 
+use crate::kit::Kit;
 use crate::process::{Owned, until};
 use crate::pty::Terminal;
 use crate::scene::Scene;
 use crate::{Outcome, play, process, same};
 use std::path::PathBuf;
 use std::time::Duration;
+
+/// Plays in a scene of that user, of which nothing is left.
+fn within(kit: &Kit, uid: u32, play: impl FnOnce(&mut Scene) -> Outcome) -> Outcome {
+    let mut scene = Scene::new(kit, uid)?;
+    let outcome = play(&mut scene);
+    scene.close(outcome)
+}
 
 /// Freezes what runs in a terminal into an image, and gives the image's path.
 fn freeze(scene: &Scene, terminal: &mut Terminal, image: &str) -> Result<PathBuf, String> {

@@ -1,6 +1,6 @@
 //! What cannot be done is said before anything is done: exit status, message, and the program as it was.
 
-use crate::kit::{Kit, USER};
+use crate::kit::USER;
 use crate::process::unharmed;
 use crate::pty::{FIRST, SECOND};
 use crate::runner::Test;
@@ -24,13 +24,10 @@ pub fn tests() -> Vec<Test> {
         ("shared position", shared_position),
         ("other mounts", other_mounts),
     ];
-    sorts.into_iter().map(|(name, sort)| Test::new(format!("refusals/{name}"), move |kit| within(kit, sort))).collect()
-}
-
-fn within(kit: &Kit, sort: Sort) -> Outcome {
-    let mut scene = Scene::new(kit, 0)?;
-    let outcome = sort(&mut scene);
-    scene.close(outcome)
+    sorts
+        .into_iter()
+        .map(|(name, sort)| Test::new(format!("refusals/{name}"), move |kit| super::within(kit, 0, sort)))
+        .collect()
 }
 
 fn usage(scene: &mut Scene) -> Outcome {

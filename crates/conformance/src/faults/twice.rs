@@ -17,16 +17,10 @@ pub fn tests() -> Vec<Test> {
     let mut tests = Vec::new();
     for (name, sort) in sorts {
         for (user, uid) in [("root", 0), ("user", USER)] {
-            tests.push(Test::new(format!("twice/{name}/{user}"), move |kit: &Kit| within(kit, uid, sort)));
+            tests.push(Test::new(format!("twice/{name}/{user}"), move |kit: &Kit| super::within(kit, uid, sort)));
         }
     }
     tests
-}
-
-fn within(kit: &Kit, uid: u32, sort: Sort) -> Outcome {
-    let mut scene = Scene::new(kit, uid)?;
-    let outcome = sort(&mut scene);
-    scene.close(outcome)
 }
 
 /// Both commands at once, each into its own file.

@@ -528,3 +528,14 @@ pub(crate) fn golden(name: &str, text: &str) {
         line(&expected)
     );
 }
+
+/// The tree, as if the user of the host `user` had run it.
+pub(crate) fn of_an_ordinary_user(mut model: Model) -> Model {
+    for state in model.processes[0].threads.iter_mut().flat_map(|t| &mut t.states) {
+        if let ThreadState::Creds(c) = state {
+            (c.uid, c.gid, c.groups) = ([1000; 4], [1000; 4], vec![27, 1000]);
+            c.capabilities = [0, 0, 0, c.capabilities[3], 0];
+        }
+    }
+    model
+}
