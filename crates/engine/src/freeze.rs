@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
+use tracee::fault::point;
 use tracee::{Envoy, Process, job};
 
 /// What becomes of the tree once its image is safe.
@@ -176,8 +177,13 @@ struct Captured {
     notes: Vec<Note>,
 }
 
-/// Captures the tree; it stays seized, and no envoy is left in it.
-fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, keep: Keep) -> Result<Captured, Error> {
+/// Captures the tree; it stays seized. Of a tree that is to run on, no envoy is left in it.
+fn capture(
+    tree: &mut Tree,
+    before: &mut Before,
+    saver: &RefCell<Saver<'_>>,
+    request: &Request,
+) -> Result<Captured, Error> {
     let mut findings = Findings::default();
     one_namespace(tree, &mut findings);
     let mut threads = Vec::new();
@@ -186,12 +192,14 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
     }
     before.inner = threads.iter().flatten().copied().collect();
     before.root = lead(&tree.members[0]);
+    before.share_memory = tree.sharing_memory();
     before.outside.is_now(tree.ids());
     let own_tables = tree.members.iter().filter(|m| m.process.is_some() && m.shares.files.is_none());
     let leads: Vec<(i32, i32)> = own_tables.map(|m| (m.pid, lead(m))).collect();
     let table = identify::table(&leads, tree.members[0].stat.terminal)?;
     let ids = Ids::of(tree, &before.inner);
-    let mut all = Gathered { saver, keep, before: &*before, table: &table, files: Files::default(), findings };
+    let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
+    let mut all = Gathered { saver, keep, ends, before: &*before, table: &table, files: Files::default(), findings };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
     let last = tree.members.iter().rposition(|m| m.process.is_some());
     for (n, (member, threads)) in tree.members.iter_mut().zip(&threads).enumerate() {
@@ -324,6 +332,8 @@ enum Scope {
 struct Gathered<'g, 's, 'p> {
     saver: &'s RefCell<Saver<'p>>,
     keep: Keep,
+    /// Nobody is to run on.
+    ends: bool,
     before: &'g Before,
     table: &'g identify::Table,
     files: Files,
@@ -380,7 +390,9 @@ impl Gathered<'_, '_, '_> {
             }
             at_work = Ok(target.envoy.into_inner());
         }
-        at_work.and_then(Envoy::leave).map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
+        // Of those that have one memory, one after the other is in the envoy.
+        let stays = self.ends && !self.before.share_memory.contains(&whom);
+        at_work.and_then(if stays { Envoy::stay } else { Envoy::leave }).map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
         let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
         into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));
@@ -435,7 +447,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     if tree.members.len() > 1 {
         saver.borrow_mut().expect_relatives();
     }
-    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request.keep)?;
+    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request)?;
     let mut done = Done {
         name: model.name(),
         processes: model.processes.len(),
@@ -510,6 +522,7 @@ fn publish(mut writer: Writer<Output>, model: &Model) -> Result<(u64, Option<Pub
     if let Some(e) = failed {
         return Err(e.into());
     }
+    point().map_err(std::io::Error::from)?;
     let (output, size) = writer.finish()?;
     output.release()?;
     if let Some(file) = output.written() {

@@ -274,7 +274,6 @@ fn link(file: &File, path: PathBuf) -> Result<Beside, Error> {
 
 impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        point()?;
         match self {
             Output::File { file, .. } | Output::Stream(file) => file.write(buf),
         }

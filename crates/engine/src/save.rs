@@ -12,6 +12,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io;
 use std::ops::Range;
 use std::os::unix::fs::FileExt;
+use tracee::fault::point;
 use tracee::ipc::Window;
 use tracee::{Behind, Categories, Memory};
 
@@ -24,6 +25,9 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Saver<'a> {
     writer: Option<Writer<Output>>,
     buffer: PageBuffer,
+    /// Parts of the buffer that go into the image, and how long they are together.
+    kept: Vec<Range<usize>>,
+    kept_len: u64,
     progress: &'a mut dyn Progress,
     /// There is a reason against it: nothing more need be read.
     pub(crate) doomed: bool,
@@ -134,12 +138,16 @@ impl<'a> Saver<'a> {
         progress: &'a mut dyn Progress,
     ) -> io::Result<Saver<'a>> {
         let mut writer = output.map(|out| Writer::new(out, stub, header)).transpose()?;
+        point().map_err(io::Error::from)?;
         if let Some(writer) = &mut writer {
             writer.flushed()?.reserve(expected);
         }
         // The buffer is brought into memory now, not while the tree stands still.
         let buffer = PageBuffer::new(BUFFER);
-        Ok(Saver { writer, buffer, progress, doomed: false, saved: 0, common: None })
+        if let Some(writer) = &mut writer {
+            writer.beside(BUFFER);
+        }
+        Ok(Saver { writer, buffer, kept: Vec::new(), kept_len: 0, progress, doomed: false, saved: 0, common: None })
     }
 
     /// From here on the pages are those of relatives.
@@ -148,16 +156,35 @@ impl<'a> Saver<'a> {
         self.common = Some(Common { places: HashMap::new(), seed });
     }
 
-    /// Appends whole pages that describe `at` on.
-    fn append(&mut self, at: u64, data: &[u8], into: &mut Vec<Extent>) -> Result<u64, Fault> {
-        let offset = match &mut self.writer {
-            Some(writer) => writer.pages(data).map_err(|e| Fault::new("write", "the image", e))?,
-            None => self.saved,
-        };
-        self.saved += data.len() as u64;
+    /// Keeps a part of the buffer, whole pages, that describe `at` on. Gives where in the image it will be.
+    fn keep(&mut self, at: u64, part: Range<usize>, into: &mut Vec<Extent>) -> u64 {
+        let len = part.len() as u64;
+        let offset = self.writer.as_ref().map_or(self.saved, |writer| writer.next_pages() + self.kept_len);
+        match self.kept.last_mut() {
+            Some(last) if last.end == part.start => last.end = part.end,
+            _ => self.kept.push(part),
+        }
+        self.kept_len += len;
+        self.saved += len;
+        push(into, Extent { at, len, offset });
+        offset
+    }
+
+    /// Appends what is kept of the buffer.
+    fn append(&mut self, buffer: PageBuffer) -> Result<(), Fault> {
+        self.buffer = buffer;
+        let parts = std::mem::take(&mut self.kept);
+        self.kept_len = 0;
         self.progress.done(self.saved);
-        push(into, Extent { at, len: data.len() as u64, offset });
-        Ok(offset)
+        let Some(writer) = self.writer.as_mut().filter(|_| !parts.is_empty()) else { return Ok(()) };
+        let written = point().map_err(io::Error::from).and_then(|()| writer.parts(&mut self.buffer, parts));
+        written.map_err(|e| Fault::new("write", "the image", e))
+    }
+
+    /// Nothing of the image is being written, and we have no other thread.
+    pub(crate) fn settle(&mut self) -> Result<(), Fault> {
+        let settled = self.writer.as_mut().map_or(Ok(()), Writer::settle);
+        settled.map_err(|e| Fault::new("write", "the image", e))
     }
 
     /// Saves the wanted pages of areas, given in ascending order.
@@ -252,66 +279,61 @@ impl<'a> Saver<'a> {
         may_go_on("the freeze")?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = batch.read(memory, &mut buffer);
-        let kept = read.and_then(|()| {
+        if read.is_ok() {
             let mut from = 0;
-            batch.runs.iter().try_for_each(|run| {
-                let data = &buffer[from..from + run.len];
-                from += run.len;
+            for run in &batch.runs {
+                let data = (from, &buffer[from..from + run.len]);
                 match run.sharing {
-                    Sharing::Own => self.keep(run.at, data, run.which, into),
+                    Sharing::Own => self.keep_run(run.at, data, run.which, into),
                     Sharing::Common(frame) => self.keep_common(run, frame, data, into),
                 }
-            })
-        });
-        self.buffer = buffer;
+                from += run.len;
+            }
+        }
         batch.runs.clear();
         batch.len = 0;
-        kept
+        read.and(self.append(buffer))
     }
 
-    /// Appends a page that relatives may have too, if it is not in the image yet.
-    fn keep_common(&mut self, run: &Run, frame: Option<u64>, page: &[u8], into: &mut Vec<Extent>) -> Result<(), Fault> {
-        let Some(common) = &self.common else { return self.keep(run.at, page, run.which, into) };
+    /// Keeps a page that relatives may have too, if it is not in the image yet. Of the data it is told where in the buffer
+    /// they are.
+    fn keep_common(
+        &mut self,
+        run: &Run,
+        frame: Option<u64>,
+        (from, page): (usize, &[u8]),
+        into: &mut Vec<Extent>,
+    ) {
+        let Some(common) = &self.common else { return self.keep_run(run.at, (from, page), run.which, into) };
         let at = run.at;
         let key = common.key(at, frame, page);
         let place = match common.places.get(&key).copied() {
-            Some(Some(offset)) => {
-                push(into, Extent { at, len: page.len() as u64, offset });
-                return Ok(());
-            }
+            Some(Some(offset)) => return push(into, Extent { at, len: page.len() as u64, offset }),
             _ if run.which == Which::Made && is_zero(page) => None,
-            _ => Some(self.append(at, page, into)?),
+            _ => Some(self.keep(at, from..from + page.len(), into)),
         };
         self.common.as_mut().expect("there are relatives").places.insert(key, place);
-        Ok(())
     }
 
-    /// Appends a run, but for pages of zeroes where those need not be kept.
-    fn keep(&mut self, at: u64, data: &[u8], which: Which, into: &mut Vec<Extent>) -> Result<(), Fault> {
+    /// Keeps a run, but for pages of zeroes where those need not be kept.
+    fn keep_run(&mut self, at: u64, (start, data): (usize, &[u8]), which: Which, into: &mut Vec<Extent>) {
         if which == Which::Changed {
-            return self.append(at, data, into).map(drop);
+            self.keep(at, start..start + data.len(), into);
+            return;
         }
         let zero: Vec<bool> = data.chunks(PAGE).map(is_zero).collect();
         let mut from = 0;
         for group in zero.chunk_by(|a, b| a == b) {
             let to = (from + group.len() * PAGE).min(data.len());
             if !group[0] {
-                self.append(at + from as u64, &data[from..to], into)?;
+                self.keep(at + from as u64, start + from..start + to, into);
             }
             from = to;
         }
-        Ok(())
     }
 
     /// Saves the first `size` bytes of a file, without its holes.
     pub(crate) fn file(&mut self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let saved = self.file_through(&mut buffer, file, size);
-        self.buffer = buffer;
-        saved
-    }
-
-    fn file_through(&mut self, buffer: &mut [u8], file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         let fault = |call: &str, e: io::Error| Fault::new(call, "a file to be kept", e);
         let mut extents = Vec::new();
         let mut at = 0;
@@ -321,9 +343,11 @@ impl<'a> Saver<'a> {
                 may_go_on("the freeze")?;
                 let len = ((data.end - from) as usize).min(BUFFER);
                 let whole = len.next_multiple_of(PAGE);
-                let got = read_up_to(file, &mut buffer[..len], from).map_err(|e| fault("pread", e))?;
-                buffer[got..whole].fill(0);
-                self.append(from, &buffer[..whole], &mut extents)?;
+                let got = read_up_to(file, &mut self.buffer[..len], from).map_err(|e| fault("pread", e))?;
+                self.buffer[got..whole].fill(0);
+                self.keep(from, 0..whole, &mut extents);
+                let buffer = std::mem::take(&mut self.buffer);
+                self.append(buffer)?;
                 from += whole as u64;
             }
             at = from.max(data.end);

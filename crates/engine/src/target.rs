@@ -12,7 +12,7 @@ use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Saved, Still, Which};
 use std::cell::RefCell;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -32,6 +32,8 @@ pub(crate) struct Before {
     pub(crate) inner: BTreeMap<u32, u32>,
     /// The first process of the tree.
     pub(crate) root: i32,
+    /// Those who have their memory in common with another one.
+    pub(crate) share_memory: BTreeSet<i32>,
     /// Our own namespaces: links of /proc/self.
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What other processes have.
@@ -338,7 +340,10 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn save_segment(&self, id: u32, size: u64) -> Result<Vec<Extent>, Fault> {
-        self.saver.borrow_mut().window(&Window::open(self.pid, id, size)?)
+        // A window is a copy of ours, and only of this thread.
+        let mut saver = self.saver.borrow_mut();
+        saver.settle()?;
+        saver.window(&Window::open(self.pid, id, size)?)
     }
 
     fn save_path(&self, path: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {

@@ -158,6 +158,12 @@ impl Tree {
         self.members.iter().map(|m| m.pid as u32).collect()
     }
 
+    /// Those who have their memory in common with another one.
+    pub(crate) fn sharing_memory(&self) -> BTreeSet<i32> {
+        let with = |m: &Member| m.shares.space.map(|first| [first as i32, m.pid]);
+        self.members.iter().filter_map(with).flatten().collect()
+    }
+
     /// Since when the first of them stands still.
     pub(crate) fn since(&self) -> Instant {
         self.held().map(Process::since).min().unwrap_or_else(Instant::now)

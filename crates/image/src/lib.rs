@@ -33,6 +33,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod beside;
 mod buffer;
 mod damage;
 mod diagnostic;

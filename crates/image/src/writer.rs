@@ -1,14 +1,14 @@
 //! Writing an image, front to back: nothing written is ever gone back to, so a pipe will do.
 
+use crate::beside::{Beside, Job};
 use crate::buffer::PageBuffer;
 use crate::header::{self, Header};
 use crate::late;
 use crate::layout::{self, FORMAT, Need, PAGE, SECTION_MAX, Section, Tag, Trailer};
-use crate::reader::sum_of;
 use crate::record::RawRecord;
-use crate::source::Source;
 use minicbor::Encode;
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Read, Write};
+use std::ops::Range;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// Small writes are gathered up to this size; larger ones pass by without a copy. The stub is copied by as much: it stays
@@ -22,16 +22,32 @@ const PIECE: usize = 256 << 10;
 /// Writes an image into `W`, which begins with the image's first byte.
 #[derive(Debug)]
 pub struct Writer<W: Write> {
-    out: BufWriter<W>,
+    body: Body<W>,
+    /// How much was written, or handed over to be written.
     at: u64,
     stub: u64,
-    sections: Vec<Section>,
+    records: Vec<u8>,
+}
+
+/// Who writes.
+#[derive(Debug)]
+enum Body<W: Write> {
+    Here(Sections<W>),
+    /// A thread of its own, while we see to what comes next.
+    Beside(Beside<Sections<W>>),
+    /// It failed beside, and that was told.
+    Lost,
+}
+
+/// The sections that are written so far.
+#[derive(Debug)]
+struct Sections<W: Write> {
+    out: BufWriter<W>,
+    at: u64,
+    all: Vec<Section>,
     /// Where the section of pages begins that is being written, whose checksum `hasher` makes.
     open: Option<u64>,
     hasher: Box<Hasher>,
-    records: Vec<u8>,
-    /// Which sections have no checksum yet.
-    unsettled: Vec<usize>,
 }
 
 /// Room in an image for what is written last.
@@ -63,82 +79,67 @@ impl<W: Write> Writer<W> {
     ///
     /// `stub` must be bare: [`stub`](crate::stub) gets it from a file that may be an image itself.
     pub fn new(out: W, stub: impl Read, header: &Header) -> io::Result<Self> {
-        let mut writer = Writer {
+        let mut sections = Sections {
             out: BufWriter::with_capacity(BUFFER, out),
             at: 0,
-            stub: 0,
-            sections: Vec::new(),
+            all: Vec::new(),
             open: None,
             hasher: Box::new(Hasher(Xxh3Default::new())),
-            records: Vec::new(),
-            unsettled: Vec::new(),
         };
-        writer.copy_stub(stub)?;
-        writer.align()?;
+        sections.copy_stub(stub)?;
+        let stub = sections.at;
+        sections.align()?;
         let header = Header { version: FORMAT, ..header.clone() };
-        writer.section(Section::HEADER, &header::to_bytes(&header))?;
-        Ok(writer)
-    }
-
-    fn copy_stub(&mut self, mut stub: impl Read) -> io::Result<()> {
-        let mut buf = PageBuffer::new(BUFFER);
-        self.begin();
-        loop {
-            match stub.read(&mut buf) {
-                Ok(0) => break,
-                Ok(count) => self.summed(&buf[..count])?,
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(e),
-            }
-        }
-        self.end(Section::STUB);
-        self.stub = self.at;
-        Ok(())
+        sections.section(Section::HEADER, &header::to_bytes(&header))?;
+        Ok(Writer { at: sections.at, body: Body::Here(sections), stub, records: Vec::new() })
     }
 
     /// Writes what is gathered so far, and gives what it goes to.
     pub fn flushed(&mut self) -> io::Result<&mut W> {
-        self.out.flush()?;
-        Ok(self.out.get_mut())
+        let sections = self.sections()?;
+        sections.out.flush()?;
+        Ok(sections.out.get_mut())
     }
 
-    /// How much was written so far. The next pages go to the next multiple of [`PAGE`].
-    pub fn position(&self) -> u64 {
-        self.at
+    /// Where in the image the next pages go.
+    pub fn next_pages(&self) -> u64 {
+        layout::align(self.at).expect("a file below 16 EiB")
     }
 
     /// Appends whole pages, a multiple of [`PAGE`] bytes, and tells where in the image the first one is. All
     /// of one call stand together.
     pub fn pages(&mut self, data: &[u8]) -> io::Result<u64> {
-        let len = data.len() as u64;
-        assert!(len.is_multiple_of(PAGE), "pages come whole: {len} bytes are not");
-        self.align_pages()?;
-        let offset = self.at;
-        let mut rest = data;
-        while !rest.is_empty() {
-            let start = *self.open.get_or_insert_with(|| {
-                self.hasher.0.reset();
-                self.at
-            });
-            let room = SECTION_MAX - (self.at - start);
-            let (piece, after) = rest.split_at(rest.len().min(PIECE).min(room as usize));
-            self.summed(piece)?;
-            rest = after;
-            if piece.len() as u64 == room {
-                self.end(Section::PAGES);
-            }
-        }
+        let offset = self.next_pages();
+        self.sections()?.pages(data)?;
+        self.at = offset + data.len() as u64;
         Ok(offset)
+    }
+
+    /// Appends parts of a buffer, each of whole pages. The buffer may be another one afterwards, and what it holds is
+    /// undefined.
+    ///
+    /// # Errors
+    /// These parts could not be written; or, where that is done [beside](Writer::beside), earlier ones.
+    pub fn parts(&mut self, buffer: &mut PageBuffer, parts: Vec<Range<usize>>) -> io::Result<()> {
+        let len = parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        let end = self.next_pages() + len;
+        if let Body::Beside(beside) = &self.body {
+            if !beside.swap(buffer, parts) {
+                return self.settle();
+            }
+        } else {
+            let sections = self.sections()?;
+            parts.into_iter().try_for_each(|part| sections.pages(&buffer[part]))?;
+        }
+        self.at = end;
+        Ok(())
     }
 
     /// Leaves room, a multiple of [`PAGE`] bytes, for what is written when the image stands already.
     pub fn late(&mut self, room: u64) -> io::Result<Late> {
-        assert!(room.is_multiple_of(PAGE), "whole pages: {room} bytes are not");
-        self.end_pages();
-        self.align()?;
-        let late = Late { offset: self.at, room };
-        (0..room / PAGE).try_for_each(|_| self.emit(&[0; PAGE as usize]))?;
-        self.sections.push(Section { tag: Section::LATE, need: Need::Must, offset: late.offset, len: room, sum: 0 });
+        let sections = self.sections()?;
+        let late = sections.late(room)?;
+        self.at = sections.at;
         Ok(late)
     }
 
@@ -154,23 +155,105 @@ impl<W: Write> Writer<W> {
 
     /// Ends the image, and tells its length. Everything is written and flushed, nothing is synced.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
-        assert!(self.unsettled.is_empty(), "what was reserved is settled before the end");
-        self.end_pages();
         let records = std::mem::take(&mut self.records);
-        self.section(Section::RECORDS, &records)?;
-        let index: Vec<u8> = self.sections.iter().flat_map(|s| s.to_bytes()).collect();
+        let sections = self.sections()?;
+        sections.end_pages();
+        sections.section(Section::RECORDS, &records)?;
+        let index: Vec<u8> = sections.all.iter().flat_map(|s| s.to_bytes()).collect();
         let trailer = Trailer {
             version: FORMAT.into(),
-            sections: u32::try_from(self.sections.len()).expect("an image below 64 PiB"),
-            index: self.at,
+            sections: u32::try_from(sections.all.len()).expect("an image below 64 PiB"),
+            index: sections.at,
             index_sum: layout::sum(&index),
-            total: self.at + (index.len() + Trailer::SIZE) as u64,
+            total: sections.at + (index.len() + Trailer::SIZE) as u64,
             stub: self.stub,
         };
-        self.emit(&index)?;
-        self.emit(&trailer.to_bytes())?;
-        let out = self.out.into_inner().map_err(io::IntoInnerError::into_error)?;
+        let sections = self.sections()?;
+        sections.emit(&index)?;
+        sections.emit(&trailer.to_bytes())?;
+        let Body::Here(sections) = self.body else { unreachable!("they were just here") };
+        let out = sections.out.into_inner().map_err(io::IntoInnerError::into_error)?;
         Ok((out, trailer.total))
+    }
+
+    /// The sections, once all that was handed over is written. From here on it is done here.
+    fn sections(&mut self) -> io::Result<&mut Sections<W>> {
+        if matches!(self.body, Body::Beside(_))
+            && let Body::Beside(beside) = std::mem::replace(&mut self.body, Body::Lost)
+        {
+            self.body = Body::Here(beside.end()?);
+        }
+        match &mut self.body {
+            Body::Here(sections) => Ok(sections),
+            _ => Err(io::Error::other("the image could not be written")),
+        }
+    }
+
+    /// Waits until all that was handed over is written. There is no other thread from here on.
+    pub fn settle(&mut self) -> io::Result<()> {
+        self.sections().map(drop)
+    }
+}
+
+impl<W: Write + Send + 'static> Writer<W> {
+    /// [`parts`](Writer::parts) are summed and written by a thread of its own, if there can be one: until anything else is to
+    /// be written, or [`settle`](Writer::settle) is called. `len`: bytes of the buffers.
+    pub fn beside(&mut self, len: usize) {
+        let write = |sections: &mut Sections<W>, (buffer, parts): &Job| {
+            parts.iter().try_for_each(|part| sections.pages(&buffer[part.clone()]))
+        };
+        self.body = match std::mem::replace(&mut self.body, Body::Lost) {
+            Body::Here(sections) => Beside::start(sections, len, write).map_or_else(Body::Here, Body::Beside),
+            other => other,
+        };
+    }
+}
+
+impl<W: Write> Sections<W> {
+    fn copy_stub(&mut self, mut stub: impl Read) -> io::Result<()> {
+        let mut buf = PageBuffer::new(BUFFER);
+        self.begin();
+        loop {
+            match stub.read(&mut buf) {
+                Ok(0) => break,
+                Ok(count) => self.summed(&buf[..count])?,
+                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+                Err(e) => return Err(e),
+            }
+        }
+        self.end(Section::STUB);
+        Ok(())
+    }
+
+    fn pages(&mut self, data: &[u8]) -> io::Result<()> {
+        let len = data.len() as u64;
+        assert!(len.is_multiple_of(PAGE), "pages come whole: {len} bytes are not");
+        self.align_pages()?;
+        let mut rest = data;
+        while !rest.is_empty() {
+            let start = *self.open.get_or_insert_with(|| {
+                self.hasher.0.reset();
+                self.at
+            });
+            let room = SECTION_MAX - (self.at - start);
+            let (piece, after) = rest.split_at(rest.len().min(PIECE).min(room as usize));
+            self.summed(piece)?;
+            rest = after;
+            if piece.len() as u64 == room {
+                self.end(Section::PAGES);
+            }
+        }
+        Ok(())
+    }
+
+    fn late(&mut self, room: u64) -> io::Result<Late> {
+        assert!(room.is_multiple_of(PAGE), "whole pages: {room} bytes are not");
+        self.end_pages();
+        self.align()?;
+        let late = Late { offset: self.at, room };
+        (0..room / PAGE).try_for_each(|_| self.emit(&[0; PAGE as usize]))?;
+        self.all.push(Section { tag: Section::LATE, need: Need::Must, offset: late.offset, len: room, sum: 0 });
+        Ok(late)
     }
 
     fn emit(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -200,7 +283,7 @@ impl<W: Write> Writer<W> {
     fn end(&mut self, tag: Tag) {
         let offset = self.open.take().expect("a section was begun");
         let (len, sum) = (self.at - offset, self.hasher.0.digest());
-        self.sections.push(Section { tag, need: Need::Must, offset, len, sum });
+        self.all.push(Section { tag, need: Need::Must, offset, len, sum });
     }
 
     fn end_pages(&mut self) {
@@ -217,42 +300,5 @@ impl<W: Write> Writer<W> {
     fn align(&mut self) -> io::Result<()> {
         let next = layout::align(self.at).expect("a file below 16 EiB");
         self.emit(&[0; PAGE as usize][..(next - self.at) as usize])
-    }
-}
-
-impl<W: Write + Seek> Writer<W> {
-    /// Makes room for pages that somebody else writes into the file, at the offset that this tells: a
-    /// process writes its own memory. Once they are there, [`settle`](Writer::settle) takes their checksums.
-    pub fn reserve(&mut self, len: u64) -> io::Result<u64> {
-        assert!(len.is_multiple_of(PAGE), "pages come whole: {len} bytes are not");
-        self.end_pages();
-        self.align()?;
-        let start = self.at;
-        let end = start.checked_add(len).ok_or(io::ErrorKind::FileTooLarge)?;
-        self.out.seek(SeekFrom::Start(end))?;
-        for offset in (start..end).step_by(SECTION_MAX as usize) {
-            let len = SECTION_MAX.min(end - offset);
-            self.unsettled.push(self.sections.len());
-            self.sections.push(Section { tag: Section::PAGES, need: Need::Must, offset, len, sum: 0 });
-        }
-        self.at = end;
-        Ok(start)
-    }
-}
-
-impl<W: Write + Source> Writer<W> {
-    /// Reads what was reserved so far and is written by now, and takes its checksums.
-    pub fn settle(&mut self) -> io::Result<()> {
-        if self.unsettled.is_empty() {
-            return Ok(());
-        }
-        let mut buf = PageBuffer::new(PIECE);
-        while let Some(&i) = self.unsettled.last() {
-            let section = &mut self.sections[i];
-            let (offset, len) = (section.offset, section.len);
-            section.sum = sum_of(self.out.get_ref(), offset, len, &mut buf, &mut |_| ())?;
-            self.unsettled.pop();
-        }
-        Ok(())
     }
 }

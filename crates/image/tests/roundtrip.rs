@@ -3,12 +3,11 @@
 mod common;
 
 use common::*;
-use image::{Extent, Header, Image, Need, OpenError, PAGE, Section, Source, Tag, Writer, stub, stub_len};
+use image::{Extent, Header, Image, Need, OpenError, PAGE, PageBuffer, Section, Source, Tag, Writer, stub, stub_len};
 use proptest::prelude::*;
 use std::cell::Cell;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 
 #[derive(Clone, Debug)]
 enum Piece {
@@ -187,32 +186,63 @@ fn scratch(name: &str) -> File {
 }
 
 #[test]
-fn pages_that_somebody_else_writes() {
-    let data = pages(5000, 4);
-    let mut writer = Writer::new(scratch("reserved"), elf().as_slice(), &header()).unwrap();
-    let before = writer.pages(&data[..8192]).unwrap();
-    let here = writer.reserve(data.len() as u64).unwrap();
-    let other = OpenOptions::new().write(true).open(format!("{}/reserved", env!("CARGO_TARGET_TMPDIR")));
-    other.unwrap().write_all_at(&data, here).unwrap();
-    writer.settle().unwrap();
-    let after = writer.pages(&data[..4096]).unwrap();
-    assert_eq!((here, after), (before + 8192, before + 8192 + data.len() as u64));
-    let (file, len) = writer.finish().unwrap();
-    assert_eq!(file.metadata().unwrap().len(), len);
+fn parts_are_written_by_whoever_is_there() {
+    let data = pages(2000, 4);
+    let image = |beside: bool| {
+        let mut writer = Writer::new(Vec::new(), elf().as_slice(), &header()).unwrap();
+        let mut at = vec![writer.pages(&data[..8192]).unwrap()];
+        if beside {
+            writer.beside(1 << 20);
+        }
+        for chunk in data.chunks(1 << 20) {
+            let mut buffer = PageBuffer::new(1 << 20);
+            buffer[..chunk.len()].copy_from_slice(chunk);
+            at.push(writer.next_pages());
+            // All but its second page.
+            writer.parts(&mut buffer, vec![0..4096, 8192..chunk.len()]).unwrap();
+            assert_eq!(buffer.len(), 1 << 20);
+        }
+        at.push(writer.pages(&data[..4096]).unwrap());
+        (writer.finish().unwrap().0, at)
+    };
+    let (here, at) = image(false);
+    assert!((here.clone(), at.clone()) == image(true));
+    Image::open(here.clone()).unwrap().verify(&mut |_, _| ()).unwrap();
+    for (n, chunk) in data.chunks(1 << 20).enumerate() {
+        let start = at[n + 1] as usize;
+        assert!(here[start..start + 4096] == chunk[..4096]);
+        assert!(here[start + 4096..at[n + 2] as usize] == chunk[8192..]);
+    }
+}
 
-    let image = Image::open(file).unwrap();
-    image.verify(&mut |_, _| ()).unwrap();
-    let mut found = vec![0; data.len() + 4096];
-    image.read_at(here, &mut found).unwrap();
-    assert!(found[..data.len()] == data && found[data.len()..] == data[..4096]);
+/// A disk with that much room.
+#[derive(Debug)]
+struct Full(usize);
+
+impl Write for Full {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = self.0.checked_sub(bytes.len()).ok_or(io::ErrorKind::StorageFull)?;
+        Ok(bytes.len())
+    }
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 #[test]
-#[should_panic(expected = "settled")]
-fn what_is_reserved_must_be_settled() {
-    let mut writer = Writer::new(scratch("unsettled"), &b"stub"[..], &header()).unwrap();
-    writer.reserve(4096).unwrap();
-    let _ = writer.finish();
+fn a_disk_that_is_full_is_told_soon_and_at_the_latest_at_the_end() {
+    for room in [1 << 20, 3 << 20, 10 << 20] {
+        let mut writer = Writer::new(Full(room), elf().as_slice(), &header()).unwrap();
+        writer.beside(1 << 20);
+        let mut buffer = PageBuffer::new(1 << 20);
+        let told = (0..100).map(|_| writer.parts(&mut buffer, vec![0..1 << 20])).position(|r| r.is_err());
+        assert!(told.is_some_and(|n| n < (room >> 20) + 5), "{told:?}");
+        writer.finish().unwrap_err();
+    }
+    let mut writer = Writer::new(Full(100_000), elf().as_slice(), &header()).unwrap();
+    writer.beside(1 << 20);
+    writer.parts(&mut PageBuffer::new(1 << 20), vec![0..1 << 20]).unwrap();
+    assert_eq!(writer.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
 
 #[test]

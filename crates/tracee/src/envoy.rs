@@ -38,6 +38,14 @@ pub struct Envoy<'p> {
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
 
+/// A thread that was left standing in the envoy's loop, at the end of its socket: let go, it goes home.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waiting {
+    index: usize,
+    place: Place,
+    slot: Slot,
+}
+
 /// A thread whose registers lead into the envoy.
 #[derive(Debug)]
 struct Post<'p> {
@@ -68,6 +76,7 @@ const FORBIDDEN: [Sys; 14] = [
 impl Process {
     /// Makes the thread of that index an envoy.
     pub fn envoy(&mut self, index: usize) -> Result<Envoy<'_>, EnvoyError> {
+        self.bring_home()?;
         let place = self.place.ok_or(EnvoyError::NoRoom)?;
         let status = self.fit(index, place)?;
         let mut post = self.install(index, place, &status)?;
@@ -81,6 +90,16 @@ impl Process {
                 let _ = post.go_home();
                 Err(e)
             }
+        }
+    }
+
+    /// Brings back to where it was whom [`Envoy::stay`] left standing.
+    pub(crate) fn bring_home(&mut self) -> Result<(), EnvoyError> {
+        let Some(Waiting { index, place, slot }) = self.waiting.take() else { return Ok(()) };
+        let mut post = Post { process: self, index, place, slot };
+        match post.turn() {
+            Ok(()) => post.go_home(),
+            Err(e) => Err(post.abandon(e)),
         }
     }
 
@@ -318,6 +337,10 @@ impl Post<'_> {
         let stopped = self.stop();
         hang_up(socket);
         stopped.map_err(|lost| self.lost(lost))?;
+        self.turn()
+    }
+
+    fn turn(&self) -> Result<(), EnvoyError> {
         let regs = self.regs()?;
         if self.is_in_loop(&regs) {
             ptrace::setregs(self.tid(), &arch::undo(&regs, self.place.code))?;
@@ -458,7 +481,7 @@ fn hang_up(socket: &OwnedFd) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
-impl Envoy<'_> {
+impl<'p> Envoy<'p> {
     /// Makes the calls, in their order, and gives their answers. An error of one does not keep the next from being
     /// made. They go in as few batches as the arena allows.
     pub fn calls(&mut self, calls: &[Call]) -> Result<Vec<Answer>, EnvoyError> {
@@ -490,15 +513,30 @@ impl Envoy<'_> {
             return self.leave_to(index);
         }
         let status = self.post().process.fit(index, place)?;
+        let (post, inside) = self.hold()?;
+        self.post = Some(post.pass_on(&inside, index, &status)?);
+        self.learn_interrupting(&status)?;
+        Ok(self)
+    }
+
+    /// Takes the post, whose thread is stopped in its loop; its registers there.
+    fn hold(&mut self) -> Result<(Post<'p>, UserRegs), EnvoyError> {
         let mut post = self.post.take().expect("only leaving takes the post");
         let (inside, event) = post.hold().map_err(|e| {
             hang_up(&self.socket);
             post.abandon(e)
         })?;
         post.process.threads[post.index].see_event(event);
-        self.post = Some(post.pass_on(&inside, index, &status)?);
-        self.learn_interrupting(&status)?;
-        Ok(self)
+        Ok((post, inside))
+    }
+
+    /// Leaves the thread where it stands: the process is to be ended, and that spares its way home. It takes it when the
+    /// process is let go after all, or when we die.
+    pub fn stay(mut self) -> Result<(), EnvoyError> {
+        let (post, _) = self.hold()?;
+        hang_up(&self.socket);
+        post.process.waiting = Some(Waiting { index: post.index, place: post.place, slot: post.slot });
+        Ok(())
     }
 
     /// The same where there is room for one data block only.

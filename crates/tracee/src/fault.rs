@@ -1,7 +1,7 @@
 //! Points at which a test makes us die, or makes the kernel seem to say no.
 //!
 //! Every act passes [`point`] just before it happens: each ptrace request, each write to a victim's memory, each store
-//! to the arena, each call of a thaw, each step, each write to an image. Without the feature `faults` that is nothing at
+//! to the arena, each call of a thaw, each step, each piece of an image. Without the feature `faults` that is nothing at
 //! all.
 
 use abi::Errno;

@@ -1,6 +1,7 @@
 //! A process all of whose threads we hold. They are let go as they were found when it is dropped, or when we die.
 
 use crate::asleep::Asleep;
+use crate::envoy::Waiting;
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
 use crate::procfs::numbers;
@@ -46,6 +47,7 @@ pub struct Process {
     pub(crate) memory: Memory,
     pub(crate) areas: Areas,
     pub(crate) place: Option<Place>,
+    pub(crate) waiting: Option<Waiting>,
     not_send: PhantomData<*const ()>,
 }
 
@@ -113,9 +115,9 @@ impl Process {
         let areas = Areas::of(first)?;
         let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
-        let threads = Vec::new();
-        let not_send = PhantomData;
-        let mut process = Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, not_send };
+        let (threads, waiting, not_send) = (Vec::new(), None, PhantomData);
+        let mut process =
+            Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, waiting, not_send };
         process.read_threads()?;
         Ok(process)
     }
@@ -234,6 +236,7 @@ impl Process {
         }
         let at = Instant::now();
         let end = |mut process: Process| {
+            process.waiting = None;
             let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
             others.for_each(take_note);
             has_ended(process.pidfd(), PATIENCE);
@@ -253,6 +256,8 @@ impl Process {
     }
 
     fn let_all_go(&mut self) -> Result<(), Fault> {
+        // Who cannot be brought home goes by himself.
+        let _ = self.bring_home();
         let tids = std::mem::take(&mut self.traced).into_keys();
         // All of them, also when one cannot be let go.
         let all: Vec<_> = tids.map(let_go).collect();
