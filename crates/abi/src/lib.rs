@@ -7,6 +7,7 @@
 pub mod call;
 pub mod consts;
 pub mod errno;
+mod gathered;
 pub mod layout;
 pub mod machine;
 pub mod proc;
@@ -16,4 +17,5 @@ pub mod x86_64;
 
 pub use call::{Answer, Arg, Call, Sys};
 pub use errno::{Errno, Fault};
+pub use gathered::gathered;
 pub use machine::Machine;

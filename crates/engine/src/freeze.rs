@@ -190,7 +190,7 @@ fn capture(
     for member in &tree.members {
         threads.push(member.threads()?);
     }
-    before.inner = threads.iter().flatten().copied().collect();
+    before.inner = abi::gathered(threads.iter().flatten().copied());
     before.root = lead(&tree.members[0]);
     before.share_memory = tree.sharing_memory();
     before.outside.is_now(tree.ids());
@@ -392,7 +392,9 @@ impl Gathered<'_, '_, '_> {
         }
         // Of those that have one memory, one after the other is in the envoy.
         let stays = self.ends && !self.before.share_memory.contains(&whom);
-        at_work.and_then(if stays { Envoy::stay } else { Envoy::leave }).map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
+        at_work
+            .and_then(if stays { Envoy::stay } else { Envoy::leave })
+            .map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
         let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
         into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));

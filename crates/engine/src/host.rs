@@ -1,7 +1,7 @@
 //! Survey: what planning must know of this machine, looked at once. Nothing is made.
 
 use crate::Error;
-use abi::proc;
+use abi::{gathered, proc};
 use plan::{FileFacts, Host, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
@@ -42,7 +42,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         scratch: scratch(model),
         places: places(model),
         temporary: std::env::temp_dir().into_os_string().into_vec(),
-        taken: model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id)).collect(),
+        taken: gathered(model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id))),
         terminal: stat.terminal.and_then(terminal),
         uid: status.uid[1],
         gid: status.gid[1],
@@ -99,7 +99,7 @@ fn told(model: &Model) -> BTreeMap<String, String> {
         let text = link.or_else(|_| fs::read_to_string(&path)).ok()?;
         Some((path, text.trim_end().to_owned()))
     };
-    model.questions().into_iter().filter_map(ask).collect()
+    gathered(model.questions().into_iter().filter_map(ask))
 }
 
 /// The files that the model names, as they are here.
@@ -125,7 +125,7 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
             },
         ))
     };
-    model.files.values().filter_map(facts).collect()
+    gathered(model.files.values().filter_map(facts))
 }
 
 /// What we may do there: bits of access(2).
@@ -147,7 +147,7 @@ fn places(model: &Model) -> BTreeMap<Vec<u8>, PlaceFacts> {
         })
     };
     let all = model.places().chain([temporary.as_os_str().as_bytes()]);
-    all.filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))).collect()
+    gathered(all.filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))))
 }
 
 /// Directories of files without a name that can hold such a file here.
@@ -157,7 +157,7 @@ fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         d.is_absolute() && rustix::fs::openat(CWD, *d, flags, Mode::from_raw_mode(0o600)).is_ok()
     };
-    parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()).collect()
+    gathered(parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()))
 }
 
 /// An id is free when it is that of no process, thread, process group or session.

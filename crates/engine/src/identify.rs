@@ -92,13 +92,13 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
     for (i, s) in seen.iter().enumerate() {
         alike.entry((s.stat.dev, s.stat.ino, s.flags(), s.info.pos, s.info.mnt_id)).or_default().push(i);
     }
-    let leads: BTreeMap<i32, i32> = of.iter().copied().collect();
+    let leads: BTreeMap<i32, i32> = abi::gathered(of.iter().copied());
     let mut first: Vec<usize> = (0..seen.len()).collect();
     for group in alike.values().filter(|g| g.len() > 1) {
         share(&leads, &seen, group, &mut first)?;
     }
     let mut index = BTreeMap::new();
-    let numbers = of.iter().map(|(pid, _)| (*pid, Vec::new())).collect();
+    let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
     let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new() };
     for s in seen.iter().filter(|s| s.link.0.starts_with(b"pipe:")) {
         *table.ends.entry(s.link.clone()).or_default() |= access(s);
@@ -125,7 +125,7 @@ fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize], first: &mut
         })
     };
     let mut sorted = group.to_vec();
-    sorted.sort_by(|a, b| compare(*a, *b));
+    sorted.sort_unstable_by(|a, b| compare(*a, *b).then(a.cmp(b)));
     for pair in sorted.windows(2) {
         if compare(pair[0], pair[1]) == Ordering::Equal {
             first[pair[1]] = first[pair[0]];

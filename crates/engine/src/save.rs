@@ -297,13 +297,7 @@ impl<'a> Saver<'a> {
 
     /// Keeps a page that relatives may have too, if it is not in the image yet. Of the data it is told where in the buffer
     /// they are.
-    fn keep_common(
-        &mut self,
-        run: &Run,
-        frame: Option<u64>,
-        (from, page): (usize, &[u8]),
-        into: &mut Vec<Extent>,
-    ) {
+    fn keep_common(&mut self, run: &Run, frame: Option<u64>, (from, page): (usize, &[u8]), into: &mut Vec<Extent>) {
         let Some(common) = &self.common else { return self.keep_run(run.at, (from, page), run.which, into) };
         let at = run.at;
         let key = common.key(at, frame, page);

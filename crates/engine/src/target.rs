@@ -47,7 +47,7 @@ pub(crate) fn own_namespaces() -> BTreeMap<String, Vec<u8>> {
         let name = format!("ns/{}", entry.file_name().to_str()?);
         Some((name, std::fs::read_link(entry.path()).ok()?.into_os_string().into_vec()))
     };
-    all.filter_map(link).collect()
+    abi::gathered(all.filter_map(link))
 }
 
 /// A thread that stands still: the last look.

@@ -53,7 +53,7 @@ pub(crate) fn children(pid: i32) -> Vec<i32> {
 
 /// The ids of a tree that is not held: as it is just now, more or less.
 pub(crate) fn below(root: i32) -> BTreeSet<u32> {
-    let mut all = BTreeSet::from([root as u32]);
+    let mut all: BTreeSet<u32> = abi::gathered([root as u32]);
     let mut next = vec![root];
     while let Some(pid) = next.pop() {
         next.extend(children(pid).into_iter().filter(|child| all.insert(*child as u32)));
@@ -69,7 +69,7 @@ impl Tree {
     /// Stops every process below `root`, and it.
     pub(crate) fn seize(root: i32) -> Result<Tree, Error> {
         let first = Process::seize(root).map_err(|e| seize_error(e, root))?;
-        let mut caught = BTreeMap::from([(root, Caught::Held(Box::new(first)))]);
+        let mut caught: BTreeMap<i32, Caught> = abi::gathered([(root, Caught::Held(Box::new(first)))]);
         let mut order = vec![root];
         let since = Instant::now();
         // Who is stopped has no new children, but may get those of a descendant that ends before it is stopped
@@ -104,7 +104,7 @@ impl Tree {
         let mut next = below.remove(&0).unwrap_or_default();
         while let Some(member) = next.pop() {
             let mut own = below.remove(&member.pid).unwrap_or_default();
-            own.sort_by_key(|m| std::cmp::Reverse((m.stat.starttime, m.pid)));
+            own.sort_unstable_by_key(|m| std::cmp::Reverse((m.stat.starttime, m.pid)));
             next.append(&mut own);
             self.members.push(member);
         }
@@ -139,7 +139,7 @@ impl Tree {
             })
         };
         let mut sorted = living.to_vec();
-        sorted.sort_by(|a, b| compare(*a, *b));
+        sorted.sort_unstable_by(|a, b| compare(*a, *b).then(a.cmp(b)));
         let groups: Vec<Vec<usize>> =
             sorted.chunk_by(|a, b| compare(*a, *b).is_eq()).filter(|g| g.len() > 1).map(<[usize]>::to_vec).collect();
         match fault {
@@ -155,13 +155,13 @@ impl Tree {
 
     /// The ids of all members.
     pub(crate) fn ids(&self) -> BTreeSet<u32> {
-        self.members.iter().map(|m| m.pid as u32).collect()
+        abi::gathered(self.members.iter().map(|m| m.pid as u32))
     }
 
     /// Those who have their memory in common with another one.
     pub(crate) fn sharing_memory(&self) -> BTreeSet<i32> {
         let with = |m: &Member| m.shares.space.map(|first| [first as i32, m.pid]);
-        self.members.iter().filter_map(with).flatten().collect()
+        abi::gathered(self.members.iter().filter_map(with).flatten())
     }
 
     /// Since when the first of them stands still.

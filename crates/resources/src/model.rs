@@ -101,7 +101,7 @@ impl Model {
             threads.chain([(process.process.pid, (p, 0))]).collect::<Vec<_>>()
         };
         // Of two with one id, which no tree has, the first counts.
-        self.processes.iter().enumerate().flat_map(of_process).rev().collect()
+        abi::gathered(self.processes.iter().enumerate().flat_map(of_process).rev())
     }
 
     fn take(&mut self, record: &RawRecord, seats: &BTreeMap<u32, (usize, usize)>) -> Result<(), Damage> {
@@ -133,9 +133,9 @@ impl Model {
 
     /// The ids that must be free besides those: of groups and sessions whose leaders have ended.
     pub fn leaders(&self) -> Vec<u32> {
-        let own: BTreeSet<u32> = self.ids().into_iter().collect();
+        let own: BTreeSet<u32> = abi::gathered(self.ids());
         let led = self.processes.iter().flat_map(|p| [p.process.group, p.process.session]);
-        let all: BTreeSet<u32> = led.filter(|id| *id != 0 && !own.contains(id)).collect();
+        let all: BTreeSet<u32> = abi::gathered(led.filter(|id| *id != 0 && !own.contains(id)));
         all.into_iter().collect()
     }
 
@@ -146,7 +146,7 @@ impl Model {
             ProcessState::Attributes(attributes) => Some(attributes.oom_score_adj),
             _ => None,
         };
-        let scores: BTreeSet<i32> = states.filter_map(score).collect();
+        let scores: BTreeSet<i32> = abi::gathered(states.filter_map(score));
         scores.into_iter().collect()
     }
 

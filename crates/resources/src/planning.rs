@@ -183,7 +183,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         saved: HashMap::new(),
         put_back: HashMap::new(),
         refused: Vec::new(),
-        spaces: model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?))).collect(),
+        spaces: abi::gathered(model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?)))),
         staging: Rc::new(Staging::of(model)),
         heritage: Rc::default(),
         found: HashSet::new(),
@@ -226,11 +226,11 @@ fn all_resources(to: &mut Planning<'_>) {
         let at = At { pid: Pid(p.process.pid), tid: Tid(p.process.pid) };
         process::descriptors(p, at, to);
         let mut states: Vec<_> = p.states.iter().collect();
-        states.sort_by_key(|s| s.position());
+        states.sort_unstable_by_key(|s| s.position());
         states.iter().for_each(|s| s.plan(at, to));
         for t in &p.threads {
             let mut states: Vec<_> = t.states.iter().collect();
-            states.sort_by_key(|s| s.position());
+            states.sort_unstable_by_key(|s| s.position());
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
@@ -260,6 +260,6 @@ fn committed(model: &Model) -> Vec<Fact> {
 fn whole_tree(to: &mut Planning<'_>) {
     let root = to.model.processes[0].process.pid;
     let mut states: Vec<_> = to.model.tree.iter().collect();
-    states.sort_by_key(|s| s.position());
+    states.sort_unstable_by_key(|s| s.position());
     states.iter().for_each(|s| s.plan(At { pid: Pid(root), tid: Tid(root) }, to));
 }

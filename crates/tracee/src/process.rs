@@ -104,7 +104,7 @@ impl Process {
             if is_gone(&fault) { SeizeError::Died { pid } } else { fault.into() }
         };
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
-        let asleep = tasks(pid).into_iter().map(|tid| (tid, Asleep::of(pid, tid))).collect();
+        let asleep = abi::gathered(tasks(pid).into_iter().map(|tid| (tid, Asleep::of(pid, tid))));
         let since = Instant::now();
         let mut traced = Traced { pid, threads: BTreeMap::new() };
         traced.catch_all()?;
@@ -125,7 +125,9 @@ impl Process {
     fn read_threads(&mut self) -> Result<(), SeizeError> {
         let mut tids: Vec<_> = self.traced.keys().copied().collect();
         // Ids begin anew when they have come to their end: a thread may have a lower one than its leader.
-        tids.sort_by_key(|tid| *tid != self.pid);
+        if let Some(leader) = tids.iter().position(|tid| *tid == self.pid) {
+            tids[..=leader].rotate_right(1);
+        }
         for tid in tids {
             let stopped = self.read_thread(tid)?;
             self.threads.push(stopped);

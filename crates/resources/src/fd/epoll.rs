@@ -79,7 +79,7 @@ impl Kind for Epoll {
             }
             *before += 1;
         }
-        watches.sort_by_key(|w| w.fd);
+        watches.sort_unstable_by_key(|w| w.fd);
         if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }
     }
 

@@ -169,7 +169,7 @@ enum Claim {
 fn claim(perm: &IpcPerm, users: &[i32], from: &Capturing<'_>) -> Result<Claim, Trouble> {
     let members = from.probe.members();
     // 0: nobody, or nobody in the pid namespace of the process.
-    let users: BTreeSet<i32> = users.iter().copied().filter(|pid| *pid > 0).collect();
+    let users: BTreeSet<i32> = abi::gathered(users.iter().copied().filter(|pid| *pid > 0));
     if lives_apart(from) || users.iter().any(|pid| members.contains(&(*pid as u32))) {
         return Ok(Claim::Kept);
     }

@@ -20,7 +20,6 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Ipc, Lasting, Object, Refusal};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// A message.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -129,7 +128,7 @@ impl CaptureTree for SysvMsg {
                 }
                 Claim::Others => continue,
             }
-            if let Some(pid) = strangers(&BTreeSet::from(users), from)? {
+            if let Some(pid) = strangers(&abi::gathered(users), from)? {
                 note_shared(object, &format!("it is used by process {pid}"), from);
             }
             let messages = messages(object, &seen, from)?;

@@ -19,7 +19,6 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Ipc, Object};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
 
 /// A set.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -85,7 +84,7 @@ fn set_of_tree(id: u32, seen: &Semid, users: &[i32], from: &mut Capturing<'_>) -
         Err(_) => return Ok(None),
         Ok(values) => values,
     };
-    if let Some(pid) = strangers(&users.iter().copied().collect::<BTreeSet<_>>(), from)? {
+    if let Some(pid) = strangers(&abi::gathered(users.iter().copied()), from)? {
         note_shared(object, &format!("it is used by process {pid}"), from);
     }
     Ok(Some(Set { id, perm: seen.perm.into(), values }))

@@ -6,6 +6,7 @@
 
 use super::area::{Area, Backing};
 use super::space::Space;
+use abi::gathered;
 use image::Extent;
 use std::collections::{BTreeMap, HashMap};
 
@@ -96,7 +97,7 @@ pub(crate) fn of(spaces: &[(u32, &Space, Option<u32>)]) -> BTreeMap<u32, Heritag
         let base = chosen(&members[&pid], &members);
         members.get_mut(&pid).expect("it is a member").base = base;
     }
-    members.iter().map(|(pid, m)| (*pid, heritage(m, &members))).collect()
+    gathered(members.iter().map(|(pid, m)| (*pid, heritage(m, &members))))
 }
 
 /// An extent cut at the borders of areas, with whether each piece is of a shared one.
@@ -258,7 +259,7 @@ fn change(want: &[Extent], have: &[Extent]) -> Change {
         }
     }
     // Where one run ends and another begins, the end comes first.
-    votes.sort_by_key(|(at, _, version)| (*at, version.is_some()));
+    votes.sort_unstable_by_key(|(at, _, version)| (*at, version.is_some()));
     let mut out = Change::default();
     let (mut wanted, mut had, mut from) = (None, None, 0);
     for (at, is_wanted, version) in votes {

@@ -97,7 +97,7 @@ impl Space {
             Backing::File { file, .. } => Some(file),
             _ => None,
         });
-        mapped.chain([self.exe]).collect()
+        abi::gathered(mapped.chain([self.exe]))
     }
 }
 
@@ -451,8 +451,8 @@ impl Space {
             |areas: &[KernelArea]| -> Vec<(String, u64)> { areas.iter().map(|a| (a.name.clone(), a.len)).collect() };
         let mut here = to.to.host.vdso.clone();
         let mut mine = shape(&self.kernel_areas);
-        here.sort();
-        mine.sort();
+        here.sort_unstable();
+        mine.sort_unstable();
         let refused = to.to.refused("vdso");
         if !refused && !mine.is_empty() && (mine != here || self.vdso_sum != to.to.host.vdso_sum) {
             let why = "the kernel's own code in the process (vdso) is not that of this kernel";

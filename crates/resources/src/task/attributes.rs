@@ -114,7 +114,7 @@ fn other_mount(one: &[u8], two: &[u8]) -> Result<Option<Text>, Trouble> {
 /// The mounts of a namespace, but for its own /proc.
 fn mounts(text: &[u8]) -> Result<BTreeSet<MountedAt>, Trouble> {
     let all = proc::mountinfo(text)?.into_iter().filter(|m| m.fs_type != b"proc");
-    Ok(all.map(|m| (Text(m.mount_point), m.dev, Text(m.root))).collect())
+    Ok(abi::gathered(all.map(|m| (Text(m.mount_point), m.dev, Text(m.root)))))
 }
 
 impl Capture for Attributes {

@@ -98,7 +98,7 @@ fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> R
 impl Capture for PosixTimers {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut seen = proc::timers(&from.probe.text("timers")?)?;
-        seen.sort_by_key(|t| t.id);
+        seen.sort_unstable_by_key(|t| t.id);
         let ask =
             |t: &proc::PosixTimer| Call::new(Sys::TimerGettime, [Arg::Int(t.id as u64), Arg::Out(Itimerspec::SIZE)]);
         let calls: Vec<Call> = seen.iter().map(ask).collect();

@@ -133,9 +133,9 @@ impl Lineage {
         for k in &kin {
             children.entry(k.p.process.parent).or_default().push(*k);
         }
-        let living: BTreeSet<u32> = kin.iter().map(Kin::pid).collect();
+        let living: BTreeSet<u32> = abi::gathered(kin.iter().map(Kin::pid));
         let owners = |k: &Kin<'_>| (k.pid(), k.p.process.shares.all().map(|with| with.unwrap_or(k.pid())));
-        let mut lineage = Lineage { owners: kin.iter().map(owners).collect(), ..Lineage::default() };
+        let mut lineage = Lineage { owners: abi::gathered(kin.iter().map(owners)), ..Lineage::default() };
         let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
         let mut refusals = Vec::new();
         for k in &kin {
