@@ -21,6 +21,9 @@ const PAGE: usize = 4096;
 /// machine, to read into a buffer of megabytes takes four times as long.
 const BUFFER: usize = 256 << 10;
 
+/// From how many bytes on a thread of its own writes what is read: to wake it takes as long as to write some.
+const BESIDE: u64 = 4 << 20;
+
 /// The image that is being written, or nothing where only a look is taken.
 pub(crate) struct Saver<'a> {
     writer: Option<Writer<Output>>,
@@ -144,7 +147,7 @@ impl<'a> Saver<'a> {
         }
         // The buffer is brought into memory now, not while the tree stands still.
         let buffer = PageBuffer::new(BUFFER);
-        if let Some(writer) = &mut writer {
+        if let Some(writer) = writer.as_mut().filter(|_| expected > BESIDE) {
             writer.beside(BUFFER);
         }
         Ok(Saver { writer, buffer, kept: Vec::new(), kept_len: 0, progress, doomed: false, saved: 0, common: None })
