@@ -58,7 +58,7 @@ fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
     let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
     let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
-    let info = tracee::procfs::read(format!("/proc/{pid}/fdinfo/{fd}"))?;
+    let info = tracee::procfs::read_record(format!("/proc/{pid}/fdinfo/{fd}"))?;
     let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
     Ok(Seen {
         pid: pid as u32,

@@ -7,7 +7,7 @@ use resources::Trouble;
 use resources::tree::process::{Ended, Shares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
-use tracee::procfs::{numbers, read};
+use tracee::procfs::{numbers, read, read_record};
 use tracee::sys::Sharing;
 use tracee::{Process, SeizeError};
 
@@ -42,8 +42,12 @@ enum Caught {
 
 /// The children of a process, of all of its threads (proc_tid_children(5)).
 pub(crate) fn children(pid: i32) -> Vec<i32> {
-    let tasks = numbers(format!("/proc/{pid}/task"));
-    let lists = tasks.filter_map(|tid| read(format!("/proc/{pid}/task/{tid}/children")).ok());
+    born_of(pid, numbers(format!("/proc/{pid}/task")))
+}
+
+/// The children of these threads of a process.
+fn born_of(pid: i32, threads: impl Iterator<Item = u32>) -> Vec<i32> {
+    let lists = threads.filter_map(|tid| read(format!("/proc/{pid}/task/{tid}/children")).ok());
     lists
         .flat_map(|l| {
             String::from_utf8_lossy(&l).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>()
@@ -190,10 +194,10 @@ fn catch_new(caught: &mut BTreeMap<i32, Caught>, order: &mut Vec<i32>) -> Result
     while n < order.len() {
         let parent = order[n];
         n += 1;
-        if !matches!(caught[&parent], Caught::Held(_)) {
-            continue;
-        }
-        for child in children(parent).into_iter().filter(|c| !caught.contains_key(c)).collect::<Vec<_>>() {
+        // A thread that has ended has no children.
+        let Caught::Held(process) = &caught[&parent] else { continue };
+        let born = born_of(parent, process.threads().iter().map(|t| t.tid() as u32));
+        for child in born.into_iter().filter(|c| !caught.contains_key(c)).collect::<Vec<_>>() {
             match Process::seize(child) {
                 Ok(process) => drop(caught.insert(child, Caught::Held(Box::new(process)))),
                 Err(SeizeError::Zombie { .. }) => drop(caught.insert(child, Caught::Zombie)),
@@ -209,8 +213,10 @@ fn catch_new(caught: &mut BTreeMap<i32, Caught>, order: &mut Vec<i32>) -> Result
 
 /// What /proc tells of a process that was caught; `None`: it is gone.
 fn member(pid: i32, mut process: Option<Process>) -> Result<Option<Member>, Error> {
-    let text = |of: i32, name: &str| read(format!("/proc/{of}/{name}"));
-    let (Ok(stat_text), Ok(status_text)) = (text(pid, "stat"), text(pid, "status")) else { return Ok(None) };
+    let text = |of: i32, name: &str| read_record(format!("/proc/{of}/{name}"));
+    let first = process.as_ref().map(|p| &p.threads()[0]).filter(|first| first.tid() == pid);
+    let status_text = first.map_or_else(|| text(pid, "status"), |first| Ok(first.status().to_vec()));
+    let (Ok(stat_text), Ok(status_text)) = (text(pid, "stat"), status_text) else { return Ok(None) };
     let stat = proc::stat(&stat_text).map_err(Trouble::from)?;
     let status = status(&status_text)?;
     let mut texts = BTreeMap::new();

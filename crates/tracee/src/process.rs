@@ -13,6 +13,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// Which queue of pending signals.
@@ -346,16 +347,23 @@ struct Traced {
 }
 
 impl Traced {
-    /// Until two looks in a row show no new thread: a look may miss one while others end.
+    /// Until we hold as many as there are; or, where one is dead and still counted, until two looks in a row show no new
+    /// thread: a look may miss one while others end.
     fn catch_all(&mut self) -> Result<(), SeizeError> {
         let mut quiet = 0;
         for _ in 0..ROUNDS {
             quiet = if self.catch_new()? { 0 } else { quiet + 1 };
-            if quiet == 2 {
+            if quiet == 2 || self.count() == Some(self.threads.len()) {
                 return Ok(());
             }
         }
         Err(SeizeError::Restless { pid: self.pid })
+    }
+
+    /// How many threads there are (fs/proc/base.c, `proc_task_getattr`): so many links has the directory beyond two.
+    fn count(&self) -> Option<usize> {
+        let links = fs::metadata(format!("/proc/{}/task", self.pid)).ok()?.nlink();
+        (links as usize).checked_sub(2).filter(|count| *count > 0)
     }
 
     /// Stops the threads that we do not hold yet: first all are asked, then each is waited for.

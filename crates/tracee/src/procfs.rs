@@ -21,7 +21,7 @@ pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
 }
 
 /// The text of a file that is one record: a read that has room left has all of it (fs/seq_file.c, `single_open`).
-pub(crate) fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+pub fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     read_until(path.as_ref(), |n| n < ENOUGH)
 }
 
