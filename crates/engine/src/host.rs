@@ -50,6 +50,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         capability_sets: [status.cap_inh, status.cap_prm, status.cap_eff, status.cap_bnd, status.cap_amb],
         securebits: rustix::thread::capabilities_secure_bits().map_or(0, |bits| bits.bits().into()),
         no_new_privs: status.no_new_privs != 0,
+        no_written_code: tracee::here::inherits_mdwe(),
         nice: stat.nice as i32,
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: lowest_oom_score(model),

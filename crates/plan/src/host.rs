@@ -91,6 +91,9 @@ pub struct Host {
     /// The process that thaws may gain no privileges (prctl(2), PR_SET_NO_NEW_PRIVS), nor may what it makes.
     #[serde(default)]
     pub no_new_privs: bool,
+    /// What is born of it may not write memory and then execute it (PR_SET_MDWE(2const)).
+    #[serde(default)]
+    pub no_written_code: bool,
     /// The nice value of whoever thaws.
     pub nice: i32,
     /// Its score for the out-of-memory killer, and the lowest that it may set.

@@ -649,6 +649,15 @@ fn another_login() {
 }
 
 #[test]
+fn who_may_not_write_code_makes_no_program() {
+    let (model, mut host) = sleep();
+    host.no_written_code = true;
+    let refusals = resources::plan(&model, &host, &Options::default()).unwrap_err();
+    let told: Vec<_> = refusals.iter().map(|r| (r.what.as_str(), r.why.as_str())).collect();
+    assert_eq!(told, [("PR_SET_MDWE", "whoever thaws it may not make memory executable that was written")]);
+}
+
+#[test]
 fn what_is_less_than_it_was_is_told() {
     let (mut model, mut host) = sleep();
     host.capability_sets[2] &= !(1 << 24 | 1 << 23);

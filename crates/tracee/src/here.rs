@@ -44,6 +44,15 @@ pub fn xfeatures() -> u64 {
     arch::xfeatures()
 }
 
+/// Whether memory that was written may not become executable in us and what is born of us (PR_SET_MDWE(2const)).
+pub fn inherits_mdwe() -> bool {
+    // SAFETY: prctl(PR_GET_MDWE) reads and writes no memory.
+    let modes = unsafe { libc::prctl(libc::PR_GET_MDWE, 0, 0, 0, 0) };
+    let bits =
+        [libc::PR_MDWE_REFUSE_EXEC_GAIN, libc::PR_MDWE_NO_INHERIT].map(|bit| modes > 0 && modes as u32 & bit != 0);
+    bits == [true, false]
+}
+
 /// Whether we may make a user namespace: tried by a child, as too many settings have a say in it (user_namespaces(7),
 /// chroot(2), security modules).
 pub fn can_make_user_namespace() -> bool {

@@ -63,6 +63,11 @@ impl Capture for Modes {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
+        if to.to.host.no_written_code && !to.to.refused("PR_SET_MDWE") {
+            let why = "whoever thaws it may not make memory executable that was written";
+            let remedy = "thaw it from outside of what says so (MemoryDenyWriteExecute= of systemd)";
+            to.to.refuse(Refusal::new("PR_SET_MDWE", why, remedy));
+        }
         if let Some(filter) = self.core_dump {
             write_own(Self::NAME, "coredump_filter", &format!("{filter:#x}"), at, to);
         }
