@@ -7,12 +7,15 @@ use resources::Trouble;
 use resources::tree::process::{Ended, Shares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
+use tracee::job::Hurry;
 use tracee::procfs::{numbers, read, read_record};
 use tracee::sys::Sharing;
-use tracee::{Process, SeizeError};
+use tracee::{Caught, Process, SeizeError};
 
 /// For how long new processes may appear while the tree is being stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How many looks may show new ones, however long they take.
+const LOOKS: u32 = 20;
 
 /// A process of the tree.
 pub(crate) struct Member {
@@ -34,9 +37,9 @@ pub(crate) struct Tree {
     pub(crate) members: Vec<Member>,
 }
 
-/// What was caught under an id.
-enum Caught {
-    Held(Box<Process>),
+/// What was found under an id.
+enum Found {
+    Held(Box<Caught>),
     Zombie,
 }
 
@@ -72,24 +75,32 @@ fn status(text: &[u8]) -> Result<Status, Error> {
 impl Tree {
     /// Stops every process below `root`, and it.
     pub(crate) fn seize(root: i32) -> Result<Tree, Error> {
-        let first = Process::seize(root).map_err(|e| seize_error(e, root))?;
-        let mut caught: BTreeMap<i32, Caught> = abi::gathered([(root, Caught::Held(Box::new(first)))]);
+        let _hurry = Hurry::begin();
+        let first = Caught::catch(root).map_err(|e| seize_error(e, root))?;
+        let mut found: BTreeMap<i32, Found> = abi::gathered([(root, Found::Held(Box::new(first)))]);
         let mut order = vec![root];
-        let since = Instant::now();
+        let (since, mut looks) = (Instant::now(), 0);
         // Who is stopped has no new children, but may get those of a descendant that ends before it is stopped
         // (PR_SET_CHILD_SUBREAPER): so until a look at all of them shows nobody new.
-        while catch_new(&mut caught, &mut order)? {
-            if since.elapsed() > PATIENCE {
+        while catch_new(&mut found, &mut order)? {
+            looks += 1;
+            if looks > LOOKS && since.elapsed() > PATIENCE {
                 let why = "it makes new processes faster than they can be stopped";
                 return Err(Error::refuse("process", why, "try again when it is calmer"));
             }
         }
-        let mut tree = Tree { members: Vec::with_capacity(caught.len()) };
+        let mut tree = Tree { members: Vec::with_capacity(found.len()) };
         for pid in order {
-            match caught.remove(&pid).expect("it was caught") {
-                Caught::Held(process) => tree.members.extend(member(pid, Some(*process))?),
-                Caught::Zombie => tree.members.extend(member(pid, None)?),
-            }
+            let process = match found.remove(&pid).expect("it was found") {
+                Found::Held(caught) => match caught.read() {
+                    Ok(process) => Some(process),
+                    Err(SeizeError::Zombie { .. }) if pid != root => None,
+                    Err(SeizeError::Died { .. }) if pid != root => continue,
+                    Err(e) => return Err(seize_error(e, pid)),
+                },
+                Found::Zombie => None,
+            };
+            tree.members.extend(member(pid, process)?);
         }
         tree.sort();
         tree.find_shares()?;
@@ -188,19 +199,19 @@ impl Tree {
 }
 
 /// Looks at the children of everybody who was caught; whether there was a new one.
-fn catch_new(caught: &mut BTreeMap<i32, Caught>, order: &mut Vec<i32>) -> Result<bool, Error> {
+fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>) -> Result<bool, Error> {
     let before = order.len();
     let mut n = 0;
     while n < order.len() {
         let parent = order[n];
         n += 1;
         // A thread that has ended has no children.
-        let Caught::Held(process) = &caught[&parent] else { continue };
-        let born = born_of(parent, process.threads().iter().map(|t| t.tid() as u32));
-        for child in born.into_iter().filter(|c| !caught.contains_key(c)).collect::<Vec<_>>() {
-            match Process::seize(child) {
-                Ok(process) => drop(caught.insert(child, Caught::Held(Box::new(process)))),
-                Err(SeizeError::Zombie { .. }) => drop(caught.insert(child, Caught::Zombie)),
+        let Found::Held(caught) = &found[&parent] else { continue };
+        let born = born_of(parent, caught.tids());
+        for child in born.into_iter().filter(|c| !found.contains_key(c)).collect::<Vec<_>>() {
+            match Caught::catch(child) {
+                Ok(caught) => drop(found.insert(child, Found::Held(Box::new(caught)))),
+                Err(SeizeError::Zombie { .. }) => drop(found.insert(child, Found::Zombie)),
                 // Its parent is stopped, but one that ignores SIGCHLD need not take note of it.
                 Err(SeizeError::Died { .. }) => continue,
                 Err(e) => return Err(seize_error(e, child)),

@@ -97,10 +97,18 @@ fn is_gone(fault: &Fault) -> bool {
     fault.errno == Errno::ESRCH
 }
 
-impl Process {
-    /// Stops every thread of the process and reads its state. If the process is stopped by SIGSTOP or the like, it is
-    /// stopped again afterwards.
-    pub fn seize(pid: i32) -> Result<Process, SeizeError> {
+/// A process all of whose threads are stopped, and which was not looked at yet. They are let go when it is dropped.
+#[derive(Debug)]
+pub struct Caught {
+    pidfd: OwnedFd,
+    asleep: BTreeMap<i32, Asleep>,
+    since: Instant,
+    traced: Traced,
+}
+
+impl Caught {
+    /// Stops every thread of the process.
+    pub fn catch(pid: i32) -> Result<Caught, SeizeError> {
         let gone = |fault: Fault| {
             if is_gone(&fault) { SeizeError::Died { pid } } else { fault.into() }
         };
@@ -109,9 +117,19 @@ impl Process {
         let since = Instant::now();
         let mut traced = Traced { pid, threads: BTreeMap::new() };
         traced.catch_all()?;
-        let Some(first) = traced.threads.keys().next().copied() else {
-            return Err(ended(pid));
-        };
+        if traced.threads.is_empty() { Err(ended(pid)) } else { Ok(Caught { pidfd, asleep, since, traced }) }
+    }
+
+    /// The ids of its threads.
+    pub fn tids(&self) -> impl Iterator<Item = u32> {
+        self.traced.threads.keys().map(|tid| *tid as u32)
+    }
+
+    /// Reads its state.
+    pub fn read(self) -> Result<Process, SeizeError> {
+        let Caught { pidfd, asleep, since, mut traced } = self;
+        let pid = traced.pid;
+        let first = *traced.threads.first_key_value().expect("it has threads").0;
         let memory = Memory::open(first)?;
         let areas = Areas::of(first)?;
         let place = Place::find(&areas, &memory)?;
@@ -121,6 +139,14 @@ impl Process {
             Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, waiting, not_send };
         process.read_threads()?;
         Ok(process)
+    }
+}
+
+impl Process {
+    /// Stops every thread of the process and reads its state. If the process is stopped by SIGSTOP or the like, it is
+    /// stopped again afterwards.
+    pub fn seize(pid: i32) -> Result<Process, SeizeError> {
+        Caught::catch(pid)?.read()
     }
 
     fn read_threads(&mut self) -> Result<(), SeizeError> {
@@ -341,6 +367,7 @@ pub(crate) fn seize_error(lost: Lost, pid: i32, tid: i32) -> SeizeError {
 }
 
 /// The threads of a process while they are brought to a stop; let go when dropped.
+#[derive(Debug)]
 struct Traced {
     pid: i32,
     threads: BTreeMap<i32, Option<i32>>,
