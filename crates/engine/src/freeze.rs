@@ -185,6 +185,9 @@ fn capture(tree: &mut Tree, before: &mut Before, saver: &RefCell<Saver<'_>>, kee
         threads.push(member.threads()?);
     }
     before.inner = threads.iter().flatten().copied().collect();
+    let is_stopped = |m: &&Member| m.process.as_ref().is_some_and(|p| p.threads()[0].group_stop().is_some());
+    let with_parent = |m: &Member| (before.inner[&(m.pid as u32)], m.stat.ppid as i32);
+    before.stopped = tree.members.iter().filter(is_stopped).map(with_parent).collect();
     before.root = lead(&tree.members[0]);
     before.outside.is_now(tree.ids());
     let own_tables = tree.members.iter().filter(|m| m.process.is_some() && m.shares.files.is_none());
