@@ -178,6 +178,7 @@ pub(crate) fn silent(_: &[String]) -> Result<Living, String> {
 /// A stopped child whose first thread has ended, one that has our memory, and one that does not end with SIGCHLD.
 pub(crate) fn odd(_: &[String]) -> Result<Living, String> {
     signals::catch(libc::SIGCHLD)?;
+    let shared = kin::clone(libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD, Box::new(|| Ok(Box::new(kin::obey))))?;
     let leaderless = kin::fork()?;
     if leaderless == 0 {
         std::thread::spawn(|| {
@@ -191,9 +192,8 @@ pub(crate) fn odd(_: &[String]) -> Result<Living, String> {
         unsafe { libc::syscall(libc::SYS_exit, 0) };
     }
     sys::soon("its first thread ends", || state(leaderless) == Some('Z'))?;
-    let shared = kin::clone(libc::CLONE_VM | libc::CLONE_FILES | libc::SIGCHLD, Box::new(|| Ok(Box::new(kin::obey))))?;
     let other = kin::clone(libc::SIGUSR1, Box::new(|| Ok(Box::new(kin::obey))))?;
-    let all = [leaderless, shared.pid, other.pid];
+    let all = [shared.pid, leaderless, other.pid];
     all.iter().try_for_each(|pid| stop(*pid, libc::SIGSTOP))?;
     sys::soon("SIGCHLD", || signals::count(libc::SIGCHLD) == 3)?;
     let mut begun = false;

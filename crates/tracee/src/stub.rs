@@ -577,11 +577,14 @@ impl Stubs {
         if !is_stopped {
             return Err(Fault::new(format!("a stop by signal {signal}"), self.pid(process), Errno::EIO));
         }
-        // It is complete, and told, when all of them have joined it.
+        // It is complete when all of them have joined it.
         for tid in &threads[1..] {
             ptrace::cont(*tid, 0)?;
             await_event(*tid).map_err(|lost| lost_stub(lost, *tid))?;
         }
+        // Who is seen to stop may still be about to tell the parent; a request waits until it is done (kernel/ptrace.c,
+        // ptrace_check_attach).
+        threads.iter().try_for_each(|tid| ptrace::setsigmask(*tid, u64::MAX))?;
         self.processes.get_mut(&process).expect("it is born").stopped = Some(signal);
         Ok(())
     }
@@ -598,7 +601,6 @@ impl Stubs {
         // What the signal does is done before the interruption is seen.
         ptrace::interrupt(tid)?;
         let event = await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
-        ptrace::setsigmask(tid, u64::MAX)?;
         Ok(event == signal)
     }
 

@@ -45,7 +45,7 @@ const SPECS: [Spec; 14] = [
     Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },
     // Processes that are stopped before the end.
     Spec { words: &["stop-below"], uid: 0, pids: Pids::Same },
-    Spec { words: &["stop-below"], uid: USER, pids: Pids::New },
+    Spec { words: &["stop-told"], uid: USER, pids: Pids::New },
     // A session whose leader has ended and waits, and a daemon in it.
     Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
     Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },
