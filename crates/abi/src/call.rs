@@ -123,6 +123,7 @@ syscalls! {
     SetMempolicy "set_mempolicy" 238;
     GetMempolicy "get_mempolicy" 239;
     MqGetsetattr "mq_getsetattr" 245;
+    Waitid "waitid" 247;
     IoprioSet "ioprio_set" 251;
     IoprioGet "ioprio_get" 252;
     Openat "openat" 257;

@@ -253,6 +253,10 @@ impl<'a> Execution<'a> {
                 Ok(self.stubs().process(by.0, tid.0, *flags, *exit_signal)?)
             }
             (Op::End(end), Actor::Thread(tid)) => self.end(tid, *end),
+            (Op::Stop { signal }, Actor::Thread(tid)) => {
+                let stubs = self.stubs();
+                Ok(stubs.stop(stubs.process_of(tid.0).expect("it is born"), *signal)?)
+            }
             (Op::Unfilter, Actor::Thread(tid)) => Ok(self.stubs().unfilter(tid.0)?),
             (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
             (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),

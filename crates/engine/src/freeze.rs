@@ -191,6 +191,9 @@ fn capture(
         threads.push(member.threads()?);
     }
     before.inner = abi::gathered(threads.iter().flatten().copied());
+    let is_stopped = |m: &&Member| m.process.as_ref().is_some_and(|p| p.threads()[0].group_stop().is_some());
+    let with_parent = |m: &Member| (before.inner[&(m.pid as u32)], m.stat.ppid as i32);
+    before.stopped = tree.members.iter().filter(is_stopped).map(with_parent).collect();
     before.root = lead(&tree.members[0]);
     before.share_memory = tree.sharing_memory();
     before.outside.is_now(tree.ids());

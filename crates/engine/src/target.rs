@@ -30,6 +30,8 @@ use tracee::{Envoy, EnvoyError, Process, Stopped};
 pub(crate) struct Before {
     /// Ids here to ids in the tree's own pid namespace.
     pub(crate) inner: BTreeMap<u32, u32>,
+    /// The processes of the tree that are stopped by a signal, by their inner ids, each with the id here of its parent.
+    pub(crate) stopped: Vec<(u32, i32)>,
     /// The first process of the tree.
     pub(crate) root: i32,
     /// Those who have their memory in common with another one.
@@ -268,6 +270,11 @@ impl Probe for Target<'_, '_, '_> {
 
     fn members(&self) -> Vec<u32> {
         self.before.inner.values().copied().collect()
+    }
+
+    fn stopped_children(&self) -> Vec<u32> {
+        let own = self.with(|process, _| process.pid());
+        self.before.stopped.iter().filter(|(_, parent)| *parent == own).map(|(pid, _)| *pid).collect()
     }
 
     fn neighbours(&self, name: &str) -> Result<Vec<u32>, Fault> {

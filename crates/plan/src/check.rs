@@ -1,17 +1,18 @@
 //! What must be true of a plan before anything of it is done. A violation is a bug of a resource.
 
-use crate::{Actor, Fact, HostEffect, Op, Plan, Step, Value};
+use crate::{Actor, Birth, Fact, HostEffect, Op, Plan, Step, Value};
 use abi::Sys;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 /// Proves of an ordered plan: each description and object is made once, and made before it is used; each thread is born
-/// once; no number of a process gets two descriptions; the store makes only calls that do it no harm; every needed fact stands; one
-/// commit, and nothing after it. (What a host effect changes is undone by the value that stands for it, or it does not compile.)
+/// once; no number of a process gets two descriptions; who is stopped does nothing more; the store makes only calls that do it no
+/// harm; every needed fact stands; one commit, and nothing after it. (What a host effect changes is undone by the value that stands for it, or it does not compile.)
 ///
 /// # Panics
 /// With the step that breaks a rule.
 pub fn check(plan: &Plan) {
     let (mut made, mut placed) = (HashSet::new(), HashSet::new());
+    let (mut threads, mut stopped) = (HashMap::new(), HashSet::new());
     let mut facts: HashSet<&Fact> = HashSet::new();
     for step in &plan.steps {
         for fact in &step.needs {
@@ -21,12 +22,26 @@ pub fn check(plan: &Plan) {
         if let Some(number) = places(step) {
             assert!(placed.insert((step.actor, number)), "the number has a description already: {step}");
         }
+        acts(step, &mut threads, &mut stopped);
         harmless(step);
         facts.extend(&step.makes);
     }
     let commits = plan.steps.iter().filter(|s| s.op == Op::Commit).count();
     assert_eq!(commits, 1, "a plan commits once");
     assert_eq!(plan.steps.last().map(|s| &s.op), Some(&Op::Commit), "nothing comes after the commit");
+}
+
+/// Whoever acts is not stopped yet. `threads` are those that are not the first of their process, with that.
+fn acts(step: &Step, threads: &mut HashMap<u32, u32>, stopped: &mut HashSet<u32>) {
+    if let Op::Clone { tid, birth: Birth::Thread { of } } = &step.op {
+        threads.insert(tid.0, of.0);
+    }
+    let Actor::Thread(tid) = step.actor else { return };
+    let process = threads.get(&tid.0).copied().unwrap_or(tid.0);
+    assert!(!stopped.contains(&process), "its process is stopped already: {step}");
+    if let Op::Stop { .. } = step.op {
+        stopped.insert(process);
+    }
 }
 
 /// What the store calls, it calls for another: the thawing process itself must live through it.

@@ -114,6 +114,10 @@ pub enum Fact {
     Synced(Pid),
     /// The parent of a process has taken note of its end.
     Reaped(Tid),
+    /// The process is stopped as it was, and its parent may hear of that.
+    Stopped(Pid),
+    /// The process has no signal left that tells of what its children did while they were made.
+    Told(Pid),
     /// Every process and thread of the tree exists: what a newborn inherits may change from here on.
     Peopled,
     /// Besides, each is in its session and group, and those that had ended have: what acts by itself may begin.
@@ -401,9 +405,14 @@ pub enum Op {
         /// What becomes of the interrupted call.
         restart: Restart,
     },
-    /// A signal that makes itself felt when the tree runs: SIGSTOP for what was stopped.
+    /// A signal that makes itself felt when the tree runs: SIGSTOP for a first process that was stopped.
     Signal {
         /// Its number.
+        signal: i32,
+    },
+    /// All of the process of the actor is stopped, and its parent is told. It makes no call any more.
+    Stop {
+        /// The signal that had stopped it.
         signal: i32,
     },
     /// Every thread runs. Nothing after this may fail.
@@ -574,6 +583,7 @@ impl fmt::Display for Op {
                 Ok(())
             }
             Op::Signal { signal } => write!(f, "send itself signal {signal}"),
+            Op::Stop { signal } => write!(f, "stop, by signal {signal}"),
             Op::Commit => f.write_str("== commit: all of them run =="),
         }
     }

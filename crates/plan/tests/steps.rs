@@ -161,6 +161,7 @@ fn steps_in_words() {
         (Op::Host(terminal(None)), "hand the terminal over, with its settings"),
         (Op::Host(terminal(Some(typing))), "hand the terminal over, with its settings, and type 3 keys"),
         (Op::Signal { signal: 19 }, "send itself signal 19"),
+        (Op::Stop { signal: 20 }, "stop, by signal 20"),
     ];
     for (op, words) in cases {
         assert_eq!(op.to_string(), words);

@@ -185,6 +185,7 @@ resources! {
         0x0109 ns::time Time;
         0x010a mm::modes Modes;
         0x010b ipc::undo SemUndo;
+        0x010c tree::stops Stops;
     }
     thread {
         0x0201 task::sched Sched;

@@ -3,7 +3,7 @@
 use crate::fd::file::{Access, File};
 use crate::mm::heritage::Heritage;
 use crate::mm::shared::Staging;
-use crate::tree::process;
+use crate::tree::{process, stops};
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Object, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
@@ -234,6 +234,7 @@ fn all_resources(to: &mut Planning<'_>) {
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
+    stops::plan(to);
     to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, committed(model), vec![]);
 }
 

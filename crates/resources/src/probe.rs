@@ -148,6 +148,10 @@ pub trait Probe {
     fn members(&self) -> Vec<u32> {
         Vec::new()
     }
+    /// The children of the process that are of the tree and stopped by a signal, by their ids in their own pid namespace.
+    fn stopped_children(&self) -> Vec<u32> {
+        Vec::new()
+    }
     /// Processes outside of the tree that live in the same namespace, by the link /proc/PID/`name`.
     fn neighbours(&self, _name: &str) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())

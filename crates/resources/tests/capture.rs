@@ -16,6 +16,7 @@ use resources::task::{
     limits::Limits, posix_timers::PosixTimers, prctl::Prctl, rseq::Rseq, sched::Sched, signal::Signal,
 };
 use resources::tree::session::{Role, Session};
+use resources::tree::stops::Stops;
 use resources::{Blob, Capture, Capturing, Description, Files, Keep, Text};
 
 /// A sample goes all the way: capture, CBOR, JSON, plan.
@@ -271,6 +272,26 @@ fn signals_are_looked_at_last() {
     last.first = Some(());
     signal.conclude(&last).unwrap();
     assert_eq!((&signal.process_pending[..], signal.stopped), (&[shared][..], Some(19)));
+    // What would stop it once more is taken away by what lets it go on.
+    let mut stop = [0; 128];
+    stop[0] = 20;
+    last.own.push(Siginfo(stop));
+    signal.conclude(&last).unwrap();
+    assert_eq!(signal.pending, [own]);
+    last.stopped = None;
+    signal.conclude(&last).unwrap();
+    assert_eq!(signal.pending, [own, Siginfo(stop)]);
+}
+
+#[test]
+fn whose_stop_was_heard() {
+    let mut sample = Recorded::sample("sleep");
+    assert_eq!(capture::<Stops>(&sample).unwrap().heard, [0; 0]);
+    sample.stopped_children = vec![21, 22, 23];
+    sample.answer(Sys::Waitid, &[1, 21], Ok(0), vec![vec![0; 128]]);
+    sample.answer(Sys::Waitid, &[1, 22], Ok(0), vec![vec![17]]);
+    sample.answer(Sys::Waitid, &[1, 23], Err(Errno::ECHILD), vec![vec![0; 128]]);
+    assert_eq!(capture::<Stops>(&sample).unwrap().heard, [21]);
 }
 
 #[test]

@@ -2,10 +2,14 @@
 
 mod common;
 
+use abi::signal::{KernelSigaction, Siginfo};
 use common::*;
 use plan::{Options, Pids};
+use resources::task::handlers::{Handler, Handlers};
+use resources::task::signal::Signal;
 use resources::tree::process::{Ended, Process, Shares};
-use resources::{Model, ProcessModel, ProcessState, ThreadModel};
+use resources::tree::stops::Stops;
+use resources::{Model, ProcessModel, ProcessState, ThreadModel, ThreadState};
 
 /// A process: its id, its parent, its group, its session.
 fn process([pid, parent, group, session]: [u32; 4]) -> Process {
@@ -27,14 +31,19 @@ fn tree(processes: Vec<Process>) -> Model {
 
 /// The steps by which processes are born, join and end: actor and act.
 fn steps(model: &Model) -> Vec<String> {
+    steps_of(model, &["birth", "place", "link"], &["process", "session"])
+}
+
+/// Those of these moments, asked for by these resources.
+fn steps_of(model: &Model, moments: &[&str], by: &[&str]) -> Vec<String> {
     // All of them have the same kernel.
     let host = host("root", &tree(vec![process([10, 0, 10, 0])]));
     let options = Options { pids: Pids::Same, ..Options::default() };
     let plan = resources::plan(model, &host, &options).unwrap_or_else(|r| panic!("refused: {:?}", reasons(&r)));
     let text = plan.to_string();
     let words = |line: &str| line.split_whitespace().skip(1).map(str::to_owned).collect::<Vec<_>>();
-    let wanted = |words: &Vec<String>| ["birth", "place", "link"].contains(&words[0].as_str());
-    let ours = |words: &Vec<String>| ["process", "session"].contains(&words[1].as_str());
+    let wanted = |words: &Vec<String>| moments.contains(&words[0].as_str());
+    let ours = |words: &Vec<String>| by.contains(&words[1].as_str());
     let all = text.lines().map(words).filter(|w| w.len() > 3 && wanted(w) && ours(w));
     let short = |line: String| {
         line.replace(", the first thread of a process", "").replace(", the first thread of a further process", "")
@@ -232,4 +241,45 @@ fn trees_that_nobody_can_make() {
     // A child of a helper ends with SIGCHLD, as the helper does.
     let silent = tree(vec![process([10, 0, 10, 0]), Process { exit_signal: Some(0), ..process([12, 10, 11, 11]) }]);
     assert_eq!(refused(&silent), [12]);
+}
+
+/// Its first thread, stopped by that signal, with a signal that waits for it.
+fn stopped(p: &mut ProcessModel, signal: Option<i32>, waits: i32) {
+    let mut info = [0; 128];
+    info[0] = waits as u8;
+    let process_pending = if waits == 0 { vec![] } else { vec![Siginfo(info)] };
+    let state = Signal { stack: None, pending: vec![], process_pending, stopped: signal };
+    p.threads[0].states = vec![ThreadState::Signal(state)];
+}
+
+#[test]
+fn the_stopped_stop_when_they_have_nothing_more_to_do() {
+    let rows = [[10, 0, 10, 0], [11, 10, 11, 0], [12, 11, 12, 0], [13, 11, 13, 0]];
+    let mut model = tree(rows.map(process).to_vec());
+    let [root, parent, heard, new] = &mut model.processes[..] else { unreachable!("four") };
+    stopped(root, Some(20), 0);
+    stopped(parent, Some(19), 17);
+    stopped(heard, Some(20), 0);
+    // What it leaves to the kernel no more cannot be by what it was stopped.
+    stopped(new, Some(21), 0);
+    let action = KernelSigaction { handler: 0x1000, ..KernelSigaction::default() };
+    new.states.push(ProcessState::Handlers(Handlers { set: vec![Handler { signal: 21, action }] }));
+    parent.states.push(ProcessState::Stops(Stops { heard: vec![12, 99] }));
+    let taken = "rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)";
+    let all = steps_of(&model, &["arm"], &["job-stops", "signal"]);
+    let all: Vec<&str> = all.iter().map(String::as_str).filter(|s| !s.contains("sigaltstack")).collect();
+    let taken_by = |who| format!("{who} {taken}");
+    assert_eq!(
+        all,
+        [
+            "t10 send itself signal 20",
+            "t12 stop, by signal 20",
+            "t11 waitid(1, 12, 0, 0x40000003, 0) = 0",
+            "t13 stop, by signal 19",
+            &taken_by("t11"),
+            "t11 rt_sigqueueinfo(11, 17, [128 bytes])",
+            "t11 stop, by signal 19",
+            &taken_by("t10"),
+        ]
+    );
 }

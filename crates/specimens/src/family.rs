@@ -152,7 +152,7 @@ pub(crate) fn zombie_told(_: &[String]) -> Result<Living, String> {
 }
 
 /// A pending SIGCHLD: its number, code, process and status.
-fn taken() -> Result<[i32; 4], i32> {
+pub(crate) fn taken() -> Result<[i32; 4], i32> {
     let (set, now) = (signals::set_of(&[libc::SIGCHLD]), libc::timespec { tv_sec: 0, tv_nsec: 0 });
     // SAFETY: zero is a value of the type.
     let mut info: libc::siginfo_t = unsafe { std::mem::zeroed() };
@@ -196,33 +196,6 @@ pub(crate) fn nobody_waits(_: &[String]) -> Result<Living, String> {
             child.tell("exit 1")?;
         }
         sys::soon("the end of the child", || kin::childless().is_ok())
-    })
-}
-
-/// Stopped children: of one we know it (WUNTRACED), of the other we are still to hear; both go on when they are told.
-pub(crate) fn stopped(_: &[String]) -> Result<Living, String> {
-    let (known, new) = (kin::plain()?, kin::plain()?);
-    for child in [known, new] {
-        kin::signal(child.pid, libc::SIGSTOP)?;
-    }
-    let is_stopped = (known.pid, libc::SIGSTOP << 8 | 0x7f);
-    same("it stops", &is_stopped, &kin::wait(known.pid, libc::WUNTRACED)?)?;
-    sys::soon("the other stops", || state(new.pid) == Some('T'))?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
-            sys::soon("both are stopped", || [known, new].iter().all(|child| state(child.pid) == Some('T')))?;
-            same(
-                "we hear of the one",
-                &(new.pid, is_stopped.1),
-                &kin::wait(new.pid, libc::WUNTRACED | libc::WNOHANG)?,
-            )?;
-            for child in [known, new] {
-                kin::signal(child.pid, libc::SIGCONT)?;
-                same("it goes on", &(child.pid, 0xffff), &kin::wait(child.pid, libc::WCONTINUED)?)?;
-            }
-        }
-        [known, new].iter().try_for_each(|child| child.place().map(drop))
     })
 }
 

@@ -28,9 +28,11 @@ fn line(fd: i32, patience: i32, into: &mut [u8; LONGEST]) -> Result<usize, Strin
     loop {
         let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         // SAFETY: one entry, and it lives as long as the call.
-        match patience < 0 || unsafe { libc::poll(&raw mut entry, 1, patience) } == 1 {
-            true => {}
-            false => return Err(format!("silent for {patience} ms")),
+        match if patience < 0 { 1 } else { unsafe { libc::poll(&raw mut entry, 1, patience) } } {
+            1 => {}
+            // A handler ran, which ends this call in any case (signal(7)).
+            -1 if sys::errno() == libc::EINTR => continue,
+            _ => return Err(format!("silent for {patience} ms")),
         }
         match sys::read(fd, &mut into[length..=length]) {
             Ok(0) => return Err("the pipe has come to its end".into()),

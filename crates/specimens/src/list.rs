@@ -3,7 +3,7 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, mem, memfds,
-    outside, pipes, refused, regs, rseq, signals, terminal, threads, timerfds, timers, vdso,
+    outside, pipes, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -58,7 +58,9 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "posix-queue" ipc::posix_queue; "ipc-namespace" ipc::namespace;
     "family" family::generations; "family-waits" family::waiting; "family-ends" family::ends; "zombies" family::zombies;
     "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
-    "family-unheard" family::nobody_waits; "family-stopped" family::stopped;
+    "family-unheard" family::nobody_waits;
+    "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;
+    "stop-silent" stops::silent; "stop-odd" stops::odd;
     "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
     "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "job" groups::job;
     "inherited-offset" inherited::offset; "inherited-pipes" inherited::pipes_between; "inherited-pipe-end" inherited::pipe_end;

@@ -32,6 +32,7 @@ mod refused;
 mod regs;
 mod rseq;
 mod signals;
+mod stops;
 mod sys;
 mod terminal;
 mod threads;

@@ -66,6 +66,15 @@ pub(crate) fn catch(signal: i32) -> Outcome {
     action(signal, handler as *const () as usize, libc::SA_SIGINFO | libc::SA_RESTART, &set_of(&[]))
 }
 
+/// Counts the ends of children, and is not told of their stops.
+pub(crate) fn catch_ends() -> Outcome {
+    action(libc::SIGCHLD, handler as *const () as usize, libc::SA_SIGINFO | libc::SA_NOCLDSTOP, &set_of(&[]))
+}
+
+pub(crate) fn ignore_children() -> Outcome {
+    action(libc::SIGCHLD, libc::SIG_IGN, 0, &set_of(&[]))
+}
+
 fn change_mask(how: i32, signals: &[i32]) -> Outcome {
     let set = set_of(signals);
     // SAFETY: the set lives as long as the call.

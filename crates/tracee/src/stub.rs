@@ -163,6 +163,8 @@ struct Body {
     pidfd: OwnedFd,
     /// Whether it, or its first thread, has ended already.
     ended: Option<Part>,
+    /// The signal by which it is stopped already.
+    stopped: Option<i32>,
 }
 
 /// What ends a stub with us.
@@ -384,7 +386,7 @@ impl Stubs {
             // The first process of a namespace is an orphan of the helper, and none of ours.
             _adopter: Adopter::new(),
         };
-        stubs.is_born(root, Body { pid, pidfd, ended: None });
+        stubs.is_born(root, Body { pid, pidfd, ended: None, stopped: None });
         ptrace::seize(pid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
         let first = stubs.threads.get_mut(&root).expect("every id was told");
         (first.tid, first.tie) = (Some(pid), Tie::Trace);
@@ -466,7 +468,7 @@ impl Stubs {
         self.unseen = self.init.is_none().then_some(tid as i32);
         let pidfd = self.pidfd_of(by, tid)?;
         let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
-        self.is_born(tid, Body { pid, pidfd, ended: None });
+        self.is_born(tid, Body { pid, pidfd, ended: None, stopped: None });
         self.unseen = None;
         Ok(())
     }
@@ -541,21 +543,65 @@ impl Stubs {
 
     /// Stops every thread, in an orderly way: from here on [`Stubs::set`] may be called. Those that have ended are left out.
     pub fn hold(&mut self) -> Result<(), Fault> {
-        let living: Vec<u32> = self.processes().filter(|p| !self.has_ended(*p)).collect();
-        for process in living {
-            self.find_threads(process)?;
-            let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
-            let own = self.threads.values_mut().filter(|s| s.process == Some(process));
-            for (tid, stub) in own.filter_map(|s| Some((s.tid.filter(|tid| !(first_ended && *tid == pid))?, s))) {
-                if stub.tie == Tie::Socket {
-                    ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
-                    stub.tie = Tie::Trace;
-                }
-                ptrace::interrupt(tid)?;
-                await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+        let is_held = |process: &u32| self.processes[process].stopped.is_some();
+        let living: Vec<u32> = self.processes().filter(|p| !self.has_ended(*p) && !is_held(p)).collect();
+        living.into_iter().try_for_each(|process| self.hold_process(process).map(drop))
+    }
+
+    /// Stops the threads of a process, likewise; gives their ids here.
+    fn hold_process(&mut self, process: u32) -> Result<Vec<i32>, Fault> {
+        self.find_threads(process)?;
+        let mut held = Vec::new();
+        let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
+        let own = self.threads.values_mut().filter(|s| s.process == Some(process));
+        for (tid, stub) in own.filter_map(|s| Some((s.tid.filter(|tid| !(first_ended && *tid == pid))?, s))) {
+            if stub.tie == Tie::Socket {
+                ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+                stub.tie = Tie::Trace;
             }
+            ptrace::interrupt(tid)?;
+            await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+            held.push(tid);
         }
+        Ok(held)
+    }
+
+    /// Stops a process by a signal for which it has no handler, as job control does: its parent is told, and can wait for it. It
+    /// stays so when we let it go, and then nobody is told once more (kernel/signal.c, task_participate_group_stop). It is held
+    /// from here on.
+    pub fn stop(&mut self, process: u32, signal: i32) -> Result<(), Fault> {
+        let threads = self.hold_process(process)?;
+        // Where nobody would let the group go on, only SIGSTOP stops it (kernel/signal.c, is_current_pgrp_orphaned).
+        let is_stopped = self.begin_stop(process, threads[0], signal)?
+            || signal != libc::SIGSTOP && self.begin_stop(process, threads[0], libc::SIGSTOP)?;
+        if !is_stopped {
+            return Err(Fault::new(format!("a stop by signal {signal}"), self.pid(process), Errno::EIO));
+        }
+        // It is complete when all of them have joined it.
+        for tid in &threads[1..] {
+            ptrace::cont(*tid, 0)?;
+            await_event(*tid).map_err(|lost| lost_stub(lost, *tid))?;
+        }
+        // Who is seen to stop may still be about to tell the parent; a request waits until it is done (kernel/ptrace.c,
+        // ptrace_check_attach).
+        threads.iter().try_for_each(|tid| ptrace::setsigmask(*tid, u64::MAX))?;
+        self.processes.get_mut(&process).expect("it is born").stopped = Some(signal);
         Ok(())
+    }
+
+    /// A held thread gets that signal, and no other; gives whether it is stopped by it.
+    fn begin_stop(&self, process: u32, tid: i32, signal: i32) -> Result<bool, Fault> {
+        ptrace::setsigmask(tid, !(1 << (signal - 1)))?;
+        self.signal(process, signal)?;
+        ptrace::cont(tid, 0)?;
+        match ptrace::wait(tid, Duration::from_secs(10))? {
+            Some(Stop::Signal(got)) if got == signal => ptrace::cont(tid, signal)?,
+            _ => return Err(Fault::new(format!("a stop by signal {signal}"), tid, Errno::ETIMEDOUT)),
+        }
+        // What the signal does is done before the interruption is seen.
+        ptrace::interrupt(tid)?;
+        let event = await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+        Ok(event == signal)
     }
 
     /// From here on no seccomp filter or mode keeps the thread from a call, until it is let go. All threads of its process are

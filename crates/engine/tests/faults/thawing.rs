@@ -31,7 +31,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 12] = [
+const SPECS: [Spec; 14] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -43,6 +43,9 @@ const SPECS: [Spec; 12] = [
     Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
     // Threads that are traced before the end.
     Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },
+    // Processes that are stopped before the end.
+    Spec { words: &["stop-below"], uid: 0, pids: Pids::Same },
+    Spec { words: &["stop-told"], uid: USER, pids: Pids::New },
     // A session whose leader has ended and waits, and a daemon in it.
     Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
     Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },

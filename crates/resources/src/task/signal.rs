@@ -2,12 +2,14 @@
 //!
 //! - seen as    `SigPnd`, `ShdPnd` of /proc/PID/status
 //! - captured   `sigaltstack` by the thread itself; both queues with PTRACE_PEEKSIGINFO, in their order, taken by nobody
-//! - recreated  `sigaltstack`; `rt_sigqueueinfo` and `rt_tgsigqueueinfo` to itself, which may carry any code
-//! - not kept   nothing
+//! - recreated  `sigaltstack`; `rt_sigqueueinfo` and `rt_tgsigqueueinfo` to itself, which may carry any code; the stop of the first
+//!   process by the same signal as it begins to run, that of another as `job-stops` tells
+//! - not kept   what would stop a process that is stopped once more: what lets it go on takes that away (signal(7))
 
 use super::{all, written};
+use crate::tree::stops;
 use crate::{At, Capture, Capturing, Planning, Queue, Resource, Still, Trouble};
-use abi::signal::{Siginfo, StackT};
+use abi::signal::{SIGSTOP, Siginfo, StackT};
 use abi::{Arg, Call, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Value};
@@ -52,9 +54,11 @@ impl Capture for Signal {
     }
 
     fn conclude(&mut self, last: &dyn Still) -> Result<(), Fault> {
-        self.pending = last.pending(Queue::Thread)?;
+        let matters = |info: &Siginfo| last.stopped().is_none() || !stops::STOPS.contains(&info.signo());
+        let waiting = |queue| Ok(last.pending(queue)?.into_iter().filter(matters).collect());
+        self.pending = waiting(Queue::Thread)?;
         if last.is_first_thread() {
-            self.process_pending = last.pending(Queue::Process)?;
+            self.process_pending = waiting(Queue::Process)?;
             self.stopped = last.stopped();
         }
         Ok(())
@@ -67,17 +71,31 @@ impl Capture for Signal {
         let (pid, tid) = (u64::from(at.pid.0), u64::from(at.tid.0));
         for info in &self.process_pending {
             let args = vec![pid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
-            to.to.arm(Self::NAME, at.tid, Sys::RtSigqueueinfo, args, Expect::Success);
+            queue(Sys::RtSigqueueinfo, args, info, at, to);
         }
         for info in &self.pending {
             let args =
                 vec![pid.into(), tid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
-            to.to.arm(Self::NAME, at.tid, Sys::RtTgsigqueueinfo, args, Expect::Success);
+            queue(Sys::RtTgsigqueueinfo, args, info, at, to);
         }
-        if let Some(signal) = self.stopped {
-            let op = Op::Signal { signal };
-            let needs = vec![Fact::Settled];
-            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        if let Some(signal) = self.stopped.filter(|_| stops::is_first(to.model, at.pid.0)) {
+            at_the_end(signal, at, to);
         }
     }
+}
+
+/// A signal waits again. By then, none waits that tells of what the children of the process did while they were made.
+fn queue(sys: Sys, args: Vec<Value>, info: &Siginfo, at: At, to: &mut Planning<'_>) {
+    if info.signo() == SIGSTOP {
+        return at_the_end(SIGSTOP, at, to);
+    }
+    let told = stops::has_stopped_children(to.model, at.pid.0).then_some(Fact::Told(at.pid));
+    let needs = [Fact::Settled].into_iter().chain(told).collect();
+    let op = Op::Call { sys, args, expect: Expect::Success };
+    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+}
+
+fn at_the_end(signal: i32, at: At, to: &mut Planning<'_>) {
+    let (op, makes) = (Op::Signal { signal }, vec![Fact::Whole(at.tid)]);
+    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(at.tid), op, vec![Fact::Settled], makes);
 }

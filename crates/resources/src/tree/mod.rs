@@ -3,3 +3,4 @@
 pub mod lineage;
 pub mod process;
 pub mod session;
+pub mod stops;

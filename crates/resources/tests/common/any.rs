@@ -27,6 +27,7 @@ use resources::task::{
 };
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
+use resources::tree::stops::Stops;
 use resources::{Blob, Description, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState};
 use std::collections::BTreeMap;
 
@@ -221,8 +222,9 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
         merge,
     });
     let time = any::<[u64; 2]>().prop_map(|[monotonic, boottime]| Time { monotonic, boottime });
-    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, time);
-    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, time)| {
+    let stops = vec(any::<u32>(), 0..3).prop_map(|heard| Stops { heard });
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, (time, stops));
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, (time, stops))| {
         vec![
             ProcessState::Session(session),
             ProcessState::Space(space),
@@ -234,6 +236,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
             ProcessState::Limits(limits),
             ProcessState::Modes(modes),
             ProcessState::Time(time),
+            ProcessState::Stops(stops),
         ]
     })
 }

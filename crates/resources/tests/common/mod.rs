@@ -67,6 +67,8 @@ pub(crate) struct Recorded {
     pub(crate) root_links: BTreeMap<String, Vec<u8>>,
     /// Processes that live in the same namespaces.
     pub(crate) neighbours: Vec<u32>,
+    /// Children that are stopped.
+    pub(crate) stopped_children: Vec<u32>,
     /// Names in directories, by inode number.
     pub(crate) names: BTreeMap<u64, Vec<u8>>,
     /// Segments of shared memory: why they cannot be read, if so.
@@ -234,6 +236,9 @@ impl Probe for Recorded {
     }
     fn members(&self) -> Vec<u32> {
         self.threads.first().copied().into_iter().collect()
+    }
+    fn stopped_children(&self) -> Vec<u32> {
+        self.stopped_children.clone()
     }
     fn neighbours(&self, _: &str) -> Result<Vec<u32>, Fault> {
         Ok(self.neighbours.clone())
