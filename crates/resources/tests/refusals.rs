@@ -66,21 +66,6 @@ fn descriptors_that_are_not_supported() {
 }
 
 #[test]
-fn message_queues_are_not_regular_files() {
-    // ipc/mqueue.c: but by their mode they are.
-    let mut sample = Recorded::sample("bash");
-    sample.open(40, "/queue", 0o100600, 0, INFO);
-    sample.stats.get_mut("fd/40").unwrap().size = 80;
-    let attr = |waiting: u64| [0u64, 10, 8192, waiting].iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<u8>>();
-    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(0)]);
-    let line = "fd 40 (/queue): it is a POSIX message queue";
-    assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
-    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(2)]);
-    let all = reasons(&refused(describe(&sample, 40)));
-    assert_eq!(all, [format!("{line} with messages in it, which can only be read by taking them out")]);
-}
-
-#[test]
 fn namespaces_are_not_regular_files() {
     // fs/nsfs.c: but by their mode they are.
     for name in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"] {
