@@ -46,7 +46,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
-    "memfd-only-areas" memfds::only_areas; "memfd-huge" memfds::huge;
+    "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-reused" refused::watch_reused;
