@@ -122,6 +122,11 @@ syscalls! {
     EpollCtl "epoll_ctl" 233;
     SetMempolicy "set_mempolicy" 238;
     GetMempolicy "get_mempolicy" 239;
+    MqOpen "mq_open" 240;
+    MqUnlink "mq_unlink" 241;
+    MqTimedsend "mq_timedsend" 242;
+    MqTimedreceive "mq_timedreceive" 243;
+    MqNotify "mq_notify" 244;
     MqGetsetattr "mq_getsetattr" 245;
     Waitid "waitid" 247;
     IoprioSet "ioprio_set" 251;
@@ -146,6 +151,7 @@ syscalls! {
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;
     Prlimit64 "prlimit64" 302;
+    ProcessVmReadv "process_vm_readv" 310;
     SchedSetattr "sched_setattr" 314;
     SchedGetattr "sched_getattr" 315;
     Seccomp "seccomp" 317;
@@ -168,9 +174,10 @@ impl Sys {
         use Sys::*;
         let makes = matches!(
             self,
-            Openat | Pipe2 | Eventfd2 | EpollCreate1 | MemfdCreate | TimerfdCreate | Signalfd4 | InotifyInit1
+            Openat | Pipe2 | Eventfd2 | EpollCreate1 | MemfdCreate | TimerfdCreate | Signalfd4 | InotifyInit1 | MqOpen
         );
-        makes || matches!(self, Fcntl | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close)
+        makes
+            || matches!(self, Fcntl | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }
 
@@ -198,6 +205,22 @@ pub enum Arg {
         /// What the pointer leads to.
         inner: Vec<u8>,
     },
+    /// A pointer to a place of the batch in which the call is made.
+    At(Place),
+    /// A pointer to pieces of memory (readv(2), `iovec`): places of the batch, and their lengths.
+    Pieces(Vec<(Place, usize)>),
+}
+
+/// Where something stands while a batch is made, so that what one call gives can go into another one. Calls are counted
+/// from the first of the batch.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Place {
+    /// An argument of a call, which is taken when the call is made.
+    Arg(usize, usize),
+    /// What a call gave.
+    Result(usize),
+    /// The bytes of an [`Arg::Out`] of an earlier call: of its first, or a later one.
+    Out(usize, usize),
 }
 
 impl From<u64> for Arg {
@@ -219,6 +242,11 @@ impl Call {
     /// A call with its arguments.
     pub fn new(sys: Sys, args: impl Into<Vec<Arg>>) -> Self {
         Call { sys, args: args.into() }
+    }
+
+    /// Whether it has to do with other calls, so that all of them must be in one batch.
+    pub fn is_bound(&self) -> bool {
+        self.args.iter().any(|arg| matches!(arg, Arg::At(_) | Arg::Pieces(_)))
     }
 }
 

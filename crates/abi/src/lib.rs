@@ -15,7 +15,7 @@ pub mod seccomp;
 pub mod signal;
 pub mod x86_64;
 
-pub use call::{Answer, Arg, Call, Sys};
+pub use call::{Answer, Arg, Call, Place, Sys};
 pub use errno::{Errno, Fault};
 pub use gathered::gathered;
 pub use machine::Machine;

@@ -90,6 +90,10 @@ const PLAIN: &[&str] = &[
     "sem-waits",
     "msg-queues",
     "posix-semaphore",
+    "mq-named",
+    "mq-nameless",
+    "mq-long",
+    "mq-notices",
 ];
 
 /// Trees of processes.
@@ -229,6 +233,7 @@ fn special() -> Vec<Case> {
         // The time left shrinks between two images, by what the program was awake.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["alarm"]) },
         Case { oracle: Oracle::Moves, ..Case::specimen(&["posix-timers"]) },
+        Case::specimen(&["mq-waits"]).but(&[User]),
         Case { original: Original::Looked, ..Case::specimen(&["terminal-resized"]) },
         // What only root may set, and what an ordinary user may not look at.
         Case::specimen(&["creds-dropped"]).but(&[User]),
@@ -238,6 +243,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
+        Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),
         Case::specimen(&["outside", "segment"]),
@@ -279,7 +285,9 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["fifo"]).refused(&["pipe"]),
-        Case::specimen(&["posix-queue"]).refused(&["posix message queue", "taking them out"]),
+        Case::specimen(&["outside", "queue"]).refused(&["message queue", "outside of the tree"]),
+        Case::specimen(&["mq-refused", "value"]).refused(&["sigev_thread", "a signal with a value"]),
+        Case::specimen(&["mq-refused", "waiting"]).refused(&["messages wait", "is to be told"]),
         Case::specimen(&["seccomp-hard"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["several"]).refused(&["socket", "inotify"]),

@@ -553,6 +553,13 @@ impl<'a> Execution<'a> {
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
+            HostEffect::Queue { descr, name, limits } => {
+                let mut objects = self.objects.take().map_or_else(Objects::new, Ok)?;
+                let made = objects.queue(name.as_deref(), *limits);
+                self.objects = Some(objects);
+                let number = self.number(*descr) as i32;
+                Ok(here::duplicate(made?.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+            }
             HostEffect::Terminal { of, settings, typing } => {
                 let stubs = self.stubs();
                 let (root, of) = (stubs.processes().next().expect("the tree is born"), of.0);

@@ -2,15 +2,20 @@
 //! outlive processes, so an heir removes them, also when the thaw is killed.
 
 use abi::Sys;
+use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracee::fault::point;
-use tracee::ipc::{Seen, look, remove};
+use tracee::ipc::{Seen, find_queue, look, make_queue, remove, remove_queue};
 use tracee::{Heir, Legacy};
 
 /// The objects that were made. They are removed when this is dropped.
 pub(crate) struct Objects {
     heir: Heir,
 }
+
+/// Words that no number of a call is, before the name of a queue: it will be made now, and it was not.
+const QUEUE: u64 = u64::MAX;
+const NO_QUEUE: u64 = u64::MAX - 1;
 
 /// What an object of ours will be like: an heir is told before it is made.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +54,7 @@ impl Objects {
         let heir = Heir::new(move |legacy, told| {
             if legacy == Legacy::Undone {
                 told.iter().filter_map(|word| Made::heard(word)).for_each(|made| undo(made, since));
+                queues(told).filter(|name| find_queue(name).is_some_and(|q| q.changed >= since)).for_each(remove_queue);
             }
         })?;
         Ok(Objects { heir })
@@ -62,10 +68,43 @@ impl Objects {
         point().map_err(|e| fault(e.into()))
     }
 
+    /// Makes a POSIX message queue. Without a name it is not there any more when this returns, unless we are killed on the way.
+    pub(crate) fn queue(&mut self, name: Option<&[u8]>, limits: (u64, u64)) -> Result<OwnedFd, abi::Fault> {
+        let own = format!(".cryopid-{}", std::process::id()).into_bytes();
+        let fault = |call: &str, e| abi::Fault::new(call, "a message queue", e);
+        let tell = |heir: &mut Heir, word: u64| {
+            heir.tell(&[&word.to_ne_bytes(), name.unwrap_or(&own)].concat()).map_err(|e| fault("write", e.into()))
+        };
+        tell(&mut self.heir, QUEUE)?;
+        let here = || point().map_err(|e| fault("mq_open", e));
+        here()?;
+        let made = make_queue(name.unwrap_or(&own), limits).map_err(|e| fault("mq_open", e));
+        if made.is_ok() {
+            here()?;
+        }
+        if made.is_ok() && name.is_none() {
+            remove_queue(&own);
+        }
+        // What has the name, if anything has, is somebody else's.
+        if made.is_err() || name.is_none() {
+            tell(&mut self.heir, NO_QUEUE)?;
+        }
+        made
+    }
+
     /// The objects stay.
     pub(crate) fn keep(self) {
         self.heir.keep();
     }
+}
+
+/// The names of the queues that were made, by what was told of them: the last word on a name counts.
+fn queues(told: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+    told.iter().enumerate().filter_map(|(n, word)| {
+        let name = word.strip_prefix(&QUEUE.to_ne_bytes())?;
+        let taken_back = told[n..].iter().any(|word| word.strip_prefix(&NO_QUEUE.to_ne_bytes()) == Some(name));
+        (!taken_back).then_some(name)
+    })
 }
 
 /// In the heir.
@@ -78,6 +117,15 @@ fn undo(made: Made, since: i64) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_last_word_on_a_queue_counts() {
+        let told = |words: &[(u64, &str)]| {
+            words.iter().map(|(word, name)| [&word.to_ne_bytes(), name.as_bytes()].concat()).collect::<Vec<_>>()
+        };
+        let told = told(&[(QUEUE, "a"), (QUEUE, "b"), (NO_QUEUE, "b"), (QUEUE, "b"), (QUEUE, "c"), (NO_QUEUE, "c")]);
+        assert_eq!(queues(&told).collect::<Vec<_>>(), [b"a", b"b"]);
+    }
 
     #[test]
     fn an_object_of_somebody_else_is_not_ours() {

@@ -138,7 +138,15 @@ impl Outside {
     /// that of stat(2) (btrfs); then the name tells.
     pub(crate) fn with_inode(&self, dev: u64, inode: u64, name: &[u8]) -> Vec<Holder> {
         let all = self.uses().get(&inode).map_or(&[][..], Vec::as_slice);
-        let found = all.iter().filter(|of| of.dev == dev || of.name == name);
+        // Of what has a name, only who has it open by that name is looked at.
+        let named = if name.ends_with(DELETED) { &[] } else { self.links().of(name) };
+        let opened: Vec<Use> = named
+            .iter()
+            .filter_map(|fd| opened(*fd, name))
+            .filter(|(at, of)| (*at, of.dev) == (inode, dev))
+            .map(|(_, of)| of)
+            .collect();
+        let found = all.iter().filter(|of| of.dev == dev || of.name == name).chain(&opened);
         let found = found.filter(|of| !self.own.contains(&of.holder.pid));
         // It may have ended since.
         found.map(|of| of.holder).filter(|holder| tracee::sys::session(holder.pid as i32).is_some()).collect()
@@ -202,9 +210,10 @@ fn has_contents(link: &[u8]) -> bool {
     !link.starts_with(b"/dev/") || link.starts_with(b"/dev/shm/")
 }
 
-/// Whether a link leads to something that has a name, or had one.
+/// Whether a link leads to something that has a name, or had one, in a directory: a POSIX message queue seems to stand beside
+/// all of them.
 fn has_path(link: &[u8]) -> bool {
-    link.starts_with(b"/")
+    link.starts_with(b"/") && (link.len() == 1 || link[1..].contains(&b'/'))
 }
 
 /// The processes of the sessions of a tree, and the parent of its first process, the parent of that, and so on.

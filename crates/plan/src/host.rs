@@ -100,7 +100,8 @@ pub struct Host {
     pub oom_score_adj: i32,
     /// See `oom_score_adj`.
     pub oom_score_adj_min: i32,
-    /// What else the image asks for of /proc: texts, and where links lead, by path.
+    /// What else the image asks for of /proc: texts, and where links lead, by path; and the numbers of POSIX message queues,
+    /// by their names with a slash before.
     #[serde(default)]
     pub told: BTreeMap<String, String>,
     /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.

@@ -244,6 +244,15 @@ pub enum HostEffect {
         /// User and group, if they may be given.
         owner: Option<(u32, u32)>,
     },
+    /// A POSIX message queue is made, which is removed again when the thaw fails.
+    Queue {
+        /// The description, for reading and writing.
+        descr: Descr,
+        /// Its name; without one it is removed as soon as it is open.
+        name: Option<Vec<u8>>,
+        /// How many messages may wait, and how long each may be.
+        limits: (u64, u64),
+    },
     /// The tree's group gets the foreground of the terminal, if the thawing process has it.
     Terminal {
         /// A process of the group that had the foreground of its terminal, or would have it now.
@@ -568,6 +577,10 @@ impl fmt::Display for Op {
             }
             Op::Host(HostEffect::RemovedDirectory { descr, path, .. }) => {
                 write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
+            }
+            Op::Host(HostEffect::Queue { descr, name, limits: (most, longest) }) => {
+                let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
+                write!(f, "{descr} = message queue {name} for {most} messages of {longest} bytes")
             }
             Op::Host(HostEffect::Terminal { settings, typing, .. }) => {
                 f.write_str("hand the terminal over")?;

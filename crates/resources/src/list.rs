@@ -131,7 +131,7 @@ macro_rules! resources {
         impl Description {
             /// The first kind that knows the description captures it.
             pub fn capture(fd: &fd::Seen, from: &mut crate::Capturing<'_>) -> Result<Self, crate::Trouble> {
-                $(if <$($dp)::+::$dn as fd::Kind>::knows(fd) {
+                $(if <$($dp)::+::$dn as fd::Kind>::is(fd, from)? {
                     return <$($dp)::+::$dn as fd::Kind>::capture(fd, from).map(Description::$dn);
                 })*
                 Err(fd::unsupported::refuse(fd).into())
@@ -198,6 +198,7 @@ resources! {
         0x0207 task::regs Regs;
     }
     description {
+        0x030b fd::mqueue Mqueue;
         0x0301 fd::regular Regular;
         0x0302 fd::directory Directory;
         0x0303 fd::opath OPath;

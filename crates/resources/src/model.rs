@@ -1,12 +1,13 @@
 //! The Model: the tree as an object graph. Each kernel object is there once and referred to by id.
 
+use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
 use crate::fd::{file::File, place};
 use crate::list::encode;
 use crate::mm::segment;
 use crate::tree::process::Process;
 use crate::validate::validate;
-use crate::{Description, Note, ProcessState, ThreadState, TreeState};
+use crate::{Description, Note, ProcessState, Text, ThreadState, TreeState};
 use crate::{ipc, ns};
 use image::{Damage, Need, RawRecord, Tag};
 use plan::Pid;
@@ -213,6 +214,16 @@ impl Model {
     /// What a survey of the host has to read of /proc for it: paths of texts and links.
     pub fn questions(&self) -> Vec<String> {
         self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions())
+    }
+
+    /// The descriptions of POSIX message queues.
+    pub(crate) fn queues(&self) -> impl Iterator<Item = &Mqueue> {
+        self.descriptions.values().filter_map(|d| if let Description::Mqueue(queue) = d { Some(queue) } else { None })
+    }
+
+    /// The names of its POSIX message queues.
+    pub fn queue_names(&self) -> impl Iterator<Item = &Text> {
+        self.queues().filter_map(|queue| queue.name.as_ref())
     }
 
     /// Every path that a directory or name must have on the host, and what it stands in.

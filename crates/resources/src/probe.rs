@@ -267,6 +267,16 @@ impl Files {
         self.views.insert(part)
     }
 
+    /// Whether a file with this device and inode number was seen.
+    pub(crate) fn has_inode(&self, inode: (u64, u64)) -> bool {
+        self.inodes.contains_key(&inode)
+    }
+
+    /// Whether a process has this object as shared memory without a file.
+    pub(crate) fn is_shared(&self, object: u64) -> bool {
+        self.views.iter().any(|view| view.0 == object)
+    }
+
     /// The id of a file that was seen with this device and inode number. A file is opened by its name, so each name is one;
     /// a name that is gone is that of any other name which the same inode still has.
     fn id(&mut self, dev: u64, ino: u64, seen: File) -> u32 {

@@ -38,6 +38,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     }
     let timed = model.descriptions.values().any(|d| matches!(d, Description::Timerfd(_)));
     holds(!timed || time::of(model).is_some(), || "there is a timer and no clock".into()).map_err(of(0))?;
+    queues(model).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
@@ -172,6 +173,13 @@ fn tree(model: &Model) -> Found {
         }
     }
     model.segments().try_for_each(segment)
+}
+
+fn queues(model: &Model) -> Found {
+    holds(model.queues().next().is_none() || model.ipc_namespace().is_some(), || {
+        "the namespace of its IPC is missing".into()
+    })?;
+    model.queues().find_map(|queue| queue.fault(model)).map_or(Ok(()), Err)
 }
 
 fn segment(s: &Segment) -> Found {

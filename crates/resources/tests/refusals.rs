@@ -8,6 +8,7 @@ use abi::{Errno, Sys};
 use common::*;
 use plan::{FilePolicy, Host, Options, Pids, PlaceFacts};
 use resources::fd::place::Removed;
+use resources::mm::area::Backing;
 use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{attributes::Attributes, creds::Creds, fs::Fs, posix_timers::PosixTimers};
@@ -63,21 +64,6 @@ fn descriptors_that_are_not_supported() {
     for (link, mode, rdev, reason) in cases {
         assert_eq!(why(link, mode, rdev, INFO), [format!("fd 40 ({link}): {reason}")]);
     }
-}
-
-#[test]
-fn message_queues_are_not_regular_files() {
-    // ipc/mqueue.c: but by their mode they are.
-    let mut sample = Recorded::sample("bash");
-    sample.open(40, "/queue", 0o100600, 0, INFO);
-    sample.stats.get_mut("fd/40").unwrap().size = 80;
-    let attr = |waiting: u64| [0u64, 10, 8192, waiting].iter().flat_map(|n| n.to_ne_bytes()).collect::<Vec<u8>>();
-    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(0)]);
-    let line = "fd 40 (/queue): it is a POSIX message queue";
-    assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
-    sample.answer(Sys::MqGetsetattr, &[40], Ok(0), vec![attr(2)]);
-    let all = reasons(&refused(describe(&sample, 40)));
-    assert_eq!(all, [format!("{line} with messages in it, which can only be read by taking them out")]);
 }
 
 #[test]
@@ -146,6 +132,36 @@ fn files_without_a_name_that_others_have() {
     // What nobody writes is the same when it is a copy: the text of a here-document.
     assert!(why(&mut sample, "0100000", &[(7, false)]).is_empty());
     assert!(why(&mut sample, "0100002", &[]).is_empty());
+}
+
+/// The sample with this area instead of its heap.
+fn with_area(perms: &str, name: &str) -> Recorded {
+    let mut sample = Recorded::sample("sleep");
+    let heap = format!("rw-p 00000000 00:00 0 {:25}[heap]", "");
+    sample.edit("smaps", &heap, &format!("{perms} 00000000 00:01 77 {name}"));
+    sample
+}
+
+#[test]
+fn shared_memory_is_a_file_for_all_or_for_nobody() {
+    let name = "/dev/zero (deleted)";
+    let captured = |all: &[&str]| {
+        let (mut files, mut notes) = (Files::default(), Vec::new());
+        let capture = |perms: &&str| {
+            let probe = &with_area(perms, name);
+            let mut from = Capturing { probe, files: &mut files, keep: Keep::default(), notes: &mut notes };
+            Space::capture(&mut from)
+                .map(|space| space.areas.iter().any(|a| matches!(a.backing, Backing::Shared { .. })))
+        };
+        all.iter().map(capture).collect::<Vec<_>>()
+    };
+    assert!(captured(&["rw-s"])[0].as_ref().unwrap());
+    // A private view makes it a file, and so it is for others who come later.
+    let later = captured(&["rw-p", "rw-s"]);
+    assert!(later.iter().all(|shared| !shared.as_ref().unwrap()));
+    let [_, earlier] = <[_; 2]>::try_from(captured(&["rw-s", "rw-p"])).unwrap();
+    let all = reasons(&refused(earlier));
+    assert!(all[0].ends_with("another process of the tree shares it as memory without a file"), "{all:?}");
 }
 
 /// Why the heap of the sample is refused when it is this area instead, and process 7 has it too.

@@ -1,6 +1,7 @@
 //! System V IPC: segments, sets and queues. They outlive us, so each is written down for whoever removes them (`specimen forget`).
 
 use crate::life::Living;
+use crate::queues;
 use crate::sys::{self, Outcome, fine, holds, must, pattern, same, same_bytes};
 use std::io::Write;
 use std::process::ExitCode;
@@ -21,7 +22,7 @@ fn written_down(kind: &str, id: i64) -> Result<i32, String> {
     Ok(id as i32)
 }
 
-fn write_down(kind: &str, what: &str) -> Outcome {
+pub(crate) fn write_down(kind: &str, what: &str) -> Outcome {
     let file = std::fs::File::options().append(true).create(true).open(LIST);
     fine(LIST, fine(LIST, file)?.write_all(format!("{kind} {what}\n").as_bytes()))
 }
@@ -32,6 +33,10 @@ pub(crate) fn forget(words: &[String]) -> ExitCode {
     for (kind, id) in text.lines().filter_map(|line| line.split_once(' ')) {
         if kind == "file" {
             let _ = std::fs::remove_file(id);
+            continue;
+        }
+        if kind == "queue" {
+            queues::forget(id);
             continue;
         }
         let id = id.parse().unwrap_or(-1);
@@ -429,29 +434,6 @@ pub(crate) fn messages(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// A POSIX message queue with one message in it, and without a name, so that nothing is left.
-pub(crate) fn posix_queue(_: &[String]) -> Result<Living, String> {
-    let name = std::ffi::CString::new(format!("/specimen-{}", std::process::id())).expect("no NUL in a name of ours");
-    // SAFETY: zeroes are a value of the type.
-    let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
-    (attr.mq_maxmsg, attr.mq_msgsize) = (4, 100);
-    // SAFETY: the name and the structure live as long as the calls, and the text is as long as it says.
-    let queue = unsafe {
-        let queue = libc::mq_open(name.as_ptr(), libc::O_CREAT | libc::O_EXCL | libc::O_RDWR, 0o600, &raw const attr);
-        must("mq_open", queue)?;
-        must("mq_unlink", libc::mq_unlink(name.as_ptr()))?;
-        must("mq_send", libc::mq_send(queue, b"text".as_ptr().cast(), 4, 3))?;
-        queue
-    };
-    Living::reads(move |_| {
-        // SAFETY: zeroes are a value of the type.
-        let mut attr: libc::mq_attr = unsafe { std::mem::zeroed() };
-        // SAFETY: room for the structure.
-        must("mq_getattr", unsafe { libc::mq_getattr(queue, &raw mut attr) })?;
-        same("messages", &1, &attr.mq_curmsgs)
-    })
-}
-
 /// All of it in an IPC namespace of our own, with ids that no new one would give, and another limit.
 pub(crate) fn namespace(arguments: &[String]) -> Result<Living, String> {
     // SAFETY: takes an integer.
@@ -461,7 +443,7 @@ pub(crate) fn namespace(arguments: &[String]) -> Result<Living, String> {
     fine("msg_next_id", std::fs::write("/proc/sys/kernel/msg_next_id", "34567"))?;
     fine("msgmnb", std::fs::write("/proc/sys/kernel/msgmnb", "20000"))?;
     fine("sem", std::fs::write("/proc/sys/kernel/sem", "100 2000 30 40"))?;
-    let mut parts = [shared(arguments)?, semaphores(arguments)?, mixed_messages()?];
+    let mut parts = [shared(arguments)?, semaphores(arguments)?, mixed_messages()?, queues::named(arguments)?];
     let told = || {
         // Of nothing that was written down there is anything outside.
         let _ = std::fs::remove_file(LIST);

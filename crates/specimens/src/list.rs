@@ -3,7 +3,7 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, mem, memfds,
-    outside, pipes, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
+    outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -46,7 +46,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
-    "memfd-only-areas" memfds::only_areas; "memfd-huge" memfds::huge;
+    "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-reused" refused::watch_reused;
@@ -55,7 +55,9 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "threads" threads::start; "thread-second" threads::second;
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
     "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
-    "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "posix-queue" ipc::posix_queue; "ipc-namespace" ipc::namespace;
+    "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
+    "mq-named" queues::named; "mq-nameless" queues::nameless; "mq-waits" queues::waits; "mq-notices" queues::notices;
+    "mq-refused" queues::notice_refused; "mq-long" queues::large;
     "family" family::generations; "family-waits" family::waiting; "family-ends" family::ends; "zombies" family::zombies;
     "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
     "family-unheard" family::nobody_waits;

@@ -28,6 +28,7 @@ mod mem;
 mod memfds;
 mod outside;
 mod pipes;
+mod queues;
 mod refused;
 mod regs;
 mod rseq;

@@ -11,7 +11,7 @@ pub(crate) const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 /// An area that we mapped and never unmap: it is ours for as long as we run.
 #[derive(Clone, Copy)]
 pub(crate) struct Area {
-    start: usize,
+    pub(crate) start: usize,
     length: usize,
 }
 

@@ -191,6 +191,41 @@ pub(crate) fn only_areas(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Shared memory without a file, of which the link of an area makes one (proc_pid_map_files(5)): with a private copy, and a
+/// further view of it. Of one such object the descriptor stays open; of the other, only areas are left.
+pub(crate) fn of_memory(_: &[String]) -> Result<Living, String> {
+    let objects = [50, 60].map(|seed| {
+        let whole = Area::map(4 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+        whole.bytes().copy_from_slice(&pattern(seed, 4 * PAGE));
+        let link = format!("/proc/self/map_files/{:x}-{:x}", whole.start, whole.start + 4 * PAGE);
+        let fd = sys::open(&link, libc::O_RDWR)?;
+        let (own, again) = (map(fd, READ_WRITE, libc::MAP_PRIVATE)?, map(fd, READ_WRITE, libc::MAP_SHARED)?);
+        own.part(2 * PAGE, PAGE).bytes().fill(1);
+        Ok::<_, String>((seed, fd, [whole, own, again]))
+    });
+    let [first, second] = objects;
+    let (first, second) = (first?, second?);
+    sys::close(second.1);
+    let mut round = 0;
+    Living::reads(move |_| {
+        for (seed, fd, [whole, own, again]) in [first, second] {
+            let mut expected = pattern(seed, 4 * PAGE);
+            expected[5] = if round == 0 { expected[5] } else { round };
+            same_bytes("the other shared area", &expected, again.bytes_read())?;
+            expected[5] = round + 1;
+            whole.bytes()[5] = round + 1;
+            same_bytes("what was written, in the other shared area", &expected, again.bytes_read())?;
+            if seed == first.0 {
+                same_bytes("what the descriptor leads to", &expected, &contents(fd)?)?;
+            }
+            expected[2 * PAGE..3 * PAGE].fill(1);
+            same_bytes("the private area", &expected, own.bytes_read())?;
+        }
+        round += 1;
+        Ok(())
+    })
+}
+
 /// The link of an area can be opened by who has CAP_CHECKPOINT_RESTORE, and tells of the same file.
 fn seals_of_link(area: Area) -> Outcome {
     let range = area.head()?;

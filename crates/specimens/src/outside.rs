@@ -5,6 +5,7 @@ use crate::life::Living;
 use crate::mem;
 use crate::memfds;
 use crate::pipes;
+use crate::queues;
 use crate::sys::{self, fine, must, same, same_bytes};
 use crate::timerfds;
 
@@ -15,6 +16,7 @@ pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
         Some("fixed") => memfds::fixed(),
         Some("epoll") => epoll(),
         Some("memory") => mem::shared_anonymous(&[]),
+        Some("queue") => queues::named(&[]),
         Some("segment") => ipc::shared(&[]),
         Some("deleted") => deleted(libc::O_RDWR),
         Some("text") => deleted(libc::O_RDONLY),

@@ -2,7 +2,7 @@
 
 use crate::arch::{ENTRIES_AT, ENTRY};
 use crate::{EnvoyError, arch, fault, sys};
-use abi::{Answer, Arg, Call, Fault};
+use abi::{Answer, Arg, Call, Fault, Place};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -11,6 +11,10 @@ pub(crate) const SIZE: usize = 1 << 20;
 
 /// What an argument points to begins at a multiple of this.
 const ALIGN: usize = 16;
+/// Where in an entry its result stands.
+const RESULT_AT: usize = 56;
+/// Bytes of an `iovec`.
+const PIECE: usize = 16;
 
 /// Our mapping of it, and its address in the victim.
 #[derive(Debug)]
@@ -22,8 +26,11 @@ pub(crate) struct Arena {
 /// Calls of a batch that is in the arena, by where their results will be.
 pub(crate) struct Batch {
     pub(crate) entries: usize,
-    outs: Vec<Vec<(usize, usize)>>,
+    outs: Vec<Outs>,
 }
+
+/// Where what a call puts out is in the arena, and its length.
+type Outs = Vec<(usize, usize)>;
 
 impl Arena {
     /// Maps it; `memfd` may be closed then.
@@ -75,24 +82,25 @@ impl Arena {
         let mut free = ENTRIES_AT + entries * ENTRY;
         let mut outs = Vec::with_capacity(entries);
         for (i, call) in calls[..entries].iter().enumerate() {
-            outs.push(self.put_call(ENTRIES_AT + i * ENTRY, call, &mut free)?);
+            let call = self.put_call(ENTRIES_AT + i * ENTRY, call, &outs, &mut free)?;
+            outs.push(call);
         }
         Ok(Batch { entries, outs })
     }
 
-    fn put_call(&self, at: usize, call: &Call, free: &mut usize) -> Result<Vec<(usize, usize)>, EnvoyError> {
+    fn put_call(&self, at: usize, call: &Call, before: &[Outs], free: &mut usize) -> Result<Outs, EnvoyError> {
         let mut words = [0u64; ENTRY / 8];
         words[0] = call.sys.number(arch::MACHINE);
         let mut outs = Vec::new();
         assert!(call.args.len() <= 6, "no system call has more than six arguments");
         for (word, arg) in words[1..].iter_mut().zip(&call.args) {
-            *word = self.put_arg(arg, free, &mut outs)?;
+            *word = self.put_arg(arg, before, free, &mut outs)?;
         }
         self.store(at, &words.map(u64::to_le_bytes).concat())?;
         Ok(outs)
     }
 
-    fn put_arg(&self, arg: &Arg, free: &mut usize, outs: &mut Vec<(usize, usize)>) -> Result<u64, EnvoyError> {
+    fn put_arg(&self, arg: &Arg, before: &[Outs], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         match arg {
             Arg::Int(n) => Ok(*n),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
@@ -106,7 +114,23 @@ impl Arena {
                 bytes[*at..*at + 8].copy_from_slice(&pointer.to_le_bytes());
                 self.put_bytes(&bytes, free)
             }
+            Arg::At(place) => Ok(self.place(*place, before)),
+            Arg::Pieces(all) => {
+                let piece =
+                    |(place, len): &(Place, usize)| [self.place(*place, before), *len as u64].map(u64::to_le_bytes);
+                self.put_bytes(all.iter().map(piece).collect::<Vec<_>>().as_flattened().as_flattened(), free)
+            }
         }
+    }
+
+    /// The address of a place of the batch in the process.
+    fn place(&self, place: Place, before: &[Outs]) -> u64 {
+        let at = match place {
+            Place::Arg(call, n) => ENTRIES_AT + call * ENTRY + 8 * (n + 1),
+            Place::Result(call) => ENTRIES_AT + call * ENTRY + RESULT_AT,
+            Place::Out(call, n) => before[call][n].0,
+        };
+        self.theirs + at as u64
     }
 
     fn put_bytes(&self, bytes: &[u8], free: &mut usize) -> Result<u64, EnvoyError> {
@@ -118,8 +142,8 @@ impl Arena {
 
     /// The answers of a batch that has been run.
     pub(crate) fn answers(&self, batch: &Batch) -> Vec<Answer> {
-        let answer = |(i, outs): (usize, &Vec<(usize, usize)>)| {
-            let raw = self.load(ENTRIES_AT + i * ENTRY + 56, 8).try_into().expect("eight bytes");
+        let answer = |(i, outs): (usize, &Outs)| {
+            let raw = self.load(ENTRIES_AT + i * ENTRY + RESULT_AT, 8).try_into().expect("eight bytes");
             Answer::from_raw(u64::from_le_bytes(raw), outs.iter().map(|(at, len)| self.load(*at, *len)).collect())
         };
         batch.outs.iter().enumerate().map(answer).collect()
@@ -138,7 +162,8 @@ impl Drop for Arena {
 fn need(call: &Call) -> usize {
     let pad = |len: usize| len.next_multiple_of(ALIGN);
     let arg = |arg: &Arg| match arg {
-        Arg::Int(_) => 0,
+        Arg::Int(_) | Arg::At(_) => 0,
+        Arg::Pieces(all) => PIECE * all.len(),
         Arg::Bytes(bytes) => pad(bytes.len()),
         Arg::Out(len) => pad(*len),
         Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),
@@ -146,13 +171,13 @@ fn need(call: &Call) -> usize {
     ENTRY + call.args.iter().map(arg).sum::<usize>()
 }
 
-/// How many of the calls go into one batch.
+/// How many of the calls go into one batch. Those that have to do with each other are not parted.
 fn fitting(calls: &[Call]) -> Result<usize, EnvoyError> {
     let mut left = SIZE - ENTRIES_AT;
     for (i, call) in calls.iter().enumerate() {
         match left.checked_sub(need(call)) {
             Some(rest) => left = rest,
-            None if i == 0 => return Err(EnvoyError::TooLarge(call.sys)),
+            None if i == 0 || calls.iter().any(Call::is_bound) => return Err(EnvoyError::TooLarge(call.sys)),
             None => return Ok(i),
         }
     }
@@ -176,5 +201,14 @@ mod tests {
     fn a_call_larger_than_the_arena_is_told() {
         let call = Call::new(Sys::Read, [0.into(), Arg::Out(SIZE), 0.into()]);
         assert_eq!(fitting(&[call]), Err(EnvoyError::TooLarge(Sys::Read)));
+    }
+
+    #[test]
+    fn calls_that_have_to_do_with_each_other_are_not_parted() {
+        let mut calls = vec![Call::new(Sys::Read, [0.into(), Arg::Out(300_000), 300_000.into()]); 7];
+        calls.push(Call::new(Sys::Write, [1.into(), Arg::At(Place::Out(0, 0)), 1.into()]));
+        assert_eq!(fitting(&calls), Err(EnvoyError::TooLarge(Sys::Read)));
+        calls.drain(2..7);
+        assert_eq!(fitting(&calls).unwrap(), 3);
     }
 }

@@ -26,7 +26,9 @@ pub fn call(call: &Call) -> Answer {
                 outs.push(buffers.len());
                 vec![0; *len]
             }
-            Arg::Nested { .. } => unreachable!("none of these calls takes a structure with a pointer"),
+            Arg::Nested { .. } | Arg::At(_) | Arg::Pieces(_) => {
+                unreachable!("none of these calls takes a structure with a pointer")
+            }
         };
         *word = bytes.as_ptr().addr() as u64;
         buffers.push(bytes);

@@ -7,7 +7,8 @@ use abi::{Errno, Fault, Sys, proc};
 use std::fs::File;
 use std::io::{Read, Write};
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
 const PAGE: u64 = 4096;
@@ -225,6 +226,52 @@ pub fn look(get: Sys, id: u32) -> Option<Seen> {
 /// Removes the object with this id.
 pub fn remove(get: Sys, id: u32) {
     let _ = control(get, id, libc::IPC_RMID, &mut [0; 128]);
+}
+
+/// What is known of a POSIX message queue.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Queue {
+    /// Its number; 0: we may not open it.
+    pub number: u64,
+    /// When it was made, or changed, in seconds since 1970.
+    pub changed: i64,
+}
+
+/// mq_open(2): the name stands there without the slash.
+fn open_queue(name: &[u8], flags: i32, limits: (u64, u64)) -> Result<OwnedFd, Errno> {
+    let name: Vec<u8> = name.iter().copied().chain([0]).collect();
+    let attributes = [0, limits.0, limits.1, 0, 0, 0, 0, 0];
+    // SAFETY: the name ends in NUL, and the structure has the eight longs of a mq_attr; both live as long as the call.
+    let raw = unsafe {
+        libc::syscall(libc::SYS_mq_open, name.as_ptr(), flags | libc::O_CLOEXEC, 0o600, &raw const attributes)
+    };
+    // SAFETY: the kernel just gave it to us.
+    sys::result(raw).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Makes one, for reading and writing, that nobody else may open.
+pub fn make_queue(name: &[u8], limits: (u64, u64)) -> Result<OwnedFd, Errno> {
+    open_queue(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NONBLOCK, limits)
+}
+
+/// The one with this name, if there is one.
+pub fn find_queue(name: &[u8]) -> Option<Queue> {
+    let open = |access| open_queue(name, access, (0, 0));
+    match open(libc::O_RDONLY).or_else(|e| if e == Errno::EACCES { open(libc::O_WRONLY) } else { Err(e) }) {
+        Ok(queue) => {
+            let about = File::from(queue).metadata().ok()?;
+            Some(Queue { number: about.ino(), changed: about.ctime() })
+        }
+        Err(Errno::EACCES) => Some(Queue { number: 0, changed: 0 }),
+        Err(_) => None,
+    }
+}
+
+/// Removes the name.
+pub fn remove_queue(name: &[u8]) {
+    let name: Vec<u8> = name.iter().copied().chain([0]).collect();
+    // SAFETY: the name ends in NUL and lives as long as the call.
+    unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
 }
 
 const SHM_STAT_ANY: i32 = abi::consts::ipc::SHM_STAT_ANY as i32;

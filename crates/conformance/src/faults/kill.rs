@@ -27,11 +27,12 @@ enum Ask {
     Restless,
 }
 
-const VICTIMS: [(&str, &[&str], Ask); 14] = [
+const VICTIMS: [(&str, &[&str], Ask); 15] = [
     ("registers", &[], Ask::Check),
     ("storm", &[], Ask::Check),
     ("itimers", &[], Ask::Check),
     ("pipe-bytes", &[], Ask::Check),
+    ("mq-long", &[], Ask::Check),
     ("mem-large", &["32"], Ask::Check),
     ("sleep", &["15"], Ask::Waits(15)),
     ("poll", &["15"], Ask::Waits(15)),

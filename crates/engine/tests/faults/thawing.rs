@@ -21,6 +21,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+use tracee::ipc::find_queue;
 use tracee::job;
 
 /// A program to be thawed, and where.
@@ -41,6 +42,8 @@ const SPECS: [Spec; 14] = [
     Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
     Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
     Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
+    Spec { words: &["mq-named"], uid: 0, pids: Pids::Same },
+    Spec { words: &["mq-nameless"], uid: 0, pids: Pids::Same },
     // Threads that are traced before the end.
     Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },
     // Processes that are stopped before the end.
@@ -224,7 +227,11 @@ impl<'a> Conductor<'a> {
         let mut line = String::new();
         let stdout = child.stdout.take().ok_or("the thaw has no pipe")?;
         fine("read", BufReader::new(stdout).read_line(&mut line))?;
-        Ok((line, fine("wait", child.wait())?.signal()))
+        let signal = fine("wait", child.wait())?.signal();
+        // The name under which a queue without one is made.
+        let passing = format!(".cryopid-{}", child.id());
+        until(GRACE, || find_queue(passing.as_bytes()).is_none().then_some(())).ok_or("a queue is left")?;
+        Ok((line, signal))
     }
 
     /// Waits until no process of this session is left.

@@ -26,6 +26,9 @@ const AT_FDCWD: u64 = -100i64 as u64;
 const DELETED: &[u8] = b" (deleted)";
 /// Where POSIX shared memory and semaphores are (shm_overview(7)).
 const SHARED_MEMORY: &[u8] = b"/dev/shm/";
+/// What is shown of shared memory without a file. To whoever opens it, it is a file; and made again it is one of memfd_create(2).
+pub(crate) const NO_FILE: &[u8] = b"/dev/zero (deleted)";
+pub(crate) const AS_FILE: &[u8] = b"/memfd:shared (deleted)";
 /// How the path of a file of memfd_create(2) begins.
 const MEMFD: &[u8] = b"/memfd:";
 
@@ -115,6 +118,7 @@ impl File {
     /// What is known of a file without its contents. `stat` is what the file itself told, `None` where only a
     /// privileged process may ask; then it must stand at its path.
     pub fn see(shown: &[u8], inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Result<File, Trouble> {
+        let shown = if shown == NO_FILE { AS_FILE } else { shown };
         let (mut path, mut standing) = split(shown);
         // A name may really end like the mark of a name that is gone.
         let whole = from.probe.stat_path(shown)?.filter(|s| s.ino == inode);

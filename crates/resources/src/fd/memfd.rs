@@ -1,6 +1,7 @@
 //! Memfd: a file in memory, with seals against change (memfd_create(2)).
 //!
-//! - seen as    `/memfd:NAME (deleted)`, `st_mode` S_IFREG
+//! - seen as    `/memfd:NAME (deleted)`, `st_mode` S_IFREG; or `/dev/zero (deleted)`: shared memory that was opened
+//!   (proc_pid_map_files(5))
 //! - captured   offset and flags from fdinfo; of the file (`file.rs`) name, mode, time, contents without holes; seals by
 //!   `fcntl(F_GET_SEALS)`, and of one that is only mapped or executed by its link, where whoever freezes may open that
 //! - recreated  `memfd_create`, contents, `fchmod`; its other descriptions by opening its link, `lseek`; `F_ADD_SEALS` when
@@ -10,7 +11,7 @@
 //! - not kept   of one that is only mapped, seals and what no area shows, where whoever freezes may not open its link: the
 //!   program may neither. An offset that moves with that of a process outside of the tree: the user is told of relatives
 
-use super::file::File;
+use super::file::{File, NO_FILE};
 use super::regular::{Regular, file, held_outside};
 use super::{Kind, S_IFREG, Seen, common_refusals, flags, note_shared_position, seek};
 use crate::task::written;
@@ -79,7 +80,8 @@ pub(crate) fn ask_link(id: u32, link: &str, from: &mut Capturing<'_>) {
 
 impl Kind for Memfd {
     fn knows(seen: &Seen) -> bool {
-        let in_memory = seen.link.0.starts_with(b"/memfd:") && seen.stat.nlink == 0;
+        let memory = seen.link.0.starts_with(b"/memfd:") || seen.link.0 == NO_FILE;
+        let in_memory = memory && seen.stat.nlink == 0;
         seen.file_type() == S_IFREG && in_memory && !seen.names_only()
     }
 
@@ -87,6 +89,10 @@ impl Kind for Memfd {
         let mut refusals = common_refusals(seen);
         let (seals, huge) = ask(seen, from)?;
         refusals.extend(huge);
+        if from.files.is_shared(seen.stat.ino) {
+            let why = "another process of the tree shares it as memory without a file";
+            refusals.push(seen.refuse(why, "this is not supported yet"));
+        }
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }

@@ -6,10 +6,12 @@ pub mod epoll;
 pub mod eventfd;
 pub mod file;
 pub mod memfd;
+pub mod mqueue;
 pub mod opath;
 pub mod pipe;
 pub mod place;
 pub mod regular;
+pub mod rotation;
 pub mod timerfd;
 pub mod tty;
 pub(crate) mod unsupported;
@@ -93,6 +95,10 @@ impl Seen {
 pub trait Kind: Resource {
     /// Whether a description is of this kind.
     fn knows(seen: &Seen) -> bool;
+    /// Whether it is, where that takes a question.
+    fn is(seen: &Seen, _from: &Capturing<'_>) -> Result<bool, Trouble> {
+        Ok(Self::knows(seen))
+    }
     /// Asks what is to be known of it.
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble>;
     /// Appends the steps that make it again.

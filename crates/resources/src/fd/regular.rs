@@ -4,14 +4,14 @@
 //! - captured   offset and flags from fdinfo; the contents when it has no name, when it is open for writing and has at most
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
-//! - refused    a POSIX message queue; a lock on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
+//! - refused    a lock on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
 //!   writes; a file that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};
 use super::{note_shared_position, process_refusal, seek};
 use crate::{At, Capturing, Holder, Planning, Resource, Trouble};
-use abi::{Arg, Call, Errno, Sys};
+use abi::Errno;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Refusal};
 use serde::{Deserialize, Serialize};
@@ -83,7 +83,7 @@ impl Kind for Regular {
                 .refuse("it is secret memory, which nobody else can read", "let the program close it")
                 .into());
         }
-        if let Some(refusal) = process_refusal(seen).or(message_queue(seen, from)?) {
+        if let Some(refusal) = process_refusal(seen) {
             return Err(refusal.into());
         }
         let file = file(seen, from)?;
@@ -123,25 +123,4 @@ pub(super) fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Re
         seen.refuse(why, "end that process first")
     };
     Ok(others.iter().find(|other| writes || other.writes).map(refuse))
-}
-
-/// A POSIX message queue is a file by its mode, of a size that tells nothing (ipc/mqueue.c, FILENT_SIZE). Its messages can only be
-/// read by taking them out, and if we were killed then, they would be lost.
-fn message_queue(seen: &Seen, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
-    const FILENT_SIZE: i64 = 80;
-    const MQ_ATTR: usize = 64;
-    if seen.stat.size != FILENT_SIZE {
-        return Ok(None);
-    }
-    let asked = Call::new(Sys::MqGetsetattr, [Arg::Int(seen.fd.into()), Arg::Int(0), Arg::Out(MQ_ATTR)]);
-    let answer = from.probe.calls(&[asked])?.remove(0);
-    let waiting = answer.out.first().and_then(|attr| attr.get(24..32)).map_or(0, |b| b[0]);
-    let why = match waiting {
-        0 => "it is a POSIX message queue",
-        _ => "it is a POSIX message queue with messages in it, which can only be read by taking them out",
-    };
-    Ok(answer
-        .result
-        .is_ok()
-        .then(|| seen.refuse(why, "let the program close it (mq_close); this is not supported yet")))
 }

@@ -44,6 +44,8 @@ pub struct Used {
     pub segments: BTreeMap<u32, u64>,
     /// Sets of which some process has changes to be taken back.
     pub sets: BTreeSet<u32>,
+    /// POSIX queues that were seen, by their numbers.
+    pub queues: Vec<u64>,
     /// How many objects are kept.
     pub kept: usize,
     /// All that there is.
@@ -275,7 +277,7 @@ impl Planning<'_> {
     }
 
     /// Whether the namespace of whoever thaws is the one in which the tree was frozen, and the machine has not started since.
-    fn same_ipc(&self) -> bool {
+    pub(crate) fn same_ipc(&self) -> bool {
         let told = &self.to.host.told;
         self.model.ipc_namespace().is_some_and(|ipc| {
             !ipc.own
@@ -336,7 +338,7 @@ impl Planning<'_> {
         let value = |arg: Arg| match arg {
             Arg::Int(n) => Value::Int(n),
             Arg::Bytes(bytes) => Value::Bytes(bytes),
-            Arg::Out(_) | Arg::Nested { .. } => unreachable!("nothing is asked of an object that was just made"),
+            _ => unreachable!("nothing is asked of an object that was just made"),
         };
         let args = call.args.into_iter().map(value).collect();
         let op = Op::Call { sys: call.sys, args, expect: Expect::Success };

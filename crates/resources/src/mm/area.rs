@@ -8,7 +8,7 @@
 //! - not kept   nothing
 
 use super::heritage::Kept;
-use crate::fd::file::Access;
+use crate::fd::file::{AS_FILE, Access, NO_FILE};
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
@@ -168,10 +168,6 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
         _ if area.has(b"io") || area.has(b"pf") => {
             Some(("it is the memory of a device", "let the program close the device"))
         }
-        // A private map of the device /dev/zero has a name that is not gone.
-        _ if area.name == b"/dev/zero (deleted)" && !area.perms.shared => {
-            Some(("it is a private view of shared memory", no_yet))
-        }
         _ if area.name.starts_with(b"/secretmem") => Some(("it is secret memory, which nobody else can read", no_yet)),
         _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),
         _ if area.name.starts_with(b"anon_inode:") => {
@@ -204,17 +200,23 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
     if let Some((why, remedy)) = unsupported(area) {
         return Err(refuse(area, why, remedy).into());
     }
+    let inode = (proc::makedev(area.dev.0, area.dev.1), area.inode);
     let backing = match area.name.strip_prefix(b"/dev/zero") {
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
             Backing::Segment { id, offset: area.offset }
         }
+        Some(_) if area.name == NO_FILE && from.files.has_inode(inode) => as_file(area, from)?,
+        // A private map of the device has a name that is not gone.
         Some(_) if !area.perms.shared => Backing::Anonymous,
         Some(_) => Backing::Shared { object: area.inode, offset: area.offset },
         None if area.name.starts_with(b"[anon_shmem:") => Backing::Shared { object: area.inode, offset: area.offset },
         None if area.inode == 0 => Backing::Anonymous,
         None => Backing::File { file: file(area, from)?, offset: area.offset },
     };
+    if matches!(backing, Backing::Shared { .. }) && from.files.has_inode(inode) {
+        return Err(refuse(area, "another area or a descriptor has it as a file", "this is not supported yet").into());
+    }
     if let Some(refusal) = held_outside(area, &backing, from)? {
         return Err(refusal.into());
     }
@@ -233,6 +235,21 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         name: name.map(Text::from),
         flags: area.flags.iter().filter(kept).map(|f| String::from_utf8_lossy(f).into_owned()).collect(),
     })
+}
+
+/// Shared memory that is used as a file, too: of which there is a private view, or a descriptor (proc_pid_map_files(5)).
+fn as_file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Backing, Trouble> {
+    if from.files.is_shared(area.inode) {
+        let why = "another process of the tree shares it as memory without a file";
+        return Err(refuse(area, why, "this is not supported yet").into());
+    }
+    Ok(Backing::File { file: file(area, from)?, offset: area.offset })
+}
+
+/// From here on, shared memory of which there is a private view is a file. So is what a thaw made of it: files are counted alike.
+pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    let mut private = areas.iter().filter(|area| [NO_FILE, AS_FILE].contains(&&area.name[..]) && !area.perms.shared);
+    private.try_for_each(|area| file(area, from).map(drop))
 }
 
 /// Memory without a name becomes the program's own: what it or a process outside writes, the other sees no more. What nobody

@@ -6,11 +6,12 @@
 //! - recreated  where the tree had one of its own, or is thawed in a pid namespace of its own: `unshare(CLONE_NEWIPC)` by the
 //!   first stub, before any other is born of it; limits by a write to /proc/sys/kernel
 //! - refused    one of its own in which processes live that are not of the tree
-//! - not kept   of one of its own: POSIX message queues (mq_overview(7)) and `kernel.shm_rmid_forced`, which the user is told; the
-//!   limits, where it is thawed without root, likewise
+//! - not kept   of one of its own: POSIX message queues (mq_overview(7)) that no process has open, `fs.mqueue.*` and
+//!   `kernel.shm_rmid_forced`, which the user is told; the limits, where it is thawed without root, likewise
 //!
 //! What is in it, and what becomes of it, is told in `ipc`.
 
+use crate::fd::mqueue;
 use crate::ipc::{lives_apart, table};
 use crate::task::{all, written};
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Trouble};
@@ -108,7 +109,7 @@ impl CaptureTree for IpcNamespace {
                 let remedy = "freeze that one with it, or run cryopid inside that namespace (nsenter)";
                 return Err(Refusal::new("ns/ipc", why, remedy).into());
             }
-            let lost = "POSIX message queues in it and kernel.shm_rmid_forced are not kept";
+            let lost = "POSIX message queues in it that no process has open, fs.mqueue and kernel.shm_rmid_forced are not kept";
             from.note("ns/ipc", format!("it has an IPC namespace of its own: {lost}"));
         }
         Ok(Some(IpcNamespace {
@@ -162,5 +163,6 @@ impl Limit {
 /// What the plan must know of the host where there is anything of it: paths of texts and links in /proc.
 pub(crate) fn questions() -> Vec<String> {
     let tables = [Ipc::Shm, Ipc::Sem, Ipc::Msg].map(table);
-    [BOOT, NAMESPACE, LIMIT].map(String::from).into_iter().chain(tables).collect()
+    let texts = [BOOT, NAMESPACE, LIMIT].into_iter().chain(mqueue::LIMITS).map(String::from);
+    texts.chain(tables).collect()
 }

@@ -9,13 +9,14 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, memfd::Memfd, opath::OPath, pipe::PipeEnd,
-    place::Removed, regular::Regular, timerfd::Timerfd, tty::Tty,
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, memfd::Memfd, mqueue::Mqueue, opath::OPath,
+    pipe::PipeEnd, place::Removed, regular::Regular, rotation, timerfd::Timerfd, tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
 use resources::mm::space::{Marks, Space};
 use resources::mm::vdso::KernelArea;
+use resources::ns::ipc::IpcNamespace;
 use resources::ns::time::Time;
 use resources::task::handlers::{Handler, Handlers};
 use resources::task::itimers::{Itimer, Itimers};
@@ -28,7 +29,9 @@ use resources::task::{
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
 use resources::tree::stops::Stops;
-use resources::{Blob, Description, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState};
+use resources::{
+    Blob, Description, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState, TreeState,
+};
 use std::collections::BTreeMap;
 
 const PAGE: u64 = 4096;
@@ -75,6 +78,23 @@ fn pipe() -> impl Strategy<Value = PipeEnd> {
     })
 }
 
+fn queue() -> impl Strategy<Value = Mqueue> {
+    let message = (0..32768u32, vec(any::<u8>(), 0..8))
+        .prop_map(|(priority, text)| rotation::Waiting { priority, text: Blob(text) });
+    let messages = of(vec(message, 0..3));
+    let numbers = (1..4u64, any::<(u32, u32, (u32, u32))>(), (3..9u64, 8..99u64));
+    (numbers, of("[a-z.]{1,9}"), messages).prop_map(|((object, (flags, mode, owner), limits), name, messages)| Mqueue {
+        object,
+        name: name.map(|name| Text(name.into_bytes())),
+        flags,
+        mode,
+        owner,
+        limits,
+        messages,
+        notice: None,
+    })
+}
+
 fn description() -> impl Strategy<Value = Description> {
     let flags = any::<u32>();
     let tty = (flags, any::<bool>(), blob(), any::<(u16, u16)>()).prop_map(|(flags, by_role, termios, window)| Tty {
@@ -113,6 +133,7 @@ fn description() -> impl Strategy<Value = Description> {
         (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
         tty.prop_map(Description::Tty),
         timer.prop_map(Description::Timerfd),
+        queue().prop_map(Description::Mqueue),
     ]
 }
 
@@ -350,6 +371,14 @@ fn process(threads: Vec<u32>, descriptions: Vec<u32>) -> impl Strategy<Value = P
     })
 }
 
+/// Where there are queues, there is a namespace of theirs.
+fn namespace(descriptions: &BTreeMap<u32, Description>) -> Vec<TreeState> {
+    let queues = descriptions.values().any(|d| matches!(d, Description::Mqueue(_)));
+    let (boot, namespace) = ("a boot".into(), "ipc:[1]".into());
+    let ipc = TreeState::IpcNamespace(IpcNamespace { boot, namespace, own: false, limits: Vec::new() });
+    Vec::from_iter(queues.then_some(ipc))
+}
+
 /// A tree of one or two processes.
 pub(crate) fn model() -> impl Strategy<Value = Model> {
     let files = vec(file(), FILES as usize);
@@ -370,7 +399,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             processes,
             descriptions: descriptions.clone(),
             files: files.clone(),
-            tree: Vec::new(),
+            tree: namespace(&descriptions),
             notes: vec![Note { pid: ids[0], what: "cwd".into(), why: "it is gone".into() }],
             typed: None,
         })
