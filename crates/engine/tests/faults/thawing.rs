@@ -32,7 +32,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 14] = [
+const SPECS: [Spec; 16] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
