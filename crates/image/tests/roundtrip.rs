@@ -235,13 +235,14 @@ fn a_disk_that_is_full_is_told_soon_and_at_the_latest_at_the_end() {
         let mut writer = Writer::new(Full(room), elf().as_slice(), &header()).unwrap();
         writer.beside(1 << 20);
         let mut buffer = PageBuffer::new(1 << 20);
-        let told = (0..100).map(|_| writer.parts(&mut buffer, vec![0..1 << 20])).position(|r| r.is_err());
+        let told =
+            (0..100).map(|_| writer.parts(&mut buffer, vec![0..1 << 19, 1 << 19..1 << 20])).position(|r| r.is_err());
         assert!(told.is_some_and(|n| n < (room >> 20) + 5), "{told:?}");
         writer.finish().unwrap_err();
     }
     let mut writer = Writer::new(Full(100_000), elf().as_slice(), &header()).unwrap();
     writer.beside(1 << 20);
-    writer.parts(&mut PageBuffer::new(1 << 20), vec![0..1 << 20]).unwrap();
+    writer.parts(&mut PageBuffer::new(1 << 20), vec![0..1 << 19, 1 << 19..1 << 20]).unwrap();
     assert_eq!(writer.finish().unwrap_err().kind(), io::ErrorKind::StorageFull);
 }
 
