@@ -68,10 +68,12 @@ fn shells() -> Vec<Case> {
                 Type("jobs\n"),
                 Expect("[1]-  Stopped"),
                 Expect("[2]+  Stopped"),
+                Expect("p> "),
                 Type("fg\n"),
                 Expect("exec cat\"\r\n"),
                 Type("hel''lo\n"),
-                Expect("hel''lo\r\n"),
+                // What was typed, and what it was told.
+                Expect("hel''lo\r\nhel''lo\r\n"),
                 Type("\x04"),
                 Expect("p> "),
                 Type("kill -9 %1; until wait %1; [ $? = 137 ]; do :; done; exit 7\n"),
