@@ -215,6 +215,14 @@ impl<'a> Execution<'a> {
         self.stubs.as_mut().expect("a thread acts only when it is born")
     }
 
+    /// What is made that outlives processes.
+    fn objects(&mut self) -> Result<&mut Objects, Fault> {
+        if self.objects.is_none() {
+            self.objects = Some(Objects::new()?);
+        }
+        Ok(self.objects.as_mut().expect("they were made just now"))
+    }
+
     /// Does the step, or puts it off.
     fn step(&mut self, n: usize, step: &'a Step) -> Result<(), Error> {
         let point = point().map_err(|e| Fault::new(step.op.to_string(), step.actor, e).into());
@@ -425,9 +433,7 @@ impl<'a> Execution<'a> {
         let get = object.kind.get();
         if lasting == Lasting::Host {
             let maker = self.pid_of(tid);
-            let mut objects = self.objects.take().map_or_else(Objects::new, Ok)?;
-            objects.expect(Made { get, id: object.id, key: args[0] as i32, maker })?;
-            self.objects = Some(objects);
+            self.objects()?.expect(Made { get, id: object.id, key: args[0] as i32, maker })?;
         }
         for _ in 0..TRIES_FOR_ID {
             match self.object_with_some_id(tid, object, args)? {
@@ -553,12 +559,10 @@ impl<'a> Execution<'a> {
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
-            HostEffect::Queue { descr, name, limits } => {
-                let mut objects = self.objects.take().map_or_else(Objects::new, Ok)?;
-                let made = objects.queue(name.as_deref(), *limits);
-                self.objects = Some(objects);
+            HostEffect::Mqueue { descr, name, limits } => {
+                let made = self.objects()?.mqueue(name.as_deref(), *limits)?;
                 let number = self.number(*descr) as i32;
-                Ok(here::duplicate(made?.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+                Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
             HostEffect::Terminal { of, settings, typing } => {
                 let stubs = self.stubs();

@@ -13,7 +13,7 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
-use tracee::ipc::find_queue;
+use tracee::ipc::find_mqueue;
 
 const CAP_SYS_ADMIN: u32 = 21;
 
@@ -101,7 +101,7 @@ fn told(model: &Model) -> BTreeMap<String, String> {
         let text = link.or_else(|_| fs::read_to_string(&path)).ok()?;
         Some((path, text.trim_end().to_owned()))
     };
-    let queue = |name: &resources::Text| Some((format!("/{name}"), find_queue(&name.0)?.number.to_string()));
+    let queue = |name: &resources::Text| Some((format!("/{name}"), find_mqueue(&name.0)?.number.to_string()));
     gathered(model.questions().into_iter().filter_map(ask).chain(model.queue_names().filter_map(queue)))
 }
 

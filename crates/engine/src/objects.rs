@@ -5,7 +5,7 @@ use abi::Sys;
 use std::os::fd::OwnedFd;
 use std::time::{SystemTime, UNIX_EPOCH};
 use tracee::fault::point;
-use tracee::ipc::{Seen, find_queue, look, make_queue, remove, remove_queue};
+use tracee::ipc::{Seen, find_mqueue, look, make_mqueue, remove, remove_mqueue};
 use tracee::{Heir, Legacy};
 
 /// The objects that were made. They are removed when this is dropped.
@@ -54,7 +54,9 @@ impl Objects {
         let heir = Heir::new(move |legacy, told| {
             if legacy == Legacy::Undone {
                 told.iter().filter_map(|word| Made::heard(word)).for_each(|made| undo(made, since));
-                queues(told).filter(|name| find_queue(name).is_some_and(|q| q.changed >= since)).for_each(remove_queue);
+                mqueues(told)
+                    .filter(|name| find_mqueue(name).is_some_and(|q| q.changed >= since))
+                    .for_each(remove_mqueue);
             }
         })?;
         Ok(Objects { heir })
@@ -69,7 +71,7 @@ impl Objects {
     }
 
     /// Makes a POSIX message queue. Without a name it is not there any more when this returns, unless we are killed on the way.
-    pub(crate) fn queue(&mut self, name: Option<&[u8]>, limits: (u64, u64)) -> Result<OwnedFd, abi::Fault> {
+    pub(crate) fn mqueue(&mut self, name: Option<&[u8]>, limits: (u64, u64)) -> Result<OwnedFd, abi::Fault> {
         let own = format!(".cryopid-{}", std::process::id()).into_bytes();
         let fault = |call: &str, e| abi::Fault::new(call, "a message queue", e);
         let tell = |heir: &mut Heir, word: u64| {
@@ -78,18 +80,18 @@ impl Objects {
         tell(&mut self.heir, QUEUE)?;
         let here = || point().map_err(|e| fault("mq_open", e));
         here()?;
-        let made = make_queue(name.unwrap_or(&own), limits).map_err(|e| fault("mq_open", e));
-        if made.is_ok() {
-            here()?;
+        match make_mqueue(name.unwrap_or(&own), limits) {
+            Ok(made) => {
+                here()?;
+                if name.is_none() {
+                    remove_mqueue(&own);
+                    tell(&mut self.heir, NO_QUEUE)?;
+                }
+                Ok(made)
+            }
+            // What has the name, if anything has, is somebody else's.
+            Err(e) => tell(&mut self.heir, NO_QUEUE).and(Err(fault("mq_open", e))),
         }
-        if made.is_ok() && name.is_none() {
-            remove_queue(&own);
-        }
-        // What has the name, if anything has, is somebody else's.
-        if made.is_err() || name.is_none() {
-            tell(&mut self.heir, NO_QUEUE)?;
-        }
-        made
     }
 
     /// The objects stay.
@@ -99,7 +101,7 @@ impl Objects {
 }
 
 /// The names of the queues that were made, by what was told of them: the last word on a name counts.
-fn queues(told: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
+fn mqueues(told: &[Vec<u8>]) -> impl Iterator<Item = &[u8]> {
     told.iter().enumerate().filter_map(|(n, word)| {
         let name = word.strip_prefix(&QUEUE.to_ne_bytes())?;
         let taken_back = told[n..].iter().any(|word| word.strip_prefix(&NO_QUEUE.to_ne_bytes()) == Some(name));
@@ -124,7 +126,7 @@ mod tests {
             words.iter().map(|(word, name)| [&word.to_ne_bytes(), name.as_bytes()].concat()).collect::<Vec<_>>()
         };
         let told = told(&[(QUEUE, "a"), (QUEUE, "b"), (NO_QUEUE, "b"), (QUEUE, "b"), (QUEUE, "c"), (NO_QUEUE, "c")]);
-        assert_eq!(queues(&told).collect::<Vec<_>>(), [b"a", b"b"]);
+        assert_eq!(mqueues(&told).collect::<Vec<_>>(), [b"a", b"b"]);
     }
 
     #[test]

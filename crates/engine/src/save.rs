@@ -174,8 +174,7 @@ impl<'a> Saver<'a> {
     }
 
     /// Appends what is kept of the buffer.
-    fn append(&mut self, buffer: PageBuffer) -> Result<(), Fault> {
-        self.buffer = buffer;
+    fn append(&mut self) -> Result<(), Fault> {
         let parts = std::mem::take(&mut self.kept);
         self.kept_len = 0;
         self.progress.done(self.saved);
@@ -293,9 +292,10 @@ impl<'a> Saver<'a> {
                 from += run.len;
             }
         }
+        self.buffer = buffer;
         batch.runs.clear();
         batch.len = 0;
-        read.and(self.append(buffer))
+        read.and_then(|()| self.append())
     }
 
     /// Keeps a page that relatives may have too, if it is not in the image yet. Of the data it is told where in the buffer
@@ -343,8 +343,7 @@ impl<'a> Saver<'a> {
                 let got = read_up_to(file, &mut self.buffer[..len], from).map_err(|e| fault("pread", e))?;
                 self.buffer[got..whole].fill(0);
                 self.keep(from, 0..whole, &mut extents);
-                let buffer = std::mem::take(&mut self.buffer);
-                self.append(buffer)?;
+                self.append()?;
                 from += whole as u64;
             }
             at = from.max(data.end);

@@ -14,8 +14,9 @@ use tracee::{Caught, Process, SeizeError};
 
 /// For how long new processes may appear while the tree is being stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How many looks may show new ones, however long they take.
-const LOOKS: u32 = 20;
+/// Where that much time has passed because each look takes long, so many looks may show new ones, and so much more time pass.
+const LOOKS: u32 = 5;
+const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// A process of the tree.
 pub(crate) struct Member {
@@ -84,7 +85,8 @@ impl Tree {
         // (PR_SET_CHILD_SUBREAPER): so until a look at all of them shows nobody new.
         while catch_new(&mut found, &mut order)? {
             looks += 1;
-            if looks > LOOKS && since.elapsed() > PATIENCE {
+            let patience = if looks > LOOKS { PATIENCE } else { MORE_PATIENCE };
+            if since.elapsed() > patience {
                 let why = "it makes new processes faster than they can be stopped";
                 return Err(Error::refuse("process", why, "try again when it is calmer"));
             }

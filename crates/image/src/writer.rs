@@ -155,7 +155,7 @@ impl<W: Write> Writer<W> {
 
     /// Ends the image, and tells its length. Everything is written and flushed, nothing is synced.
     pub fn finish(mut self) -> io::Result<(W, u64)> {
-        let records = std::mem::take(&mut self.records);
+        let (records, stub) = (std::mem::take(&mut self.records), self.stub);
         let sections = self.sections()?;
         sections.end_pages();
         sections.section(Section::RECORDS, &records)?;
@@ -166,9 +166,8 @@ impl<W: Write> Writer<W> {
             index: sections.at,
             index_sum: layout::sum(&index),
             total: sections.at + (index.len() + Trailer::SIZE) as u64,
-            stub: self.stub,
+            stub,
         };
-        let sections = self.sections()?;
         sections.emit(&index)?;
         sections.emit(&trailer.to_bytes())?;
         let Body::Here(sections) = self.body else { unreachable!("they were just here") };

@@ -65,7 +65,7 @@ fn places(step: &Step) -> Option<u64> {
 fn made_once(step: &Step, made: &mut HashSet<String>) {
     let names: Vec<String> = match &step.op {
         Op::Make { descrs, .. } => descrs.iter().map(ToString::to_string).collect(),
-        Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Queue { descr, .. }) => {
+        Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Mqueue { descr, .. }) => {
             vec![descr.to_string()]
         }
         Op::Clone { tid, .. } => vec![tid.to_string()],

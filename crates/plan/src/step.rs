@@ -245,7 +245,7 @@ pub enum HostEffect {
         owner: Option<(u32, u32)>,
     },
     /// A POSIX message queue is made, which is removed again when the thaw fails.
-    Queue {
+    Mqueue {
         /// The description, for reading and writing.
         descr: Descr,
         /// Its name; without one it is removed as soon as it is open.
@@ -578,7 +578,7 @@ impl fmt::Display for Op {
             Op::Host(HostEffect::RemovedDirectory { descr, path, .. }) => {
                 write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
             }
-            Op::Host(HostEffect::Queue { descr, name, limits: (most, longest) }) => {
+            Op::Host(HostEffect::Mqueue { descr, name, limits: (most, longest) }) => {
                 let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
                 write!(f, "{descr} = message queue {name} for {most} messages of {longest} bytes")
             }

@@ -26,19 +26,29 @@ const PATIENCE: i32 = 3000;
 fn line(fd: i32, patience: i32, into: &mut [u8; LONGEST]) -> Result<usize, String> {
     let mut length = 0;
     loop {
-        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        // SAFETY: one entry, and it lives as long as the call.
-        match if patience < 0 { 1 } else { unsafe { libc::poll(&raw mut entry, 1, patience) } } {
-            1 => {}
-            // A handler ran, which ends this call in any case (signal(7)).
-            -1 if sys::errno() == libc::EINTR => continue,
-            _ => return Err(format!("silent for {patience} ms")),
-        }
+        await_more(fd, patience)?;
         match sys::read(fd, &mut into[length..=length]) {
             Ok(0) => return Err("the pipe has come to its end".into()),
             Ok(_) if into[length] == b'\n' => return Ok(length),
             Ok(_) => length += 1,
             Err(errno) => return Err(format!("read: errno {errno}")),
+        }
+    }
+}
+
+/// Waits until there is something to read, for so many milliseconds; a read itself waits for ever.
+fn await_more(fd: i32, patience: i32) -> Outcome {
+    if patience < 0 {
+        return Ok(());
+    }
+    loop {
+        let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        // SAFETY: one entry, and it lives as long as the call.
+        match unsafe { libc::poll(&raw mut entry, 1, patience) } {
+            1 => return Ok(()),
+            // A handler ran, which ends this call in any case (signal(7)).
+            -1 if sys::errno() == libc::EINTR => {}
+            _ => return Err(format!("silent for {patience} ms")),
         }
     }
 }

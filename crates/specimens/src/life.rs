@@ -30,6 +30,12 @@ impl Living {
         Ok(Living { act: Act::Read, check: Box::new(check) })
     }
 
+    /// The check is told whether it is the first.
+    pub(crate) fn reads_at_first(mut check: impl FnMut(bool) -> Outcome + 'static) -> Result<Living, String> {
+        let mut first = true;
+        Living::reads(move |_| check(std::mem::take(&mut first)))
+    }
+
     pub(crate) fn once(
         act: impl FnOnce() + 'static,
         check: impl FnMut(Away) -> Outcome + 'static,

@@ -58,11 +58,9 @@ pub(crate) fn heard(_: &[String]) -> Result<Living, String> {
     kin::signal(all[2].pid, libc::SIGSTOP)?;
     is_stopped(all[2].pid)?;
     sys::soon("SIGCHLD", || signals::count(libc::SIGCHLD) == 3)?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
-            sys::pause_for(20);
-            same("SIGCHLD came", &3, &signals::count(libc::SIGCHLD))?;
+    Living::reads_at_first(move |first| {
+        if first {
+            came(3)?;
             all.iter().try_for_each(|child| is_stopped(child.pid))?;
             same("we hear of the one", &(all[2].pid, status(libc::SIGSTOP)), &next_stop()?)?;
             same("and of no other", &(0, 0), &next_stop()?)?;
@@ -74,6 +72,12 @@ pub(crate) fn heard(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// So often SIGCHLD came, and no more often.
+fn came(times: usize) -> Outcome {
+    sys::pause_for(20);
+    same("SIGCHLD came", &times, &signals::count(libc::SIGCHLD))
+}
+
 /// SIGCHLD is blocked and waits, of a stop that we have heard of; of another we have not.
 pub(crate) fn told(_: &[String]) -> Result<Living, String> {
     signals::block(&[libc::SIGCHLD])?;
@@ -81,9 +85,8 @@ pub(crate) fn told(_: &[String]) -> Result<Living, String> {
     stop(known.pid, libc::SIGSTOP)?;
     kin::signal(new.pid, libc::SIGSTOP)?;
     is_stopped(new.pid)?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
+    Living::reads_at_first(move |first| {
+        if first {
             let expected = [libc::SIGCHLD, libc::CLD_STOPPED, known.pid, libc::SIGSTOP];
             same("the signal", &Ok(expected), &taken())?;
             same("another", &Err(libc::EAGAIN), &taken())?;
@@ -102,9 +105,8 @@ pub(crate) fn twice(_: &[String]) -> Result<Living, String> {
     stop(child.pid, libc::SIGSTOP)?;
     let _ = taken();
     [libc::SIGSTOP, libc::SIGTSTP].iter().try_for_each(|signal| kin::signal(child.pid, *signal))?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
+    Living::reads_at_first(move |first| {
+        if first {
             same("a signal", &Err(libc::EAGAIN), &taken())?;
             same("we hear of", &(0, 0), &next_stop()?)?;
             go_on(child.pid)?;
@@ -131,11 +133,9 @@ pub(crate) fn below(_: &[String]) -> Result<Living, String> {
     })?;
     stop(parent.pid, libc::SIGSTOP)?;
     sys::soon("SIGCHLD", || signals::count(libc::SIGCHLD) == 1)?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
-            sys::pause_for(20);
-            same("SIGCHLD came", &1, &signals::count(libc::SIGCHLD))?;
+    Living::reads_at_first(move |first| {
+        if first {
+            came(1)?;
             same("we hear of", &(0, 0), &next_stop()?)?;
             go_on(parent.pid)?;
             parent.says("count 17", "2")?;
@@ -163,9 +163,7 @@ pub(crate) fn silent(_: &[String]) -> Result<Living, String> {
         })
     };
     let all = [parent(signals::ignore_children)?, parent(signals::catch_ends)?];
-    let mut begun = false;
-    Living::reads(move |_| {
-        let first = !std::mem::replace(&mut begun, true);
+    Living::reads_at_first(move |first| {
         for parent in &all {
             parent.says("stop", if first { "true 4991" } else { "false 0" })?;
             parent.says("count 17", "0")?;
@@ -196,11 +194,9 @@ pub(crate) fn odd(_: &[String]) -> Result<Living, String> {
     let all = [shared.pid, leaderless, other.pid];
     all.iter().try_for_each(|pid| stop(*pid, libc::SIGSTOP))?;
     sys::soon("SIGCHLD", || signals::count(libc::SIGCHLD) == 3)?;
-    let mut begun = false;
-    Living::reads(move |_| {
-        if !std::mem::replace(&mut begun, true) {
-            sys::pause_for(20);
-            same("SIGCHLD came", &3, &signals::count(libc::SIGCHLD))?;
+    Living::reads_at_first(move |first| {
+        if first {
+            came(3)?;
             same("we hear of", &(0, 0), &next_stop()?)?;
             for pid in all {
                 kin::signal(pid, libc::SIGCONT)?;

@@ -40,7 +40,7 @@ const EAGER: Duration = Duration::from_micros(200);
 
 /// A thread that was left standing in the envoy's loop, at the end of its socket: let go, it goes home.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Waiting {
+pub(crate) struct Stayed {
     index: usize,
     place: Place,
     slot: Slot,
@@ -95,7 +95,7 @@ impl Process {
 
     /// Brings back to where it was whom [`Envoy::stay`] left standing.
     pub(crate) fn bring_home(&mut self) -> Result<(), EnvoyError> {
-        let Some(Waiting { index, place, slot }) = self.waiting.take() else { return Ok(()) };
+        let Some(Stayed { index, place, slot }) = self.stayed.take() else { return Ok(()) };
         let mut post = Post { process: self, index, place, slot };
         match post.turn() {
             Ok(()) => post.go_home(),
@@ -535,7 +535,7 @@ impl<'p> Envoy<'p> {
     pub fn stay(mut self) -> Result<(), EnvoyError> {
         let (post, _) = self.hold()?;
         hang_up(&self.socket);
-        post.process.waiting = Some(Waiting { index: post.index, place: post.place, slot: post.slot });
+        post.process.stayed = Some(Stayed { index: post.index, place: post.place, slot: post.slot });
         Ok(())
     }
 

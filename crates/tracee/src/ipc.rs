@@ -230,7 +230,7 @@ pub fn remove(get: Sys, id: u32) {
 
 /// What is known of a POSIX message queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Queue {
+pub struct Mqueue {
     /// Its number; 0: we may not open it.
     pub number: u64,
     /// When it was made, or changed, in seconds since 1970.
@@ -238,7 +238,7 @@ pub struct Queue {
 }
 
 /// mq_open(2): the name stands there without the slash.
-fn open_queue(name: &[u8], flags: i32, limits: (u64, u64)) -> Result<OwnedFd, Errno> {
+fn open_mqueue(name: &[u8], flags: i32, limits: (u64, u64)) -> Result<OwnedFd, Errno> {
     let name: Vec<u8> = name.iter().copied().chain([0]).collect();
     let attributes = [0, limits.0, limits.1, 0, 0, 0, 0, 0];
     // SAFETY: the name ends in NUL, and the structure has the eight longs of a mq_attr; both live as long as the call.
@@ -250,25 +250,25 @@ fn open_queue(name: &[u8], flags: i32, limits: (u64, u64)) -> Result<OwnedFd, Er
 }
 
 /// Makes one, for reading and writing, that nobody else may open.
-pub fn make_queue(name: &[u8], limits: (u64, u64)) -> Result<OwnedFd, Errno> {
-    open_queue(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NONBLOCK, limits)
+pub fn make_mqueue(name: &[u8], limits: (u64, u64)) -> Result<OwnedFd, Errno> {
+    open_mqueue(name, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_NONBLOCK, limits)
 }
 
 /// The one with this name, if there is one.
-pub fn find_queue(name: &[u8]) -> Option<Queue> {
-    let open = |access| open_queue(name, access, (0, 0));
+pub fn find_mqueue(name: &[u8]) -> Option<Mqueue> {
+    let open = |access| open_mqueue(name, access, (0, 0));
     match open(libc::O_RDONLY).or_else(|e| if e == Errno::EACCES { open(libc::O_WRONLY) } else { Err(e) }) {
         Ok(queue) => {
             let about = File::from(queue).metadata().ok()?;
-            Some(Queue { number: about.ino(), changed: about.ctime() })
+            Some(Mqueue { number: about.ino(), changed: about.ctime() })
         }
-        Err(Errno::EACCES) => Some(Queue { number: 0, changed: 0 }),
+        Err(Errno::EACCES) => Some(Mqueue { number: 0, changed: 0 }),
         Err(_) => None,
     }
 }
 
 /// Removes the name.
-pub fn remove_queue(name: &[u8]) {
+pub fn remove_mqueue(name: &[u8]) {
     let name: Vec<u8> = name.iter().copied().chain([0]).collect();
     // SAFETY: the name ends in NUL and lives as long as the call.
     unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };

@@ -1,7 +1,7 @@
 //! A process all of whose threads we hold. They are let go as they were found when it is dropped, or when we die.
 
 use crate::asleep::Asleep;
-use crate::envoy::Waiting;
+use crate::envoy::Stayed;
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
 use crate::procfs::numbers;
@@ -48,7 +48,7 @@ pub struct Process {
     pub(crate) memory: Memory,
     pub(crate) areas: Areas,
     pub(crate) place: Option<Place>,
-    pub(crate) waiting: Option<Waiting>,
+    pub(crate) stayed: Option<Stayed>,
     not_send: PhantomData<*const ()>,
 }
 
@@ -134,9 +134,9 @@ impl Caught {
         let areas = Areas::of(first)?;
         let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
-        let (threads, waiting, not_send) = (Vec::new(), None, PhantomData);
+        let (threads, stayed, not_send) = (Vec::new(), None, PhantomData);
         let mut process =
-            Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, waiting, not_send };
+            Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, stayed, not_send };
         process.read_threads()?;
         Ok(process)
     }
@@ -265,7 +265,7 @@ impl Process {
         }
         let at = Instant::now();
         let end = |mut process: Process| {
-            process.waiting = None;
+            process.stayed = None;
             let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
             others.for_each(take_note);
             has_ended(process.pidfd(), PATIENCE);

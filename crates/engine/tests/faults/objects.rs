@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use tracee::ipc::{find_queue, remove, remove_queue};
+use tracee::ipc::{find_mqueue, remove, remove_mqueue};
 
 fn written_down(home: &Path) -> Vec<(String, String)> {
     let text = fs::read_to_string(home.join("ipc-objects")).unwrap_or_default();
@@ -14,7 +14,7 @@ fn written_down(home: &Path) -> Vec<(String, String)> {
 pub(crate) fn left(home: &Path) -> Vec<(String, String)> {
     let there = |(kind, id): &(String, String)| {
         if kind == "queue" {
-            return find_queue(&id.as_bytes()[1..]).is_some();
+            return find_mqueue(&id.as_bytes()[1..]).is_some();
         }
         let table = fs::read_to_string(format!("/proc/sysvipc/{kind}")).unwrap_or_default();
         table.lines().skip(1).any(|line| line.split_whitespace().nth(1) == Some(id))
@@ -26,7 +26,7 @@ pub(crate) fn left(home: &Path) -> Vec<(String, String)> {
 pub(crate) fn forget(home: &Path) {
     for (kind, id) in left(home) {
         if kind == "queue" {
-            remove_queue(&id.as_bytes()[1..]);
+            remove_mqueue(&id.as_bytes()[1..]);
             continue;
         }
         let get = match kind.as_str() {

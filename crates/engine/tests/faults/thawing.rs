@@ -21,7 +21,7 @@ use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-use tracee::ipc::find_queue;
+use tracee::ipc::find_mqueue;
 use tracee::job;
 
 /// A program to be thawed, and where.
@@ -230,7 +230,7 @@ impl<'a> Conductor<'a> {
         let signal = fine("wait", child.wait())?.signal();
         // The name under which a queue without one is made.
         let passing = format!(".cryopid-{}", child.id());
-        until(GRACE, || find_queue(passing.as_bytes()).is_none().then_some(())).ok_or("a queue is left")?;
+        until(GRACE, || find_mqueue(passing.as_bytes()).is_none().then_some(())).ok_or("a queue is left")?;
         Ok((line, signal))
     }
 

@@ -17,7 +17,9 @@ use super::file::may_give;
 use super::rotation::{self, Waiting, refused};
 use super::{Kind, S_IFREG, Seen, common_refusals, flags};
 use crate::task::{all, written};
-use crate::{At, Capturing, Description, Planning, Resource, Text, Trouble};
+use crate::tree::process::Fd;
+use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Text, Trouble};
+use abi::consts::fd::AT_FDCWD;
 use abi::layout::Sigevent;
 use abi::signal::KernelSigaction;
 use abi::{Arg, Call, Sys};
@@ -30,7 +32,6 @@ const USUAL: (u64, u64) = (10, 8192);
 pub(crate) const MOST: (u64, u64) = (65536, 16 << 20);
 /// Where the kernel tells the limits of the namespace of whoever asks.
 pub(crate) const LIMITS: [&str; 2] = ["/proc/sys/fs/mqueue/msg_max", "/proc/sys/fs/mqueue/msgsize_max"];
-const AT_FDCWD: u64 = -100i64 as u64;
 const O_CREAT_EXCL: u32 = 0o300;
 const SIGEV_SIGNAL: u32 = 0;
 const SIGEV_NONE: u32 = 1;
@@ -81,11 +82,15 @@ impl Resource for Mqueue {
     const NAME: &'static str = "mqueue";
 }
 
+/// The call that tells them: struct mq_attr.
+pub(super) fn asks_attributes(seen: &Seen) -> Call {
+    const MQ_ATTR: usize = 64;
+    Call::new(Sys::MqGetsetattr, [Arg::Int(seen.fd.into()), Arg::Int(0), Arg::Out(MQ_ATTR)])
+}
+
 /// Flags, limits, and how many messages wait (mq_getattr(3)).
 fn attributes(seen: &Seen, from: &Capturing<'_>) -> Result<Option<[u64; 4]>, Trouble> {
-    const MQ_ATTR: usize = 64;
-    let asked = Call::new(Sys::MqGetsetattr, [Arg::Int(seen.fd.into()), Arg::Int(0), Arg::Out(MQ_ATTR)]);
-    let answer = from.probe.calls(&[asked])?.remove(0);
+    let answer = from.probe.calls(&[asks_attributes(seen)])?.remove(0);
     let long =
         |n: usize| written(&answer).get(8 * n..8 * n + 8).map_or(0, |b| u64::from_ne_bytes(b.try_into().expect("8")));
     Ok(answer.result.is_ok().then(|| [0, 1, 2, 3].map(long)))
@@ -234,7 +239,7 @@ impl Mqueue {
         let by = match lasting {
             Lasting::Host => {
                 let name = self.name.as_ref().map(|name| name.0.clone());
-                let effect = HostEffect::Queue { descr: made, name, limits: self.limits };
+                let effect = HostEffect::Mqueue { descr: made, name, limits: self.limits };
                 to.to.step(Moment::Make, Self::NAME, Actor::Thaw, Op::Host(effect), vec![], vec![Fact::Made(made)]);
                 Actor::Store
             }
@@ -323,16 +328,11 @@ impl Mqueue {
     /// this is last: when nothing more is closed in it.
     fn plan_notice(&self, to: &mut Planning<'_>) {
         let Some(notice) = self.notice else { return };
-        let model = to.model;
-        let leads_here =
-            |number: &u32| matches!(&model.descriptions[number], Description::Mqueue(q) if q.object == self.object);
-        let owner = model.process(notice.pid).expect("a process of the tree is told");
-        let table = owner.process.shares.files.and_then(|files| model.process(files)).unwrap_or(owner);
-        let fd = table.process.fds.iter().find(|fd| leads_here(&fd.description)).expect("who is told has the queue");
+        let (owner, table, number) = self.told_by(notice, to.model).expect("who is told has the queue");
         let tid = Tid(owner.threads.last().expect("it lives").tid);
         let notify = if notice.signal == 0 { SIGEV_NONE } else { SIGEV_SIGNAL } as i32;
         let event = Sigevent { notify, signo: notice.signal as i32, ..Sigevent::default() };
-        let args = vec![u64::from(fd.number).into(), Value::Bytes(event.to_bytes().to_vec())];
+        let args = vec![u64::from(number).into(), Value::Bytes(event.to_bytes().to_vec())];
         let op = Op::Call { sys: Sys::MqNotify, args, expect: Expect::Success };
         let needs = vec![
             Fact::Whole(tid),
@@ -341,6 +341,17 @@ impl Mqueue {
             Fact::Files(Pid(table.process.pid)),
         ];
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(tid), op, needs, vec![]);
+    }
+
+    /// The process that is told, the one whose table of descriptors it has, and the number of the queue there.
+    fn told_by<'m>(&self, notice: Notice, model: &'m Model) -> Option<(&'m ProcessModel, &'m ProcessModel, u32)> {
+        let owner = model.process(notice.pid)?;
+        let table = owner.process.shares.files.and_then(|files| model.process(files)).unwrap_or(owner);
+        let leads_here = |fd: &&Fd| {
+            let description = model.descriptions.get(&fd.description);
+            matches!(description, Some(Description::Mqueue(q)) if q.object == self.object)
+        };
+        Some((owner, table, table.process.fds.iter().find(leads_here)?.number))
     }
 
     /// ipc/mqueue.c: mq_attr_ok, and mqueue_get_inode, which counts what all queues of a user may take.
@@ -376,7 +387,7 @@ impl Mqueue {
     }
 
     /// Why the kernel cannot have had it, if it cannot.
-    pub(crate) fn fault(&self, model: &crate::Model) -> Option<String> {
+    pub(crate) fn fault(&self, model: &Model) -> Option<String> {
         let within = |n: u64, most: u64| (1..=most).contains(&n);
         let name =
             self.name.as_ref().is_none_or(|n| within(n.0.len() as u64, 255) && !n.0.iter().any(|b| b"/\0".contains(b)));
@@ -385,13 +396,10 @@ impl Mqueue {
         let sound = name && within(self.limits.0, MOST.0) && within(self.limits.1, MOST.1);
         let sound = sound && messages.clone().count() as u64 <= self.limits.0 && messages.clone().all(fits);
         let is_told = |notice: Notice| {
-            let owner = model.process(notice.pid)?;
-            let table = owner.process.shares.files.and_then(|files| model.process(files)).unwrap_or(owner);
-            let descriptions = table.process.fds.iter().map(|fd| model.descriptions.get(&fd.description));
-            let has = descriptions.flatten().any(|d| matches!(d, Description::Mqueue(q) if q.object == self.object));
-            (has && !owner.process.is_zombie() && notice.signal <= 64).then_some(())
+            let owner = self.told_by(notice, model).map(|(owner, ..)| owner);
+            owner.is_some_and(|owner| !owner.process.is_zombie() && notice.signal <= 64)
         };
-        let told = self.notice.is_none_or(|notice| is_told(notice).is_some());
+        let told = self.notice.is_none_or(is_told);
         (!sound || !told).then(|| format!("{} cannot have been so", self.told()))
     }
 }

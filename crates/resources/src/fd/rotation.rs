@@ -9,8 +9,11 @@
 //! message is not read. Processes of the tree that wait for a message, or for room, have left the kernel's list of those who
 //! wait when they were stopped.
 
-use super::{Seen, flags};
+use super::{Seen, flags, mqueue};
 use crate::{Blob, Capturing, Trouble};
+use abi::consts::cap::CAP_SYS_PTRACE;
+use abi::consts::fcntl::F_DUPFD_CLOEXEC;
+use abi::consts::fd::AT_FDCWD;
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys, proc};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -23,8 +26,6 @@ const ROOM: u64 = (1 << 20) - (64 << 10);
 const BESIDE: u64 = 512;
 /// The most pieces that are copied at once (limits.h, IOV_MAX).
 const PIECES: usize = 1024;
-const AT_FDCWD: u64 = -100i64 as u64;
-const F_DUPFD_CLOEXEC: u64 = 1030;
 /// An argument until what it is to be is copied there: with it the call fails, and does nothing.
 const UNKNOWN: Arg = Arg::Int(u64::MAX);
 
@@ -82,7 +83,6 @@ pub(super) fn refused(seen: &Seen, why: String, remedy: &str) -> Trouble {
 
 /// Whether whoever freezes sees what any process has (CAP_SYS_PTRACE, which root has).
 fn sees_all(from: &Capturing<'_>) -> Result<bool, Trouble> {
-    const CAP_SYS_PTRACE: u32 = 19;
     Ok(proc::status(&from.probe.own_text("status")?)?.cap_eff >> CAP_SYS_PTRACE & 1 == 1)
 }
 
@@ -150,10 +150,8 @@ fn past() -> Arg {
 
 /// Whether the kernel copies memory for the program: asked for where nothing depends on it.
 fn may_copy(seen: &Seen, process: u64, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    const MQ_ATTR: usize = 64;
-    let asked = Call::new(Sys::MqGetsetattr, [Arg::Int(seen.fd.into()), Arg::Int(0), Arg::Out(MQ_ATTR)]);
     let copy = copies(process, std::iter::once((Place::Out(0, 0), Place::Result(0)))).remove(0);
-    Ok(from.probe.calls(&[asked, copy])?[1].result == Ok(8))
+    Ok(from.probe.calls(&[mqueue::asks_attributes(seen), copy])?[1].result == Ok(8))
 }
 
 /// A number of its own for both ways, whatever the program has it open for.
