@@ -76,7 +76,9 @@ impl Stage {
 
     /// This program in a part of its own, in a terminal of its own.
     pub(crate) fn perform(&self, orders: &Orders, uid: u32) -> Result<Terminal, String> {
-        let mut command = Command::new(self.specimen());
+        // Other tests give ids to objects of IPC, too: where all do so in one namespace, two may have the same by turns.
+        let mut command = Command::new("/usr/bin/unshare");
+        command.arg("--ipc").arg(self.specimen());
         command.arg("launch").arg(uid.to_string()).arg(self.program());
         orders.give(&mut command);
         Terminal::open(command, FIRST)
