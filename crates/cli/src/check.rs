@@ -2,7 +2,7 @@
 
 use crate::args::CheckArgs;
 use crate::say::{Say, Style};
-use engine::{Ending, Error, Loaded, Request};
+use engine::{Ending, Error, Loaded, Look, Request};
 use plan::{Host, Namespaces, Options};
 use resources::Model;
 use serde_json::json;
@@ -22,9 +22,9 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
 
 fn process(pid: i32, say: &mut Say) -> ExitCode {
     let keep = resources::Keep { typed: true, ..resources::Keep::default() };
-    let request = Request { pid, output: None, keep, ending: Ending::RunOn };
+    let request = Request { tree: Look::at(pid), output: None, keep, ending: Ending::RunOn };
     let what = format!("cannot freeze {pid}");
-    if let Some(status) = crate::guarded(pid, say, &what) {
+    if let Some(status) = crate::guarded(&request.tree, say, &what) {
         return status;
     }
     match engine::freeze(&request, say) {

@@ -104,7 +104,12 @@ fn play(output: &Path) -> Result<(), Error> {
     let pid = first.child.id() as i32;
     let image = std::path::absolute(output).map_err(fault("getcwd"))?;
     title(&format!("It is frozen:  cryopid freeze {pid} -o {}", output.display()));
-    let request = Request { pid, output: Some(image.clone()), keep: resources::Keep::default(), ending: Ending::End };
+    let request = Request {
+        tree: engine::Look::at(pid),
+        output: Some(image.clone()),
+        keep: resources::Keep::default(),
+        ending: Ending::End,
+    };
     let frozen = engine::freeze(&request, &mut Silent)?;
     show(&format!(
         "{} of memory in {} ms, into a file of {}\n",

@@ -10,7 +10,7 @@ mod thaw;
 
 use args::{Cli, Command, FreezeArgs, ImageArgs};
 use clap::Parser;
-use engine::{Ending, Error, Request};
+use engine::{Ending, Error, Look, Request};
 use image::{Image, OpenError};
 use say::{Say, Style};
 use std::fs::File;
@@ -95,7 +95,7 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
     let output = args.output.clone().unwrap_or_else(|| Request::default_output(args.pid));
     let mut say = Say::new(&args.tone, Style::for_output(&output));
     let request = Request {
-        pid: args.pid,
+        tree: Look::at(args.pid),
         output: (!args.dry_run).then(|| output.clone()),
         keep: resources::Keep {
             libs: args.with_libs,
@@ -104,7 +104,7 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
         },
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };
-    if let Some(status) = guarded(args.pid, &mut say, &cannot_freeze(args.pid, ending)) {
+    if let Some(status) = guarded(&request.tree, &mut say, &cannot_freeze(args.pid, ending)) {
         return status;
     }
     match engine::freeze(&request, &mut say) {
@@ -120,9 +120,9 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
     }
 }
 
-/// The exit status, where a guardian of the tree below `pid` did all there was to do.
-pub(crate) fn guarded(pid: i32, say: &mut Say, what: &str) -> Option<ExitCode> {
-    match engine::guard(pid) {
+/// The exit status, where a guardian of the tree did all there was to do.
+pub(crate) fn guarded(tree: &Look, say: &mut Say, what: &str) -> Option<ExitCode> {
+    match engine::guard(tree) {
         Ok(status) => status.map(ExitCode::from),
         Err(e) => Some(failed(say, what, "", &e)),
     }

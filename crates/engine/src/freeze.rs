@@ -1,14 +1,14 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
-use crate::guard::{is_guarded, may_go_on};
+use crate::guard::may_go_on;
 use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces};
-use crate::tree::{Member, Tree, below};
+use crate::tree::{Member, Tree};
 use crate::typed::{LATE, keep_typed, keyboard};
 use crate::unfit::{envoy_error, presentable};
-use crate::{Error, Output, Progress, Published};
+use crate::{Error, Look, Output, Progress, Published};
 use abi::signal::{self, Siginfo};
 use abi::{Machine, proc};
 use image::{Header, Writer};
@@ -38,8 +38,8 @@ pub enum Ending {
 /// What is to be done.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The root of the tree.
-    pub pid: i32,
+    /// The tree, as it was seen just now.
+    pub tree: Look,
     /// Where the image goes; `None`: nowhere, this is only a look.
     pub output: Option<PathBuf>,
     /// What to keep beyond what must be.
@@ -249,15 +249,18 @@ fn one_namespace(tree: &Tree, findings: &mut Findings) {
 }
 
 /// What waits, and who is stopped: asked last, when nothing more is called.
-fn conclude(tree: &Tree, captured: &mut Captured) -> Result<(), Error> {
-    for (member, model) in tree.members.iter().zip(&mut captured.model.processes) {
-        let Some(process) = &member.process else { continue };
-        captured.waiting.push(process.waiting()?);
+fn conclude(tree: &mut Tree, captured: &mut Captured) -> Result<(), Error> {
+    for (member, model) in tree.members.iter_mut().zip(&mut captured.model.processes) {
+        let Some(process) = &mut member.process else { continue };
+        process.settle().map_err(|e| envoy_error(e, member.pid))?;
+        let mut waiting = Vec::new();
         let dead_first = model.threads.len() - process.threads().len();
         for (index, thread) in process.threads().iter().enumerate() {
-            let last = Standing { thread, index };
+            let last = Standing::of(thread, index)?;
             model.threads[dead_first + index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
+            waiting.extend(last.queues.into_iter().flatten().map(|info| info.0));
         }
+        captured.waiting.push(waiting);
     }
     Ok(())
 }
@@ -356,7 +359,7 @@ impl Gathered<'_, '_, '_> {
         let whom = process.pid();
         let lead = process.threads()[0].tid();
         let (mut notes, mut threads, mut own) = (Vec::new(), Vec::new(), Vec::new());
-        let root = root_of(lead);
+        let (root, namespaces) = (root_of(lead), RefCell::default());
         // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
         let last = process.threads().len() - 1;
         let mut at_work = process.envoy(last);
@@ -368,11 +371,14 @@ impl Gathered<'_, '_, '_> {
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
             let (before, saver, table) = (self.before, self.saver, self.table);
-            let (root, answers) = (root.as_path(), RefCell::default());
-            let target =
-                Target { envoy: RefCell::new(envoy), index, pid: lead, before, texts, root, saver, table, answers };
+            let (root, answers, namespaces) = (root.as_path(), RefCell::default(), &namespaces);
+            let envoy = RefCell::new(envoy);
+            let target = Target { envoy, index, pid: lead, before, texts, namespaces, root, saver, table, answers };
             let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
             target.ask_ahead([ThreadState::asks(), of_process].concat())?;
+            if index > 0 {
+                target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
+            }
             let tid = self.before.inner[&(target_tid(&target) as u32)];
             let mut states = Vec::new();
             let mut from = Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
@@ -434,20 +440,21 @@ impl Request {
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     let start = Instant::now();
-    let pid = request.pid;
+    let Look { root: pid, members, .. } = &request.tree;
+    let pid = *pid;
     presentable(pid)?;
-    is_guarded(pid)?;
+    request.tree.is_guarded()?;
     let _errors_only = job::ErrorsOnly::begin();
     // Everything slow that needs no look at the tree comes before it is stopped.
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
     let stub = image::stub(own)?;
     progress.stage("freezing", 0);
-    let members = below(pid);
     let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
     let header = header(pid, members.len());
     let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
-    let mut before = Before { outside: Outside::look(members), own_links: own_namespaces(), ..Before::default() };
+    let mut before =
+        Before { outside: Outside::look(members.clone()), own_links: own_namespaces(), ..Before::default() };
     let mut tree = Tree::seize(pid)?;
     if tree.members.len() > 1 {
         saver.borrow_mut().expect_relatives();

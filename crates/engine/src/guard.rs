@@ -1,20 +1,19 @@
 //! Who does the work over a tree whose system calls are filtered: see [`tracee::guard`].
 
 use crate::host::is_first_user_namespace;
-use crate::tree::below;
-use crate::{Error, unfit};
+use crate::{Error, Look};
 use abi::{Errno, Fault, proc};
 use tracee::guard::{stand, stands};
 use tracee::job::{self, Event};
-use tracee::procfs::{numbers, read};
+use tracee::procfs::read;
 
-/// Takes care that whoever is killed, a tree below `pid` whose calls are filtered does not suffer for it. Where it gives an
-/// exit status, a guardian did what was to be done, and so ended; else we are to do it.
+/// Takes care that whoever is killed, a tree whose calls are filtered does not suffer for it. Where it gives an exit status, a
+/// guardian did what was to be done, and so ended; else we are to do it.
 ///
 /// # Errors
 /// There can be no guardian, or it was killed.
-pub fn guard(pid: i32) -> Result<Option<u8>, Error> {
-    if stands() || first_filtered(pid).is_none() || !may_suspend() {
+pub fn guard(tree: &Look) -> Result<Option<u8>, Error> {
+    if stands() || tree.filtered.is_none() || !may_suspend() {
         return Ok(None);
     }
     match stand()? {
@@ -22,26 +21,6 @@ pub fn guard(pid: i32) -> Result<Option<u8>, Error> {
         Some(Event::Exited(status)) => Ok(Some(status as u8)),
         Some(_) => Err(Error::io("wait4", "its guardian was killed, which may have harmed it", Errno::ECHILD)),
     }
-}
-
-/// Nobody is to stop a tree that is filtered who may not suspend that, and stands for it.
-pub(crate) fn is_guarded(pid: i32) -> Result<(), Error> {
-    match first_filtered(pid) {
-        Some(member) if !stands() => Err(unfit::filtered(member)),
-        _ => Ok(()),
-    }
-}
-
-/// The first process of a tree, which is not held, that has a thread with a seccomp mode.
-fn first_filtered(root: i32) -> Option<u32> {
-    let is_filtered = |path: String| {
-        let text = read(path).unwrap_or_default();
-        proc::status(&text).is_ok_and(|status| status.seccomp != 0 && !b"ZX".contains(&status.state))
-    };
-    let of = |pid: &u32| {
-        numbers(format!("/proc/{pid}/task")).any(|tid| is_filtered(format!("/proc/{pid}/task/{tid}/status")))
-    };
-    below(root).into_iter().find(of)
 }
 
 /// Whether the kernel lets us suspend seccomp in what we trace (kernel/ptrace.c, check_ptrace_options).

@@ -54,17 +54,24 @@ pub(crate) fn own_namespaces() -> BTreeMap<String, Vec<u8>> {
 
 /// A thread that stands still: the last look.
 pub(crate) struct Standing<'a> {
-    pub(crate) thread: &'a Stopped,
-    pub(crate) index: usize,
+    thread: &'a Stopped,
+    index: usize,
+    /// What waits for it alone; and, with the first thread, for its process.
+    pub(crate) queues: [Vec<Siginfo>; 2],
+}
+
+impl Standing<'_> {
+    pub(crate) fn of(thread: &Stopped, index: usize) -> Result<Standing<'_>, Fault> {
+        let pending = |queue| Ok(thread.pending(queue)?.into_iter().map(Siginfo).collect());
+        let of_process = if index == 0 { pending(tracee::Queue::Process)? } else { Vec::new() };
+        Ok(Standing { thread, index, queues: [pending(tracee::Queue::Thread)?, of_process] })
+    }
 }
 
 impl Still for Standing<'_> {
     fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault> {
-        let queue = match queue {
-            Queue::Thread => tracee::Queue::Thread,
-            Queue::Process => tracee::Queue::Process,
-        };
-        Ok(self.thread.pending(queue)?.into_iter().map(Siginfo).collect())
+        let [of_thread, of_process] = &self.queues;
+        Ok(if queue == Queue::Thread { of_thread } else { of_process }.clone())
     }
 
     fn stopped(&self) -> Option<i32> {
@@ -85,6 +92,8 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) before: &'a Before,
     /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
     pub(crate) texts: &'a BTreeMap<&'static str, Vec<u8>>,
+    /// Links of its namespaces, which do not change while it stands still.
+    pub(crate) namespaces: &'a RefCell<BTreeMap<String, Vec<u8>>>,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: &'a Path,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
@@ -165,9 +174,15 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        if let Some(link) = self.namespaces.borrow().get(name) {
+            return Ok(link.clone());
+        }
         let path = self.path(name);
-        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
-        Ok(link.into_os_string().into_vec())
+        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?.into_os_string().into_vec();
+        if name.starts_with("ns/") {
+            self.namespaces.borrow_mut().insert(name.into(), link.clone());
+        }
+        Ok(link)
     }
 
     fn own_link(&self, name: &str) -> Result<Vec<u8>, Fault> {

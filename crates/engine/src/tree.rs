@@ -1,6 +1,7 @@
 //! A tree of processes while it is held: all of them stand still, and who is whose child is known.
 
 use crate::Error;
+use crate::look::children;
 use crate::unfit::{filtered_just_now, seize_error};
 use abi::proc::{self, Stat, Status};
 use resources::Trouble;
@@ -8,7 +9,7 @@ use resources::tree::process::{Ended, Shares};
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracee::job::Hurry;
-use tracee::procfs::{numbers, read, read_record};
+use tracee::procfs::read_record;
 use tracee::sys::Sharing;
 use tracee::{Caught, Process, SeizeError};
 
@@ -42,31 +43,6 @@ pub(crate) struct Tree {
 enum Found {
     Held(Box<Caught>),
     Zombie,
-}
-
-/// The children of a process, of all of its threads (proc_tid_children(5)).
-pub(crate) fn children(pid: i32) -> Vec<i32> {
-    born_of(pid, numbers(format!("/proc/{pid}/task")))
-}
-
-/// The children of these threads of a process.
-fn born_of(pid: i32, threads: impl Iterator<Item = u32>) -> Vec<i32> {
-    let lists = threads.filter_map(|tid| read(format!("/proc/{pid}/task/{tid}/children")).ok());
-    lists
-        .flat_map(|l| {
-            String::from_utf8_lossy(&l).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// The ids of a tree that is not held: as it is just now, more or less.
-pub(crate) fn below(root: i32) -> BTreeSet<u32> {
-    let mut all: BTreeSet<u32> = abi::gathered([root as u32]);
-    let mut next = vec![root];
-    while let Some(pid) = next.pop() {
-        next.extend(children(pid).into_iter().filter(|child| all.insert(*child as u32)));
-    }
-    all
 }
 
 fn status(text: &[u8]) -> Result<Status, Error> {
@@ -209,8 +185,8 @@ fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>) -> Result<b
         n += 1;
         // A thread that has ended has no children.
         let Found::Held(caught) = &found[&parent] else { continue };
-        let born = born_of(parent, caught.tids());
-        for child in born.into_iter().filter(|c| !found.contains_key(c)).collect::<Vec<_>>() {
+        let born = caught.tids().flat_map(|tid| children(parent as u32, tid)).map(|child| child as i32);
+        for child in born.filter(|c| !found.contains_key(c)).collect::<Vec<_>>() {
             match Caught::catch(child) {
                 Ok(caught) => drop(found.insert(child, Found::Held(Box::new(caught)))),
                 Err(SeizeError::Zombie { .. }) => drop(found.insert(child, Found::Zombie)),

@@ -24,7 +24,9 @@ use crate::status::Status;
 use crate::{EnvoyError, Process, fault, sys};
 use abi::x86_64::UserRegs;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 /// The frozen thread makes system calls for us until this is dropped.
@@ -32,18 +34,20 @@ use std::time::{Duration, Instant};
 pub struct Envoy<'p> {
     post: Option<Post<'p>>,
     arena: Arena,
-    socket: OwnedFd,
+    socket: Rc<OwnedFd>,
 }
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
 
-/// A thread that was left standing in the envoy's loop, at the end of its socket: let go, it goes home.
-#[derive(Clone, Copy, Debug)]
+/// A thread that was left standing in the envoy's loop: let go, it goes home.
+#[derive(Debug)]
 pub(crate) struct Stayed {
     index: usize,
     place: Place,
     slot: Slot,
+    /// Its socket, until it is known to stand still; then it is at the end of it.
+    halting: Option<Rc<OwnedFd>>,
 }
 
 /// A thread whose registers lead into the envoy.
@@ -53,6 +57,8 @@ struct Post<'p> {
     index: usize,
     place: Place,
     slot: Slot,
+    /// It was told to stop, and that it did has not been seen yet.
+    halting: Cell<bool>,
 }
 
 /// Calls that would not come back as the same thread, would wipe out the kernel's restart block, or open the mask.
@@ -82,7 +88,7 @@ impl Process {
         let mut post = self.install(index, place, &status)?;
         match post.set_up() {
             Ok((arena, socket)) => {
-                let mut envoy = Envoy { post: Some(post), arena, socket };
+                let mut envoy = Envoy { post: Some(post), arena, socket: Rc::new(socket) };
                 envoy.learn_interrupting(&status)?;
                 Ok(envoy)
             }
@@ -93,10 +99,29 @@ impl Process {
         }
     }
 
+    /// Sees that whom [`Envoy::stay`] left standing has come to a stop.
+    ///
+    /// # Errors
+    /// It is not where it was left. Then it goes home by itself.
+    pub fn settle(&mut self) -> Result<(), EnvoyError> {
+        let Some(mut stayed) = self.stayed.take() else { return Ok(()) };
+        if let Some(socket) = stayed.halting.take() {
+            let Stayed { index, place, slot, .. } = stayed;
+            let mut post = Post { process: self, index, place, slot, halting: Cell::new(true) };
+            let held = post.hold();
+            hang_up(&socket);
+            let (_, event) = held.map_err(|e| post.abandon(e))?;
+            post.process.threads[index].see_event(event);
+        }
+        self.stayed = Some(stayed);
+        Ok(())
+    }
+
     /// Brings back to where it was whom [`Envoy::stay`] left standing.
     pub(crate) fn bring_home(&mut self) -> Result<(), EnvoyError> {
-        let Some(Stayed { index, place, slot }) = self.stayed.take() else { return Ok(()) };
-        let mut post = Post { process: self, index, place, slot };
+        self.settle()?;
+        let Some(Stayed { index, place, slot, .. }) = self.stayed.take() else { return Ok(()) };
+        let mut post = Post { process: self, index, place, slot, halting: Cell::new(false) };
         match post.turn() {
             Ok(()) => post.go_home(),
             Err(e) => Err(post.abandon(e)),
@@ -106,7 +131,7 @@ impl Process {
     /// Everything that might make the envoy or its way home fail is looked at before anything is touched.
     fn fit(&self, index: usize, place: Place) -> Result<Status, EnvoyError> {
         let thread = &self.threads[index];
-        let status = Status::parse(thread.status());
+        let status = thread.flags();
         let regs = thread.regs();
         let stack = regs.rsp.wrapping_sub(arch::RED_ZONE + arch::HEAL_STACK)..regs.rsp.wrapping_sub(arch::RED_ZONE);
         if status.shadow_stack {
@@ -181,7 +206,7 @@ impl Process {
             let _ = self.wipe(place);
             return Err(fault.into());
         }
-        let mut post = Post { process: self, index, place, slot };
+        let mut post = Post { process: self, index, place, slot, halting: Cell::new(false) };
         match ptrace::setsigmask(tid, u64::MAX) {
             Ok(()) => Ok(post),
             Err(fault) => {
@@ -309,7 +334,27 @@ impl Post<'_> {
 
     /// Stops the envoy wherever it is; the signal of the stop.
     fn stop(&self) -> Result<i32, Lost> {
-        ptrace::interrupt(self.tid()).map_err(Lost::from).and_then(|()| await_event(self.tid()))
+        self.halt()?;
+        self.halting.set(false);
+        await_event(self.tid())
+    }
+
+    /// Tells the envoy to stop, and does not wait for it.
+    fn halt(&self) -> Result<(), Lost> {
+        if !self.halting.get() {
+            ptrace::interrupt(self.tid())?;
+            self.halting.set(true);
+        }
+        Ok(())
+    }
+
+    /// Lets an envoy that was told to stop go on.
+    fn rouse(&self) -> Result<(), Lost> {
+        if self.halting.get() {
+            self.stop()?;
+            ptrace::cont(self.tid(), 0)?;
+        }
+        Ok(())
     }
 
     /// Undoes what was made, and brings the thread home; if that fails, it goes by itself.
@@ -367,7 +412,7 @@ impl Post<'_> {
 
     fn give_up(&mut self, index: usize) {
         let thread = &self.process.threads[index];
-        if Status::parse(thread.status()).seccomp != 0 {
+        if thread.flags().seccomp != 0 {
             self.see_home(thread.tid());
         }
         self.process.give_up(self.process.threads[index].tid());
@@ -488,6 +533,7 @@ impl<'p> Envoy<'p> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
         }
+        self.post().rouse().map_err(|lost| self.post().lost(lost))?;
         let mut answers = Vec::with_capacity(calls.len());
         while answers.len() < calls.len() {
             let batch = self.arena.put(&calls[answers.len()..])?;
@@ -530,12 +576,18 @@ impl<'p> Envoy<'p> {
         Ok((post, inside))
     }
 
-    /// Leaves the thread where it stands: the process is to be ended, and that spares its way home. It takes it when the
-    /// process is let go after all, or when we die.
+    /// Nothing more is asked of this thread, as far as is known: it comes to a stop while we do other things.
+    pub fn rest(&self) -> Result<(), EnvoyError> {
+        self.post().halt().map_err(|lost| self.post().lost(lost))
+    }
+
+    /// Leaves the thread where it stands, to come to a stop: the process is to be ended, and that spares its way home. It takes
+    /// it when the process is let go after all, or when we die.
     pub fn stay(mut self) -> Result<(), EnvoyError> {
-        let (post, _) = self.hold()?;
-        hang_up(&self.socket);
-        post.process.stayed = Some(Stayed { index: post.index, place: post.place, slot: post.slot });
+        self.rest()?;
+        let post = self.post.take().expect("only leaving takes the post");
+        let Post { index, place, slot, .. } = post;
+        post.process.stayed = Some(Stayed { index, place, slot, halting: Some(Rc::clone(&self.socket)) });
         Ok(())
     }
 

@@ -2,6 +2,7 @@
 
 use crate::asleep::Asleep;
 use crate::memory::Memory;
+use crate::status::Status;
 use crate::{Queue, SeizeError, arch, ptrace};
 use abi::Fault;
 use abi::seccomp::Filter;
@@ -19,6 +20,7 @@ pub struct Stopped {
     asleep: Asleep,
     idle: Option<u64>,
     status: Vec<u8>,
+    flags: Status,
     filters: Vec<Filter>,
 }
 
@@ -49,7 +51,8 @@ impl Stopped {
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
         let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, filters })
+        let flags = Status::parse(&status);
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, flags, filters })
     }
 
     /// Its id.
@@ -91,6 +94,11 @@ impl Stopped {
     /// The text of /proc/TID/status as it was when it had stopped, and was nobody's envoy yet.
     pub fn status(&self) -> &[u8] {
         &self.status
+    }
+
+    /// What of that text decides how it may be handled.
+    pub(crate) fn flags(&self) -> Status {
+        self.flags
     }
 
     /// Its seccomp filters; see [`ptrace::seccomp_filters`].

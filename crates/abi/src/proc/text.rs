@@ -1,6 +1,7 @@
 //! The small change of all parsers: lines, words, numbers, escapes.
 
 use super::ParseError;
+use std::cell::Cell;
 use std::io::BufRead;
 
 /// Takes the next line without its end; `None` at the end of the text.
@@ -106,23 +107,28 @@ pub(super) fn unescape_comm(text: &[u8]) -> Vec<u8> {
     plain
 }
 
-/// A file whose lines are `Key:<blanks>value`, held for a few look-ups by key; the first line with a key counts.
+/// A file whose lines are `Key:<blanks>value`, held for look-ups by key. Each begins where the last one ended: most ask in the
+/// order of the lines.
 pub(super) struct Keyed<'a> {
     file: &'static str,
     pairs: Vec<(&'a [u8], &'a [u8])>,
+    at: Cell<usize>,
 }
 
 impl<'a> Keyed<'a> {
     pub(super) fn new(file: &'static str, text: &'a [u8]) -> Self {
         let pairs = lines(text).filter_map(|line| split_once(line, b':'));
-        Keyed { file, pairs: pairs.collect() }
+        Keyed { file, pairs: pairs.collect(), at: Cell::new(0) }
     }
 
     /// The value of a key, with the blanks around it.
     pub(super) fn find(&self, key: &str) -> Option<&'a [u8]> {
-        let mut pairs = self.pairs.iter();
-        let found = pairs.find(|(known, _)| *known == key.as_bytes());
-        found.map(|(_, value)| *value)
+        let (before, after) = self.pairs.split_at(self.at.get());
+        let has_key = |(known, _): &(&[u8], &[u8])| *known == key.as_bytes();
+        let found = after.iter().position(has_key).map(|n| before.len() + n);
+        let at = found.or_else(|| before.iter().position(has_key))?;
+        self.at.set(at);
+        Some(self.pairs[at].1)
     }
 
     /// The value of a key that must be there, with the blanks around it.

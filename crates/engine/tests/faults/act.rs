@@ -3,7 +3,7 @@
 
 use crate::{stage, thawing};
 use conformance::process;
-use engine::{Ending, Error, Request, Silent};
+use engine::{Ending, Error, Look, Request, Silent};
 use plan::{FilePolicy, Options, Pids};
 use resources::Keep;
 use rustix::process::WaitOptions;
@@ -151,13 +151,13 @@ impl Own {
 /// Freezes, and lives on until it is let go: it must not be its end that frees the victim.
 fn freeze(orders: &Orders) {
     let request = Request {
-        pid: orders.pid,
+        tree: Look::at(orders.pid),
         output: Some(orders.image.clone()),
         keep: Keep { libs: false, files: true, typed: true },
         ending: orders.ending,
     };
     // Of a program whose calls are filtered a guardian does it all.
-    if engine::guard(orders.pid).expect("a guardian can be had").is_some() {
+    if engine::guard(&request.tree).expect("a guardian can be had").is_some() {
         return;
     }
     orders.arm();

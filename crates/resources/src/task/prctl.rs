@@ -19,6 +19,7 @@ const PR_GET_PDEATHSIG: u64 = 2;
 const PR_GET_DUMPABLE: u64 = 3;
 const PR_SET_DUMPABLE: u64 = 4;
 pub(crate) const PR_SET_NAME: u64 = 15;
+const PR_GET_NAME: u64 = 16;
 const PR_GET_TSC: u64 = 25;
 const PR_SET_TSC: u64 = 26;
 const PR_SET_TIMERSLACK: u64 = 29;
@@ -93,17 +94,17 @@ impl Capture for Prctl {
                 Sys::Prctl,
                 [PR_SCHED_CORE, 0, 0, 0].map(Arg::Int).into_iter().chain([Arg::Out(8)]).collect::<Vec<_>>(),
             ),
+            ask_into(PR_GET_NAME, 16),
         ]
     }
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let comm = from.probe.thread_text("comm")?;
         let answers = from.probe.calls(&Self::asks())?;
         if answers[9].result.is_ok() && written(&answers[9]).iter().any(|b| *b != 0) {
             from.note("core scheduling", "it shared processor cores with its own group only; it will with any process");
         }
         Ok(Prctl {
-            name: comm.strip_suffix(b"\n").unwrap_or(&comm).into(),
+            name: written(&answers[10]).split(|byte| *byte == 0).next().unwrap_or_default().into(),
             parent_death_signal: int(written(&answers[0])) as i32,
             dumpable: value_or(&answers[1], 1)?,
             timer_slack: value_or(&answers[2], 50_000)?,

@@ -1,13 +1,11 @@
 //! Processes of a real kernel, written down: capture gives the record that is expected, the record survives CBOR and
 //! JSON, and the steps that make it again are those that are expected.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::{Itimerval, Rlimit64, SchedAttr, Timeval};
 use abi::signal::{KernelSigaction, Siginfo, StackT};
 use abi::x86_64::RseqConfiguration;
 use abi::{Errno, Sys};
-use common::*;
 use resources::fd::{chardev::Chardev, directory::Directory, eventfd::Eventfd, opath::OPath, pipe::PipeEnd};
 use resources::mm::modes::Modes;
 use resources::mm::space::Space;

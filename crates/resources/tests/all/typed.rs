@@ -1,8 +1,6 @@
 //! What was typed and not read yet: for whom it is, what is told of it, and the keys that make it again.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use plan::{HostEffect, Op, Options, Standing, Typing};
 use resources::{Capturing, Description, Files, Keep, Model, ProcessState, Text, ThreadState, Typed};
 

@@ -1,8 +1,6 @@
 //! Filters of system calls: how they are captured, and in which order they are installed again.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use plan::{Host, Op, Options, Pids, Value};
 use resources::task::seccomp::{Filter, Seccomp};
 use resources::{Blob, Model, ThreadState};

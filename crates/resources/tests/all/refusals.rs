@@ -1,11 +1,9 @@
 //! Everything that must be refused, with its reason: nothing is lost in silence.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::FileStat;
 use abi::proc::smaps;
 use abi::{Errno, Sys};
-use common::*;
 use plan::{FilePolicy, Host, Options, Pids, PlaceFacts};
 use resources::fd::place::Removed;
 use resources::mm::area::Backing;

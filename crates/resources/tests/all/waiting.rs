@@ -1,11 +1,9 @@
 //! Interrupted system calls whose rest lives in the kernel: what is kept of each, and how each is begun again.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::Timespec;
 use abi::x86_64::UserRegs;
 use abi::{Machine, Sys};
-use common::*;
 use plan::{Op, Restart, Value};
 use resources::task::regs::{Regs, Waiting};
 use resources::{Keep, ThreadState};

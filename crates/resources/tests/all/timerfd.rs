@@ -1,10 +1,8 @@
 //! Timers behind descriptors: what a real kernel told of them, and how they are set again.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::{Itimerspec, Timespec};
 use abi::{Errno, Sys};
-use common::*;
 use plan::{Clocks, Host, Op, Options, Plan, TimePolicy, Value};
 use resources::fd::timerfd::Timerfd;
 use resources::ns::time::Time;
@@ -112,11 +110,11 @@ fn refused() {
     sample.open(40, LINK, 0o600, 0, &info(1, 0, "0", (9, 0), (0, 0)));
     sample.sharers = vec![4711];
     let line = format!("fd 40 ({LINK}): process 4711, outside of the tree, has it too");
-    assert_eq!(reasons(&common::refused(describe(&sample, 40))), [line]);
+    assert_eq!(reasons(&crate::common::refused(describe(&sample, 40))), [line]);
     sample.sharers.clear();
     sample.open(40, LINK, 0o600, 0, "pos:\t0\nflags:\t02\nmnt_id:\t17\n");
     let line = format!("fd 40 ({LINK}): this kernel does not tell how it is set");
-    assert_eq!(reasons(&common::refused(describe(&sample, 40))), [line]);
+    assert_eq!(reasons(&crate::common::refused(describe(&sample, 40))), [line]);
 }
 
 /// A tree with this timer, whose clocks were recorded at 1000 s (CLOCK_MONOTONIC) and 2000 s (CLOCK_BOOTTIME).

@@ -1,8 +1,6 @@
 //! Each rule that an image must keep, broken once: it is damage, with the reason, and never a plan.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use image::Damage;
 use resources::mm::area::Backing;
 use resources::mm::space::Space;

@@ -1,10 +1,8 @@
 //! Files in memory: what a real kernel told of them, and how they are made and sealed again.
 
-mod common;
-
+use crate::common::*;
 use abi::Sys;
 use abi::layout::FileStat;
-use common::*;
 use plan::{Host, Options};
 use resources::fd::file::{File, Standing};
 use resources::fd::{memfd::Memfd, regular::Regular};

@@ -1,11 +1,7 @@
 //! Any model survives its records; a plan that is made is ordered and checked; and nothing that an image can say makes
 //! the planner panic: an image comes from anywhere.
 
-#[path = "common/any.rs"]
-mod any;
-mod common;
-
-use common::*;
+use crate::common::{any, *};
 use image::{Need, RawRecord, Tag};
 use plan::{FilePolicy, Host, Options, Pids};
 use proptest::prelude::*;

@@ -1,11 +1,9 @@
 //! System V IPC: what is asked of the kernel, whose an object is, what becomes of it, and the operations that tell of what no
 //! call tells.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::{FileStat, IpcPerm, Msqid, Sembuf, Semid, Shmid};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
-use common::*;
 use image::{Damage, Extent};
 use plan::{Host, Op, Options, Pids, Value};
 use proptest::prelude::*;
@@ -268,7 +266,7 @@ fn a_namespace_of_its_own() {
     let refused = plan_refused(&model, &host, &Options::default());
     assert!(refused.iter().any(|r| r.starts_with("ns/ipc: it had an IPC namespace of its own")), "{refused:?}");
     let model = of_an_ordinary_user(model);
-    let plan = planned(&model, &Host { told: host.told, ..common::host("user", &model) });
+    let plan = planned(&model, &Host { told: host.told, ..crate::common::host("user", &model) });
     assert!(plan.notes.iter().any(|n| n.ends_with("are the usual ones now: msgmnb")), "{:?}", plan.notes);
     assert!(plan.notes.iter().any(|n| n == "message queue 9 was of user 0 and group 0; it is yours now"));
 }

@@ -1,8 +1,6 @@
 //! Whole trees from real images, on hosts that are written down: the printed plan is the golden one.
 
-mod common;
-
-use common::*;
+use crate::common::*;
 use plan::{Host, Namespaces, Options, Pids};
 use resources::mm::area::{Area, Backing};
 use resources::{Model, ProcessState};

@@ -1,11 +1,9 @@
 //! POSIX message queues: how their messages are read by calls that put them back, what is refused, and what a thaw makes of them.
 
-mod common;
-
+use crate::common::*;
 use abi::layout::FileStat;
 use abi::signal::KernelSigaction;
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys, proc};
-use common::*;
 use plan::{Host, Options, Pids};
 use resources::fd::mqueue::{Mqueue, Notice};
 use resources::fd::rotation::Waiting;

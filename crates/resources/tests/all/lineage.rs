@@ -1,9 +1,7 @@
 //! Who makes whom: trees that are written down, and the steps that make their processes, sessions and groups.
 
-mod common;
-
+use crate::common::*;
 use abi::signal::{KernelSigaction, Siginfo};
-use common::*;
 use plan::{Options, Pids};
 use resources::task::handlers::{Handler, Handlers};
 use resources::task::signal::Signal;

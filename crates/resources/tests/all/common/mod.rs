@@ -1,6 +1,8 @@
 //! What the tests of the resources share: a process that was written down, a host that is written down, goldens.
 #![allow(dead_code, reason = "each test takes what it needs")]
 
+pub(crate) mod any;
+
 use abi::layout::{FileStat, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
@@ -112,6 +114,7 @@ impl Recorded {
             it.paths.insert(words[7].into(), stat(&words));
         }
         it.threads = lines("threads").split_whitespace().map(|w| w.parse().expect("an id")).collect();
+        it.name(lines("comm").trim_end());
         it
     }
 
@@ -152,7 +155,15 @@ impl Recorded {
             it.answer(Sys::Prctl, &[question], Ok(value), vec![]);
         }
         it.answer(Sys::Prctl, &[25], Ok(0), vec![vec![1, 0, 0, 0]]);
+        it.name("");
         it
+    }
+
+    /// What it calls itself (PR_GET_NAME).
+    pub(crate) fn name(&mut self, name: &str) {
+        let mut bytes = name.as_bytes().to_vec();
+        bytes.resize(16, 0);
+        self.answer(Sys::Prctl, &[16], Ok(0), vec![bytes]);
     }
 
     /// From now on a call that begins with these numbers gives this.

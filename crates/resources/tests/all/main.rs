@@ -1,0 +1,18 @@
+//! What resources make of programs that were written down. One binary: each more would take as long to build as all of them.
+//!
+//! `cargo test -p resources --test all -- NAME` makes only the tests that have NAME in their names.
+
+mod capture;
+mod common;
+mod damage;
+mod ipc;
+mod lineage;
+mod memfd;
+mod mqueue;
+mod random;
+mod refusals;
+mod seccomp;
+mod timerfd;
+mod typed;
+mod waiting;
+mod whole;
