@@ -23,6 +23,16 @@ pub(crate) fn is_first_user_namespace() -> bool {
     map.is_empty() || map.split_ascii_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// The ids that a user namespace has: the first and the third number of each line of its map.
+fn ranges(map: &str) -> Vec<(u32, u32)> {
+    let text = fs::read_to_string(map).unwrap_or_default();
+    let range = |line: &str| {
+        let mut numbers = line.split_ascii_whitespace().map(str::parse);
+        Some((numbers.next()?.ok()?, numbers.nth(1)?.ok()?))
+    };
+    text.lines().filter_map(range).collect()
+}
+
 fn path(bytes: &[u8]) -> &Path {
     Path::new(OsStr::from_bytes(bytes))
 }
@@ -57,6 +67,10 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         oom_score_adj_min: lowest_oom_score(model),
         filtered: status.seccomp != 0,
         inner_user_namespace: !is_first_user_namespace(),
+        uids: ranges("/proc/self/uid_map"),
+        gids: ranges("/proc/self/gid_map"),
+        keeps_groups: fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
+        foreign_pid_namespace: !tracee::here::rules_pid_namespace(),
         told: told(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.

@@ -113,6 +113,20 @@ pub struct Host {
     /// Whether whoever thaws is in a user namespace other than the first: some rights count only there.
     #[serde(default)]
     pub inner_user_namespace: bool,
+    /// The ids of users, and of groups, that there are in its user namespace: ranges, each by its first and their number
+    /// (user_namespaces(7)). Empty: all.
+    #[serde(default)]
+    pub uids: Vec<(u32, u32)>,
+    /// See `uids`.
+    #[serde(default)]
+    pub gids: Vec<(u32, u32)>,
+    /// Whether nobody may change supplementary groups there (proc_pid_setgroups(5)).
+    #[serde(default)]
+    pub keeps_groups: bool,
+    /// Whether its pid namespace belongs to another user namespace than its own or one below that: then its capabilities do
+    /// not count there.
+    #[serde(default)]
+    pub foreign_pid_namespace: bool,
     /// Whether a new user namespace may be made here.
     pub user_namespaces: bool,
     /// Whether the kernel knows time namespaces.
@@ -159,7 +173,16 @@ impl Host {
     pub fn may_choose_ids(&self) -> bool {
         const CAP_SYS_ADMIN: u32 = 21;
         const CAP_CHECKPOINT_RESTORE: u32 = 40;
-        self.has(CAP_SYS_ADMIN) || self.has(CAP_CHECKPOINT_RESTORE)
+        !self.foreign_pid_namespace && (self.has(CAP_SYS_ADMIN) || self.has(CAP_CHECKPOINT_RESTORE))
+    }
+
+    /// Those of these users and groups that its user namespace does not have.
+    pub fn unmapped(&self, uids: &[u32], gids: &[u32]) -> Vec<u32> {
+        let lacks = |ranges: &[(u32, u32)], id: u32| {
+            !ranges.is_empty() && !ranges.iter().any(|(first, count)| id.wrapping_sub(*first) < *count)
+        };
+        let users = uids.iter().filter(|id| lacks(&self.uids, **id));
+        users.chain(gids.iter().filter(|id| lacks(&self.gids, **id))).copied().collect()
     }
 }
 

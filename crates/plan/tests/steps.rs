@@ -116,6 +116,7 @@ fn who_may_choose_ids() {
     let host = |capability: u64| Host { capability_sets: [0, 0, capability, 0, 0], ..Host::default() };
     assert!(host(1 << 21).may_choose_ids() && host(1 << 40).may_choose_ids());
     assert!(!host(!(1 << 21 | 1 << 40)).may_choose_ids());
+    assert!(!Host { foreign_pid_namespace: true, ..host(u64::MAX) }.may_choose_ids());
 }
 
 #[test]

@@ -7,7 +7,7 @@ use crate::tree::{process, stops};
 use crate::{At, Description, Model, ProcessModel};
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Object, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::rc::Rc;
 
 /// What a resource's plan works with: the planner, and the rest of the model.
@@ -117,11 +117,24 @@ fn slots(model: &Model) -> u32 {
     (model.ids().len() + model.leaders().len()) as u32
 }
 
-/// The first number above all that the tree has open, and all that the executor has or will have open in passing.
-fn first_reserved(model: &Model, host: &Host) -> u32 {
-    let own = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)).max().unwrap_or(2);
-    let passing = host.highest_fd + PASSING + 2 * slots(model);
-    own.max(passing).max(2) + 1
+/// The numbers from which on so many are free, in the tree and in the executor: above all that the tree has open; or, where
+/// fewer may be open than that takes, the first that lie between.
+fn reserve(model: &Model, host: &Host, needed: u32) -> u32 {
+    let own: BTreeSet<u32> = abi::gathered(model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)));
+    // What the executor has open, or will have in passing, is below.
+    let first = host.highest_fd.max(2) + PASSING + 2 * slots(model) + 1;
+    let above = own.last().map_or(first, |last| first.max(last + 1));
+    if u64::from(above) + u64::from(needed) <= host.max_files {
+        return above;
+    }
+    let mut at = first;
+    for number in own.range(first..) {
+        if number - at >= needed {
+            return at;
+        }
+        at = number + 1;
+    }
+    above
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.
@@ -167,29 +180,15 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         Ok(n) => (n, Vec::new()),
         Err(r) => (Namespaces::Same, r),
     };
-    let first_free = model.descriptions.keys().max().map_or(1, |id| id + 1);
-    let reserve = first_reserved(model, host);
-    let base = reserve + reserved(model);
-    let to = Planner::new(host, options, first_free);
-    let mut planning = Planning {
-        to,
-        model,
-        namespaces,
-        clocks: None,
-        base,
-        reserve,
-        ends: ends(model),
-        opened: HashMap::new(),
-        saved: HashMap::new(),
-        put_back: HashMap::new(),
-        refused: Vec::new(),
-        spaces: abi::gathered(model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?)))),
-        staging: Rc::new(Staging::of(model)),
-        heritage: Rc::default(),
-        found: HashSet::new(),
-    };
+    // How many descriptions are made only the steps tell.
+    let mut planning = all_steps(model, host, options, namespaces, reserve(model, host, 0));
+    let needed = reserved(model) + planning.to.descriptions();
+    let first = reserve(model, host, needed);
+    if first != planning.reserve {
+        planning = all_steps(model, host, options, namespaces, first);
+    }
+    let Planning { base, reserve, .. } = planning;
     let staging = planning.staging.range;
-    all_resources(&mut planning);
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
         let why =
@@ -210,6 +209,38 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
             Ok(plan)
         }
     }
+}
+
+/// What every resource asks for, where the numbers from `reserve` on are free.
+fn all_steps<'a>(
+    model: &'a Model,
+    host: &'a Host,
+    options: &'a Options,
+    namespaces: Namespaces,
+    reserve: u32,
+) -> Planning<'a> {
+    let first_free = model.descriptions.keys().max().map_or(1, |id| id + 1);
+    let base = reserve + reserved(model);
+    let to = Planner::new(host, options, first_free);
+    let mut planning = Planning {
+        to,
+        model,
+        namespaces,
+        clocks: None,
+        base,
+        reserve,
+        ends: ends(model),
+        opened: HashMap::new(),
+        saved: HashMap::new(),
+        put_back: HashMap::new(),
+        refused: Vec::new(),
+        spaces: abi::gathered(model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?)))),
+        staging: Rc::new(Staging::of(model)),
+        heritage: Rc::default(),
+        found: HashSet::new(),
+    };
+    all_resources(&mut planning);
+    planning
 }
 
 /// In the order of the list, so that of two steps that are both ready the one of the earlier resource goes first.

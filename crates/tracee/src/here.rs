@@ -2,6 +2,7 @@
 
 use crate::{arch, fault, sys};
 use abi::{Answer, Arg, Call, Errno};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Makes a call here.
 ///
@@ -53,6 +54,21 @@ pub fn inherits_mdwe() -> bool {
     let bits =
         [libc::PR_MDWE_REFUSE_EXEC_GAIN, libc::PR_MDWE_NO_INHERIT].map(|bit| modes > 0 && modes as u32 & bit != 0);
     bits == [true, false]
+}
+
+/// Whether capabilities that we have count in our pid namespace: whether it belongs to our user namespace or one below. The
+/// kernel names its owner to nobody else (kernel/nsfs.c, NS_GET_USERNS; kernel/user_namespace.c, `ns_get_owner`).
+pub fn rules_pid_namespace() -> bool {
+    const NS_GET_USERNS: u64 = 0xb701;
+    let Ok(namespace) = std::fs::File::open("/proc/self/ns/pid") else { return true };
+    // SAFETY: this ioctl takes no argument.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        return std::io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+    }
+    // SAFETY: the descriptor that was just made, which nobody else knows.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    true
 }
 
 /// Whether we may make a user namespace: tried by a child, as too many settings have a say in it (user_namespaces(7),

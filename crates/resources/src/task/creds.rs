@@ -136,6 +136,13 @@ impl Creds {
         let refusal = if !privileged(to) && !self.same_ids(to) {
             let why = format!("it belonged to user {} (group {}, groups {:?})", self.uid[0], self.gid[0], self.groups);
             Some((why, "thaw it as that user, or as root"))
+        } else if let Some(id) = self.lost_ids(to).first() {
+            let why = format!("its user or group {id} is not in this user namespace");
+            Some((why, "thaw it outside of that namespace, or map the id"))
+        } else if privileged(to) && to.to.host.keeps_groups && self.groups != to.to.host.groups {
+            let why =
+                format!("it had the groups {:?}, and nobody may change groups in this user namespace", self.groups);
+            Some((why, "thaw it outside of that namespace"))
         } else if missing != 0 {
             let names = abi::consts::cap::names(missing).join(", ");
             Some((format!("it had capabilities that may not be given here: {names}"), "thaw it as root"))
@@ -149,6 +156,14 @@ impl Creds {
             return true;
         }
         false
+    }
+
+    /// Its users and groups that there are not where it is to be set.
+    fn lost_ids(&self, to: &Planning<'_>) -> Vec<u32> {
+        match privileged(to) && !self.same_ids(to) {
+            true => to.to.host.unmapped(&self.uid, &[&self.gid[..], &self.groups].concat()),
+            false => Vec::new(),
+        }
     }
 
     /// Capabilities that whoever thaws may not give it (capabilities(7), capset(2)).
@@ -176,9 +191,11 @@ impl Creds {
     fn plan_all(&self, tid: Tid, to: &mut Planning<'_>) {
         let ids = |id: [u32; 4]| id[..3].iter().map(|n| u64::from(*n).into()).collect();
         prctl(PR_SET_SECUREBITS, SECBITS_STILL, tid, Expect::Success, to);
-        let groups = self.groups.iter().flat_map(|g| g.to_ne_bytes()).collect();
-        let args = vec![(self.groups.len() as u64).into(), Value::Bytes(groups)];
-        to.to.arm(Self::NAME, tid, Sys::Setgroups, args, Expect::Success);
+        if !to.to.host.keeps_groups {
+            let groups = self.groups.iter().flat_map(|g| g.to_ne_bytes()).collect();
+            let args = vec![(self.groups.len() as u64).into(), Value::Bytes(groups)];
+            to.to.arm(Self::NAME, tid, Sys::Setgroups, args, Expect::Success);
+        }
         to.to.arm(Self::NAME, tid, Sys::Setresgid, ids(self.gid), Expect::Success);
         to.to.arm(Self::NAME, tid, Sys::Setresuid, ids(self.uid), Expect::Success);
         // setfsuid and setfsgid return the old id whether they succeed or not.

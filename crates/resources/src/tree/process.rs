@@ -269,17 +269,17 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
 
 /// The numbers that are to be closed: all but the tree's own, and but those of the executor, who closes them last.
 fn gaps(p: &ProcessModel, reserve: u32, base: u32) -> Vec<(u64, u64)> {
-    let mut gaps = Vec::new();
+    let (below, above): (Vec<u32>, Vec<u32>) = p.process.fds.iter().map(|fd| fd.number).partition(|n| *n < reserve);
+    let open = below.into_iter().map(|n| (n, n + 1)).chain([(reserve, base)]);
+    let open = open.chain(above.into_iter().map(|n| (n, n + 1)));
+    let mut gaps: Vec<(u64, u64)> = Vec::new();
     let mut next = 0;
-    for fd in &p.process.fds {
-        if fd.number > next {
-            gaps.push((next.into(), u64::from(fd.number) - 1));
+    for (first, end) in open {
+        if first > next {
+            gaps.push((next.into(), u64::from(first) - 1));
         }
-        next = fd.number + 1;
+        next = end;
     }
-    if next < reserve {
-        gaps.push((next.into(), u64::from(reserve) - 1));
-    }
-    gaps.push((base.into(), u32::MAX.into()));
+    gaps.push((next.into(), u32::MAX.into()));
     gaps
 }

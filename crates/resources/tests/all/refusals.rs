@@ -627,6 +627,48 @@ fn too_few_descriptors() {
 }
 
 #[test]
+fn where_few_numbers_are_left_those_between_are_used() {
+    let (mut model, mut host) = sleep();
+    let open = model.processes[0].process.fds[0].clone();
+    model.processes[0].process.fds.push(resources::tree::process::Fd { number: 255, ..open });
+    let above = planned(&model, &host);
+    assert_eq!(above.reserve, 256);
+    host.max_files = 256;
+    let between = planned(&model, &host);
+    let closed: Vec<(u64, u64)> = between.steps.iter().filter_map(closes).collect();
+    assert!(between.reserve > host.highest_fd && between.base < 255);
+    assert!(closed.iter().all(|(first, last)| !(*first..=*last).contains(&255)), "{closed:?}");
+    assert!(closed.iter().all(|(first, last)| *last < between.reserve.into() || *first >= between.base.into()));
+}
+
+/// The numbers that a step closes.
+fn closes(step: &plan::Step) -> Option<(u64, u64)> {
+    match &step.op {
+        plan::Op::Call { sys: abi::Sys::CloseRange, args, .. } => match &args[..] {
+            [plan::Value::Int(first), plan::Value::Int(last), ..] => Some((*first, *last)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+#[test]
+fn an_id_that_a_user_namespace_does_not_have() {
+    let (mut model, _) = sleep();
+    of_user(&mut model, 1000, 1000, &[], 0);
+    let mut host = host("root", &model);
+    (host.inner_user_namespace, host.uids, host.gids) = (true, vec![(0, 1)], vec![(0, 1)]);
+    let all = refusals(&model, &host);
+    assert!(all.iter().any(|r| r.contains("user or group 1000 is not in this user namespace")), "{all:?}");
+    (host.uids, host.gids) = (vec![(0, 1), (1000, 5)], vec![(0, 2000)]);
+    planned(&model, &host);
+    host.keeps_groups = true;
+    host.groups = vec![27];
+    let all = refusals(&model, &host);
+    assert!(all.iter().any(|r| r.contains("nobody may change groups")), "{all:?}");
+}
+
+#[test]
 fn the_refusals_of_a_host_are_told_at_once() {
     let (mut model, _) = sleep();
     of_user(&mut model, 5, 5, &[], 0);
