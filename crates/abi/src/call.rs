@@ -73,6 +73,7 @@ syscalls! {
     Msgrcv "msgrcv" 70;
     Msgctl "msgctl" 71;
     Fcntl "fcntl" 72;
+    Flock "flock" 73;
     Ftruncate "ftruncate" 77;
     Chdir "chdir" 80;
     Fchdir "fchdir" 81;
@@ -177,7 +178,10 @@ impl Sys {
             Openat | Pipe2 | Eventfd2 | EpollCreate1 | MemfdCreate | TimerfdCreate | Signalfd4 | InotifyInit1 | MqOpen
         );
         makes
-            || matches!(self, Fcntl | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close | MqTimedsend)
+            || matches!(
+                self,
+                Fcntl | Flock | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close | MqTimedsend
+            )
     }
 }
 

@@ -243,6 +243,9 @@ fn special() -> Vec<Case> {
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
+        // While the original lives, it has them.
+        Case::specimen(&["locks"]).but(&[PidNs]),
+        Case::specimen(&["lock-waits"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),

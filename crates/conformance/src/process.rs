@@ -179,7 +179,7 @@ pub fn tree(root: i32) -> Vec<i32> {
 /// Waits until nothing is left of these, not even who ended and was not reaped, and no orphan either: then ids are free.
 ///
 /// # Errors
-/// Something still is, two seconds later.
+/// Something still is, ten seconds later.
 pub fn vanished(tree: &[i32]) -> Outcome {
     let me = std::process::id().cast_signed();
     let left = || {
@@ -188,7 +188,7 @@ pub fn vanished(tree: &[i32]) -> Outcome {
             |process: &Process| process.parent == me && process.state == 'Z' && !known.contains(&process.pid);
         all().into_iter().filter(|process| tree.contains(&process.pid) || is_orphan(process)).collect::<Vec<_>>()
     };
-    let gone = until(Duration::from_secs(2), || left().is_empty().then_some(()));
+    let gone = until(Duration::from_secs(10), || left().is_empty().then_some(()));
     gone.ok_or_else(|| format!("of the frozen tree there is still {:?}", left()))?;
     tree.iter().try_for_each(|pid| dissolved(*pid))
 }
@@ -203,10 +203,10 @@ pub fn doomed(pid: i32) -> bool {
 /// Waits until nobody is in a process group, not even who ended and was not reaped: then its number is free.
 ///
 /// # Errors
-/// Somebody still is, two seconds later.
+/// Somebody still is, ten seconds later.
 pub fn dissolved(group: i32) -> Outcome {
     let members = || all().into_iter().filter(|process| process.group == group).collect::<Vec<_>>();
-    let gone = until(Duration::from_secs(2), || members().is_empty().then_some(()));
+    let gone = until(Duration::from_secs(10), || members().is_empty().then_some(()));
     gone.ok_or_else(|| format!("in process group {group} there is still {:?}", members()))
 }
 

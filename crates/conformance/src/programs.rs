@@ -183,6 +183,22 @@ fn interpreters() -> Vec<Case> {
         ),
         talk("sqlite3", &["sqlite3"], &sqlite, &total),
         talk("sqlite3-file", &["sqlite3", "base.db"], &sqlite, &total),
+        // While the original lives, it has the lock.
+        talk(
+            "sqlite3-transaction",
+            &["sqlite3", "base.db"],
+            &[
+                Type("create table t(x); begin; insert into t values(20); select 'r' || 'ows', count(*) from t;\n"),
+                Expect("rows|1"),
+            ],
+            &[
+                Type("insert into t values(22); commit; select 'to' || 'tal', sum(x) from t;\n"),
+                Expect("total|42"),
+                Type(".quit\n"),
+                Exit(0),
+            ],
+        )
+        .but(&[PidNs]),
         talk(
             "gdb",
             &["gdb", "-q", "-nx"],

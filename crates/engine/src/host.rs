@@ -139,6 +139,7 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
                 build_id,
                 names: m.nlink(),
                 access: access(path(&bytes)),
+                inode: Some((m.dev(), m.ino())),
             },
         ))
     };

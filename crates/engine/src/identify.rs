@@ -18,6 +18,8 @@ pub(crate) struct Table {
     pub(crate) numbers: BTreeMap<i32, Vec<(u32, usize, bool)>>,
     /// Which ends of each pipe somebody in the tree has, by its link: access modes (open(2)) as bits.
     ends: HashMap<Text, u32>,
+    /// Every descriptor, with the index of its description.
+    pub(crate) all: Vec<(usize, Seen)>,
 }
 
 impl Table {
@@ -97,9 +99,9 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
     for group in alike.values().filter(|g| g.len() > 1) {
         share(&leads, &seen, group, &mut first)?;
     }
-    let mut index = BTreeMap::new();
+    let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
-    let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new() };
+    let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), all: Vec::new() };
     for s in seen.iter().filter(|s| s.link.0.starts_with(b"pipe:")) {
         *table.ends.entry(s.link.clone()).or_default() |= access(s);
     }
@@ -110,7 +112,9 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
         });
         let own = table.numbers.get_mut(&(s.pid as i32)).expect("every process has a table");
         own.push((s.fd, at, s.info.flags & O_CLOEXEC != 0));
+        places.push(at);
     }
+    table.all = places.into_iter().zip(seen).collect();
     Ok(table)
 }
 

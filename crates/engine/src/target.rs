@@ -10,7 +10,7 @@ use abi::x86_64::{RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use resources::fd::Seen;
-use resources::{Holder, Probe, Queue, Saved, Still, Which};
+use resources::{Holder, Probe, Queue, Saved, Still, Told, Which};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -332,6 +332,19 @@ impl Probe for Target<'_, '_, '_> {
             .map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
         // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
         Ok(!asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+    }
+
+    fn lines(&self, key: &str) -> Vec<Told> {
+        let told = |(at, seen): &(usize, Seen)| {
+            let lines: Vec<_> = seen.info.fields(key).map(<[u8]>::to_vec).collect();
+            let (description, flags) = (*at as u32 + 1, seen.flags());
+            (!lines.is_empty()).then(|| Told { pid: seen.pid, number: seen.fd, description, flags, lines })
+        };
+        self.table.all.iter().filter_map(told).collect()
+    }
+
+    fn tables(&self) -> Vec<u32> {
+        self.table.numbers.keys().map(|pid| *pid as u32).collect()
     }
 
     fn other_sharers(&self, seen: &Seen) -> Result<Vec<u32>, Fault> {

@@ -21,6 +21,9 @@ pub struct FileFacts {
     /// What whoever thaws may do with it: bits of access(2), 4 to read, 2 to write.
     #[serde(default = "anything")]
     pub access: u32,
+    /// Device and inode number.
+    #[serde(default)]
+    pub inode: Option<(u64, u64)>,
 }
 
 fn anything() -> u32 {

@@ -100,6 +100,8 @@ pub enum Fact {
     Loaded(Pid),
     /// The descriptor table of the process is what it was.
     Files(Pid),
+    /// No number is open in the process that was not, but those of whoever executes the plan.
+    Closed(Pid),
     /// Everything of the process but its registers is as it was.
     Whole(Tid),
     /// The process group exists, in its session.

@@ -101,7 +101,15 @@ fn a_check_tells_the_step_that_breaks_a_rule() {
 
 #[test]
 fn contents_are_the_same_by_time_or_by_build() {
-    let seen = FileFacts { mode: 0o100644, size: 10, mtime: (5, 6), build_id: Some(vec![1]), names: 1, access: 7 };
+    let seen = FileFacts {
+        mode: 0o100644,
+        size: 10,
+        mtime: (5, 6),
+        build_id: Some(vec![1]),
+        names: 1,
+        access: 7,
+        inode: None,
+    };
     let with = |size, mtime, build_id: Option<Vec<u8>>| FileFacts { size, mtime, build_id, ..seen.clone() };
     assert!(with(10, (5, 6), None).same_contents(&seen));
     assert!(with(10, (9, 9), Some(vec![1])).same_contents(&seen));

@@ -215,6 +215,7 @@ resources! {
         0x0402 ipc::sem SysvSem;
         0x0403 ipc::msg SysvMsg;
         0x0404 ns::ipc IpcNamespace;
+        0x0405 fd::locks FileLocks;
     }
     unsupported {
         "socket" "sockets are not supported yet";

@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{file::File, place};
+use crate::fd::{file::File, locks, place};
 use crate::list::encode;
 use crate::mm::segment;
 use crate::tree::process::Process;
@@ -211,9 +211,17 @@ impl Model {
         self.tree.iter().find_map(|s| if let TreeState::IpcNamespace(ipc) = s { Some(ipc) } else { None })
     }
 
+    /// The locks that it has on files.
+    pub(crate) fn locks(&self) -> impl Iterator<Item = &locks::Held> {
+        let of_tree =
+            self.tree.iter().filter_map(|s| if let TreeState::FileLocks(locks) = s { Some(locks) } else { None });
+        of_tree.flat_map(|locks| &locks.held)
+    }
+
     /// What a survey of the host has to read of /proc for it: paths of texts and links.
     pub fn questions(&self) -> Vec<String> {
-        self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions())
+        let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned());
+        self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions()).into_iter().chain(of_locks).collect()
     }
 
     /// The descriptions of POSIX message queues.

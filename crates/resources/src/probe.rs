@@ -53,6 +53,21 @@ pub struct Holder {
     pub writes: bool,
 }
 
+/// What /proc tells of a descriptor of the tree, in lines that may stand there more than once.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Told {
+    /// The process that has it, by its id here.
+    pub pid: u32,
+    /// The descriptor.
+    pub number: u32,
+    /// The id of its description.
+    pub description: u32,
+    /// Access mode and status flags (open(2)).
+    pub flags: u32,
+    /// The values.
+    pub lines: Vec<Vec<u8>>,
+}
+
 /// The raw observations. Each about one thread of a stopped process, or about the process.
 pub trait Probe {
     /// The text of /proc/PID/`name`.
@@ -174,6 +189,14 @@ pub trait Probe {
     /// say that it is closed.
     fn has_hidden_end(&self, _seen: &Seen) -> Result<bool, Fault> {
         Ok(false)
+    }
+    /// The lines of fdinfo with this key, of every descriptor of the tree that has any.
+    fn lines(&self, _key: &str) -> Vec<Told> {
+        Vec::new()
+    }
+    /// The processes of the tree that have a table of descriptors of their own, by their ids here.
+    fn tables(&self) -> Vec<u32> {
+        Vec::new()
     }
     /// Processes outside the tree that have the same description.
     fn other_sharers(&self, _seen: &Seen) -> Result<Vec<u32>, Fault> {

@@ -1,13 +1,14 @@
 //! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
+use crate::fd::locks::{Held, Of};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::ns::time;
 use crate::task::posix_timers::PosixTimers;
-use crate::tree::process::Process;
+use crate::tree::process::{Fd, Process};
 use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState, TreeState};
 use image::{Damage, Extent};
 use std::collections::{BTreeMap, BTreeSet};
@@ -154,6 +155,16 @@ fn taken_back(change: Change, model: &Model) -> Found {
     holds(usize::from(change.number) < set.values.len(), || format!("set {} has no number {}", set.id, change.number))
 }
 
+/// A lock is on a description that is there, by a descriptor of a process that is.
+fn lock(held: &Held, model: &Model) -> Found {
+    let of = |number: u32| move |fd: &Fd| fd.number == number && fd.description == held.description;
+    let named = match held.of {
+        Of::Process => model.process(held.process).is_some_and(|p| p.process.fds.iter().any(of(held.number))),
+        _ => model.descriptions.contains_key(&held.description),
+    };
+    holds(named, || format!("a lock is on description {}, which is not there", held.description))
+}
+
 /// Objects of System V IPC: ids and sizes are such as the kernel can give.
 fn tree(model: &Model) -> Found {
     once(model.tree.iter().map(TreeState::name))?;
@@ -164,6 +175,10 @@ fn tree(model: &Model) -> Found {
             TreeState::SysvShm(shm) => shm.segments.iter().map(|s| s.id).collect(),
             TreeState::SysvSem(sem) => sem.sets.iter().map(|s| s.id).collect(),
             TreeState::SysvMsg(msg) => msg.queues.iter().map(|q| q.id).collect(),
+            TreeState::FileLocks(locks) => {
+                locks.held.iter().try_for_each(|held| lock(held, model))?;
+                continue;
+            }
             TreeState::IpcNamespace(_) => continue,
         };
         holds(model.ipc_namespace().is_some(), || "the namespace of its IPC is missing".into())?;

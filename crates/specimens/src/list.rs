@@ -2,7 +2,7 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, mem, memfds,
+    args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, locks, mem, memfds,
     outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
 };
 
@@ -32,6 +32,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
+    "locks" locks::kinds; "lock-waits" locks::waits;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

@@ -24,6 +24,7 @@ mod kin;
 mod launch;
 mod life;
 mod list;
+mod locks;
 mod mem;
 mod memfds;
 mod outside;

@@ -163,6 +163,7 @@ impl File {
             build_id: self.build_id.as_ref().map(|b| b.0.clone()),
             names: self.names,
             access: READ | WRITE,
+            inode: None,
         }
     }
 

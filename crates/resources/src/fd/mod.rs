@@ -5,6 +5,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod locks;
 pub mod memfd;
 pub mod mqueue;
 pub mod opath;
@@ -124,10 +125,9 @@ pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
     if seen.info.flags & flags::ASYNC != 0 {
         all.push(seen.refuse("it sends signals when it is ready (O_ASYNC)", "this is not supported yet"));
     }
-    if !seen.info.locks.is_empty() {
-        all.push(
-            seen.refuse("the program holds a lock on it", "freeze it while it holds none; this is not supported yet"),
-        );
+    if seen.info.locks.iter().any(|line| !locks::is_kept(line)) {
+        let remedy = "freeze it while it holds none; this is not supported yet";
+        all.push(seen.refuse("the program holds a lease on it", remedy));
     }
     all
 }

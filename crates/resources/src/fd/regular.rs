@@ -4,7 +4,7 @@
 //! - captured   offset and flags from fdinfo; the contents when it has no name, when it is open for writing and has at most
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
-//! - refused    a lock on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
+//! - refused    a lease on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
 //!   writes; a file that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 

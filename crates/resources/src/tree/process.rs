@@ -263,7 +263,8 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
         let op = Op::Call { sys: Sys::CloseRange, args, expect: Expect::Success };
         let mut needs = vec![Fact::Settled, Fact::Files(at.pid)];
         needs.extend(to.model.users_of_files(at.pid.0).map(|user| Fact::Mapped(to.space(user))));
-        to.to.step(Moment::Arm, NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        let makes = vec![Fact::Closed(at.pid), Fact::Whole(at.tid)];
+        to.to.step(Moment::Arm, NAME, Actor::Thread(at.tid), op, needs, makes);
     }
 }
 

@@ -7,6 +7,7 @@ mod common;
 mod damage;
 mod ipc;
 mod lineage;
+mod locks;
 mod memfd;
 mod mqueue;
 mod random;

@@ -22,10 +22,10 @@ fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
 }
 
 #[test]
-fn locks_and_signals_on_any_kind_of_descriptor() {
-    let lock = format!("{INFO}lock:\t1: POSIX  ADVISORY  WRITE 1 00:1f:77 0 EOF\n");
+fn leases_and_signals_on_any_kind_of_descriptor() {
+    let lock = format!("{INFO}lock:\t1: LEASE  ACTIVE    WRITE 1 00:1f:77 0 EOF\n");
     let both = lock.replace("0100002", "0120002");
-    let lock_line = "the program holds a lock on it";
+    let lock_line = "the program holds a lease on it";
     let signal_line = "it sends signals when it is ready (O_ASYNC)";
     let kinds =
         [("/tmp/x", 0o100644, 0), ("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];

@@ -14,7 +14,7 @@ use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
     Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
-    ThreadModel, ThreadState, TreeState, Trouble, Which,
+    ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,6 +75,10 @@ pub(crate) struct Recorded {
     pub(crate) names: BTreeMap<u64, Vec<u8>>,
     /// Segments of shared memory: why they cannot be read, if so.
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
+    /// Lines of fdinfo, of descriptors of the tree.
+    pub(crate) told: Vec<Told>,
+    /// Processes that have a table of descriptors.
+    pub(crate) tables: Vec<u32>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -310,6 +314,12 @@ impl Probe for Recorded {
     fn inner_tid(&self, outer: u32) -> Option<u32> {
         self.threads.contains(&outer).then_some(outer)
     }
+    fn lines(&self, _: &str) -> Vec<Told> {
+        self.told.clone()
+    }
+    fn tables(&self) -> Vec<u32> {
+        self.tables.clone()
+    }
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
         Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
     }
@@ -467,7 +477,15 @@ pub(crate) const PLACE: PlaceFacts = PlaceFacts { mode: 0o040_755, link: false, 
 
 fn facts(file: &resources::fd::file::File) -> FileFacts {
     let build_id = file.build_id.as_ref().map(|b| b.0.clone());
-    FileFacts { mode: file.mode, size: file.size, mtime: file.mtime, build_id, names: file.names, access: 7 }
+    FileFacts {
+        mode: file.mode,
+        size: file.size,
+        mtime: file.mtime,
+        build_id,
+        names: file.names,
+        access: 7,
+        inode: None,
+    }
 }
 
 fn vdso_sum(model: &Model) -> u64 {

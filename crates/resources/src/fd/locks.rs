@@ -1,0 +1,203 @@
+//! Locks on files: of processes (fcntl(2), F_SETLK), of descriptions (F_OFD_SETLK, flock(2)).
+//!
+//! - seen as    `lock:` in the fdinfo of a descriptor; the text of /proc/locks
+//! - captured   kind, range, and whether it is exclusive
+//! - recreated  `flock` and `fcntl(F_OFD_SETLK)` on the description; `fcntl(F_SETLK)` by the process that had it, once nothing
+//!   is closed in it any more: to close any descriptor of a file gives up all locks that a process has on it. Who waits
+//!   for a lock goes on waiting
+//! - refused    a lease (F_SETLEASE); by the thaw, where another process has a lock by then that does not allow ours
+//! - not kept   nobody has the lock while the tree is not there
+
+use super::flags;
+use crate::{At, CaptureTree, Capturing, Planning, Resource, Told, Trouble};
+use abi::Sys;
+use abi::proc::{self, Lock, LockClass};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
+
+/// Whose lock it is.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(index_only)]
+#[serde(rename_all = "snake_case")]
+pub enum Of {
+    /// A process's.
+    #[n(0)]
+    Process,
+    /// A description's, by fcntl(2).
+    #[n(1)]
+    Description,
+    /// A description's, by flock(2).
+    #[n(2)]
+    Whole,
+}
+
+/// A lock.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Held {
+    /// Whose it is.
+    #[n(0)]
+    pub of: Of,
+    /// The description of the file.
+    #[n(1)]
+    pub description: u32,
+    /// The process that has it, and by which descriptor; 0 of what belongs to a description.
+    #[n(2)]
+    pub process: u32,
+    /// See `process`.
+    #[n(3)]
+    pub number: u32,
+    /// Whether nobody else may have one there.
+    #[n(4)]
+    pub exclusive: bool,
+    /// The first byte.
+    #[n(5)]
+    pub start: u64,
+    /// The last byte; `None`: to the end of the file, wherever that is.
+    #[n(6)]
+    pub end: Option<u64>,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct FileLocks {
+    /// All of them.
+    #[n(0)]
+    pub held: Vec<Held>,
+}
+
+/// The text that tells which files are locked here.
+pub(crate) const LOCKED: &str = "/proc/locks";
+const F_SETLK: u64 = 6;
+const F_OFD_SETLK: u64 = 37;
+const LOCK_SH: u64 = 1;
+const LOCK_EX: u64 = 2;
+const LOCK_NB: u64 = 4;
+
+impl Resource for FileLocks {
+    const NAME: &'static str = "file-locks";
+}
+
+/// Whether it is a lock that a thaw can ask for again.
+pub(crate) fn is_kept(line: &[u8]) -> bool {
+    proc::lock(line).is_some_and(|lock| lock.class != LockClass::Other)
+}
+
+/// The process whose lock a descriptor shows, by its id here. A lock of one process is shown by the descriptors of all that have
+/// the same description (fs/locks.c, `__show_fd_locks`); one with its table of descriptors may have asked for it.
+fn owner(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) -> Option<u32> {
+    let asked = u32::try_from(lock.pid).ok()?;
+    if tables.contains(&asked) {
+        return Some(asked);
+    }
+    from.probe.inner_tid(asked).map(|_| seen.pid)
+}
+
+/// Whether a lock may be asked for by such a descriptor (fcntl(2)).
+fn allows(flags: u32, exclusive: bool) -> bool {
+    let mode = flags & flags::ACCMODE;
+    if exclusive { mode != 0 } else { mode != flags::WRONLY }
+}
+
+fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) -> Option<Held> {
+    let Lock { exclusive, start, end, .. } = *lock;
+    let of = match lock.class {
+        LockClass::Posix => Of::Process,
+        LockClass::Ofd => Of::Description,
+        LockClass::Flock => Of::Whole,
+        LockClass::Other => return None,
+    };
+    let (process, number) = match of {
+        // By a descriptor of its own, and one that allows it.
+        Of::Process if owner(lock, seen, tables, from)? != seen.pid || !allows(seen.flags, exclusive) => return None,
+        Of::Process => (from.probe.inner_tid(seen.pid)?, seen.number),
+        _ => (0, 0),
+    };
+    Some(Held { of, description: seen.description, process, number, exclusive, start, end })
+}
+
+impl CaptureTree for FileLocks {
+    fn capture(from: &mut Capturing<'_>) -> Result<Option<Self>, Trouble> {
+        let told = from.probe.lines("lock");
+        let tables: BTreeSet<u32> = abi::gathered(from.probe.tables());
+        let mut held_of: BTreeSet<(Of, u32, (u32, u32), u64, u64)> = BTreeSet::new();
+        let mut all = Vec::new();
+        for seen in &told {
+            for lock in seen.lines.iter().filter_map(|line| proc::lock(line)) {
+                let Some(it) = held(&lock, seen, &tables, from) else { continue };
+                // Every descriptor of the file shows a lock of its process, and every one of a description the lock of that.
+                let whose = if it.of == Of::Process { it.process } else { it.description };
+                if held_of.insert((it.of, whose, lock.dev, lock.ino, it.start)) {
+                    all.push(it);
+                }
+            }
+        }
+        Ok((!all.is_empty()).then_some(FileLocks { held: all }))
+    }
+
+    fn plan(&self, _: At, to: &mut Planning<'_>) {
+        self.held.iter().for_each(|held| held.plan(to));
+    }
+}
+
+/// `struct flock` (fcntl(2)): a length of 0 is to the end of the file.
+fn flock(held: &Held) -> Value {
+    let mut bytes = vec![0; 32];
+    bytes[0] = held.exclusive.into();
+    bytes[8..16].copy_from_slice(&held.start.to_ne_bytes());
+    let len = held.end.map_or(0, |end| end.saturating_sub(held.start).saturating_add(1));
+    bytes[16..24].copy_from_slice(&len.to_ne_bytes());
+    Value::Bytes(bytes)
+}
+
+impl Held {
+    fn plan(&self, to: &mut Planning<'_>) {
+        if let Some(refusal) = self.taken(to) {
+            to.to.refuse(refusal);
+            return;
+        }
+        let descr = Descr(self.description);
+        let (sys, args) = match self.of {
+            Of::Process => return self.plan_of_process(to),
+            Of::Description => (Sys::Fcntl, vec![Value::Descr(descr), F_OFD_SETLK.into(), flock(self)]),
+            Of::Whole => {
+                let kind = if self.exclusive { LOCK_EX } else { LOCK_SH };
+                (Sys::Flock, vec![Value::Descr(descr), (kind | LOCK_NB).into()])
+            }
+        };
+        let op = Op::Call { sys, args, expect: Expect::Success };
+        to.to.step(Moment::Link, FileLocks::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+    }
+
+    fn plan_of_process(&self, to: &mut Planning<'_>) {
+        let args = vec![u64::from(self.number).into(), F_SETLK.into(), flock(self)];
+        let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
+        let (actor, made) = (Actor::Thread(Tid(self.process)), vec![Fact::Whole(Tid(self.process))]);
+        to.to.step(Moment::Arm, FileLocks::NAME, actor, op, vec![Fact::Closed(Pid(self.process))], made);
+    }
+
+    /// A lock of another process that does not allow this one.
+    fn taken(&self, to: &Planning<'_>) -> Option<Refusal> {
+        let file = to.model.descriptions.get(&self.description)?.file()?;
+        let path = &to.model.files.get(&file)?.path;
+        let (dev, ino) = to.to.host.files.get(&path.0)?.inode?;
+        let dev = (proc::major(dev), proc::minor(dev));
+        let text = to.to.host.told.get(LOCKED)?;
+        let other = proc::locks(text.as_bytes()).into_iter().find(|l| (l.dev, l.ino) == (dev, ino) && self.meets(l))?;
+        let who = if other.pid > 0 { format!("process {}", other.pid) } else { "another process".into() };
+        let why = format!("the program had a lock on it, and {who} has one now");
+        Some(Refusal::new(path.to_string(), why, "end that process first, or wait until it gives it up"))
+    }
+
+    fn meets(&self, other: &Lock) -> bool {
+        let alike = match self.of {
+            Of::Whole => other.class == LockClass::Flock,
+            _ => matches!(other.class, LockClass::Posix | LockClass::Ofd),
+        };
+        let (end, its) = (self.end.unwrap_or(u64::MAX), other.end.unwrap_or(u64::MAX));
+        alike && !other.waits && (self.exclusive || other.exclusive) && self.start <= its && other.start <= end
+    }
+}

@@ -1,0 +1,105 @@
+//! Locks on files: whose they are, where, and who waits for them.
+
+use crate::kin;
+use crate::life::Living;
+use crate::sys::{self, Outcome, fine, must, open, same};
+
+fn range(kind: i32, start: i64, len: i64) -> libc::flock {
+    // SAFETY: zero is a value of the type.
+    let mut lock: libc::flock = unsafe { std::mem::zeroed() };
+    (lock.l_type, lock.l_start, lock.l_len) = (kind as i16, start, len);
+    lock
+}
+
+fn ask(fd: i32, command: i32, lock: &mut libc::flock) -> Outcome {
+    // SAFETY: the struct is ours.
+    must("fcntl", unsafe { libc::fcntl(fd, command, &raw mut *lock) }).map(drop)
+}
+
+fn lock(fd: i32, command: i32, kind: i32, start: i64, len: i64) -> Outcome {
+    ask(fd, command, &mut range(kind, start, len))
+}
+
+/// Who has a lock there that does not allow an exclusive one of ours: 0 if nobody has.
+fn holder(fd: i32, start: i64) -> Result<i32, String> {
+    let mut lock = range(libc::F_WRLCK, start, 1);
+    ask(fd, libc::F_GETLK, &mut lock)?;
+    Ok(if lock.l_type == libc::F_UNLCK as i16 { 0 } else { lock.l_pid })
+}
+
+/// The locks that a descriptor shows, without the numbers of the host.
+fn shown(fd: i32) -> Result<Vec<String>, String> {
+    let text = sys::proc_text(&format!("fdinfo/{fd}"))?;
+    let words = |line: &str| line.split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>();
+    let told = |w: Vec<String>| [&w[..3], &w[5..]].concat().join(" ");
+    let mut all: Vec<String> = text.lines().filter(|l| l.starts_with("lock:")).map(words).map(told).collect();
+    all.sort_unstable();
+    Ok(all)
+}
+
+/// Of a process, its child and of descriptions, on one file and another.
+pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
+    for name in ["locked", "whole"] {
+        fine(name, std::fs::write(name, [b'x'; 200]))?;
+    }
+    let to_read = open("locked", libc::O_RDONLY)?;
+    let both = open("locked", libc::O_RDWR)?;
+    let other = open("locked", libc::O_RDWR)?;
+    let [whole, shared] = [open("whole", libc::O_RDONLY)?, open("locked", libc::O_RDONLY)?];
+    lock(both, libc::F_SETLK, libc::F_WRLCK, 10, 10)?;
+    lock(both, libc::F_SETLK, libc::F_RDLCK, 100, 0)?;
+    lock(other, libc::F_OFD_SETLK, libc::F_WRLCK, 30, 10)?;
+    // SAFETY: takes integers.
+    must("flock", unsafe { libc::flock(whole, libc::LOCK_EX) })?;
+    // SAFETY: as above.
+    must("flock", unsafe { libc::flock(shared, libc::LOCK_SH) })?;
+    let child = kin::child(|| {
+        lock(both, libc::F_SETLK, libc::F_WRLCK, 50, 10)?;
+        Ok(move |question: &str| {
+            holder(both, question.parse().map_err(|e| format!("{question}: {e}"))?).map(|pid| pid.to_string())
+        })
+    })?;
+    let all = [to_read, both, other, whole, shared];
+    let before = all.map(shown).into_iter().collect::<Result<Vec<_>, _>>()?;
+    Living::reads(move |_| {
+        let now = all.map(shown).into_iter().collect::<Result<Vec<_>, _>>()?;
+        same("locks", &before, &now)?;
+        same("the child's", &child.pid, &holder(both, 55)?)?;
+        same("behind the child's", &0, &holder(both, 60)?)?;
+        let own = std::process::id().to_string();
+        [("15", &own[..]), ("5000", &own), ("35", "-1"), ("20", "0")]
+            .iter()
+            .try_for_each(|(at, who)| child.says(at, who))?;
+        let again = open("whole", libc::O_RDONLY)?;
+        // SAFETY: takes integers.
+        let second = unsafe { libc::flock(again, libc::LOCK_SH | libc::LOCK_NB) };
+        // SAFETY: closes what was just opened.
+        unsafe { libc::close(again) };
+        same("a second lock of the whole file", &-1, &second)
+    })
+}
+
+/// A child that waits for a lock of its parent.
+pub(crate) fn waits(_: &[String]) -> Result<Living, String> {
+    fine("turns", std::fs::write("turns", [b'x'; 20]))?;
+    let fd = open("turns", libc::O_RDWR)?;
+    let take = move || lock(fd, libc::F_SETLKW, libc::F_WRLCK, 0, 0);
+    let give = move || lock(fd, libc::F_SETLK, libc::F_UNLCK, 0, 0);
+    let child = kin::child(|| {
+        Ok(move |question: &str| match question {
+            "wait" => take().map(|()| "have".into()),
+            _ => give().map(|()| "gave".into()),
+        })
+    })?;
+    take()?;
+    child.tell("wait")?;
+    Living::reads(move |_| {
+        same("who has it", &0, &holder(fd, 5)?)?;
+        give()?;
+        same("who waited", &Ok("have".to_owned()), &child.hear())?;
+        same("who has it", &child.pid, &holder(fd, 5)?)?;
+        child.says("back", "gave")?;
+        take()?;
+        child.tell("wait")
+    })
+}
