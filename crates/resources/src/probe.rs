@@ -7,7 +7,7 @@ use crate::{Note, Text, Trouble};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -122,6 +122,10 @@ pub trait Probe {
     }
     /// Its registration for restartable sequences, if any.
     fn rseq(&self) -> Option<RseqConfiguration> {
+        None
+    }
+    /// How it dispatches its system calls to itself, if it does.
+    fn dispatch(&self) -> Option<DispatchConfiguration> {
         None
     }
     /// The seccomp filters of the thread, the one that was installed first at the beginning.

@@ -113,7 +113,9 @@ fn thread(t: &ThreadModel) -> Found {
     let regs = t.states.iter().any(|s| matches!(s, ThreadState::Regs(_)));
     holds(regs, || format!("thread {} has no registers", t.tid))?;
     let sound = |s: &ThreadState| if let ThreadState::Seccomp(s) = s { s.is_sound() } else { true };
-    holds(t.states.iter().all(sound), || format!("thread {} has filters that cannot be", t.tid))
+    holds(t.states.iter().all(sound), || format!("thread {} has filters that cannot be", t.tid))?;
+    let sound = |s: &ThreadState| if let ThreadState::Dispatch(d) = s { d.is_sound() } else { true };
+    holds(t.states.iter().all(sound), || format!("thread {} cannot dispatch its calls so", t.tid))
 }
 
 fn timers(timers: &PosixTimers, p: &ProcessModel) -> Found {

@@ -13,6 +13,7 @@ mod calls;
 mod clones;
 mod creds;
 mod crowds;
+mod dispatch;
 mod family;
 mod files;
 mod filters;

@@ -2,6 +2,7 @@
 
 pub mod attributes;
 pub mod creds;
+pub mod dispatch;
 pub mod fs;
 pub mod futex;
 pub mod handlers;

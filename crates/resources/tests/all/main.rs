@@ -5,6 +5,7 @@
 mod capture;
 mod common;
 mod damage;
+mod dispatch;
 mod ipc;
 mod lineage;
 mod memfd;

@@ -6,7 +6,7 @@ pub(crate) mod any;
 use abi::layout::{FileStat, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
 use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
@@ -50,6 +50,7 @@ pub(crate) struct Recorded {
     pub(crate) xstate: Vec<u8>,
     pub(crate) mask: u64,
     pub(crate) rseq: Option<RseqConfiguration>,
+    pub(crate) dispatch: Option<DispatchConfiguration>,
     pub(crate) idle: Option<u64>,
     pub(crate) filters: Vec<abi::seccomp::Filter>,
     pub(crate) wait_channel: Vec<u8>,
@@ -294,6 +295,9 @@ impl Probe for Recorded {
     }
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.rseq
+    }
+    fn dispatch(&self) -> Option<DispatchConfiguration> {
+        self.dispatch
     }
     fn filters(&self) -> Result<Vec<abi::seccomp::Filter>, Fault> {
         Ok(self.filters.clone())
