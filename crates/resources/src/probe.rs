@@ -248,6 +248,17 @@ pub struct Files {
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
     /// What was seen of System V IPC on the way.
     pub ipc: Used,
+    /// The keyrings that were looked into.
+    pub(crate) keyrings: Keyrings,
+}
+
+/// Keyrings, which have no file.
+#[derive(Default, Debug)]
+pub(crate) struct Keyrings {
+    /// Under what names they are looked for; not known yet.
+    pub(crate) names: Option<Vec<Vec<u8>>>,
+    /// By their serial numbers.
+    pub(crate) seen: BTreeSet<u64>,
 }
 
 impl Files {

@@ -2,8 +2,9 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, ids, inherited, ipc, mem,
-    memfds, outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, ids, inherited, ipc, keyrings,
+    mem, memfds, outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers,
+    vdso,
 };
 
 /// One specimen.
@@ -76,6 +77,6 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "seccomp-strict" filters::strict; "seccomp-hard" filters::hard; "seccomp-sleeper" filters::sleeper; "seccomp-synced" filters::synced;
     "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;
     "seccomp-dropped" filters::dropped; "dispatch" dispatch::threads; "dispatch-busy" dispatch::busy;
-    "outside" outside::start;
+    "outside" outside::start; "keyring" keyrings::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

@@ -21,6 +21,7 @@ mod groups;
 mod ids;
 mod inherited;
 mod ipc;
+mod keyrings;
 mod kin;
 mod launch;
 mod life;

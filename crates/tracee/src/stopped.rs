@@ -122,8 +122,8 @@ impl Stopped {
     /// It dispatches its system calls as it did, before it is let go. It has made no call of its own meanwhile.
     pub(crate) fn dispatches_again(&self) {
         if let Some(config) = &self.dispatch {
-            // Whom this fails of has ended.
-            let _ = ptrace::set_dispatch(self.tid, config);
+            // Whom this fails of has ended; it is the last chance, so it is tried again.
+            let _ = ptrace::set_dispatch(self.tid, config).or_else(|_| ptrace::set_dispatch(self.tid, config));
         }
     }
 

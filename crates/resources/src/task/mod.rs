@@ -7,6 +7,7 @@ pub mod fs;
 pub mod futex;
 pub mod handlers;
 pub mod itimers;
+mod keyrings;
 pub mod limits;
 pub mod posix_timers;
 pub mod prctl;

@@ -7,6 +7,7 @@ mod common;
 mod damage;
 mod dispatch;
 mod ipc;
+mod keyrings;
 mod lineage;
 mod memfd;
 mod mqueue;
