@@ -4,7 +4,7 @@ use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
 use crate::fd::{file::File, place};
 use crate::list::encode;
-use crate::mm::segment;
+use crate::mm::{huge, segment};
 use crate::tree::process::Process;
 use crate::validate::validate;
 use crate::{Description, Note, ProcessState, Text, ThreadState, TreeState};
@@ -211,9 +211,10 @@ impl Model {
         self.tree.iter().find_map(|s| if let TreeState::IpcNamespace(ipc) = s { Some(ipc) } else { None })
     }
 
-    /// What a survey of the host has to read of /proc for it: paths of texts and links.
+    /// What a survey of the host has to read of /proc and /sys for it: paths of texts and links.
     pub fn questions(&self) -> Vec<String> {
-        self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions())
+        let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
+        [of_ipc, huge::questions(self)].concat()
     }
 
     /// The descriptions of POSIX message queues.

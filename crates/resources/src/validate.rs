@@ -3,6 +3,7 @@
 
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
+use crate::mm::huge;
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::ns::time;
@@ -135,6 +136,7 @@ fn space(s: &Space) -> Found {
 }
 
 fn backing(a: &Area) -> Found {
+    holds(huge::is_sound(a), || format!("what stands at {:x} is not made of such pages", a.start))?;
     let offset = match a.backing {
         Backing::Anonymous => 0,
         Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,

@@ -18,6 +18,7 @@ mod family;
 mod files;
 mod filters;
 mod groups;
+mod huge;
 mod ids;
 mod inherited;
 mod ipc;

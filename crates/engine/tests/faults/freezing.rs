@@ -57,7 +57,7 @@ const SPECS: [Spec; 9] = [
 /// Programs whose calls are filtered, or come back to them. Whoever would be killed there is the guardian, who alone must not be.
 const GUARDED: [Spec; 2] = [
     Spec { words: &["seccomp-hard"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
-    Spec { words: &["dispatch"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["dispatch-busy"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
@@ -242,7 +242,7 @@ impl Victim {
         let pid = terminal.program.pid();
         // It has said ready, and is on its way into the call in which it waits.
         let sleeps = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
-        if spec.words[0] != "registers" {
+        if !["registers", "dispatch-busy"].contains(&spec.words[0]) {
             until(Duration::from_secs(5), sleeps).ok_or("the victim does not come to rest")?;
         }
         Ok(Victim { before: at_rest(pid)?, terminal, spec, began })

@@ -6,6 +6,7 @@ mod capture;
 mod common;
 mod damage;
 mod dispatch;
+mod huge;
 mod ipc;
 mod keyrings;
 mod lineage;

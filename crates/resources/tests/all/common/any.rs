@@ -151,7 +151,7 @@ fn area() -> impl Strategy<Value = Area> {
     (1..5u64, 0..8u8, any::<[bool; 2]>(), backing(), of(text()), flags).prop_map(
         |(pages, protection, [shared, may_write], backing, name, flags)| {
             let end = pages * PAGE;
-            Area { start: 0, end, protection, shared, may_write, backing, name, flags }
+            Area { start: 0, end, protection, shared, may_write, backing, name, flags, page: 0 }
         },
     )
 }
