@@ -10,12 +10,13 @@ use crate::tidy::Finding;
 const CRATES: [&str; 2] = ["engine", "tracee"];
 
 /// Names that are no sign of knowing the resource, and what they are besides.
-const GENERAL: [(&str, &str); 21] = [
+const GENERAL: [(&str, &str); 22] = [
     ("regs", "a stopped thread's registers are what ptrace(2) gives"),
     ("signal", "every stop is about one"),
     ("rseq", "a stub must give up its own registration before its memory goes, or the kernel kills it"),
     ("prctl", "a call that the helpers of a thaw make about themselves"),
     ("seccomp", "a tracer suspends it, or the calls of an envoy and of a stub might be forbidden"),
+    ("dispatch", "a tracer ends it for a while, or the calls of an envoy would come back to the program"),
     ("futex", "one of the calls that an envoy must not make"),
     ("sched", "the text in /proc that tells for how long a thread slept"),
     ("socket", "the envoy is driven over one"),

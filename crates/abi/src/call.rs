@@ -148,6 +148,8 @@ syscalls! {
     Dup3 "dup3" 292;
     Pipe2 "pipe2" 293;
     InotifyInit1 "inotify_init1" 294;
+    RequestKey "request_key" 249;
+    Keyctl "keyctl" 250;
     Preadv "preadv" 295;
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;

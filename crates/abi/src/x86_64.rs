@@ -87,6 +87,24 @@ layout! {
         pub flags: u32 = 16,
     }
 
+    /// What `PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG` tells (linux/ptrace.h, `struct ptrace_sud_config`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Encode, Decode)]
+    #[cbor(map)]
+    pub struct DispatchConfiguration [32] {
+        /// PR_SYS_DISPATCH_: 0, off, or 1.
+        #[n(0)]
+        pub mode: u64 = 0,
+        /// Where the byte is that says whether calls come back to the program just now; 0: they always do.
+        #[n(1)]
+        pub selector: u64 = 8,
+        /// Calls that are made from here on are let through,
+        #[n(2)]
+        pub offset: u64 = 16,
+        /// for so many bytes, modulo 2⁶⁴.
+        #[n(3)]
+        pub len: u64 = 24,
+    }
+
     /// A critical section of a restartable sequence (linux/rseq.h, `struct rseq_cs`).
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     pub struct RseqCs [32] {
@@ -115,6 +133,28 @@ impl UserRegs {
         let mut bytes = [0; Self::SIZE];
         words.put(&mut bytes);
         Self::from_bytes(&bytes).expect("27 words are 216 bytes")
+    }
+}
+
+impl DispatchConfiguration {
+    const ON: u64 = 1;
+    /// Only calls from the range come back (Linux 6.17).
+    const INCLUSIVE_ON: u64 = 2;
+
+    /// Whether a kernel could have shown it of a thread that dispatches its calls: no range is empty but the one at 0, and the
+    /// selector is no address of the kernel's.
+    pub const fn is_sound(&self) -> bool {
+        self.mode == Self::ON && (self.offset == 0 || self.len != 0) && (self.selector as i64) >= 0
+    }
+
+    /// What the kernel must be given to have it again. A range that is to come back is kept as the one around it, which is let
+    /// through, and cannot be set as such (kernel/entry/syscall_user_dispatch.c, task_set_syscall_user_dispatch).
+    pub const fn to_be_set(&self) -> Self {
+        let end = self.offset.wrapping_add(self.len);
+        if self.mode != Self::ON || self.offset == 0 || end > self.offset {
+            return *self;
+        }
+        DispatchConfiguration { mode: Self::INCLUSIVE_ON, offset: end, len: self.len.wrapping_neg(), ..*self }
     }
 }
 

@@ -3,7 +3,7 @@
 
 use abi::layout::*;
 use abi::signal::{self, KernelSigaction, SigSet, Siginfo, StackT};
-use abi::x86_64::{RseqConfiguration, RseqCs, UserRegs, xstate};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, RseqCs, UserRegs, xstate};
 
 const REGS: &[u8] = include_bytes!("samples/regs");
 const XSTATE: &[u8] = include_bytes!("samples/xstate");
@@ -41,6 +41,7 @@ without_padding! {
     cap_data CapData;
     kernel_sigaction KernelSigaction;
     rseq_cs RseqCs;
+    dispatch_configuration DispatchConfiguration;
     user_regs UserRegs;
     sembuf Sembuf;
 }
@@ -223,6 +224,25 @@ fn restartable_sequence() {
     let section = RseqCs { start_ip: 0x1000, post_commit_offset: 0x10, ..Default::default() };
     let inside = [0xfff, 0x1000, 0x100f, 0x1010].map(|ip| section.contains(ip));
     assert_eq!(inside, [false, true, true, false]);
+}
+
+#[test]
+fn dispatch_of_system_calls() {
+    let on = DispatchConfiguration { mode: 1, selector: 5, offset: 0x1000, len: 0x200 };
+    assert_eq!(on.to_bytes(), [1u64, 5, 0x1000, 0x200].map(u64::to_ne_bytes).concat()[..]);
+    assert_eq!(on.to_be_set(), on);
+    let all = DispatchConfiguration { offset: 0, len: 0, ..on };
+    assert_eq!(all.to_be_set(), all);
+    // What the kernel keeps of a range that alone comes back.
+    let around = DispatchConfiguration { offset: 0x1200, len: 0x200u64.wrapping_neg(), ..on };
+    assert_eq!(around.to_be_set(), DispatchConfiguration { mode: 2, ..on });
+    assert!(on.is_sound() && all.is_sound() && around.is_sound());
+    let wrong = [
+        DispatchConfiguration { mode: 2, ..on },
+        DispatchConfiguration { len: 0, ..on },
+        DispatchConfiguration { selector: 1 << 63, ..on },
+    ];
+    assert!(!wrong.iter().any(DispatchConfiguration::is_sound));
 }
 
 #[test]

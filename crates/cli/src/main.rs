@@ -104,10 +104,12 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
         },
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };
-    if let Some(status) = guarded(&request.tree, &mut say, &cannot_freeze(args.pid, ending)) {
-        return status;
-    }
-    match engine::freeze(&request, &mut say) {
+    let what = cannot_freeze(args.pid, ending);
+    let frozen = match frozen(&request, &mut say, &what) {
+        Ok(frozen) => frozen,
+        Err(status) => return status,
+    };
+    match frozen {
         Ok(frozen) if args.dry_run => {
             let told = say.would_freeze(args.pid, &frozen);
             ended(told, &mut say, &format!("cannot tell of {}", args.pid), "")
@@ -116,15 +118,27 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
             say.frozen(ending, args.pid, &output, &frozen);
             ExitCode::SUCCESS
         }
-        Err(e) => failed(&mut say, &cannot_freeze(args.pid, ending), comfort(args.pid), &e),
+        Err(e) => failed(&mut say, &what, comfort(args.pid), &e),
     }
 }
 
-/// The exit status, where a guardian of the tree did all there was to do.
-pub(crate) fn guarded(tree: &Look, say: &mut Say, what: &str) -> Option<ExitCode> {
-    match engine::guard(tree) {
-        Ok(status) => status.map(ExitCode::from),
-        Err(e) => Some(failed(say, what, "", &e)),
+/// Freezes; or the exit status, where a guardian of the tree did all there was to do.
+pub(crate) fn frozen(request: &Request, say: &mut Say, what: &str) -> Result<Result<engine::Frozen, Error>, ExitCode> {
+    guarded(engine::guard(&request.tree), say, what)?;
+    match engine::freeze(request, say) {
+        Err(Error::Unguarded) => {
+            say.clear();
+            guarded(engine::guard_after_all(), say, what)?;
+            Ok(engine::freeze(request, say))
+        }
+        done => Ok(done),
+    }
+}
+
+fn guarded(guarded: Result<Option<u8>, Error>, say: &mut Say, what: &str) -> Result<(), ExitCode> {
+    match guarded {
+        Ok(status) => status.map_or(Ok(()), |status| Err(ExitCode::from(status))),
+        Err(e) => Err(failed(say, what, "", &e)),
     }
 }
 

@@ -101,6 +101,15 @@ pub enum Oracle {
     Moves,
 }
 
+/// What a machine may not have by itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Needs {
+    /// Nothing special.
+    Nothing,
+    /// Huge pages that are set apart, while the case runs.
+    HugePages,
+}
+
 /// One case.
 #[derive(Debug, Clone)]
 pub struct Case {
@@ -124,6 +133,8 @@ pub struct Case {
     pub original: Original,
     /// Whether the oracle applies.
     pub oracle: Oracle,
+    /// What the machine must have for it.
+    pub needs: Needs,
 }
 
 impl Case {
@@ -141,6 +152,7 @@ impl Case {
             expect: Expect::Kept,
             original: Original::Checks,
             oracle: Oracle::Same,
+            needs: Needs::Nothing,
         }
     }
 

@@ -1,7 +1,7 @@
 //! The cases over specimens: one line each, and what is special about some of them.
 
 use crate::case::Flavour::{Again, PidNs, Root, Snapshot, User, WithLibs};
-use crate::case::{Case, Oracle, Original, Step};
+use crate::case::{Case, Needs, Oracle, Original, Step};
 
 /// One process, nothing special.
 const PLAIN: &[&str] = &[
@@ -82,6 +82,7 @@ const PLAIN: &[&str] = &[
     "terminal-nonblocking",
     "threads",
     "thread-second",
+    "dispatch",
     "shm-shared",
     "shm-removed",
     "shm-pieces",
@@ -167,12 +168,16 @@ const FILTERED: &[&str] = &[
     "seccomp-dropped",
 ];
 
+/// Memory of huge pages, which are set apart while they run.
+const HUGE: &[&str] = &["huge-areas", "huge-family"];
+
 /// These change by themselves, so two images of them differ.
 const MOVING: &[&str] = &[
     // Which extended states of a sleeping child are in use may differ.
     "zombie-below",
     "registers",
     "storm",
+    "dispatch-busy",
     "family-restless",
     "family-busy",
     "itimers",
@@ -198,6 +203,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(WAITING.iter().map(|name| waiting(name)));
     cases.extend(MOVING.iter().map(|name| Case { oracle: Oracle::Moves, ..Case::specimen(&[name]) }));
     cases.extend(FILTERED.iter().map(|name| Case::specimen(&[name]).but(&[User])));
+    cases.extend(HUGE.iter().map(|name| Case { needs: Needs::HugePages, ..Case::specimen(&[name]) }));
     cases.extend(special());
     cases.extend(refused());
     cases

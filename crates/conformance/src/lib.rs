@@ -8,6 +8,7 @@
 pub mod case;
 pub mod cases;
 pub mod faults;
+pub mod huge;
 pub mod kit;
 pub mod oracle;
 pub mod play;

@@ -73,7 +73,7 @@ fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-const SECTIONS: [&str; 11] = [
+const SECTIONS: [&str; 12] = [
     "harness",
     "specimens",
     "programs",
@@ -83,6 +83,7 @@ const SECTIONS: [&str; 11] = [
     "damage",
     "twice",
     "refusals",
+    "bomb",
     "cli",
     "jobcontrol",
 ];
@@ -104,6 +105,7 @@ fn section_tests(section: &str, wanted: &Wanted) -> Vec<Test> {
         "damage" => faults::damage::tests(),
         "twice" => faults::twice::tests(),
         "refusals" => faults::refusals::tests(),
+        "bomb" => faults::bomb::tests(),
         "cli" => faults::cli::tests(),
         _ => faults::jobcontrol::tests(),
     }

@@ -1,7 +1,8 @@
 //! Runs tests, several at once, and tells what failed.
 
 use crate::Outcome;
-use crate::case::{Case, Flavour};
+use crate::case::{Case, Flavour, Needs};
+use crate::huge::Pages;
 use crate::kit::Kit;
 use crate::play;
 use std::collections::VecDeque;
@@ -31,7 +32,10 @@ pub fn multiply(section: &str, cases: Vec<Case>, flavours: &[Flavour]) -> Vec<Te
         for flavour in case.flavours.iter().copied().filter(|flavour| flavours.contains(flavour)) {
             let case = case.clone();
             let name = format!("{section}/{}/{}", case.name, flavour.name());
-            tests.push(Test::new(name, move |kit| play::play(kit, &case, flavour)));
+            tests.push(Test::new(name, move |kit| {
+                let _pages = if case.needs == Needs::HugePages { Some(Pages::new()?) } else { None };
+                play::play(kit, &case, flavour)
+            }));
         }
     }
     tests

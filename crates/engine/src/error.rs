@@ -12,6 +12,8 @@ pub enum Error {
     Refused(Vec<Refusal>),
     /// The kernel said no.
     Fault(Fault),
+    /// Only a guardian may go on: some system calls of the tree come back to it.
+    Unguarded,
     /// The image cannot be used: a sentence.
     Image(String),
 }
@@ -66,6 +68,7 @@ impl fmt::Display for Error {
         match self {
             Error::Refused(all) => all.iter().try_for_each(|r| writeln!(f, "{r}")),
             Error::Fault(fault) => fault.fmt(f),
+            Error::Unguarded => f.write_str("its system calls come back to itself, so a guardian has to stand for it"),
             Error::Image(what) => f.write_str(what),
         }
     }

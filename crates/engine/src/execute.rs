@@ -9,7 +9,7 @@ use crate::replace::Replaced;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
-use abi::x86_64::UserRegs;
+use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
@@ -74,6 +74,8 @@ struct Execution<'a> {
     states: Vec<State<'a>>,
     /// Signals that processes are sent at the end: by the thread that is to send them.
     signals: Vec<(Tid, i32)>,
+    /// Threads whose system calls come back to them.
+    dispatches: Vec<(Tid, &'a DispatchConfiguration)>,
     tids: Vec<u32>,
 }
 
@@ -134,6 +136,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         actor: None,
         states: Vec::new(),
         signals: Vec::new(),
+        dispatches: Vec::new(),
         tids,
     };
     let image = loaded.image.source().as_raw_fd();
@@ -238,6 +241,10 @@ impl<'a> Execution<'a> {
             }
             (Op::Signal { signal }, Actor::Thread(tid)) => {
                 self.signals.push((tid, *signal));
+                Ok(())
+            }
+            (Op::Dispatch { config }, Actor::Thread(tid)) => {
+                self.dispatches.push((tid, config));
                 Ok(())
             }
             _ => {
@@ -588,10 +595,13 @@ impl<'a> Execution<'a> {
         }
         self.leave_ground()?;
         let signals = std::mem::take(&mut self.signals);
+        let dispatches = std::mem::take(&mut self.dispatches);
         let stubs = self.stubs();
         for (s, regs) in states.iter().zip(&regs) {
             stubs.set(s.tid.0, regs, s.xstate, s.mask)?;
         }
+        // They have made their last call as stubs.
+        dispatches.iter().try_for_each(|(tid, config)| stubs.set_dispatch(tid.0, config))?;
         for (tid, signal) in signals {
             let process = stubs.process_of(tid.0).expect("it is born");
             stubs.signal(process, signal)?;

@@ -1,4 +1,4 @@
-//! Who does the work over a tree whose system calls are filtered: see [`tracee::guard`].
+//! Who does the work over a tree whose system calls are filtered, or come back to it: see [`tracee::guard`].
 
 use crate::host::is_first_user_namespace;
 use crate::{Error, Look};
@@ -13,9 +13,20 @@ use tracee::procfs::read;
 /// # Errors
 /// There can be no guardian, or it was killed.
 pub fn guard(tree: &Look) -> Result<Option<u8>, Error> {
-    if stands() || tree.filtered.is_none() || !may_suspend() {
-        return Ok(None);
-    }
+    if stands() || tree.filtered.is_none() || !may_suspend() { Ok(None) } else { begin() }
+}
+
+/// The same for a tree of which [`Error::Unguarded`] was said: that it needs a guardian nobody can know who has not stopped it.
+/// It runs on, as it was.
+///
+/// # Errors
+/// There can be no guardian, or it was killed.
+#[cold]
+pub fn guard_after_all() -> Result<Option<u8>, Error> {
+    begin()
+}
+
+fn begin() -> Result<Option<u8>, Error> {
     match stand()? {
         None => Ok(None),
         Some(Event::Exited(status)) => Ok(Some(status as u8)),

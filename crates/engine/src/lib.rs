@@ -35,7 +35,7 @@ pub fn close_inherited() {
 
 pub use error::Error;
 pub use freeze::{Done, Ending, Frozen, Request, freeze};
-pub use guard::guard;
+pub use guard::{guard, guard_after_all};
 pub use host::survey;
 pub use look::Look;
 pub use output::{Output, Published};

@@ -6,7 +6,7 @@ use crate::save::Saver;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use resources::fd::Seen;
@@ -256,6 +256,10 @@ impl Probe for Target<'_, '_, '_> {
 
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.with(|_, t| t.rseq().copied())
+    }
+
+    fn dispatch(&self) -> Option<DispatchConfiguration> {
+        self.with(|_, t| t.dispatch().copied())
     }
 
     fn filters(&self) -> Result<Vec<Filter>, Fault> {

@@ -229,7 +229,7 @@ impl Member {
         }
     }
 
-    /// No envoy enters a thread that is filtered unless we are a guardian.
+    /// No envoy enters a thread that is filtered, or whose calls come back to it, unless we are a guardian.
     fn is_guarded(&self, thread: &Status) -> Result<(), Error> {
         match self.process.is_some() && thread.seccomp != 0 && !tracee::guard::stands() {
             true => Err(filtered_just_now(self.pid)),
@@ -240,6 +240,10 @@ impl Member {
     /// The ids of its threads here with those in their own pid namespace, its first thread's first.
     pub(crate) fn threads(&self) -> Result<Vec<(u32, u32)>, Error> {
         self.is_guarded(&self.status)?;
+        let dispatches = self.process.as_ref().is_some_and(|p| p.threads().iter().any(|t| t.dispatch().is_some()));
+        if dispatches && !tracee::guard::stands() {
+            return Err(Error::Unguarded);
+        }
         let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));
         let mut all = vec![first];
         for thread in self.process.iter().flat_map(|p| p.threads()).filter(|t| t.tid() != self.pid) {

@@ -100,7 +100,7 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
             let remedy = "run the program by itself, not under a tool that translates it (valgrind)";
             refuse("it has no vdso in which there is room for the freezer".into(), remedy)
         }
-        EnvoyError::ShadowStack | EnvoyError::UserDispatch => refuse(e.to_string(), "this is not supported yet"),
+        EnvoyError::ShadowStack => refuse(e.to_string(), "this is not supported yet"),
         other => refuse(other.to_string(), "try again a moment later"),
     }
 }

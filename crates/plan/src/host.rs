@@ -103,7 +103,7 @@ pub struct Host {
     pub oom_score_adj: i32,
     /// See `oom_score_adj`.
     pub oom_score_adj_min: i32,
-    /// What else the image asks for of /proc: texts, and where links lead, by path; and the numbers of POSIX message queues,
+    /// What else the image asks for of /proc and /sys: texts, and where links lead, by path; and the numbers of POSIX message queues,
     /// by their names with a slash before.
     #[serde(default)]
     pub told: BTreeMap<String, String>,

@@ -1,6 +1,9 @@
 //! The words of a plan: who does what, when, needing and making which facts.
 
-use abi::{Sys, x86_64::UserRegs};
+use abi::{
+    Sys,
+    x86_64::{DispatchConfiguration, UserRegs},
+};
 use image::Extent;
 use serde::Serialize;
 use std::fmt;
@@ -416,6 +419,11 @@ pub enum Op {
         /// What becomes of the interrupted call.
         restart: Restart,
     },
+    /// From when it runs, the actor's system calls come back to it as that says.
+    Dispatch {
+        /// The range whose calls are let through, and the selector.
+        config: DispatchConfiguration,
+    },
     /// A signal that makes itself felt when the tree runs: SIGSTOP for a first process that was stopped.
     Signal {
         /// Its number.
@@ -519,6 +527,11 @@ fn call(f: &mut fmt::Formatter<'_>, sys: Sys, args: &[Value]) -> fmt::Result {
     write!(f, "{sys}({})", args.join(", "))
 }
 
+fn dispatch(f: &mut fmt::Formatter<'_>, config: &DispatchConfiguration) -> fmt::Result {
+    let (start, end) = (config.offset, config.offset.wrapping_add(config.len));
+    write!(f, "dispatch its system calls to itself, but for {start:#x}-{end:#x}, by {:#x}", config.selector)
+}
+
 fn total(extents: &[Extent]) -> u64 {
     extents.iter().fold(0, |sum, e| sum.saturating_add(e.len))
 }
@@ -597,6 +610,7 @@ impl fmt::Display for Op {
                 }
                 Ok(())
             }
+            Op::Dispatch { config } => dispatch(f, config),
             Op::Signal { signal } => write!(f, "send itself signal {signal}"),
             Op::Stop { signal } => write!(f, "stop, by signal {signal}"),
             Op::Commit => f.write_str("== commit: all of them run =="),

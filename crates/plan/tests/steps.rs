@@ -1,6 +1,7 @@
 //! Orders and checks of any steps, and the words in which they are printed.
 
 use abi::Sys;
+use abi::x86_64::DispatchConfiguration;
 use image::Extent;
 use plan::{
     Actor, Birth, Descr, Expect, Fact, FileFacts, Host, HostEffect, Moment, Namespaces, Op, Options, Pid, Plan,
@@ -170,6 +171,10 @@ fn steps_in_words() {
         (Op::Host(terminal(None)), "hand the terminal over, with its settings"),
         (Op::Host(terminal(Some(typing))), "hand the terminal over, with its settings, and type 3 keys"),
         (Op::Signal { signal: 19 }, "send itself signal 19"),
+        (
+            Op::Dispatch { config: DispatchConfiguration { mode: 1, selector: 0x77, offset: 0x1000, len: 16 } },
+            "dispatch its system calls to itself, but for 0x1000-0x1010, by 0x77",
+        ),
         (Op::Stop { signal: 20 }, "stop, by signal 20"),
     ];
     for (op, words) in cases {

@@ -192,6 +192,7 @@ resources! {
         0x0202 task::futex Futex;
         0x0203 task::rseq Rseq;
         0x0208 task::seccomp Seccomp;
+        0x0209 task::dispatch Dispatch;
         0x0204 task::creds Creds;
         0x0205 task::prctl Prctl;
         0x0206 task::signal Signal;

@@ -4,7 +4,7 @@ use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
 use crate::fd::{file::File, locks, place};
 use crate::list::encode;
-use crate::mm::segment;
+use crate::mm::{huge, segment};
 use crate::tree::process::Process;
 use crate::validate::validate;
 use crate::{Description, Note, ProcessState, Text, ThreadState, TreeState};
@@ -218,10 +218,11 @@ impl Model {
         of_tree.flat_map(|locks| &locks.held)
     }
 
-    /// What a survey of the host has to read of /proc for it: paths of texts and links.
+    /// What a survey of the host has to read of /proc and /sys for it: paths of texts and links.
     pub fn questions(&self) -> Vec<String> {
-        let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned());
-        self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions()).into_iter().chain(of_locks).collect()
+        let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
+        let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
+        [of_ipc, of_locks, huge::questions(self)].concat()
     }
 
     /// The descriptions of POSIX message queues.

@@ -2,6 +2,7 @@
 
 use crate::fd::file::{Access, File};
 use crate::mm::heritage::Heritage;
+use crate::mm::huge;
 use crate::mm::shared::Staging;
 use crate::tree::{process, stops};
 use crate::{At, Description, Model, ProcessModel};
@@ -38,6 +39,8 @@ pub struct Planning<'a> {
     pub(crate) staging: Rc<Staging>,
     /// What each process has of its memory by birth.
     pub(crate) heritage: Rc<BTreeMap<u32, Heritage>>,
+    /// Shared memory of huge pages that several areas show, by its object.
+    pub(crate) huge: HashMap<u64, Descr>,
     /// Objects of System V IPC that are there already.
     pub(crate) found: HashSet<Object>,
 }
@@ -237,6 +240,7 @@ fn all_steps<'a>(
         spaces: abi::gathered(model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?)))),
         staging: Rc::new(Staging::of(model)),
         heritage: Rc::default(),
+        huge: HashMap::new(),
         found: HashSet::new(),
     };
     all_resources(&mut planning);
@@ -246,6 +250,7 @@ fn all_steps<'a>(
 /// In the order of the list, so that of two steps that are both ready the one of the earlier resource goes first.
 fn all_resources(to: &mut Planning<'_>) {
     let model = to.model;
+    huge::check(to);
     process::births(to);
     whole_tree(to);
     let holders = holders(model);

@@ -7,7 +7,7 @@ use crate::{Note, Text, Trouble};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -139,6 +139,10 @@ pub trait Probe {
     fn rseq(&self) -> Option<RseqConfiguration> {
         None
     }
+    /// How it dispatches its system calls to itself, if it does.
+    fn dispatch(&self) -> Option<DispatchConfiguration> {
+        None
+    }
     /// The seccomp filters of the thread, the one that was installed first at the beginning.
     fn filters(&self) -> Result<Vec<Filter>, Fault> {
         Ok(Vec::new())
@@ -267,6 +271,17 @@ pub struct Files {
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
     /// What was seen of System V IPC on the way.
     pub ipc: Used,
+    /// The keyrings that were looked into.
+    pub(crate) keyrings: Keyrings,
+}
+
+/// Keyrings, which have no file.
+#[derive(Default, Debug)]
+pub(crate) struct Keyrings {
+    /// Under what names they are looked for; not known yet.
+    pub(crate) names: Option<Vec<Vec<u8>>>,
+    /// By their serial numbers.
+    pub(crate) seen: BTreeSet<u64>,
 }
 
 impl Files {

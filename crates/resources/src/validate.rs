@@ -4,6 +4,7 @@
 use crate::fd::locks::{Held, Of};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
+use crate::mm::huge;
 use crate::mm::space::Space;
 use crate::model::PROCESS;
 use crate::ns::time;
@@ -114,7 +115,9 @@ fn thread(t: &ThreadModel) -> Found {
     let regs = t.states.iter().any(|s| matches!(s, ThreadState::Regs(_)));
     holds(regs, || format!("thread {} has no registers", t.tid))?;
     let sound = |s: &ThreadState| if let ThreadState::Seccomp(s) = s { s.is_sound() } else { true };
-    holds(t.states.iter().all(sound), || format!("thread {} has filters that cannot be", t.tid))
+    holds(t.states.iter().all(sound), || format!("thread {} has filters that cannot be", t.tid))?;
+    let sound = |s: &ThreadState| if let ThreadState::Dispatch(d) = s { d.is_sound() } else { true };
+    holds(t.states.iter().all(sound), || format!("thread {} cannot dispatch its calls so", t.tid))
 }
 
 fn timers(timers: &PosixTimers, p: &ProcessModel) -> Found {
@@ -134,6 +137,7 @@ fn space(s: &Space) -> Found {
 }
 
 fn backing(a: &Area) -> Found {
+    holds(huge::is_sound(a), || format!("what stands at {:x} is not made of such pages", a.start))?;
     let offset = match a.backing {
         Backing::Anonymous => 0,
         Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,

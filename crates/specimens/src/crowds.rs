@@ -28,6 +28,38 @@ pub(crate) fn restless(_: &[String]) -> Result<Living, String> {
     Living::busy(act, |_| Ok(()))
 }
 
+/// A fork bomb: everybody below us forks as often as the kernel lets it, and most end soon. Orphans are ours, so all of it stays
+/// one tree.
+pub(crate) fn bomb(_: &[String]) -> Result<Living, String> {
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0])?;
+    // Nobody waits for us to take note of an end.
+    // SAFETY: sets no handler.
+    unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    if kin::fork()? == 0 {
+        explode();
+    }
+    Living::reads(|_| Ok(()))
+}
+
+/// The first of them never ends; a child ends after some rounds, whether it has children or not.
+fn explode() -> ! {
+    const ROUNDS: u32 = 8;
+    let mut left = None;
+    loop {
+        // SAFETY: what a child does is what its parent does.
+        if unsafe { libc::fork() } == 0 {
+            left = Some(ROUNDS);
+        }
+        // SAFETY: takes an integer.
+        let odd = unsafe { libc::getpid() } as u32 % 7;
+        std::thread::sleep(std::time::Duration::from_millis(u64::from(2 + odd)));
+        left = left.map(|left: u32| left.saturating_sub(1));
+        if left == Some(0) {
+            kin::exit(0);
+        }
+    }
+}
+
 /// A child that computes, has a child of its own, and ends with that code if all is well.
 fn brief(code: i32) -> Result<i32, String> {
     let pid = kin::fork()?;

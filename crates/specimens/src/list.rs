@@ -2,8 +2,9 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, family, files, filters, groups, ids, inherited, ipc, locks, mem, memfds,
-    outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited, ipc,
+    keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads,
+    timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -26,7 +27,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
     "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code;
-    "mem-many" mem::many; "mem-large" mem::large; "mem-layout" mem::layout;
+    "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
@@ -73,10 +74,10 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals;
     "family-leader-ended" clones::leader_ended; "family-many" crowds::many; "family-restless" crowds::restless;
-    "family-busy" crowds::busy;
+    "family-busy" crowds::busy; "bomb" crowds::bomb;
     "seccomp-strict" filters::strict; "seccomp-hard" filters::hard; "seccomp-sleeper" filters::sleeper; "seccomp-synced" filters::synced;
     "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;
-    "seccomp-dropped" filters::dropped;
-    "outside" outside::start;
+    "seccomp-dropped" filters::dropped; "dispatch" dispatch::threads; "dispatch-busy" dispatch::busy;
+    "outside" outside::start; "keyring" keyrings::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
 };

@@ -55,7 +55,7 @@ impl Area {
     }
 
     /// One line of its record in smaps.
-    fn line(self, name: &str) -> Result<String, String> {
+    pub(crate) fn line(self, name: &str) -> Result<String, String> {
         let text = sys::proc_text("smaps")?;
         let record = text.split_inclusive('\n').skip_while(|line| !covers(line, self.start));
         let found = record

@@ -21,7 +21,7 @@ use crate::place::{Place, Slot, Tail};
 use crate::process::{Lost, PATIENCE, await_event, has_ended};
 use crate::ptrace::{self, Stop};
 use crate::status::Status;
-use crate::{EnvoyError, Process, fault, sys};
+use crate::{EnvoyError, Process, Stopped, fault, guard, sys};
 use abi::x86_64::UserRegs;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use std::cell::Cell;
@@ -137,9 +137,6 @@ impl Process {
         if status.shadow_stack {
             return Err(EnvoyError::ShadowStack);
         }
-        if ptrace::dispatches_syscalls(thread.tid())? {
-            return Err(EnvoyError::UserDispatch);
-        }
         if stack.start > stack.end || !self.areas.can_write(&self.memory, stack) {
             return Err(EnvoyError::NoStack);
         }
@@ -148,7 +145,11 @@ impl Process {
         if status.seccomp != 0 {
             unfilter(thread.tid())?;
         }
-        Ok(status)
+        match thread.dispatch() {
+            Some(_) if !guard::stands() => Err(EnvoyError::UserDispatch),
+            Some(_) => Ok(thread.dispatches_no_more().map(|()| status)?),
+            None => Ok(status),
+        }
     }
 
     /// `int 0x80` has other numbers, also that of restart_syscall.
@@ -412,27 +413,31 @@ impl Post<'_> {
 
     fn give_up(&mut self, index: usize) {
         let thread = &self.process.threads[index];
-        if thread.flags().seccomp != 0 {
-            self.see_home(thread.tid());
+        if thread.flags().seccomp != 0 || thread.dispatch().is_some() {
+            self.see_home(thread);
         }
-        self.process.give_up(self.process.threads[index].tid());
+        self.process.give_up(index);
         self.place.tail = Tail::Taken;
         self.process.place = Some(self.place);
     }
 
-    /// Lets a thread run that is filtered once it is let go: until its first call outside of the envoy, at whose entry it stands
-    /// then, or until it stops or computes there.
+    /// Lets a thread run that is filtered once it is let go, or whose calls come back to it then: until its first call outside of
+    /// the envoy, at whose entry it stands then, or until it stops or computes there.
     #[cold]
-    fn see_home(&self, tid: i32) {
+    fn see_home(&self, thread: &Stopped) {
         const COMPUTES: Duration = Duration::from_millis(100);
+        let tid = thread.tid();
         // It may be running, at the end of its socket already.
         let _ = ptrace::interrupt(tid).map_err(Lost::from).and_then(|()| await_event(tid));
         while ptrace::getregs(tid).is_ok_and(|regs| regs.is_some_and(|regs| self.place.contains(regs.rip))) {
             let pass = ptrace::look(tid).ok().flatten().map_or(0, Stop::signal_to_pass);
             let stop = ptrace::syscall(tid, pass).and_then(|()| ptrace::wait(tid, COMPUTES));
             if !stop.is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {
-                return;
+                break;
             }
+        }
+        if thread.dispatch().is_some() {
+            call_once_more(tid);
         }
     }
 
@@ -508,6 +513,21 @@ impl Post<'_> {
             }
         }
         Err(EnvoyError::Silent)
+    }
+}
+
+/// A thread outside of the envoy comes to a stop, and if that is at the entry of a call, the call is made anew when it is let go:
+/// then it may come back to the program.
+#[cold]
+fn call_once_more(tid: i32) {
+    if !matches!(ptrace::look(tid), Ok(Some(_))) {
+        let _ = ptrace::interrupt(tid);
+        let _ = ptrace::wait(tid, PATIENCE);
+    }
+    if let Ok(Some(regs)) = ptrace::getregs(tid)
+        && let Some(before) = arch::before_call(&regs)
+    {
+        let _ = ptrace::setregs(tid, &before);
     }
 }
 

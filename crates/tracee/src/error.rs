@@ -60,7 +60,7 @@ pub enum EnvoyError {
     Seccomp,
     /// It runs with a shadow stack, which a heal's return would violate.
     ShadowStack,
-    /// Its system calls are caught by itself (prctl PR_SET_SYSCALL_USER_DISPATCH).
+    /// Its system calls come back to itself (prctl PR_SET_SYSCALL_USER_DISPATCH), and we are no guardian.
     UserDispatch,
     /// It was interrupted in a call made by other than the `syscall` instruction.
     ForeignCall,
@@ -107,7 +107,9 @@ impl fmt::Display for EnvoyError {
                 f.write_str("its seccomp filter might kill it for the calls of the envoy, and may not be suspended")
             }
             EnvoyError::ShadowStack => f.write_str("it runs with a shadow stack"),
-            EnvoyError::UserDispatch => f.write_str("it dispatches its system calls itself"),
+            EnvoyError::UserDispatch => {
+                f.write_str("its system calls come back to itself (PR_SET_SYSCALL_USER_DISPATCH)")
+            }
             EnvoyError::ForeignCall => f.write_str("it is in a system call made by an unusual instruction"),
             EnvoyError::Busy { tid } => {
                 write!(f, "thread {tid}, which shares its memory, carries an envoy")

@@ -287,6 +287,7 @@ impl Process {
     fn let_all_go(&mut self) -> Result<(), Fault> {
         // Who cannot be brought home goes by himself.
         let _ = self.bring_home();
+        self.threads.iter().filter(|t| self.traced.contains_key(&t.tid())).for_each(Stopped::dispatches_again);
         let tids = std::mem::take(&mut self.traced).into_keys();
         // All of them, also when one cannot be let go.
         let all: Vec<_> = tids.map(let_go).collect();
@@ -294,9 +295,11 @@ impl Process {
     }
 
     /// The thread is not ours any more.
-    pub(crate) fn give_up(&mut self, tid: i32) {
-        if self.traced.remove(&tid).is_some() {
-            let _ = let_go(tid);
+    pub(crate) fn give_up(&mut self, index: usize) {
+        let thread = &self.threads[index];
+        if self.traced.remove(&thread.tid()).is_some() {
+            thread.dispatches_again();
+            let _ = let_go(thread.tid());
         }
     }
 }

@@ -7,7 +7,7 @@
 
 use crate::{fault, sys};
 use abi::seccomp::Filter;
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Errno, Fault};
 use std::mem::MaybeUninit;
 use std::time::{Duration, Instant};
@@ -24,6 +24,7 @@ mod request {
     pub(super) const SECCOMP_GET_FILTER: u32 = 0x420c;
     pub(super) const SECCOMP_GET_METADATA: u32 = 0x420d;
     pub(super) const GET_RSEQ_CONFIGURATION: u32 = 0x420f;
+    pub(super) const SET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4210;
     pub(super) const GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
 }
 
@@ -155,16 +156,26 @@ pub fn rseq(tid: i32) -> Result<Option<RseqConfiguration>, Fault> {
     }
 }
 
-/// Whether the thread dispatches its system calls itself (prctl(2), PR_SET_SYSCALL_USER_DISPATCH).
-pub fn dispatches_syscalls(tid: i32) -> Result<bool, Fault> {
-    let mut config = [0u64; 4];
-    let addr = (&raw mut config).addr() as u64;
-    match raw(request::GET_SYSCALL_USER_DISPATCH_CONFIG, tid, size_of_val(&config) as u64, addr) {
-        Ok(_) => Ok(config[0] != 0),
+/// How the thread dispatches its system calls to itself (prctl(2), PR_SET_SYSCALL_USER_DISPATCH), if it does.
+pub fn dispatch(tid: i32) -> Result<Option<DispatchConfiguration>, Fault> {
+    let mut bytes = [0u8; DispatchConfiguration::SIZE];
+    let addr = (&raw mut bytes).addr() as u64;
+    match raw(request::GET_SYSCALL_USER_DISPATCH_CONFIG, tid, bytes.len() as u64, addr) {
+        Ok(_) => Ok(DispatchConfiguration::from_bytes(&bytes).filter(|config| config.mode != 0)),
         // Before Linux 6.4 nobody can ask.
-        Err(e) if e.0 == libc::EIO => Ok(false),
+        Err(e) if e.0 == libc::EIO => Ok(None),
         Err(e) => Err(Fault::new(format!("ptrace(PTRACE_GET_SYSCALL_USER_DISPATCH_CONFIG, {tid})"), tid, e)),
     }
+}
+
+/// Has the thread dispatch its system calls as that says.
+#[cold]
+pub fn set_dispatch(tid: i32, config: &DispatchConfiguration) -> Result<(), Fault> {
+    let bytes = config.to_be_set().to_bytes();
+    let addr = (&raw const bytes).addr() as u64;
+    raw(request::SET_SYSCALL_USER_DISPATCH_CONFIG, tid, bytes.len() as u64, addr)
+        .map(drop)
+        .map_err(|e| Fault::new(format!("ptrace(PTRACE_SET_SYSCALL_USER_DISPATCH_CONFIG, {tid})"), tid, e))
 }
 
 /// The seccomp filters of a thread, the one that was installed first at the beginning; none where its mode is another, and for a

@@ -6,7 +6,7 @@ use crate::status::Status;
 use crate::{Queue, SeizeError, arch, ptrace};
 use abi::Fault;
 use abi::seccomp::Filter;
-use abi::x86_64::{RseqConfiguration, RseqCs, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, RseqCs, UserRegs};
 
 /// A thread that we hold, with its state as it is to be restored.
 #[derive(Debug)]
@@ -22,6 +22,7 @@ pub struct Stopped {
     status: Vec<u8>,
     flags: Status,
     filters: Vec<Filter>,
+    dispatch: Option<DispatchConfiguration>,
 }
 
 impl Stopped {
@@ -50,9 +51,10 @@ impl Stopped {
             regs.rip = abort_ip;
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
+        let dispatch = ptrace::dispatch(tid)?;
         let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
         let flags = Status::parse(&status);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, flags, filters })
+        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, flags, filters, dispatch })
     }
 
     /// Its id.
@@ -104,6 +106,25 @@ impl Stopped {
     /// Its seccomp filters; see [`ptrace::seccomp_filters`].
     pub fn filters(&self) -> &[Filter] {
         &self.filters
+    }
+
+    /// How it dispatches its system calls to itself, if it does. As long as an envoy may be in it, it does not.
+    pub fn dispatch(&self) -> Option<&DispatchConfiguration> {
+        self.dispatch.as_ref()
+    }
+
+    /// From here on its system calls are made, whoever makes them; see [`Stopped::dispatches_again`].
+    #[cold]
+    pub(crate) fn dispatches_no_more(&self) -> Result<(), Fault> {
+        ptrace::set_dispatch(self.tid, &DispatchConfiguration::default())
+    }
+
+    /// It dispatches its system calls as it did, before it is let go. It has made no call of its own meanwhile.
+    pub(crate) fn dispatches_again(&self) {
+        if let Some(config) = &self.dispatch {
+            // Whom this fails of has ended; it is the last chance, so it is tried again.
+            let _ = ptrace::set_dispatch(self.tid, config).or_else(|_| ptrace::set_dispatch(self.tid, config));
+        }
     }
 
     /// The kernel function in which it slept (/proc/PID/wchan).

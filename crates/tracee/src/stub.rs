@@ -13,7 +13,7 @@ use crate::process::{Lost, await_event, has_ended, take_note};
 use crate::ptrace::{self, Stop};
 use crate::{arch, fault, sys};
 use abi::layout::CloneArgs;
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -731,6 +731,11 @@ impl Stubs {
         ptrace::setxstate(tid, xstate)?;
         ptrace::setregs(tid, regs)?;
         ptrace::setsigmask(tid, mask)
+    }
+
+    /// From when a held thread runs, its system calls come back to it as that says. It makes none for us any more.
+    pub fn set_dispatch(&self, tid: u32, config: &DispatchConfiguration) -> Result<(), Fault> {
+        ptrace::set_dispatch(self.held(tid), config)
     }
 
     /// A signal for the whole process, to be felt when it runs.

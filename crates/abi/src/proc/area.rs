@@ -36,6 +36,8 @@ pub struct Area {
     pub flags: Vec<[u8; 2]>,
     /// How much of it is in swap space; 0 where the file does not tell.
     pub swap_kib: u64,
+    /// The size of its pages, as the kernel manages them; 0 where the file does not tell.
+    pub page_kib: u64,
     /// The key that guards it (pkeys(7)); 0 guards nothing.
     pub key: u32,
 }
@@ -86,6 +88,11 @@ fn parse(file: &'static str, mut rest: &[u8]) -> Result<Vec<Area>, ParseError> {
                 let area = area.ok_or_else(|| ParseError::line(file, line))?;
                 area.swap_kib = words(kib).next().and_then(unsigned).unwrap_or(0);
             }
+            [b'K', ..] if let Some(kib) = line.strip_prefix(b"KernelPageSize:") => {
+                let area = areas.last_mut();
+                let area = area.ok_or_else(|| ParseError::line(file, line))?;
+                area.page_kib = words(kib).next().and_then(unsigned).unwrap_or(0);
+            }
             [b'P', b'r', ..] if let Some(key) = line.strip_prefix(b"ProtectionKey:") => {
                 let area = areas.last_mut();
                 let area = area.ok_or_else(|| ParseError::line(file, line))?;
@@ -118,6 +125,7 @@ fn header(line: &[u8]) -> Option<Area> {
         name: unescape_octal(without_padding(name), b"\n"),
         flags: Vec::new(),
         swap_kib: 0,
+        page_kib: 0,
         key: 0,
     };
     (area.start <= area.end).then_some(area)

@@ -27,7 +27,7 @@ enum Ask {
     Restless,
 }
 
-const VICTIMS: [(&str, &[&str], Ask); 15] = [
+const VICTIMS: [(&str, &[&str], Ask); 17] = [
     ("registers", &[], Ask::Check),
     ("storm", &[], Ask::Check),
     ("itimers", &[], Ask::Check),
@@ -45,6 +45,9 @@ const VICTIMS: [(&str, &[&str], Ask); 15] = [
     // A parent in wait4, a child that reads.
     ("family-waits", &[], Ask::Check),
     ("family-restless", &[], Ask::Restless),
+    // Calls of which come back to them: a guardian does it all.
+    ("dispatch", &[], Ask::Check),
+    ("dispatch-busy", &[], Ask::Check),
 ];
 
 /// Victims that only root freezes: their system calls are filtered, so that the way home of an envoy would be forbidden.

@@ -1,6 +1,7 @@
-//! What is not a round trip: the contract under kills, full disks, damage, races, refusals, and a shell's job control; and
+//! What is not a round trip: the contract under kills, full disks, damage, races, refusals, a fork bomb, and a shell's job control; and
 //! what the command line says.
 
+pub mod bomb;
 pub mod cli;
 pub mod damage;
 pub mod disk;

@@ -12,7 +12,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 10] = [
+    let sorts: [(&str, Sort); 11] = [
         ("usage", usage),
         ("no such process", no_process),
         ("own tree", own_tree),
@@ -23,6 +23,7 @@ pub fn tests() -> Vec<Test> {
         ("secret", secret),
         ("shared position", shared_position),
         ("other mounts", other_mounts),
+        ("keyrings", keyrings),
     ];
     sorts
         .into_iter()
@@ -166,4 +167,25 @@ fn other_mounts(scene: &mut Scene) -> Outcome {
     let said = scene.run(&["freeze", &pid, "-o", "b.cryo"])?.ended_with("freeze", &[0])?;
     same(&format!("a mount is told; it says {:?}", said.text), &false, &said.text.contains("ns/mnt"))?;
     terminal.exit().map(drop)
+}
+
+/// Keys that are not kept are told, and of a keyring as a login makes it nothing is.
+fn keyrings(scene: &mut Scene) -> Outcome {
+    for (kind, told) in [
+        ("thread", "thread keyring: the keys in it are not"),
+        ("process", "process keyring: the keys in it are not"),
+        ("session", "session keyring: the keys in it are not"),
+        ("named", "session keyring: the keys in it are not"),
+        ("linked", ""),
+        ("empty", ""),
+    ] {
+        let mut terminal = scene.specimen("keyring", &[kind])?;
+        let pid = terminal.program.pid().to_string();
+        let said = scene.run(&["freeze", &pid, "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+        terminal.exit()?;
+        let tells = said.text.contains("keyring:");
+        same(&format!("keys are told of {kind}; it says {:.300}", said.text), &!told.is_empty(), &tells)?;
+        same(&format!("what is told; it says {:.300}", said.text), &true, &said.text.contains(told))?;
+    }
+    Ok(())
 }

@@ -156,13 +156,25 @@ fn freeze(orders: &Orders) {
         keep: Keep { libs: false, files: true, typed: true },
         ending: orders.ending,
     };
-    // Of a program whose calls are filtered a guardian does it all.
+    // Of a program whose calls are filtered, or come back to it, a guardian does it all.
     if engine::guard(&request.tree).expect("a guardian can be had").is_some() {
         return;
     }
     orders.arm();
-    let before = Own::look();
-    match engine::freeze(&request, &mut Silent) {
+    let mut before = Own::look();
+    let mut frozen = engine::freeze(&request, &mut Silent);
+    if matches!(frozen, Err(Error::Unguarded)) {
+        match engine::guard_after_all() {
+            Ok(Some(_)) => return,
+            Ok(None) => {
+                // By the process that we are now.
+                before = Own::look();
+                frozen = engine::freeze(&request, &mut Silent);
+            }
+            Err(e) => frozen = Err(e),
+        }
+    }
+    match frozen {
         Ok(_) => Word::say(End::Done, ""),
         Err(e) => tell_error(&e, &differs("own", &before, &Own::look())),
     }

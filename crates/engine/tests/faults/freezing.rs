@@ -54,9 +54,11 @@ const SPECS: [Spec; 9] = [
     Spec { words: &["family-waits"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
-/// A program whose calls are filtered. Whoever would be killed there is the guardian, who alone must not be.
-const GUARDED: Spec =
-    Spec { words: &["seccomp-hard"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing };
+/// Programs whose calls are filtered, or come back to them. Whoever would be killed there is the guardian, who alone must not be.
+const GUARDED: [Spec; 2] = [
+    Spec { words: &["seccomp-hard"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["dispatch-busy"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+];
 
 pub(crate) fn tests() -> Vec<Test> {
     let both = |spec: Spec| [Blow::Fail, Blow::Die].map(|blow| (spec, blow));
@@ -64,7 +66,7 @@ pub(crate) fn tests() -> Vec<Test> {
         name: format!("freeze {} {:?} {blow:?}", spec.words.join(" "), spec.ending),
         run: Box::new(move |stage| every_point(stage, spec, blow)),
     };
-    SPECS.into_iter().flat_map(both).chain([(GUARDED, Blow::Fail)]).map(test).collect()
+    SPECS.into_iter().flat_map(both).chain(GUARDED.map(|spec| (spec, Blow::Fail))).map(test).collect()
 }
 
 /// The first freeze that passes fewer points is one to which nothing happened.
@@ -240,7 +242,7 @@ impl Victim {
         let pid = terminal.program.pid();
         // It has said ready, and is on its way into the call in which it waits.
         let sleeps = || process::look(pid).is_some_and(|p| p.state == 'S').then_some(());
-        if spec.words[0] != "registers" {
+        if !["registers", "dispatch-busy"].contains(&spec.words[0]) {
             until(Duration::from_secs(5), sleeps).ok_or("the victim does not come to rest")?;
         }
         Ok(Victim { before: at_rest(pid)?, terminal, spec, began })

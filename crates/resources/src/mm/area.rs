@@ -3,11 +3,12 @@
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
-//! - refused    devices, huge page files, userfaultfd, keys, shadow stacks, AIO rings: each by name; memory
+//! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, shadow stacks, AIO rings: each by name; memory
 //!   without a name that a process outside of the tree shares, if one of them writes
 //! - not kept   nothing
 
 use super::heritage::Kept;
+use super::huge;
 use crate::fd::file::{AS_FILE, Access, NO_FILE};
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
@@ -109,6 +110,11 @@ pub struct Area {
     /// What was asked of the kernel for it: codes of VmFlags, proc_pid_smaps(5).
     #[n(7)]
     pub flags: Vec<String>,
+    /// In bytes, the size of the huge pages that it is made of (mmap(2), MAP_HUGETLB); 0: it is made of none.
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "huge::is_none")]
+    pub page: u64,
 }
 
 impl Area {
@@ -152,6 +158,7 @@ impl Area {
             && alike
             && self.name == next.name
             && self.flags == next.flags
+            && self.page == next.page
             && !self.has("gd")
     }
 }
@@ -161,7 +168,7 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
     let no_yet = "this is not supported yet";
     match () {
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => Some(("it is watched by userfaultfd", no_yet)),
-        _ if area.has(b"ht") => Some(("it is made of huge pages (hugetlbfs)", no_yet)),
+        _ if area.has(b"ht") && !huge::is_nameless(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
         _ if area.has(b"sl") => Some(("it is sealed against change (mseal)", no_yet)),
         _ if area.key != 0 => Some(("it is guarded by a key (pkey_mprotect)", no_yet)),
         _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
@@ -201,7 +208,10 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         return Err(refuse(area, why, remedy).into());
     }
     let inode = (proc::makedev(area.dev.0, area.dev.1), area.inode);
+    let page = huge::page(area);
     let backing = match area.name.strip_prefix(b"/dev/zero") {
+        _ if page != 0 && !area.perms.shared => Backing::Anonymous,
+        _ if page != 0 => Backing::Shared { object: huge::object(area), offset: area.offset },
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
             Backing::Segment { id, offset: area.offset }
@@ -234,6 +244,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         backing,
         name: name.map(Text::from),
         flags: area.flags.iter().filter(kept).map(|f| String::from_utf8_lossy(f).into_owned()).collect(),
+        page,
     })
 }
 
@@ -339,7 +350,7 @@ pub(crate) fn map(area: &Area, protection: u64, of: Option<(Descr, u64)>, pid: P
     let mut flags = MAP_FIXED_NOREPLACE | kind;
     flags |= if area.has("gd") { MAP_GROWSDOWN } else { 0 };
     flags |= if area.has("nr") { MAP_NORESERVE } else { 0 };
-    flags |= if of.is_none() { MAP_ANONYMOUS } else { 0 };
+    flags |= if of.is_none() { MAP_ANONYMOUS | huge::map_flags(area.page) } else { 0 };
     let (fd, offset) = of.map_or((Value::Int(u64::MAX), 0), |(descr, offset)| (Value::Descr(descr), offset));
     let mut needs = vec![Fact::Bare(pid)];
     needs.extend(of.map(|(descr, _)| Fact::Made(descr)));

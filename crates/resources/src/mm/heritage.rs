@@ -137,10 +137,12 @@ fn is_heir(maker: &Area, area: &Area) -> bool {
         }
         _ => false,
     };
+    // What is made of huge pages can be neither grown nor emptied in part.
+    let small = maker.page == 0 && area.page == 0;
     // fork(2) leaves those out, or empties them (madvise(2)); and a stack is no stack in two pieces.
     let forked = !["dc", "wf", "dp"].iter().any(|flag| maker.has(flag) || area.has(flag));
     let whole = !area.has("gd") || area.start >= maker.start;
-    alike && !maker.shared && !area.shared && forked && whole && maker.flags == area.flags
+    alike && small && !maker.shared && !area.shared && forked && whole && maker.flags == area.flags
 }
 
 /// Those of whom others are born come after them.

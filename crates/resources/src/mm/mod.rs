@@ -2,6 +2,7 @@
 
 pub mod area;
 pub(crate) mod heritage;
+pub(crate) mod huge;
 pub mod modes;
 pub(crate) mod segment;
 pub(crate) mod shared;

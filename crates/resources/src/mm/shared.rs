@@ -7,6 +7,7 @@
 //! place where no process has anything, the *staging*; each takes its views of it, and lets go of the rest.
 
 use super::area::{self, Area, Backing, PROT_READ, PROT_WRITE};
+use super::huge;
 use super::space::Space;
 use crate::{Model, Planning};
 use abi::Sys;
@@ -36,7 +37,7 @@ impl Staging {
         let mut users: BTreeMap<u64, BTreeSet<u32>> = BTreeMap::new();
         let mut sizes: BTreeMap<u64, (u64, bool)> = BTreeMap::new();
         for (pid, space) in model.own_spaces() {
-            for (area, object, offset) in views(space) {
+            for (area, object, offset) in views(space).filter(|(area, ..)| area.page == 0) {
                 users.entry(object).or_default().insert(pid);
                 let (len, thin) = sizes.entry(object).or_default();
                 *len = (*len).max(offset + area.len());
@@ -118,7 +119,7 @@ impl Staging {
 }
 
 /// The areas of a space that show shared memory, with the object and where in it each begins.
-fn views(space: &Space) -> impl Iterator<Item = (&Area, u64, u64)> {
+pub(super) fn views(space: &Space) -> impl Iterator<Item = (&Area, u64, u64)> {
     space.areas.iter().filter_map(|area| match area.backing {
         Backing::Shared { object, offset } => Some((area, object, offset)),
         _ => None,
@@ -158,7 +159,10 @@ impl View<'_> {
 }
 
 /// Places every view of one object.
-pub(crate) fn place(views: &[View<'_>], pid: Pid, to: &mut Planning<'_>) {
+pub(crate) fn place(object: u64, views: &[View<'_>], pid: Pid, to: &mut Planning<'_>) {
+    if views.iter().any(|v| v.area.page != 0) {
+        return huge::place(object, views, pid, to);
+    }
     let first = views.iter().map(|v| v.offset).min().unwrap_or(0);
     let end = views.iter().map(View::end).max().unwrap_or(0);
     let Some(whole) = views.iter().find(|v| v.offset == first && v.end() == end) else {

@@ -168,7 +168,7 @@ impl Capture for Space {
         for (object, views) in &shared {
             match staging.has(*object) {
                 true => staging.place(*object, views, at.pid, to),
-                false => shared::place(views, at.pid, to),
+                false => shared::place(*object, views, at.pid, to),
             }
         }
         staging.leave(at.pid, to);
@@ -315,6 +315,8 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
             // What another area shows just so, of this process or another, is saved once.
             (Backing::Shared { object, offset }, _) if !from.files.is_new_view((*object, *offset, a.len())) => {}
+            // Of huge pages mincore(2) tells those that this process has used. They are set apart for it, used or not.
+            (Backing::Shared { .. }, _) if a.page != 0 => all.push((a.start..a.end, Which::All)),
             (Backing::Shared { .. }, _) => {
                 let first = seen.partition_point(|s| s.start < a.start);
                 shown.extend(seen[first..].iter().take_while(|s| s.end <= a.end));

@@ -4,13 +4,13 @@
 //! - captured   those, and `securebits` and `keepcaps` by `prctl`
 //! - recreated  `setresgid`, `setgroups`, `setresuid`, `prctl`, `capset`; nothing at all where they are the thawing user's
 //! - refused    another user's ids, or capabilities, for who may not take them; capabilities in another user namespace
-//! - not kept   security labels (SELinux, AppArmor), keyrings; what was taken from the bounding set, for who may not take
-//!   it: told
+//! - not kept   security labels (SELinux, AppArmor); keyrings, if keys are in them: told; what was taken from the bounding set,
+//!   for who may not take it: told
 
-use super::{ask, value_or};
+use super::{ask, keyrings, value_or};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
 use abi::layout::{CapData, CapHeader};
-use abi::{Sys, proc};
+use abi::{Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Namespaces, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
@@ -57,9 +57,13 @@ impl Resource for Creds {
     const NAME: &'static str = "creds";
 }
 
+fn own() -> Vec<Call> {
+    vec![ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)]
+}
+
 impl Capture for Creds {
-    fn asks() -> Vec<abi::Call> {
-        vec![ask(PR_GET_SECUREBITS), ask(PR_GET_KEEPCAPS)]
+    fn asks() -> Vec<Call> {
+        [own(), keyrings::asks()].concat()
     }
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
@@ -69,7 +73,8 @@ impl Capture for Creds {
             let why = "its capabilities are those of a user namespace of its own; here they would be far more";
             return Err(Refusal::new("ns/user", why, "run cryopid inside that namespace (nsenter)").into());
         }
-        let answers = from.probe.calls(&Self::asks())?;
+        let answers = from.probe.calls(&own())?;
+        keyrings::note(from)?;
         let mut groups = s.groups.clone();
         groups.sort_unstable();
         Ok(Creds {

@@ -2,10 +2,12 @@
 
 pub mod attributes;
 pub mod creds;
+pub mod dispatch;
 pub mod fs;
 pub mod futex;
 pub mod handlers;
 pub mod itimers;
+mod keyrings;
 pub mod limits;
 pub mod posix_timers;
 pub mod prctl;

@@ -295,6 +295,7 @@ fn area(start: u64, pages: u64, (id, offset): (u32, u64), protection: u8) -> Are
         backing: Backing::Segment { id, offset: offset * PAGE },
         name: None,
         flags: vec![],
+        page: 0,
     }
 }
 

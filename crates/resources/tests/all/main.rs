@@ -5,7 +5,10 @@
 mod capture;
 mod common;
 mod damage;
+mod dispatch;
+mod huge;
 mod ipc;
+mod keyrings;
 mod lineage;
 mod locks;
 mod memfd;

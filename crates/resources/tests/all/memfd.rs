@@ -124,6 +124,7 @@ fn area() -> Area {
         backing: Backing::File { file: 90, offset: 0 },
         name: None,
         flags: vec![],
+        page: 0,
     }
 }
 

@@ -136,6 +136,7 @@ fn shared_memory(parts: &[(u64, u64, u64, u8)]) -> Vec<String> {
                 backing: Backing::Shared { object: 77, offset: offset * PAGE },
                 name: None,
                 flags: vec![],
+                page: 0,
             };
             space.areas.splice(0..0, parts.iter().map(area));
         }

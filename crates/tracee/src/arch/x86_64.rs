@@ -5,6 +5,7 @@
 //! stands a word with the data block of the thread to whom arena and socket belong: whoever else leaves leaves them alone.
 //! The x87, SSE and AVX state is never touched, so none of it needs saving.
 
+use abi::Errno;
 use abi::x86_64::UserRegs;
 use std::arch::global_asm;
 
@@ -526,6 +527,14 @@ pub(crate) fn take_over(standing_in: &UserRegs, code: u64) -> UserRegs {
 /// The registers with which the kernel leaves out the call at whose entry the thread stands.
 pub(crate) fn skip(regs: &UserRegs) -> UserRegs {
     UserRegs { orig_rax: NO_CALL, ..*regs }
+}
+
+/// The registers with which a thread that stands at the entry of a call comes there once more. There the kernel has noted
+/// ENOSYS as its answer (arch/x86/entry/entry_64.S).
+pub(crate) fn before_call(regs: &UserRegs) -> Option<UserRegs> {
+    let is_entry = regs.orig_rax != NO_CALL && Errno::from_raw(regs.rax) == Err(Errno::ENOSYS);
+    let before = || UserRegs { rip: regs.rip - SYSCALL.len() as u64, rax: regs.orig_rax, ..skip(regs) };
+    is_entry.then(before)
 }
 
 /// The calls that the blob makes for itself, in their order, as the tracer sees them.

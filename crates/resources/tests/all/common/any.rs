@@ -1,7 +1,7 @@
 //! Models made of small random parts, each of which a kernel could have shown.
 
 use abi::signal::{KernelSigaction, Siginfo, StackT};
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use image::Extent;
 use proptest::collection::{btree_map, btree_set, vec};
 use proptest::option::of;
@@ -23,8 +23,8 @@ use resources::task::itimers::{Itimer, Itimers};
 use resources::task::posix_timers::{PosixTimer, PosixTimers};
 use resources::task::regs::{Regs, Waiting};
 use resources::task::{
-    attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, limits::Limits, prctl::Prctl, rseq::Rseq, sched::Sched,
-    seccomp::Filter, seccomp::Seccomp, signal::Signal,
+    attributes::Attributes, creds::Creds, dispatch::Dispatch, fs::Fs, futex::Futex, limits::Limits, prctl::Prctl,
+    rseq::Rseq, sched::Sched, seccomp::Filter, seccomp::Seccomp, signal::Signal,
 };
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
@@ -151,7 +151,7 @@ fn area() -> impl Strategy<Value = Area> {
     (1..5u64, 0..8u8, any::<[bool; 2]>(), backing(), of(text()), flags).prop_map(
         |(pages, protection, [shared, may_write], backing, name, flags)| {
             let end = pages * PAGE;
-            Area { start: 0, end, protection, shared, may_write, backing, name, flags }
+            Area { start: 0, end, protection, shared, may_write, backing, name, flags, page: 0 }
         },
     )
 }
@@ -340,14 +340,18 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
     let seccomp = (0..2u64, vec(filter, 0..4));
     let seccomp =
         seccomp.prop_map(|(mode, filters)| Seccomp { mode: if filters.is_empty() { mode } else { 2 }, filters });
-    let all = (sched(), futex, rseq, (seccomp, creds()), prctl, signal(), regs());
-    all.prop_map(move |(sched, futex, registered, (seccomp, creds), prctl, signal, regs)| ThreadModel {
+    let dispatch = of((0..u64::MAX >> 1, any::<u64>(), 1..u64::MAX)).prop_map(|on| Dispatch {
+        on: on.map(|(selector, offset, len)| DispatchConfiguration { mode: 1, selector, offset, len }),
+    });
+    let all = (sched(), futex, rseq, (seccomp, dispatch, creds()), prctl, signal(), regs());
+    all.prop_map(move |(sched, futex, registered, (seccomp, dispatch, creds), prctl, signal, regs)| ThreadModel {
         tid,
         states: vec![
             ThreadState::Sched(sched),
             ThreadState::Futex(futex),
             ThreadState::Rseq(Rseq { registered }),
             ThreadState::Seccomp(seccomp),
+            ThreadState::Dispatch(dispatch),
             ThreadState::Creds(creds),
             ThreadState::Prctl(prctl),
             ThreadState::Signal(signal),

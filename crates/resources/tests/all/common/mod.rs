@@ -6,7 +6,7 @@ pub(crate) mod any;
 use abi::layout::{FileStat, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
-use abi::x86_64::{RseqConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
 use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
@@ -16,6 +16,7 @@ use resources::{
     Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
     ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
+use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
@@ -44,12 +45,15 @@ pub(crate) struct Recorded {
     pub(crate) paths: BTreeMap<Vec<u8>, FileStat>,
     pub(crate) heads: BTreeMap<Vec<u8>, Vec<u8>>,
     pub(crate) answers: BTreeMap<Key, Answer>,
+    /// The calls that were made.
+    pub(crate) asked: RefCell<Vec<Call>>,
     pub(crate) memory: BTreeMap<u64, Vec<u8>>,
     pub(crate) threads: Vec<u32>,
     pub(crate) regs: UserRegs,
     pub(crate) xstate: Vec<u8>,
     pub(crate) mask: u64,
     pub(crate) rseq: Option<RseqConfiguration>,
+    pub(crate) dispatch: Option<DispatchConfiguration>,
     pub(crate) idle: Option<u64>,
     pub(crate) filters: Vec<abi::seccomp::Filter>,
     pub(crate) wait_channel: Vec<u8>,
@@ -152,6 +156,9 @@ impl Recorded {
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
         it.answer(Sys::Fstatfs, &[], Ok(0), vec![0x0102_1994u64.to_ne_bytes().to_vec()]);
         it.answer(Sys::MqGetsetattr, &[], Err(Errno::EBADF), vec![]);
+        // No keyring: ENOKEY.
+        it.answer(Sys::Keyctl, &[], Err(Errno(126)), vec![]);
+        it.answer(Sys::RequestKey, &[], Err(Errno(126)), vec![]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
         // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
@@ -280,6 +287,7 @@ impl Probe for Recorded {
         Ok(head[..head.len().min(len)].to_vec())
     }
     fn calls(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        self.asked.borrow_mut().extend_from_slice(calls);
         Ok(calls.iter().map(|c| self.call(c)).collect())
     }
     fn memory(&self, at: u64, len: usize) -> Result<Vec<u8>, Fault> {
@@ -298,6 +306,9 @@ impl Probe for Recorded {
     }
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.rseq
+    }
+    fn dispatch(&self) -> Option<DispatchConfiguration> {
+        self.dispatch
     }
     fn filters(&self) -> Result<Vec<abi::seccomp::Filter>, Fault> {
         Ok(self.filters.clone())
