@@ -225,6 +225,18 @@ fn status_of_other_processes() {
 }
 
 #[test]
+fn lists_of_nodes_and_processors() {
+    let all = |text: &[u8]| ids(text).map(|all| all.into_iter().collect::<Vec<_>>());
+    assert_eq!(all(b"0\n"), Some(vec![0]));
+    assert_eq!(all(b"0-2,8,10-11\n"), Some(vec![0, 1, 2, 8, 10, 11]));
+    assert_eq!((all(b"\n"), all(b"3-1")), (Some(vec![]), Some(vec![])));
+    assert_eq!((all(b"1-x"), all(b"-")), (None, None));
+    assert!(all(b"0-4294967295").unwrap().len() < 1 << 17);
+    assert_eq!(mems_allowed(sample!("status")).unwrap(), Some([0].into()));
+    assert_eq!(mems_allowed(b"Name:\tx\n").unwrap(), None);
+}
+
+#[test]
 fn strange_status_is_refused() {
     let error = status_with("PPid:", "QPid:").unwrap_err();
     assert_eq!((error.file, error.what.as_str()), ("status", "no PPid"));

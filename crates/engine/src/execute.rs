@@ -61,6 +61,8 @@ struct Execution<'a> {
     stubs: Option<Stubs>,
     terminal: Option<Held>,
     typing: Option<&'a Typing>,
+    /// What could not be had, and is told.
+    lost: Vec<&'static str>,
     replaced: Option<Replaced>,
     objects: Option<Objects>,
     store: Option<Store>,
@@ -126,6 +128,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         stubs: None,
         terminal: None,
         typing: None,
+        lost: Vec::new(),
         replaced: None,
         objects: None,
         store: Some(Store { from: plan.reserve }),
@@ -258,7 +261,7 @@ impl<'a> Execution<'a> {
         match (&step.op, step.actor) {
             (Op::Call { sys, args, expect }, _) => {
                 let answer = here::call(&Call::new(*sys, self.args(args)));
-                Ok(expected(step, *expect, answer.result)?)
+                Ok(self.expected(step, *expect, answer.result)?)
             }
             (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
             (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
@@ -306,9 +309,26 @@ impl<'a> Execution<'a> {
         let answers = self.stubs().calls(tid.0, &calls)?;
         for ((n, step), answer) in steps.into_iter().zip(answers) {
             let Op::Call { expect, .. } = &step.op else { unreachable!("only calls wait") };
-            expected(step, *expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
+            self.expected(step, *expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
         }
         Ok(())
+    }
+
+    /// Whether a call gave what its step expects.
+    fn expected(&mut self, step: &Step, expect: Expect, result: Result<u64, Errno>) -> Result<(), Fault> {
+        let fault = |e| Err(Fault::new(step.op.to_string(), step.actor, e));
+        match (expect, result) {
+            (Expect::Whatever, _) | (Expect::Success | Expect::OrTold(_), Ok(_)) => Ok(()),
+            (Expect::Exactly(n), Ok(got)) if n == got => Ok(()),
+            (Expect::OrTold(lost), Err(_)) => {
+                if !self.lost.contains(&lost) {
+                    self.lost.push(lost);
+                }
+                Ok(())
+            }
+            (_, Err(e)) => fault(e),
+            (_, Ok(_)) => fault(Errno::EIO),
+        }
     }
 
     /// A new descriptor takes the lowest free number; it is moved to the number of its description at once.
@@ -614,6 +634,7 @@ impl<'a> Execution<'a> {
         self.replaced.take().into_iter().for_each(Replaced::keep);
         self.objects.take().into_iter().for_each(Objects::keep);
         let mut notes = self.plan.notes.clone();
+        notes.extend(std::mem::take(&mut self.lost).into_iter().map(str::to_owned));
         notes.extend(self.typing.and_then(|typing| typed_again(terminal.as_ref(), typing)));
         let pid = tree.run();
         Ok(Thawed { pid, notes, terminal })
@@ -680,17 +701,6 @@ fn set_time(file: &File, mtime: (i64, u32)) -> std::io::Result<()> {
 fn typed_again(terminal: Option<&Held>, typing: &Typing) -> Option<String> {
     let typed = terminal.map_or(Err("there is no terminal".into()), |held| held.retype(&typing.keys));
     typed.err().map(|why| format!("what was typed and not read yet cannot be typed here ({why}): {}", typing.told))
-}
-
-/// Whether a call gave what its step expects.
-fn expected(step: &Step, expect: Expect, result: Result<u64, Errno>) -> Result<(), Fault> {
-    let fault = |e| Err(Fault::new(step.op.to_string(), step.actor, e));
-    match (expect, result) {
-        (Expect::Whatever, _) | (Expect::Success, Ok(_)) => Ok(()),
-        (Expect::Exactly(n), Ok(got)) if n == got => Ok(()),
-        (_, Err(e)) => fault(e),
-        (_, Ok(_)) => fault(Errno::EIO),
-    }
 }
 
 /// Runs of the image that one preadv can take.

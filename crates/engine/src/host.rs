@@ -63,6 +63,8 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         no_new_privs: status.no_new_privs != 0,
         no_written_code: tracee::here::inherits_mdwe(),
         nice: stat.nice as i32,
+        processors: processors(),
+        nodes: nodes(&read("/proc/self/status")?),
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
         oom_score_adj_min: lowest_oom_score(model),
         filtered: status.seccomp != 0,
@@ -97,6 +99,29 @@ fn lowest_oom_score(model: &Model) -> i32 {
         set.and_then(|()| fs::write(FILE, own.to_string())).is_ok()
     };
     model.oom_scores().into_iter().filter(|score| *score < own).find(may).unwrap_or(own)
+}
+
+/// The processors on which we may run. The kernel takes away of those that are asked for what is not here or not allowed
+/// (cpuset(7)), and tells nobody what that is: so all are asked for, for ourselves, and our own put back.
+fn processors() -> BTreeSet<u32> {
+    use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+    let Ok(own) = sched_getaffinity(None) else { return BTreeSet::new() };
+    let mut all = CpuSet::new();
+    (0..CpuSet::MAX_CPU).for_each(|n| all.set(n));
+    let allowed = sched_setaffinity(None, &all).and_then(|()| sched_getaffinity(None)).unwrap_or(own);
+    let _ = sched_setaffinity(None, &own);
+    (0..CpuSet::MAX_CPU).filter(|n| allowed.is_set(*n)).map(|n| n as u32).collect()
+}
+
+/// The nodes that have memory, of those that we may have it from (mm/mempolicy.c, mpol_set_nodemask).
+fn nodes(status: &[u8]) -> BTreeSet<u32> {
+    let text = fs::read("/sys/devices/system/node/has_memory").unwrap_or_default();
+    let here = proc::ids(&text).unwrap_or_default();
+    match proc::mems_allowed(status) {
+        Ok(Some(allowed)) if here.is_empty() => allowed,
+        Ok(Some(allowed)) => &here & &allowed,
+        _ => here,
+    }
 }
 
 /// The highest number that we have open.

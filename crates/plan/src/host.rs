@@ -99,6 +99,12 @@ pub struct Host {
     pub no_written_code: bool,
     /// The nice value of whoever thaws.
     pub nice: i32,
+    /// The processors on which a process may run here (sched_setaffinity(2)); empty: it is not known.
+    #[serde(default)]
+    pub processors: BTreeSet<u32>,
+    /// The nodes from which a process may have memory here (set_mempolicy(2)); empty: it is not known.
+    #[serde(default)]
+    pub nodes: BTreeSet<u32>,
     /// Its score for the out-of-memory killer, and the lowest that it may set.
     pub oom_score_adj: i32,
     /// See `oom_score_adj`.

@@ -73,9 +73,12 @@ impl<'a> Planner<'a> {
         self.refusals.iter().any(|r| r.what == what)
     }
 
-    /// The tree goes on, but this is not as it was, and the user is told.
+    /// The tree goes on, but this is not as it was, and the user is told: once, of however many threads it is true.
     pub fn note(&mut self, note: impl Into<String>) {
-        self.notes.push(note.into());
+        let note = note.into();
+        if !self.notes.contains(&note) {
+            self.notes.push(note);
+        }
     }
 
     /// All that was asked for: the steps in the order of asking and the notes, or every refusal.

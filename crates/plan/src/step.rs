@@ -216,6 +216,8 @@ pub enum Expect {
     Exactly(u64),
     /// Nothing: a kernel without it loses a convenience, not a behaviour.
     Whatever,
+    /// Any success; where there is none the tree goes on, and the user is told this.
+    OrTold(&'static str),
 }
 
 /// An effect outside of the tree, undone when the thaw fails.
@@ -546,6 +548,7 @@ impl fmt::Display for Op {
                     Expect::Exactly(n) => write!(f, " = {n:#x}"),
                     Expect::Success => Ok(()),
                     Expect::Whatever => f.write_str(" (or not)"),
+                    Expect::OrTold(_) => f.write_str(" (or it is told)"),
                 }
             }
             Op::Make { sys, args, descrs } => {

@@ -164,6 +164,7 @@ fn steps_in_words() {
         (call(vec![Value::Bytes(b"a\"b\0".to_vec())], Expect::Exactly(4096)), "prctl(\"a\\\"b\") = 0x1000"),
         (call(vec![Value::Bytes(vec![1, 0]), Value::Out(4)], Expect::Whatever), "prctl([2 bytes], &out) (or not)"),
         (call(vec![Value::Descr(Descr(3))], Expect::Exactly(7)), "prctl(d3) = 7"),
+        (call(vec![], Expect::OrTold("it is lost")), "prctl() (or it is told)"),
         (Op::Clone { tid: Tid(9), birth: Birth::Thread { of: Pid(8) } }, "clone t9, a thread of p8"),
         (Op::Pages { extents: vec![huge, huge] }, "read 18014398509481983 KiB in 2 runs into place"),
         (Op::Feed { descr: Descr(1), packets: vec![vec![0; 3], vec![0]] }, "write 4 bytes in 2 packets into d1"),

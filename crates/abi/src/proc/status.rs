@@ -1,7 +1,8 @@
 //! `status`: what is known of a process or thread, a line each.
 
 use super::ParseError;
-use super::text::{Keyed, hex, list, octal, unescape_comm, unsigned, words};
+use super::text::{Keyed, hex, list, octal, split_once, unescape_comm, unsigned, words};
+use std::collections::BTreeSet;
 
 /// /proc/PID/status, the fields that tell something (proc_pid_status(5)).
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -113,4 +114,21 @@ fn four(text: &[u8]) -> Option<[u32; 4]> {
 
 fn kilobytes(text: &[u8]) -> Option<u64> {
     unsigned(text.strip_suffix(b"kB")?.trim_ascii_end())
+}
+
+/// The nodes from which a process may have memory, of its `status`; `None`: the kernel does not tell (without CONFIG_CPUSETS).
+pub fn mems_allowed(text: &[u8]) -> Result<Option<BTreeSet<u32>>, ParseError> {
+    Keyed::new("status", text).parse_if_any("Mems_allowed_list", ids)
+}
+
+/// Reads a list of numbers and ranges, `0-3,8` (cpuset(7), "List format").
+pub fn ids(text: &[u8]) -> Option<BTreeSet<u32>> {
+    // As many nodes as any kernel has, and more processors than any.
+    const MOST: u32 = 1 << 16;
+    let mut all = BTreeSet::new();
+    for part in text.trim_ascii().split(|byte| *byte == b',').filter(|part| !part.is_empty()) {
+        let (first, last) = split_once(part, b'-').unwrap_or((part, part));
+        all.extend(unsigned(first)?..=unsigned::<u32>(last)?.min(MOST));
+    }
+    Some(all)
 }

@@ -5,7 +5,7 @@
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
 //! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, shadow stacks, AIO rings: each by name; memory
 //!   without a name that a process outside of the tree shares, if one of them writes
-//! - not kept   nothing
+//! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages
 
 use super::heritage::Kept;
 use super::huge;
@@ -78,6 +78,8 @@ const ADVICE: [(&[u8; 2], u64); 7] = [
     (b"dd", 16), // MADV_DONTDUMP
     (b"wf", 18), // MADV_WIPEONFORK
 ];
+/// MADV_DONTFORK, MADV_DONTDUMP, MADV_WIPEONFORK.
+const BINDING: [u64; 3] = [10, 16, 18];
 const MADV_HUGEPAGE: u64 = 14;
 /// Flags that are part of an area, besides the advice.
 const KEPT: [&[u8; 2]; 6] = [b"gd", b"lo", b"lf", b"nr", b"hg", b"dp"];
@@ -373,9 +375,11 @@ pub(crate) fn call(moment: Moment, sys: Sys, args: Vec<Value>, expect: Expect, p
 }
 
 fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: Pid) {
-    // Advice is not behaviour: a kernel built without huge pages or page merging goes on without it.
+    // A kernel built without huge pages or page merging goes on without them. What a fork or a core dump has of an area is
+    // more than advice, and no kernel is without it.
+    let expect = if BINDING.contains(&advice) { Expect::Success } else { Expect::Whatever };
     let args = vec![area.start.into(), area.len().into(), advice.into()];
-    let op = Op::Call { sys: Sys::Madvise, args, expect: Expect::Whatever };
+    let op = Op::Call { sys: Sys::Madvise, args, expect };
     let needs = if moment == Moment::Place { vec![Fact::Bare(pid)] } else { vec![Fact::Loaded(pid)] };
     to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
 }
@@ -395,7 +399,7 @@ pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) 
         // PR_SET_VMA, PR_SET_VMA_ANON_NAME (include/uapi/linux/prctl.h); EINVAL without CONFIG_ANON_VMA_NAME.
         let args =
             vec![0x53564d41.into(), 0.into(), area.start.into(), area.len().into(), Value::Bytes(name.c_string())];
-        later(Sys::Prctl, args, Expect::Whatever);
+        later(Sys::Prctl, args, Expect::OrTold("areas of memory have lost their names (PR_SET_VMA_ANON_NAME)"));
     }
     if area.has("lo") {
         let on_fault = u64::from(area.has("lf"));

@@ -42,6 +42,13 @@ pub struct Limits {
     pub limits: Vec<(u64, u64)>,
 }
 
+/// What is told of a limit that cannot be as high as it was: the soft one matters more, as it is what is felt at once.
+fn shrunk(name: &str, (soft, hard): (u64, u64), ours: u64) -> String {
+    let (which, was) = if soft > ours { ("limit", soft) } else { ("hard limit", hard) };
+    let was = if was == u64::MAX { "unlimited".into() } else { was.to_string() };
+    format!("the {which} {name} was {was} and cannot be more than {ours} here")
+}
+
 impl Resource for Limits {
     const NAME: &'static str = "limits";
 }
@@ -67,11 +74,8 @@ impl Capture for Limits {
             let ours = to.to.host.limits.get(n).map_or(u64::MAX, |l| l.1);
             let mut hard = *hard;
             if hard > ours && !may_raise {
+                to.to.note(shrunk(NAMES[n], (*soft, hard), ours));
                 hard = ours;
-                if *soft > hard {
-                    let was = if *soft == u64::MAX { "unlimited".into() } else { soft.to_string() };
-                    to.to.note(format!("the limit {} was {was} and cannot be more than {hard} here", NAMES[n]));
-                }
             }
             let limit = Rlimit64 { cur: (*soft).min(hard), max: hard };
             let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];

@@ -4,8 +4,9 @@
 //! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
-//! - not kept   the first process's signal at its parent's death, when it is thawed detached, and the group with which a
-//!   process shares processor cores (PR_SCHED_CORE): the user is told
+//! - not kept   the first process's signal at its parent's death, when it is thawed detached, the group with which a
+//!   process shares processor cores (PR_SCHED_CORE), what the processor may not guess at, where it leaves no choice, and that
+//!   only root may dump it: the user is told
 
 use super::{ask, ask_about, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
@@ -124,6 +125,9 @@ impl Capture for Prctl {
             // Whoever thaws is its parent and ends at once, which would be felt as the death of the parent.
             to.to.note("it had asked for a signal at the end of its parent; a detached program has none");
         }
+        if self.dumpable > 1 {
+            to.to.note("only root could dump its memory, which nobody may ask for: now its user can, too");
+        }
         let death_signal = if detached { 0 } else { self.parent_death_signal };
         // It is felt at the end of the thread that made it: here the first one of its parent, which may be one that ends.
         let parent = to.model.process(at.pid.0).and_then(|p| to.model.process(p.process.parent));
@@ -146,9 +150,11 @@ impl Capture for Prctl {
         if self.io_flusher != 0 {
             set(PR_SET_IO_FLUSHER, self.io_flusher.into(), 0, Expect::Success);
         }
+        const SPECULATION: &str =
+            "what its processor may guess at (PR_SET_SPECULATION_CTRL) cannot be set here as it had asked";
         // ENXIO where this processor or kernel leaves no choice.
         for (kind, value) in (0..).zip(self.speculation).filter(|(_, value)| value & PR_SPEC_PRCTL != 0) {
-            set(PR_SET_SPECULATION_CTRL, kind.into(), value & !PR_SPEC_PRCTL, Expect::Whatever);
+            set(PR_SET_SPECULATION_CTRL, kind.into(), value & !PR_SPEC_PRCTL, Expect::OrTold(SPECULATION));
         }
         // 2, "dumpable by root only", is what a setuid program has and what nobody may set.
         set(PR_SET_DUMPABLE, self.dumpable.min(1).into(), 0, Expect::Success);

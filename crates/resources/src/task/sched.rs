@@ -3,18 +3,23 @@
 //! - seen as    /proc/PID/stat
 //! - captured   `sched_getattr`, `sched_getaffinity`, `ioprio_get`, `get_mempolicy`, by the thread itself
 //! - recreated  `sched_setattr`, `sched_setaffinity`, `ioprio_set`, `set_mempolicy`
-//! - not kept   processors and nodes that this machine does not have, the nice value of its session (autogroup); a priority
-//!   that the user may not set: told
+//! - not kept   processors and nodes that it may not have here, a priority of scheduling or of input and output that the user
+//!   may not set: the user is told. The nice value of its session (autogroup)
 
 use super::written;
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
 use abi::layout::SchedAttr;
 use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Expect, Value};
+use plan::{Expect, Namespaces, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 const IOPRIO_WHO_PROCESS: u64 = 1;
+const IOPRIO_CLASS_SHIFT: u32 = 13;
+const IOPRIO_CLASS_RT: u32 = 1;
+/// set_mempolicy(2).
+const MPOL_F_RELATIVE_NODES: u32 = 1 << 14;
 const CPU_BYTES: usize = 1024;
 /// As many nodes as any kernel has (MAX_NUMNODES).
 const NODES: usize = 1024;
@@ -105,7 +110,7 @@ impl Capture for Sched {
         };
         // SCHED_FIFO, SCHED_RR and SCHED_DEADLINE; the others are for all (sched(7)).
         let privileged = [1, 2, 6].contains(&self.policy) || self.nice < to.to.host.nice;
-        let expect = if privileged && !to.to.host.has(CAP_SYS_NICE) { Expect::Whatever } else { Expect::Success };
+        let expect = if privileged && !may_raise(to) { Expect::Whatever } else { Expect::Success };
         if expect == Expect::Whatever {
             to.to.note("the scheduling priority was higher than this user may set: it may be lower now");
         }
@@ -116,17 +121,69 @@ impl Capture for Sched {
             vec![0.into(), Value::Bytes(attr.to_bytes().to_vec()), 0.into()],
             expect,
         );
+        self.plan_processors(at, to);
+        self.plan_io(at, to);
+        self.plan_memory(at, to);
+    }
+}
+
+/// Whether a priority may be raised: CAP_SYS_NICE counts in the first user namespace only (kernel/sched/syscalls.c).
+fn may_raise(to: &Planning<'_>) -> bool {
+    to.to.host.has_in_first(CAP_SYS_NICE) && !matches!(to.namespaces, Namespaces::UserPid { .. })
+}
+
+/// The numbers of the bits that are set.
+fn bits(mask: &[u8]) -> BTreeSet<u32> {
+    (0..mask.len() * 8).filter(|n| mask[n / 8] >> (n % 8) & 1 == 1).map(|n| n as u32).collect()
+}
+
+impl Sched {
+    /// The kernel takes away what is not here, or not allowed: EINVAL where nothing is left (sched_setaffinity(2)).
+    fn plan_processors(&self, at: At, to: &mut Planning<'_>) {
+        const NONE: &str = "it may run on none of the processors on which it ran: it runs on those of whoever thaws it";
+        let here = &to.to.host.processors;
+        let wanted = bits(&self.processors.0);
+        let left = &wanted & here;
+        let (none, some) = (!here.is_empty() && left.is_empty(), left != wanted && left != *here);
+        if none {
+            to.to.note(NONE);
+        } else if some && !here.is_empty() {
+            to.to.note("it may run on a part only of the processors to which it was bound");
+        }
         let len = self.processors.0.len() as u64;
         let args = vec![0.into(), len.into(), Value::Bytes(self.processors.0.clone())];
-        // EINVAL where none of them is here: then it may run on all.
-        to.to.arm(Self::NAME, at.tid, Sys::SchedSetaffinity, args, Expect::Whatever);
-        let args = vec![IOPRIO_WHO_PROCESS.into(), 0.into(), u64::from(self.io).into()];
-        to.to.arm(Self::NAME, at.tid, Sys::IoprioSet, args, Expect::Whatever);
-        if let Some((mode, nodes)) = &self.memory {
-            // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes). EINVAL: none of the nodes is here.
-            let args = vec![u64::from(*mode).into(), Value::Bytes(nodes.0.clone()), (NODES as u64 + 1).into()];
-            to.to.arm(Self::NAME, at.tid, Sys::SetMempolicy, args, Expect::Whatever);
+        let expect = if none { Expect::Whatever } else { Expect::OrTold(NONE) };
+        to.to.arm(Self::NAME, at.tid, Sys::SchedSetaffinity, args, expect);
+    }
+
+    /// IOPRIO_CLASS_RT is for who has CAP_SYS_NICE or CAP_SYS_ADMIN in the first user namespace (block/ioprio.c).
+    fn plan_io(&self, at: At, to: &mut Planning<'_>) {
+        const LOST: &str =
+            "the priority of its input and output was higher than this user may set: it may be lower now";
+        let realtime = self.io >> IOPRIO_CLASS_SHIFT == IOPRIO_CLASS_RT;
+        let refused = realtime && !may_raise(to) && !to.to.host.has_in_first(CAP_SYS_ADMIN);
+        if refused {
+            to.to.note(LOST);
         }
+        let args = vec![IOPRIO_WHO_PROCESS.into(), 0.into(), u64::from(self.io).into()];
+        let expect = if refused { Expect::Whatever } else { Expect::OrTold(LOST) };
+        to.to.arm(Self::NAME, at.tid, Sys::IoprioSet, args, expect);
+    }
+
+    /// Of the nodes, too, what is not here is taken away, and EINVAL if nothing is left (mm/mempolicy.c, mpol_set_nodemask);
+    /// but where they count from the first allowed one (MPOL_F_RELATIVE_NODES), all of them are.
+    fn plan_memory(&self, at: At, to: &mut Planning<'_>) {
+        const LOST: &str =
+            "its memory cannot come from the nodes that it had chosen (set_mempolicy): it comes from any";
+        let Some((mode, nodes)) = &self.memory else { return };
+        let here = &to.to.host.nodes;
+        let away = bits(&nodes.0).difference(here).count();
+        if away != 0 && !here.is_empty() && mode & MPOL_F_RELATIVE_NODES == 0 {
+            to.to.note(format!("{away} of the nodes of memory that it had chosen (set_mempolicy) cannot be had here"));
+        }
+        // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes).
+        let args = vec![u64::from(*mode).into(), Value::Bytes(nodes.0.clone()), (NODES as u64 + 1).into()];
+        to.to.arm(Self::NAME, at.tid, Sys::SetMempolicy, args, Expect::OrTold(LOST));
     }
 }
 
@@ -138,4 +195,5 @@ fn memory_policy(answer: &Answer) -> Option<(u32, Blob)> {
     (answer.result.is_ok() && mode != MPOL_DEFAULT).then_some((mode, nodes))
 }
 
+const CAP_SYS_ADMIN: u32 = 21;
 const CAP_SYS_NICE: u32 = 23;

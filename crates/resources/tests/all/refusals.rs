@@ -10,7 +10,7 @@ use resources::mm::area::Backing;
 use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{attributes::Attributes, creds::Creds, fs::Fs, posix_timers::PosixTimers};
-use resources::{Capture, Capturing, Files, Holder, Keep, Model, ProcessState, ThreadState};
+use resources::{Blob, Capture, Capturing, Files, Holder, Keep, Model, ProcessState, ThreadState};
 
 const INFO: &str = "pos:\t0\nflags:\t0100002\nmnt_id:\t26\nino:\t77\n";
 
@@ -716,19 +716,20 @@ fn who_may_not_write_code_makes_no_program() {
 #[test]
 fn what_is_less_than_it_was_is_told() {
     let (mut model, mut host) = sleep();
-    host.capability_sets[2] &= !(1 << 24 | 1 << 23);
+    host.capability_sets[2] &= !(1 << 24 | 1 << 23 | 1 << 21);
     host.limits = vec![(10, 10); 16];
     host.no_new_privs = true;
     for state in &mut model.processes[0].states {
         match state {
             ProcessState::Attributes(a) => a.oom_score_adj = -900,
-            ProcessState::Limits(l) => l.limits = vec![(5, 10), (20, 30), (u64::MAX, u64::MAX)],
+            ProcessState::Limits(l) => l.limits = vec![(5, 10), (20, 30), (u64::MAX, u64::MAX), (5, 30)],
             _ => {}
         }
     }
     for state in &mut model.processes[0].threads[0].states {
         if let ThreadState::Sched(s) = state {
             s.nice = -5;
+            s.io = 1 << 13 | 2;
         }
     }
     let notes = planned(&model, &host).notes;
@@ -736,8 +737,54 @@ fn what_is_less_than_it_was_is_told() {
         "the out-of-memory score was -900 and may not be set so low here",
         "the limit fsize was 20 and cannot be more than 10 here",
         "the limit data was unlimited and cannot be more than 10 here",
+        "the hard limit stack was 30 and cannot be more than 10 here",
+        "CLOCK_MONOTONIC is that of this machine: what the program waits for may come early or late",
         "the scheduling priority was higher than this user may set: it may be lower now",
+        "the priority of its input and output was higher than this user may set: it may be lower now",
         "it cannot gain privileges by executing a file any more: no_new_privs is set for whoever thaws it",
     ];
     assert_eq!(notes, expected);
+}
+
+/// What is told of where a thread runs and has its memory from: processors 0 and 2, nodes 0 and 2.
+fn told_of_places(processors: &[u32], nodes: &[u32], mode: u32) -> Vec<String> {
+    let (mut model, mut host) = sleep();
+    host.processors = processors.iter().copied().collect();
+    host.nodes = nodes.iter().copied().collect();
+    for state in &mut model.processes[0].threads[0].states {
+        if let ThreadState::Sched(s) = state {
+            (s.processors, s.memory) = (Blob(vec![5]), Some((mode, Blob(vec![5]))));
+        }
+    }
+    planned(&model, &host).notes
+}
+
+#[test]
+fn processors_and_nodes_that_are_not_here_are_told() {
+    const BIND: u32 = 2;
+    const RELATIVE: u32 = 1 << 14;
+    let nothing = Vec::<String>::new();
+    assert_eq!(told_of_places(&[], &[], BIND), nothing, "of what is not known nothing is told");
+    assert_eq!(told_of_places(&[0, 1, 2], &[0, 1, 2], BIND), nothing);
+    assert_eq!(told_of_places(&[0], &[0, 2], BIND), nothing, "it may run on all that there are");
+    assert_eq!(told_of_places(&[0, 2], &[1], BIND | RELATIVE), nothing, "they are counted from the first that is here");
+    let none = "it may run on none of the processors on which it ran: it runs on those of whoever thaws it";
+    assert_eq!(told_of_places(&[1, 3], &[0, 2], BIND), [none]);
+    let part = "it may run on a part only of the processors to which it was bound";
+    assert_eq!(told_of_places(&[0, 1], &[0, 2], BIND), [part]);
+    let nodes = "1 of the nodes of memory that it had chosen (set_mempolicy) cannot be had here";
+    assert_eq!(told_of_places(&[0, 2], &[0, 1], BIND), [nodes]);
+}
+
+#[test]
+fn a_priority_counts_in_the_first_user_namespace_only() {
+    let (mut model, mut host) = sleep();
+    host.inner_user_namespace = true;
+    for state in &mut model.processes[0].threads[0].states {
+        if let ThreadState::Sched(s) = state {
+            s.nice = -5;
+        }
+    }
+    let note = "the scheduling priority was higher than this user may set: it may be lower now";
+    assert_eq!(planned(&model, &host).notes, [note]);
 }
