@@ -11,6 +11,7 @@ use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Saved, Still, Told, Which};
+use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
@@ -216,6 +217,11 @@ impl Probe for Target<'_, '_, '_> {
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         // What cannot be looked at is not there for whoever thaws, either.
         Ok(std::fs::metadata(self.inside(path)).ok().map(|m| file_stat(&m)))
+    }
+
+    fn may(&self, path: &[u8], access: u32) -> bool {
+        let (path, access) = (self.inside(path), Access::from_bits_truncate(access));
+        rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
     }
 
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {

@@ -106,6 +106,10 @@ pub trait Probe {
     fn stat_path(&self, _path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(None)
     }
+    /// Whether we may do what we ask for (bits of access(2)) with what stands at a path, likewise; of what is not there, true.
+    fn may(&self, _path: &[u8], _access: u32) -> bool {
+        true
+    }
     /// The path of a file with this inode number that stands in a directory, likewise.
     fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
         None

@@ -52,6 +52,9 @@ impl Kind for Directory {
         }
         note_shared_position(seen, from)?;
         let (path, removed) = place::see(&seen.name(), from)?;
+        if removed.is_none() {
+            place::note_closed(format!("fd {}", seen.fd), &path, place::READ, from);
+        }
         // Of a removed directory nothing is read, wherever one stands in it.
         let position = if removed.is_some() { 0 } else { seen.info.pos };
         Ok(Directory { path, flags: seen.flags(), position, removed })

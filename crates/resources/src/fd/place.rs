@@ -53,6 +53,14 @@ pub(crate) fn see(link: &str, from: &Capturing<'_>) -> Result<(Text, Option<Remo
     Ok(if stands { (Text(shown), None) } else { (path, Some(removed)) })
 }
 
+/// Tells of a place that we may not use as a thaw must use it (bits of access(2)): so this user cannot thaw it.
+pub(crate) fn note_closed(what: impl Into<String>, path: &Text, access: u32, from: &mut Capturing<'_>) {
+    if !from.probe.may(&path.0, access) {
+        let why = format!("you may not use {path} yourself: allow it before you thaw it, or thaw it as root");
+        from.note(what, why);
+    }
+}
+
 /// What must stand at a path on the host.
 pub(crate) struct Wanted<'a> {
     /// For messages: `the working directory`.

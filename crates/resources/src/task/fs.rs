@@ -56,6 +56,10 @@ impl Capture for Fs {
             let why = format!("{} tells of another process of this host", fs.cwd);
             return Err(Refusal::new("cwd", why, "let the program leave it; this is not supported yet").into());
         }
+        if fs.removed.is_none() && !own {
+            place::note_closed("cwd", &fs.cwd, place::ENTER, from);
+        }
+        place::note_closed("root", &fs.root, place::ENTER, from);
         Ok(fs)
     }
 

@@ -512,6 +512,17 @@ fn places_that_are_not_what_they_were() {
 }
 
 #[test]
+fn a_place_that_who_freezes_may_not_use_is_told() {
+    let mut sample = Recorded::sample("sleep");
+    assert_eq!(notes::<Fs>(&sample), [""; 0]);
+    let cwd = sample.links["cwd"].clone();
+    sample.closed = vec![cwd.clone()];
+    let why =
+        format!("you may not use {} yourself: allow it before you thaw it, or thaw it as root", resources::Text(cwd));
+    assert_eq!(notes::<Fs>(&sample), [why]);
+}
+
+#[test]
 fn a_removed_directory_that_can_be_made_nowhere() {
     let (mut model, mut host) = python();
     for state in &mut model.processes[0].states {

@@ -83,6 +83,8 @@ pub(crate) struct Recorded {
     pub(crate) told: Vec<Told>,
     /// Processes that have a table of descriptors.
     pub(crate) tables: Vec<u32>,
+    /// Paths at which we may do nothing.
+    pub(crate) closed: Vec<Vec<u8>>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -278,6 +280,9 @@ impl Probe for Recorded {
     }
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(self.paths.get(path).copied())
+    }
+    fn may(&self, path: &[u8], _: u32) -> bool {
+        !self.closed.iter().any(|closed| closed == path)
     }
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
         self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
