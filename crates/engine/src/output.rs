@@ -111,6 +111,8 @@ impl Drop for Beside {
 
 /// errno(3).
 const EINVAL: i32 = 22;
+/// Likewise.
+const ENAMETOOLONG: i32 = 36;
 
 /// Owner only: an image holds memory, and is executed.
 const MODE: u32 = 0o700;
@@ -129,9 +131,9 @@ fn directory(target: &Path) -> &Path {
     }
 }
 
+/// A hidden name that is free: always short, as that of the target may be as long as the file system knows any.
 fn beside(target: &Path) -> PathBuf {
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let path = |n: u32| directory(target).join(format!(".{name}.{}-{n}.part", std::process::id()));
+    let path = |n: u32| directory(target).join(format!(".cryopid-{}-{n}.part", std::process::id()));
     // Where ids are few, as in a container, one that was killed may have had ours.
     (0..1000).map(path).find(|path| path.symlink_metadata().is_err()).unwrap_or_else(|| path(0))
 }
@@ -143,13 +145,15 @@ impl Output {
         if target == Path::new("-") {
             return Output::standard();
         }
-        if std::fs::metadata(target).is_ok_and(|m| !m.is_file()) {
-            let why = "what stands there is no regular file";
-            return Err(Error::refuse(
-                target.display().to_string(),
-                why,
-                "name another place, or - for standard output",
-            ));
+        match std::fs::metadata(target) {
+            Ok(m) if !m.is_file() => {
+                let (why, remedy) =
+                    ("what stands there is no regular file", "name another place, or - for standard output");
+                return Err(Error::refuse(target.display().to_string(), why, remedy));
+            }
+            // An unnamed file would find that out when it is to get the name.
+            Err(e) if e.raw_os_error() == Some(ENAMETOOLONG) => return Err(Error::io("open", target.display(), e)),
+            _ => {}
         }
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
         let target = target.to_path_buf();
@@ -167,15 +171,16 @@ impl Output {
     fn standard() -> Result<Output, Error> {
         let fault = |e: rustix::io::Errno| Error::io("dup", "standard output", io::Error::from(e));
         let out = File::from(rustix::io::dup(rustix::stdio::stdout()).map_err(fault)?);
-        let kind = out.metadata().map_err(|e| Error::io("fstat", "standard output", e))?.file_type();
-        match std::os::unix::fs::FileTypeExt::is_char_device(&kind) {
-            true => Err(Error::refuse(
-                "standard output",
-                "it is a terminal or a device",
-                "send it to a file, or into a pipe",
-            )),
-            false => Ok(Output::Stream(out)),
-        }
+        let seen = out.metadata().map_err(|e| Error::io("fstat", "standard output", e))?;
+        let why = match std::os::unix::fs::FileTypeExt::is_char_device(&seen.file_type()) {
+            false => return Ok(Output::Stream(out)),
+            // Where it is closed, the standard library has opened /dev/null in its place.
+            true if std::os::unix::fs::MetadataExt::rdev(&seen) == rustix::fs::makedev(1, 3) => {
+                "it is closed, or leads to /dev/null"
+            }
+            true => "it is a terminal or a device",
+        };
+        Err(Error::refuse("standard output", why, "send it to a file, or into a pipe"))
     }
 
     fn named(target: PathBuf) -> Result<Output, Error> {
