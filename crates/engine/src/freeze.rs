@@ -449,8 +449,8 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
     let stub = image::stub(own)?;
-    progress.stage("freezing", 0);
     let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
+    progress.stage("freezing", expected);
     let header = header(pid, members.len());
     let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
     let mut before =
