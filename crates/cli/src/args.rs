@@ -1,5 +1,6 @@
 //! What users type. The contract: extended, never bent.
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::path::PathBuf;
 
@@ -50,7 +51,7 @@ pub(crate) struct Tone {
     /// Say nothing but errors
     #[arg(short, long)]
     pub(crate) quiet: bool,
-    /// Say more
+    /// Say more, unless it is to be quiet
     #[arg(short, long)]
     pub(crate) verbose: bool,
 }
@@ -59,6 +60,7 @@ pub(crate) struct Tone {
 #[derive(Debug, Args)]
 pub(crate) struct FreezeArgs {
     /// The process at the root of the tree
+    #[arg(value_parser = clap::value_parser!(i32).range(1..))]
     pub(crate) pid: i32,
     /// Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]
     #[arg(short, long, value_name = "FILE")]
@@ -205,6 +207,15 @@ pub(crate) struct InspectArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DemoArgs {
     /// Where the image is left
-    #[arg(short, long, default_value = "demo.cryo")]
+    #[arg(short, long, value_name = "FILE", default_value = "demo.cryo", value_parser = PathBufValueParser::new().try_map(file))]
     pub(crate) output: PathBuf,
+}
+
+/// Standard output is for what the demo shows.
+fn file(path: PathBuf) -> Result<PathBuf, &'static str> {
+    if path.as_os_str() == "-" {
+        Err("the image of the demo is a file: standard output is for what it shows")
+    } else {
+        Ok(path)
+    }
 }

@@ -3,7 +3,7 @@
 use crate::args::CheckArgs;
 use crate::say::{Say, Style};
 use engine::{Ending, Error, Loaded, Look, Request};
-use plan::{Host, Namespaces, Options};
+use plan::{Host, Namespaces, Options, Plan};
 use resources::Model;
 use serde_json::json;
 use std::path::Path;
@@ -14,7 +14,7 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
     match &args.what {
         None => host(&mut say),
         Some(what) => match what.parse::<i32>() {
-            Ok(pid) if !Path::new(what).exists() => process(pid, &mut say),
+            Ok(pid) if pid > 0 && !Path::new(what).exists() => process(pid, &mut say),
             _ => image(Path::new(what), &mut say),
         },
     }
@@ -42,13 +42,21 @@ fn image(path: &Path, say: &mut Say) -> ExitCode {
         Ok(loaded) => loaded,
         Err(e) => return crate::failed(say, &format!("cannot read {}", path.display()), "", &e),
     };
-    let looked = thawable(path, &loaded, say);
-    crate::ended(looked, say, &format!("cannot thaw {}", path.display()), "nothing was made")
+    match thawable(&loaded) {
+        Ok(plan) => {
+            let told = tell(path, &loaded, &plan, say);
+            crate::ended(told, say, &crate::cannot_tell_of(path), "")
+        }
+        Err(e) => crate::failed(say, &format!("cannot thaw {}", path.display()), "nothing was made", &e),
+    }
 }
 
-fn thawable(path: &Path, loaded: &Loaded, say: &mut Say) -> Result<(), Error> {
+fn thawable(loaded: &Loaded) -> Result<Plan, Error> {
     loaded.image.verify(&mut |_, _| {})?;
-    let plan = engine::plan_for(loaded, &engine::survey(&loaded.model)?, &Options::default())?;
+    engine::plan_for(loaded, &engine::survey(&loaded.model)?, &Options::default())
+}
+
+fn tell(path: &Path, loaded: &Loaded, plan: &Plan, say: &mut Say) -> Result<(), Error> {
     say.notes(&plan.notes);
     let place = match plan.namespaces {
         Namespaces::Same => "in place, with the ids that it had",

@@ -12,9 +12,13 @@ use std::process::ExitCode;
 
 pub(crate) fn inspect(args: &InspectArgs) -> ExitCode {
     let mut say = Say::new(&args.tone, Style::Plain);
-    let told = crate::open(&args.image)
-        .and_then(|loaded| say.result(text(&loaded, args.what).trim_end(), &object(&loaded, args.what)));
-    crate::ended(told, &mut say, &format!("cannot inspect {}", args.image.display()), "")
+    match crate::open(&args.image) {
+        Ok(loaded) => {
+            let told = say.result(text(&loaded, args.what).trim_end(), &object(&loaded, args.what));
+            crate::ended(told, &mut say, &crate::cannot_tell_of(&args.image), "")
+        }
+        Err(e) => crate::failed(&mut say, &format!("cannot inspect {}", args.image.display()), "", &e),
+    }
 }
 
 fn text(loaded: &Loaded, what: What) -> String {

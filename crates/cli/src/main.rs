@@ -168,6 +168,11 @@ fn ended(told: Result<(), Error>, say: &mut Say, what: &str, comfort: &str) -> E
     told.map_or_else(|e| failed(say, what, comfort, &e), |()| ExitCode::SUCCESS)
 }
 
+/// What is said where all went well, and nobody can be told.
+fn cannot_tell_of(image: &Path) -> String {
+    format!("cannot tell of {}", image.display())
+}
+
 /// The image in a file; `-` is standard input.
 fn open(path: &Path) -> Result<engine::Loaded, Error> {
     let file = match path == Path::new("-") {
@@ -179,8 +184,13 @@ fn open(path: &Path) -> Result<engine::Loaded, Error> {
 
 fn verify(args: &ImageArgs) -> ExitCode {
     let mut say = Say::new(&args.tone, Style::Plain);
-    let told = verified(&args.image, &mut say).and_then(|bytes| say.verified(&args.image, bytes));
-    ended(told, &mut say, &format!("cannot verify {}", args.image.display()), "")
+    match verified(&args.image, &mut say) {
+        Ok(bytes) => {
+            let told = say.verified(&args.image, bytes);
+            ended(told, &mut say, &cannot_tell_of(&args.image), "")
+        }
+        Err(e) => failed(&mut say, &format!("cannot verify {}", args.image.display()), "", &e),
+    }
 }
 
 fn verified(path: &Path, say: &mut Say) -> Result<u64, Error> {

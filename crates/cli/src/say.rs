@@ -93,7 +93,16 @@ impl Say {
             Form::Text => io::stderr().is_terminal(),
             Form::Quiet => false,
         };
-        Say { bars, form, style, verbose: tone.verbose, stage: ("", 0), since: now, last: now, bar: None }
+        Say {
+            bars,
+            form,
+            style,
+            verbose: tone.verbose && !tone.quiet,
+            stage: ("", 0),
+            since: now,
+            last: now,
+            bar: None,
+        }
     }
 
     /// A line, where results go.

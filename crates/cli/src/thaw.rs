@@ -4,7 +4,7 @@ use crate::args::{FilesArg, ItselfArgs, PidsArg, ThawArgs, ThawFileArgs, TimeArg
 use crate::say::{Say, Style};
 use clap::Parser;
 use engine::{Error, Loaded, Outcome};
-use plan::{FilePolicy, Options, Pids, TimePolicy};
+use plan::{FilePolicy, Options, Pids, Plan, TimePolicy};
 use serde_json::json;
 use std::fs::File;
 use std::process::ExitCode;
@@ -51,10 +51,27 @@ fn options(args: &ThawArgs) -> Options {
 fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {
     let mut say = Say::new(&args.tone, Style::Plain);
     let what = format!("cannot thaw {name}");
-    match loaded.and_then(|loaded| thaw(args, &loaded, &mut say)) {
-        Ok(code) => code,
+    let done = match args.dry_run {
+        true => loaded.and_then(|loaded| plan(args, &loaded)).map(|plan| print(&plan, name, &mut say)),
+        false => loaded.and_then(|loaded| thaw(args, &loaded, &mut say)),
+    };
+    done.unwrap_or_else(|e| {
+        say.failed(&what, "nothing was made", &e);
+        ExitCode::from(OWN_FAILURE)
+    })
+}
+
+fn plan(args: &ThawArgs, loaded: &Loaded) -> Result<Plan, Error> {
+    engine::plan_for(loaded, &engine::survey(&loaded.model)?, &options(args))
+}
+
+fn print(plan: &Plan, name: &str, say: &mut Say) -> ExitCode {
+    let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let object = json!({"event": "plan", "namespaces": plan.namespaces, "steps": steps, "notes": plan.notes});
+    match say.result(plan.to_string().trim_end(), &object) {
+        Ok(()) => ExitCode::SUCCESS,
         Err(e) => {
-            say.failed(&what, "nothing was made", &e);
+            say.failed(&format!("cannot tell of {name}"), "", &e);
             ExitCode::from(OWN_FAILURE)
         }
     }
@@ -62,12 +79,6 @@ fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {
 
 fn thaw(args: &ThawArgs, loaded: &Loaded, say: &mut Say) -> Result<ExitCode, Error> {
     let options = options(args);
-    if args.dry_run {
-        let plan = engine::plan_for(loaded, &engine::survey(&loaded.model)?, &options)?;
-        let steps: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
-        let object = json!({"event": "plan", "namespaces": plan.namespaces, "steps": steps, "notes": plan.notes});
-        return say.result(plan.to_string().trim_end(), &object).map(|()| ExitCode::SUCCESS);
-    }
     let thawed = engine::thaw(loaded, &options, say)?;
     say.notes(&thawed.notes);
     let object = json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes});

@@ -1,7 +1,8 @@
 //! What the command line says, where it says it, and that it does what it does whether anybody listens or not.
 
+use crate::kit::USER;
 use crate::process::{self, Owned, until};
-use crate::pty::{SECOND, Terminal};
+use crate::pty::{FIRST, SECOND, Terminal};
 use crate::runner::Test;
 use crate::scene::{Said, Scene, hear};
 use crate::{Outcome, fine, same};
@@ -23,25 +24,30 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 14] = [
-        ("image to standard output", to_standard_output),
-        ("image from standard input", from_standard_input),
-        ("json beside an image", json_beside_image),
-        ("json of a refusal beside an image", refusal_beside_image),
-        ("nobody listens to a freeze", deaf_freeze),
-        ("nobody listens to a detached thaw", deaf_detach),
-        ("nobody listens to a thaw", deaf_thaw),
-        ("nobody listens to a result", deaf_result),
-        ("default name", default_name),
-        ("changed files", changed_files),
-        ("saved files", saved_files),
-        ("looks", looks),
-        ("quiet", quiet),
-        ("json", json),
+    let sorts: [(&str, u32, Sort); 19] = [
+        ("image to standard output", 0, to_standard_output),
+        ("image from standard input", 0, from_standard_input),
+        ("json beside an image", 0, json_beside_image),
+        ("json of a refusal beside an image", 0, refusal_beside_image),
+        ("nobody listens to a freeze", 0, deaf_freeze),
+        ("nobody listens to a detached thaw", 0, deaf_detach),
+        ("nobody listens to a thaw", 0, deaf_thaw),
+        ("nobody listens to a result", 0, deaf_result),
+        ("default name", 0, default_name),
+        ("changed files", 0, changed_files),
+        ("saved files", 0, saved_files),
+        ("looks", 0, looks),
+        ("quiet", 0, quiet),
+        ("json", 0, json),
+        ("long names", 0, long_names),
+        ("standard output is closed", 0, closed_output),
+        ("quiet and verbose", 0, quiet_and_verbose),
+        ("a place that may not be entered", USER, closed_place),
+        ("less than it had", USER, less),
     ];
     sorts
         .into_iter()
-        .map(|(name, sort)| Test::new(format!("cli/{name}"), move |kit| super::within(kit, 0, sort)))
+        .map(|(name, uid, sort)| Test::new(format!("cli/{name}"), move |kit| super::within(kit, uid, sort)))
         .collect()
 }
 
@@ -190,7 +196,9 @@ fn deaf_result(scene: &mut Scene) -> Outcome {
         let mut command = scene.cryopid(words);
         command.stdout(fine("/dev/full", File::options().write(true).open("/dev/full"))?);
         let said = hear(command, PATIENCE)?.ended_with(&format!("{words:?} to a full disk"), &[status])?;
-        same(&format!("the cause is told: {:?}", said.error), &true, &said.error.contains("no space left"))?;
+        for told in ["no space left", "cannot tell of "] {
+            same(&format!("{told:?} is told: {:?}", said.error), &true, &said.error.contains(told))?;
+        }
     }
     Ok(())
 }
@@ -358,4 +366,72 @@ fn json(scene: &mut Scene) -> Outcome {
     let running = until(Duration::from_secs(5), || scene.programs().first().copied());
     same("a program runs", &true, &running.is_some())?;
     lives(scene)
+}
+
+/// As long a name as the file system knows, twice; and one that is longer.
+fn long_names(scene: &mut Scene) -> Outcome {
+    let program = super::sleep(scene)?;
+    let pid = program.pid().to_string();
+    let name = "n".repeat(255);
+    for _ in 0..2 {
+        scene.run(&["snapshot", &pid, "-o", &name])?.ended_with("snapshot with a long name", &[0])?;
+    }
+    same("files", &1, &names(scene).iter().filter(|n| n.len() == 255 || n.len() == 256).count())?;
+    let said = scene.run(&["snapshot", &pid, "-o", &"n".repeat(256)])?.ended_with("a longer name", &[1])?;
+    same(&format!("the file is named: {:?}", said.error), &true, &said.error.contains("open"))
+}
+
+fn closed_output(scene: &mut Scene) -> Outcome {
+    let program = super::sleep(scene)?;
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let script = format!("exec $0 snapshot {} -o - >&-", program.pid());
+    let said = hear(scene.command(Path::new("/bin/sh"), &["-c", &script, &cryopid]), PATIENCE)?;
+    let said = said.ended_with("a snapshot to nowhere", &[3])?;
+    same(&format!("the reason is told: {:?}", said.error), &true, &said.error.contains("it is closed"))
+}
+
+/// Quiet wins.
+fn quiet_and_verbose(scene: &mut Scene) -> Outcome {
+    let program = super::sleep(scene)?;
+    let pid = program.pid().to_string();
+    let said = scene.run(&["snapshot", "-q", "-v", &pid, "-o", "a.cryo"])?.ended_with("snapshot", &[0])?;
+    same("what is said", &String::new(), &said.text)
+}
+
+/// A working directory that its own user may not enter any more: both who looks and who freezes hear of it.
+fn closed_place(scene: &mut Scene) -> Outcome {
+    let script = "mkdir closed; cd closed; chmod 0 .; exec sleep 1000";
+    let mut terminal = scene.open(&["/bin/sh", "-c", script].map(String::from), FIRST)?;
+    let pid = terminal.program.pid().to_string();
+    let sleeps = || (process::text(terminal.program.pid(), "comm").trim() == "sleep").then_some(());
+    until(Duration::from_secs(5), sleeps).ok_or("it does not sleep")?;
+    for words in [&["check", &pid][..], &["freeze", &pid, "-o", "a.cryo"]] {
+        let said = scene.run(words)?.ended_with(&format!("{words:?}"), &[0])?;
+        same(&format!("it is told: {:?}", said.error), &true, &said.error.contains("closed yourself: allow it"))?;
+    }
+    terminal.exit()?;
+    let refused = scene.run(&["check", "a.cryo"])?.ended_with("check", &[3])?;
+    same(&format!("it is told: {:?}", refused.error), &true, &refused.error.contains("closed"))?;
+    fine("chmod", std::fs::set_permissions(scene.path("closed"), Permissions::from_mode(0o700)))?;
+    let mut terminal = scene.thaw(&scene.path("a.cryo"))?;
+    process::send(super::thawed(scene)?, Signal::KILL);
+    same("exit status", &(128 + 9), &terminal.exit()?)
+}
+
+/// A priority and a limit that root gave, and that the user may not give again.
+fn less(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("ids", &[])?;
+    let pid = terminal.program.pid().to_string();
+    let ionice = std::process::Command::new("ionice").args(["-c1", "-n2", "-p", &pid]).status();
+    same("ionice", &true, &fine("ionice", ionice)?.success())?;
+    scene.run(&["freeze", &pid, "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+    terminal.exit()?;
+    let script = "ulimit -Sn 400; ulimit -Hn 500; exec $0";
+    let image = scene.path("a.cryo").display().to_string();
+    let mut terminal = scene.open(&["/bin/bash", "-c", script, &image].map(String::from), SECOND)?;
+    super::answers(&mut terminal)?;
+    for told in ["the priority of its input and output", "nofile was"] {
+        same(&format!("{told:?} is told: {:?}", terminal.said()), &true, &terminal.said().contains(told))?;
+    }
+    Ok(())
 }

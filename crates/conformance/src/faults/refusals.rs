@@ -35,6 +35,9 @@ fn usage(scene: &mut Scene) -> Outcome {
     for (words, status) in [
         (&["freeze"][..], 2),
         (&["freeze", "abc"], 2),
+        (&["freeze", "0"], 2),
+        (&["freeze", "--", "-1"], 2),
+        (&["demo", "-o", "-"], 2),
         (&["no-such-command"], 2),
         (&["freeze", "--no-such-option", "1"], 2),
         (&["inspect", "a.cryo", "no-such-thing"], 2),
