@@ -2,6 +2,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod constants;
 mod docs;
 mod manual;
 mod names;

@@ -2,7 +2,7 @@
 
 use crate::source::Function;
 use crate::workspace::Workspace;
-use crate::{docs, names, rules, unsafety};
+use crate::{constants, docs, names, rules, unsafety};
 use std::fmt;
 
 /// A place where an invariant does not hold.
@@ -35,6 +35,7 @@ fn findings(workspace: &Workspace) -> Vec<Finding> {
     all.extend(rules::one_list(&workspace.sources));
     all.extend(rules::one_machine(&workspace.sources));
     all.extend(rules::forbid_unsafe(&workspace.sources));
+    all.extend(constants::one_place(&workspace.sources));
     all.extend(names::no_resource_named(&workspace.sources));
     for source in &workspace.sources {
         all.extend(rules::silent(source));

@@ -2,6 +2,7 @@
 
 use crate::args::CheckArgs;
 use crate::say::{Say, Style};
+use abi::consts::cap::CAP_SYS_PTRACE;
 use engine::{Ending, Error, Loaded, Look, Request};
 use plan::{Host, Namespaces, Options, Plan};
 use resources::Model;
@@ -81,7 +82,6 @@ fn yes(can: bool) -> &'static str {
 }
 
 fn abilities(host: &Host) -> String {
-    const CAP_SYS_PTRACE: u32 = 19;
     let scope = std::fs::read_to_string("/proc/sys/kernel/yama/ptrace_scope").unwrap_or_default();
     let own = match scope.trim() {
         "" | "0" => "yes",

@@ -10,6 +10,12 @@ use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
 use abi::x86_64::{DispatchConfiguration, UserRegs};
+use abi::consts::fd::AT_FDCWD;
+use abi::consts::mmap::PAGE;
+use abi::consts::open::O_WRONLY;
+use abi::consts::rlimit::RLIMIT_CORE;
+use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
+use abi::consts::sigaction::SIG_SETMASK;
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
@@ -27,14 +33,12 @@ use tracee::fault::point;
 use tracee::stub::{Clocks, Ground, Nest, Part, Stubs};
 use tracee::{here, ipc, job};
 
-const PAGE: u64 = 4096;
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
 const READ_MAX: u64 = 64 << 20;
 const PIECES_MAX: usize = 1000;
 /// Calls that wait to be made together.
 const BATCH: usize = 4096;
 const MREMAP_MAYMOVE_FIXED: u64 = 3;
-const RSEQ_FLAG_UNREGISTER: u64 = 1;
 
 /// A step that has been put off until its batch is full, and the call that it is.
 struct Waiting<'a> {
@@ -405,8 +409,6 @@ impl<'a> Execution<'a> {
 
     /// Ends a stub as its process had ended. No signal may reach it before: all are blocked in it.
     fn end(&mut self, tid: Tid, end: End) -> Result<(), Error> {
-        const RLIMIT_CORE: u64 = 4;
-        const SIG_SETMASK: u64 = 2;
         let (status, part) = match end {
             End::Process(status) => (status, Part::Process),
             End::Thread(status) => (status, Part::Thread),
@@ -474,10 +476,9 @@ impl<'a> Execution<'a> {
     /// The next one that is made in the namespace gets the id that is written down before (ipc/util.c, ipc_idr_alloc): ours,
     /// if nobody else makes or chooses one between.
     fn object_with_some_id(&mut self, tid: Tid, object: Object, args: &[u64]) -> Result<u32, Error> {
-        const AT_FDCWD: u64 = -100i64 as u64;
-        const O_WRONLY: u64 = 1;
         let path = format!("/proc/sys/kernel/{}_next_id\0", object.kind.name()).into_bytes();
-        let open = Call::new(Sys::Openat, [Arg::Int(AT_FDCWD), Arg::Bytes(path), Arg::Int(O_WRONLY), Arg::Int(0)]);
+        let open =
+            Call::new(Sys::Openat, [Arg::Int(AT_FDCWD), Arg::Bytes(path), Arg::Int(O_WRONLY.into()), Arg::Int(0)]);
         let fd = Arg::Int(self.succeed(tid, vec![open])?[0]);
         let id = object.id.to_string().into_bytes();
         let len = Arg::Int(id.len() as u64);

@@ -2,6 +2,7 @@
 
 use crate::host::is_first_user_namespace;
 use crate::{Error, Look};
+use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::{Errno, Fault, proc};
 use tracee::guard::{stand, stands};
 use tracee::job::{self, Event};
@@ -36,7 +37,6 @@ fn begin() -> Result<Option<u8>, Error> {
 
 /// Whether the kernel lets us suspend seccomp in what we trace (kernel/ptrace.c, check_ptrace_options).
 fn may_suspend() -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
     let status = read("/proc/self/status").ok().and_then(|text| proc::status(&text).ok());
     status.is_some_and(|s| s.cap_eff >> CAP_SYS_ADMIN & 1 == 1 && s.seccomp == 0) && is_first_user_namespace()
 }

@@ -1,6 +1,8 @@
 //! Survey: what planning must know of this machine, looked at once. Nothing is made.
 
 use crate::Error;
+use abi::consts::cap::CAP_SYS_ADMIN;
+use abi::consts::rlimit::RLIMIT_NOFILE;
 use abi::{gathered, proc};
 use plan::{FileFacts, Host, PlaceFacts, Terminal};
 use resources::Model;
@@ -14,8 +16,6 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::Path;
 use tracee::ipc::find_mqueue;
-
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// Only the first user namespace has all ids as they are (user_namespaces(7)).
 pub(crate) fn is_first_user_namespace() -> bool {
@@ -83,7 +83,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         vdso_sum: sum,
         xfeatures: tracee::here::xfeatures(),
         highest_fd: highest_fd(),
-        max_files: limits.get(7).map_or(1024, |l| l.1),
+        max_files: limits.get(RLIMIT_NOFILE as usize).map_or(1024, |l| l.1),
         limits,
     })
 }

@@ -1,6 +1,7 @@
 //! Which descriptors share a description. Asked of the kernel (kcmp(2)), never guessed, and only where it may be so.
 
 use crate::Error;
+use abi::consts::open::O_CLOEXEC;
 use abi::layout::{FileStat, Timespec};
 use abi::{Fault, proc};
 use resources::Text;
@@ -33,8 +34,6 @@ impl Table {
 fn access(seen: &Seen) -> u32 {
     1 << (seen.info.flags & 3)
 }
-
-const O_CLOEXEC: u32 = 0o2000000;
 
 /// What stat(2) told, in the form in which the kernel tells it.
 pub(crate) fn file_stat(m: &std::fs::Metadata) -> FileStat {

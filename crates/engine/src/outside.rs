@@ -5,6 +5,7 @@
 //! there is something that could be shared with any of them; of the stopped tree only those are looked at that were born since, as a
 //! description is shared by birth. A descriptor that was found is asked for once more before it counts.
 
+use abi::consts::open::O_ACCMODE;
 use abi::{Errno, Fault, proc};
 use resources::Holder;
 use resources::fd::Seen;
@@ -18,7 +19,6 @@ use std::os::unix::ffi::OsStringExt;
 use tracee::procfs::{numbers, read};
 
 const DELETED: &[u8] = b" (deleted)";
-const O_ACCMODE: u32 = 0o3;
 
 /// A descriptor of a process.
 type Fd = (u32, u32);

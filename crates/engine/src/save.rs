@@ -2,6 +2,7 @@
 
 use crate::guard::may_go_on;
 use crate::{Error, Output, Progress};
+use abi::consts::mmap::PAGE;
 use abi::{Errno, Fault};
 use image::{Extent, Header, PageBuffer, Writer};
 use resources::{Saved, Which};
@@ -16,7 +17,6 @@ use tracee::fault::point;
 use tracee::ipc::Window;
 use tracee::{Behind, Categories, Memory};
 
-const PAGE: usize = 4096;
 /// Bytes that are read at once. They stay in the caches until they are written: where memory is far away, as in a virtual
 /// machine, to read into a buffer of megabytes takes four times as long.
 const BUFFER: usize = 256 << 10;
@@ -129,7 +129,7 @@ fn push(into: &mut Vec<Extent>, next: Extent) {
 }
 
 fn is_zero(page: &[u8]) -> bool {
-    *page == [0; PAGE][..page.len()]
+    *page == [0; PAGE as usize][..page.len()]
 }
 
 impl<'a> Saver<'a> {
@@ -259,13 +259,13 @@ impl<'a> Saver<'a> {
         }
         let known_frame = |frame: u64| self.common.as_ref().and_then(|c| c.places.get(&Key::Frame(frame)));
         let mut pieces: Vec<(u64, u64, Sharing)> = Vec::new();
-        for (at, behind) in (start..end).step_by(PAGE).zip(tracee::behind(pagemap, start, end)?) {
-            let next = at + PAGE as u64;
+        for (at, behind) in (start..end).step_by(PAGE as usize).zip(tracee::behind(pagemap, start, end)?) {
+            let next = at + PAGE;
             match (behind, pieces.last_mut()) {
                 (Behind::Own, Some(last)) if last.1 == at && last.2 == Sharing::Own => last.1 = next,
                 (Behind::Own, _) => pieces.push((at, next, Sharing::Own)),
                 (Behind::Common(frame), _) => match frame.and_then(known_frame) {
-                    Some(Some(offset)) => push(known, Extent { at, len: PAGE as u64, offset: *offset }),
+                    Some(Some(offset)) => push(known, Extent { at, len: PAGE, offset: *offset }),
                     // One of zeroes, which is only kept where it differs from a file.
                     Some(None) if which == Which::Made => {}
                     _ => pieces.push((at, next, Sharing::Common(frame))),
@@ -318,10 +318,10 @@ impl<'a> Saver<'a> {
             self.keep(at, start..start + data.len(), into);
             return;
         }
-        let zero: Vec<bool> = data.chunks(PAGE).map(is_zero).collect();
+        let zero: Vec<bool> = data.chunks(PAGE as usize).map(is_zero).collect();
         let mut from = 0;
         for group in zero.chunk_by(|a, b| a == b) {
-            let to = (from + group.len() * PAGE).min(data.len());
+            let to = (from + group.len() * PAGE as usize).min(data.len());
             if !group[0] {
                 self.keep(at + from as u64, start + from..start + to, into);
             }
@@ -335,11 +335,11 @@ impl<'a> Saver<'a> {
         let mut extents = Vec::new();
         let mut at = 0;
         while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
-            let mut from = data.start / PAGE as u64 * PAGE as u64;
+            let mut from = data.start / PAGE * PAGE;
             while from < data.end {
                 may_go_on("the freeze")?;
                 let len = ((data.end - from) as usize).min(BUFFER);
-                let whole = len.next_multiple_of(PAGE);
+                let whole = len.next_multiple_of(PAGE as usize);
                 let got = read_up_to(file, &mut self.buffer[..len], from).map_err(|e| fault("pread", e))?;
                 self.buffer[got..whole].fill(0);
                 self.keep(from, 0..whole, &mut extents);
@@ -362,8 +362,8 @@ fn read_what_is(memory: &Memory, at: u64, piece: &mut [u8]) -> Result<(), Fault>
     if memory.read(at, piece).is_ok() {
         return Ok(());
     }
-    for (n, page) in piece.chunks_mut(PAGE).enumerate() {
-        match memory.read(at + (n * PAGE) as u64, page) {
+    for (n, page) in piece.chunks_mut(PAGE as usize).enumerate() {
+        match memory.read(at + n as u64 * PAGE, page) {
             Ok(()) => {}
             Err(f) if f.errno == Errno::ESRCH => return Err(f),
             Err(_) => page.fill(0),

@@ -5,6 +5,8 @@ use crate::execute::Quiet;
 use crate::output::Published;
 use crate::supervise::special;
 use crate::tree::{Member, Tree};
+use abi::consts::ioctl::TIOCSTI;
+use abi::consts::open::{O_NOCTTY, O_NONBLOCK};
 use abi::{Arg, Call, Errno, Sys, proc};
 use image::Late;
 use plan::Typing;
@@ -19,12 +21,9 @@ use std::os::unix::fs::OpenOptionsExt;
 use tracee::procfs::{numbers, read};
 use tracee::{Process, here};
 
-const TIOCSTI: u64 = 0x5412;
 const TIOCGDEV: u64 = 0x8004_5432;
 /// What a terminal keeps for whoever reads it (drivers/tty/n_tty.c, N_TTY_BUF_SIZE), but for one byte.
 const QUEUE: usize = 4095;
-const O_NOCTTY: i32 = 0o400;
-const O_NONBLOCK: i32 = 0o4000;
 
 /// The terminal of a process. As long as it is open, the end of the program leaves what waits in it.
 pub(crate) struct Keyboard {
@@ -39,7 +38,7 @@ impl Keyboard {
     fn open(process: &Process, fd: u32, stat: &proc::Stat, own: BTreeSet<u32>) -> io::Result<Keyboard> {
         let pid = process.pid();
         let path = format!("/proc/{pid}/fd/{fd}");
-        let ours = File::options().read(true).write(true).custom_flags(O_NOCTTY | O_NONBLOCK).open(path);
+        let ours = File::options().read(true).write(true).custom_flags((O_NOCTTY | O_NONBLOCK) as i32).open(path);
         // Of /dev/tty each has another behind it.
         let ours = ours.ok().filter(|ours| is_terminal(ours, stat));
         let terminal = match ours {

@@ -8,7 +8,7 @@ use std::fmt;
 pub const FORMAT: u16 = 1;
 
 /// The alignment of pages in the file.
-pub const PAGE: u64 = 4096;
+pub use abi::consts::mmap::PAGE;
 
 /// The writer begins a new section of pages after this many bytes, so that checking can be shared out.
 pub(crate) const SECTION_MAX: u64 = 16 << 20;

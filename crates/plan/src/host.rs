@@ -1,6 +1,7 @@
 //! What planning knows of the machine on which a tree is to go on, and of what its user wants.
 //! A survey fills it in; a test writes it down.
 
+use abi::consts::cap::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -174,14 +175,11 @@ impl Host {
     /// Whether whoever thaws may suspend seccomp filters in what it traces: CAP_SYS_ADMIN in the first user namespace, and none
     /// of its own (kernel/ptrace.c, check_ptrace_options).
     pub fn may_suspend_filters(&self) -> bool {
-        const CAP_SYS_ADMIN: u32 = 21;
         self.has_in_first(CAP_SYS_ADMIN) && !self.filtered
     }
 
     /// CAP_CHECKPOINT_RESTORE or CAP_SYS_ADMIN: may choose the ids of new processes (clone3, `set_tid`).
     pub fn may_choose_ids(&self) -> bool {
-        const CAP_SYS_ADMIN: u32 = 21;
-        const CAP_CHECKPOINT_RESTORE: u32 = 40;
         !self.foreign_pid_namespace && (self.has(CAP_SYS_ADMIN) || self.has(CAP_CHECKPOINT_RESTORE))
     }
 

@@ -6,6 +6,7 @@ use crate::mm::huge;
 use crate::mm::shared::Staging;
 use crate::tree::{process, stops};
 use crate::{At, Description, Model, ProcessModel};
+use abi::consts::cap::CAP_SYS_ADMIN;
 use image::Tag;
 use plan::{Actor, Descr, Fact, Host, Moment, Namespaces, Object, Op, Options, Pid, Pids, Plan, Planner, Refusal, Tid};
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
@@ -162,7 +163,6 @@ fn not_in_place(taken: &[u32]) -> Vec<Refusal> {
 }
 
 fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
-    const CAP_SYS_ADMIN: u32 = 21;
     if host.has(CAP_SYS_ADMIN) {
         Ok(Namespaces::Pid)
     } else if host.user_namespaces {

@@ -11,6 +11,7 @@ use crate::ns::time;
 use crate::task::posix_timers::PosixTimers;
 use crate::tree::process::{Fd, Process};
 use crate::{Description, Model, ProcessModel, ProcessState, ThreadModel, ThreadState, TreeState};
+use abi::consts::mmap::PAGE;
 use image::{Damage, Extent};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -19,8 +20,6 @@ const ID_MAX: u32 = 1 << 22;
 /// Half of what the kernel allows for descriptor numbers (fs/file.c, sysctl_nr_open_max), so that there is room above the
 /// tree's own for what the thaw opens.
 const NUMBER_MAX: u32 = 1 << 30;
-
-const PAGE: u64 = 4096;
 
 type Found = Result<(), String>;
 

@@ -2,6 +2,8 @@
 
 use crate::stub::{clone_self, nest::keep_only, reap};
 use crate::{arch, procfs, sys};
+use abi::consts::ipc::{MSG_STAT_ANY, SEM_STAT_ANY, SHM_STAT_ANY};
+use abi::consts::mmap::PAGE;
 use abi::layout::{Msqid, Semid, Shmid};
 use abi::{Errno, Fault, Sys, proc};
 use std::fs::File;
@@ -11,7 +13,6 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 
-const PAGE: u64 = 4096;
 /// Pages that are asked about at once.
 const PAGES: u64 = 1 << 18;
 
@@ -209,9 +210,9 @@ fn control(get: Sys, id: u32, command: i32, buffer: &mut [u8; 128]) -> Result<u6
 pub fn look(get: Sys, id: u32) -> Option<Seen> {
     let mut buffer = [0; 128];
     let (command, changed) = match get {
-        Sys::Shmget => (SHM_STAT_ANY, 72),
-        Sys::Semget => (SEM_STAT_ANY, 64),
-        _ => (MSG_STAT_ANY, 64),
+        Sys::Shmget => (SHM_STAT_ANY as i32, 72),
+        Sys::Semget => (SEM_STAT_ANY as i32, 64),
+        _ => (MSG_STAT_ANY as i32, 64),
     };
     let found = control(get, id & PLACE, command, &mut buffer).ok()?;
     let changed = i64::from_ne_bytes(buffer[changed..changed + 8].try_into().expect("eight bytes"));
@@ -273,10 +274,6 @@ pub fn remove_mqueue(name: &[u8]) {
     // SAFETY: the name ends in NUL and lives as long as the call.
     unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
 }
-
-const SHM_STAT_ANY: i32 = abi::consts::ipc::SHM_STAT_ANY as i32;
-const SEM_STAT_ANY: i32 = abi::consts::ipc::SEM_STAT_ANY as i32;
-const MSG_STAT_ANY: i32 = abi::consts::ipc::MSG_STAT_ANY as i32;
 
 #[cfg(test)]
 mod tests {

@@ -3,6 +3,7 @@
 
 use crate::sys;
 use abi::Errno;
+use abi::consts::sigaction::SI_KERNEL;
 
 /// What happened.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -18,9 +19,6 @@ pub enum Event {
     /// This signal came from the kernel: the terminal sent it to our whole group.
     Typed(i32),
 }
-
-/// The code of a signal that the kernel itself sends (sigaction(2)).
-const SI_KERNEL: i32 = 0x80;
 
 /// The next signal, and the code that says who sent it.
 fn await_signal() -> (i32, i32) {

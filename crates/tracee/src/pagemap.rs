@@ -1,6 +1,7 @@
 //! Which pages a process has, in runs of like ones.
 
 use crate::sys;
+use abi::consts::mmap::PAGE;
 use abi::{Errno, Fault};
 use std::fs::File;
 use std::os::fd::AsRawFd;
@@ -33,8 +34,6 @@ impl Categories {
     }
 }
 
-/// The base page of this machine.
-const PAGE: u64 = 4096;
 /// PAGEMAP_SCAN: `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: u64 = 0xc060_6610;
 /// Regions that one call may give. The kernel gathers 512 at a time, and where more are asked for it may say of a walk that

@@ -12,6 +12,8 @@ use crate::arena::{Arena, Batch, SIZE};
 use crate::process::{Lost, await_event, has_ended, take_note};
 use crate::ptrace::{self, Stop};
 use crate::{arch, fault, sys};
+use abi::consts::clone::CLONE_NEWTIME;
+use abi::consts::mmap::PAGE;
 use abi::layout::CloneArgs;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
@@ -22,7 +24,6 @@ use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
-const PAGE: u64 = 4096;
 /// How often a stub that takes long to answer is looked at, in milliseconds. It may take as long as it lives.
 const LOOK: i32 = 20;
 
@@ -114,7 +115,7 @@ impl Clocks {
         let text = std::fs::read_to_string(OFFSETS)?;
         let (monotonic, boottime) = (offset(&text, "monotonic"), offset(&text, "boottime"));
         // SAFETY: unshare with a number only.
-        sys::result(i64::from(unsafe { libc::unshare(CLONE_NEWTIME) }))?;
+        sys::result(i64::from(unsafe { libc::unshare(CLONE_NEWTIME as i32) }))?;
         let line = |name: &str, clock, target: u64, ours: i128| {
             let nanos = i128::from(target) - (now(clock) - ours);
             format!("{name} {} {}\n", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
@@ -124,9 +125,6 @@ impl Clocks {
         std::fs::write(OFFSETS, lines)
     }
 }
-
-/// Not in libc for this target: linux/sched.h.
-const CLONE_NEWTIME: i32 = 0x80;
 
 /// The offset of a clock in the text of the kernel: a name, seconds, nanoseconds.
 fn offset(text: &str, name: &str) -> i128 {

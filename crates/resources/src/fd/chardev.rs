@@ -8,11 +8,11 @@
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
+use abi::consts::fd::AT_FDCWD;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Value};
 use serde::{Deserialize, Serialize};
 
-const AT_FDCWD: u64 = -100i64 as u64;
 const DEVICES: [(u32, &str); 5] = [(3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom")];
 
 /// See the module.

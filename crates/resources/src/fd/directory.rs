@@ -9,11 +9,10 @@ use super::place::{self, Removed, Wanted};
 use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, process_refusal, seek};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
+use abi::consts::fd::AT_FDCWD;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Value};
 use serde::{Deserialize, Serialize};
-
-const AT_FDCWD: u64 = -100i64 as u64;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -12,13 +12,12 @@
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
+use abi::consts::fd::EPOLL_CTL_ADD;
 use abi::proc::{self, EpollWatch};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-
-const EPOLL_CTL_ADD: u64 = 1;
 
 /// One watched descriptor.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

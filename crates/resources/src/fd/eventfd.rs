@@ -9,11 +9,10 @@
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
+use abi::consts::fd::EFD_SEMAPHORE;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, Moment, Op};
 use serde::{Deserialize, Serialize};
-
-const EFD_SEMAPHORE: u64 = 1;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

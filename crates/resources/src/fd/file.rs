@@ -12,6 +12,8 @@
 use super::{S_IFREG, flags, memfd};
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
+use abi::consts::cap::CAP_CHOWN;
+use abi::consts::fd::AT_FDCWD;
 use abi::layout::FileStat;
 use image::Extent;
 use minicbor::{Decode, Encode};
@@ -22,7 +24,6 @@ const NAME: &str = "file";
 /// Bits of access(2).
 const READ: u32 = 4;
 const WRITE: u32 = 2;
-const AT_FDCWD: u64 = -100i64 as u64;
 const DELETED: &[u8] = b" (deleted)";
 /// Where POSIX shared memory and semaphores are (shm_overview(7)).
 const SHARED_MEMORY: &[u8] = b"/dev/shm/";
@@ -418,7 +419,6 @@ impl File {
 
 /// chown(2): who has CAP_CHOWN gives a file to anybody, its owner to his own groups.
 pub(super) fn may_give((uid, gid): (u32, u32), to: &Planning<'_>) -> bool {
-    const CAP_CHOWN: u32 = 0;
     let host = to.to.host;
     host.has(CAP_CHOWN) || (uid == host.uid && (gid == host.gid || host.groups.contains(&gid)))
 }

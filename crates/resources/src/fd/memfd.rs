@@ -16,22 +16,15 @@ use super::regular::{Regular, file, held_outside};
 use super::{Kind, S_IFREG, Seen, common_refusals, flags, note_shared_position, seek};
 use crate::task::written;
 use crate::{At, Capturing, Description, Model, Planning, Resource, Trouble};
+use abi::consts::fcntl::{
+    F_ADD_SEALS, F_GET_SEALS, F_SEAL_EXEC, F_SEAL_GROW, F_SEAL_SEAL, F_SEAL_SHRINK, F_SEAL_WRITE,
+};
+use abi::consts::fd::{MFD_ALLOW_SEALING, MFD_EXEC, MFD_NOEXEC_SEAL};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
-const F_ADD_SEALS: u64 = 1033;
-const F_GET_SEALS: u64 = 1034;
-/// No further seals. A file that was made without MFD_ALLOW_SEALING has this one, and no other.
-const F_SEAL_SEAL: u32 = 0x01;
-const F_SEAL_SHRINK: u32 = 0x02;
-const F_SEAL_GROW: u32 = 0x04;
-const F_SEAL_WRITE: u32 = 0x08;
-const F_SEAL_EXEC: u32 = 0x20;
-const MFD_ALLOW_SEALING: u64 = 0x02;
-const MFD_NOEXEC_SEAL: u64 = 0x08;
-const MFD_EXEC: u64 = 0x10;
 /// The longest name that memfd_create(2) takes.
 const NAME_MAX: usize = 249;
 /// statfs(2).

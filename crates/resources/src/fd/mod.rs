@@ -18,34 +18,18 @@ pub mod tty;
 pub(crate) mod unsupported;
 
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
+pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal};
 
-/// The type bits of a mode (inode(7)).
-pub(crate) const S_IFMT: u32 = 0o170000;
-pub(crate) const S_IFREG: u32 = 0o100000;
-pub(crate) const S_IFDIR: u32 = 0o040000;
-pub(crate) const S_IFIFO: u32 = 0o010000;
-pub(crate) const S_IFCHR: u32 = 0o020000;
-pub(crate) const S_IFBLK: u32 = 0o060000;
-pub(crate) const S_IFSOCK: u32 = 0o140000;
-
 /// Flags of open(2) on x86-64 (asm-generic/fcntl.h).
 pub(crate) mod flags {
-    pub(crate) const ACCMODE: u32 = 0o3;
-    pub(crate) const RDWR: u32 = 0o2;
-    pub(crate) const WRONLY: u32 = 0o1;
-    pub(crate) const NOCTTY: u32 = 0o400;
-    pub(crate) const LARGEFILE: u32 = 0o100000;
-    pub(crate) const APPEND: u32 = 0o2000;
-    pub(crate) const NONBLOCK: u32 = 0o4000;
-    pub(crate) const DIRECT: u32 = 0o40000;
-    pub(crate) const ASYNC: u32 = 0o20000;
-    pub(crate) const CLOEXEC: u32 = 0o2000000;
-    pub(crate) const PATH: u32 = 0o10000000;
-    pub(crate) const NOFOLLOW: u32 = 0o400000;
-    pub(crate) const TMPFILE: u32 = 0o20200000;
+    pub(crate) use abi::consts::open::{
+        O_ACCMODE as ACCMODE, O_APPEND as APPEND, O_ASYNC as ASYNC, O_CLOEXEC as CLOEXEC, O_DIRECT as DIRECT,
+        O_LARGEFILE as LARGEFILE, O_NOCTTY as NOCTTY, O_NOFOLLOW as NOFOLLOW, O_NONBLOCK as NONBLOCK, O_PATH as PATH,
+        O_RDWR as RDWR, O_TMPFILE as TMPFILE, O_WRONLY as WRONLY,
+    };
 }
 
 /// One description as the kernel shows it, through one descriptor that leads to it.

@@ -19,7 +19,10 @@ use super::{Kind, S_IFREG, Seen, common_refusals, flags};
 use crate::task::{all, written};
 use crate::tree::process::Fd;
 use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Text, Trouble};
+use abi::consts::cap::CAP_SYS_RESOURCE;
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::rlimit::RLIMIT_MSGQUEUE;
+use abi::consts::sigaction::{SA_SIGINFO, SIG_IGN, SIGEV_NONE, SIGEV_SIGNAL};
 use abi::layout::Sigevent;
 use abi::signal::KernelSigaction;
 use abi::{Arg, Call, Sys};
@@ -33,8 +36,6 @@ pub(crate) const MOST: (u64, u64) = (65536, 16 << 20);
 /// Where the kernel tells the limits of the namespace of whoever asks.
 pub(crate) const LIMITS: [&str; 2] = ["/proc/sys/fs/mqueue/msg_max", "/proc/sys/fs/mqueue/msgsize_max"];
 const O_CREAT_EXCL: u32 = 0o300;
-const SIGEV_SIGNAL: u32 = 0;
-const SIGEV_NONE: u32 = 1;
 
 /// Who is told when a message arrives in the empty queue.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -182,7 +183,7 @@ fn notice(seen: &Seen, from: &mut Capturing<'_>) -> Result<Option<Notice>, Troub
         let why = format!("process {pid}, outside of the tree, is to be told of its messages");
         return Err(refused(seen, why, "end that process first"));
     };
-    match how {
+    match how as i32 {
         SIGEV_NONE => {}
         SIGEV_SIGNAL if pid == seen.pid && takes_no_value(signal, from)? => {
             let why =
@@ -200,8 +201,6 @@ fn notice(seen: &Seen, from: &mut Capturing<'_>) -> Result<Option<Notice>, Troub
 
 /// Whether the process has a handler for the signal that does not hear of a value (sigaction(2), SA_SIGINFO).
 fn takes_no_value(signal: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    const SA_SIGINFO: u64 = 4;
-    const SIG_IGN: u64 = 1;
     let args = [Arg::Int(signal.into()), Arg::Int(0), Arg::Out(KernelSigaction::SIZE), Arg::Int(8)];
     let answers = all(from, &[Call::new(Sys::RtSigaction, args)])?;
     let action = KernelSigaction::from_bytes(written(&answers[0])).unwrap_or_default();
@@ -330,7 +329,7 @@ impl Mqueue {
         let Some(notice) = self.notice else { return };
         let (owner, table, number) = self.told_by(notice, to.model).expect("who is told has the queue");
         let tid = Tid(owner.threads.last().expect("it lives").tid);
-        let notify = if notice.signal == 0 { SIGEV_NONE } else { SIGEV_SIGNAL } as i32;
+        let notify = if notice.signal == 0 { SIGEV_NONE } else { SIGEV_SIGNAL };
         let event = Sigevent { notify, signo: notice.signal as i32, ..Sigevent::default() };
         let args = vec![u64::from(number).into(), Value::Bytes(event.to_bytes().to_vec())];
         let op = Op::Call { sys: Sys::MqNotify, args, expect: Expect::Success };
@@ -356,8 +355,6 @@ impl Mqueue {
 
     /// ipc/mqueue.c: mq_attr_ok, and mqueue_get_inode, which counts what all queues of a user may take.
     fn too_large(&self, to: &Planning<'_>) -> Option<Refusal> {
-        const CAP_SYS_RESOURCE: u32 = 24;
-        const RLIMIT_MSGQUEUE: usize = 12;
         let here = |n: usize| to.to.host.told.get(LIMITS[n]).and_then(|text| text.trim().parse().ok());
         let most = match to.ipc_lasting() {
             _ if to.to.host.has_in_first(CAP_SYS_RESOURCE) => MOST,
@@ -372,7 +369,7 @@ impl Mqueue {
             return Some(Refusal::new(self.told(), why, "thaw it as root"));
         }
         let needed: u64 = to.model.queues().filter(|q| q.messages.is_some()).map(Mqueue::bytes).sum();
-        let may = to.to.host.limits.get(RLIMIT_MSGQUEUE).map_or(u64::MAX, |limit| limit.0);
+        let may = to.to.host.limits.get(RLIMIT_MSGQUEUE as usize).map_or(u64::MAX, |limit| limit.0);
         (needed > may).then(|| {
             let why = format!("the program's queues take {needed} bytes, and {may} are allowed here");
             Refusal::new("message queues", why, "raise the limit: ulimit -q")

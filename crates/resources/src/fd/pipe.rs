@@ -9,15 +9,12 @@
 
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
 use crate::{At, Blob, Capturing, Description, Planning, Resource, Trouble};
+use abi::consts::fcntl::{F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
+use abi::consts::fd::AT_FDCWD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
-
-const F_SETFL: u64 = 4;
-const F_SETPIPE_SZ: u64 = 1031;
-const F_GETPIPE_SZ: u64 = 1032;
-const AT_FDCWD: u64 = -100i64 as u64;
 
 /// One description of an end of a pipe.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -10,6 +10,7 @@
 use super::file::{Standing, may_give, split};
 use super::{S_IFDIR, S_IFMT};
 use crate::{Capturing, Planning, Text, Trouble};
+use abi::consts::file_type::S_IFLNK;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal};
 use serde::{Deserialize, Serialize};
@@ -18,7 +19,6 @@ use serde::{Deserialize, Serialize};
 pub(crate) const ENTER: u32 = 1;
 const WRITE: u32 = 2;
 pub(crate) const READ: u32 = 4;
-const S_IFLNK: u32 = 0o120000;
 
 /// What is left of a directory that was removed.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

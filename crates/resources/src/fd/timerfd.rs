@@ -15,6 +15,10 @@ use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::ns::time::{self, Time};
 use crate::task::{all, written};
 use crate::{At, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::CAP_WAKE_ALARM;
+use abi::consts::fd::{TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET};
+use abi::consts::ioctl::TFD_IOC_SET_TICKS;
+use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_BOOTTIME_ALARM, CLOCK_MONOTONIC, CLOCK_REALTIME, CLOCK_REALTIME_ALARM};
 use abi::layout::{Itimerspec, Timespec};
 use abi::proc::{self, Fdinfo};
 use abi::{Arg, Call, Sys};
@@ -22,15 +26,6 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Namespaces, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
-const CLOCK_REALTIME: i32 = 0;
-const CLOCK_MONOTONIC: i32 = 1;
-const CLOCK_BOOTTIME: i32 = 7;
-const CLOCK_REALTIME_ALARM: i32 = 8;
-const CLOCK_BOOTTIME_ALARM: i32 = 9;
-const TFD_TIMER_ABSTIME: u32 = 1;
-const TFD_TIMER_CANCEL_ON_SET: u32 = 2;
-const TFD_IOC_SET_TICKS: u64 = 0x4008_5400;
-const CAP_WAKE_ALARM: u32 = 35;
 /// Nanoseconds for which a timer does not expire after it is set: its count is set right behind.
 const APART: u64 = 100_000;
 

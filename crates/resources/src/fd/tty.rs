@@ -14,6 +14,8 @@ use crate::tree::process::Fd;
 use crate::{
     At, Blob, Capturing, Description, Model, Planning, ProcessModel, ProcessState, Resource, Text, ThreadState, Trouble,
 };
+use abi::consts::fd::AT_FDCWD;
+use abi::consts::ioctl::{TCGETS, TIOCGWINSZ};
 use abi::layout::{Termios, Winsize};
 use abi::{Arg, Call, Sys};
 use image::{Damage, Section};
@@ -21,9 +23,6 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Pid, Refusal, Typing, Value};
 use serde::{Deserialize, Serialize};
 
-const AT_FDCWD: u64 = -100i64 as u64;
-const TCGETS: u64 = 0x5401;
-const TIOCGWINSZ: u64 = 0x5413;
 const TIOCINQ: u64 = 0x541b;
 const DEV_TTY: (u32, u32) = (5, 0);
 

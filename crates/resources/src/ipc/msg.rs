@@ -14,6 +14,7 @@
 use super::{Claim, Perm, claim, ipc_perm, note_left, note_shared, objects, set, strangers, told, unreadable, whole};
 use crate::task::written;
 use crate::{At, Blob, CaptureTree, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::CAP_SYS_RESOURCE;
 use abi::consts::ipc::{IPC_NOWAIT, MSG_COPY};
 use abi::layout::Msqid;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
@@ -182,6 +183,5 @@ fn usual_limit(to: &Planning<'_>) -> u64 {
 
 /// ipc/msg.c, msgctl_down: CAP_SYS_RESOURCE in the first user namespace.
 fn may_exceed(to: &Planning<'_>) -> bool {
-    const CAP_SYS_RESOURCE: u32 = 24;
     to.to.host.has_in_first(CAP_SYS_RESOURCE)
 }

@@ -13,22 +13,21 @@ use crate::fd::file::{AS_FILE, Access, NO_FILE};
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
+use abi::consts::madvise::{
+    MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
+    MADV_WIPEONFORK,
+};
+use abi::consts::mmap::{
+    MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
+};
+pub(crate) use abi::consts::mmap::{PROT_EXEC, PROT_READ, PROT_WRITE};
+use abi::consts::prctl::{PR_SET_VMA, PR_SET_VMA_ANON_NAME};
 use abi::proc;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 pub(crate) const NAME: &str = "area";
-pub(crate) const PROT_READ: u64 = 1;
-pub(crate) const PROT_WRITE: u64 = 2;
-pub(crate) const PROT_EXEC: u64 = 4;
-const MAP_SHARED: u64 = 0x01;
-const MAP_PRIVATE: u64 = 0x02;
-const MAP_DROPPABLE: u64 = 0x08;
-const MAP_ANONYMOUS: u64 = 0x20;
-const MAP_GROWSDOWN: u64 = 0x0100;
-const MAP_NORESERVE: u64 = 0x4000;
-const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 /// What the pages of an area come from.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -70,17 +69,15 @@ pub enum Backing {
 
 /// What was asked of the kernel for an area, by the two letters of VmFlags in /proc/PID/smaps, and how to ask again.
 const ADVICE: [(&[u8; 2], u64); 7] = [
-    (b"sr", 2),  // MADV_SEQUENTIAL
-    (b"rr", 1),  // MADV_RANDOM
-    (b"dc", 10), // MADV_DONTFORK
-    (b"mg", 12), // MADV_MERGEABLE
-    (b"nh", 15), // MADV_NOHUGEPAGE
-    (b"dd", 16), // MADV_DONTDUMP
-    (b"wf", 18), // MADV_WIPEONFORK
+    (b"sr", MADV_SEQUENTIAL),
+    (b"rr", MADV_RANDOM),
+    (b"dc", MADV_DONTFORK),
+    (b"mg", MADV_MERGEABLE),
+    (b"nh", MADV_NOHUGEPAGE),
+    (b"dd", MADV_DONTDUMP),
+    (b"wf", MADV_WIPEONFORK),
 ];
-/// MADV_DONTFORK, MADV_DONTDUMP, MADV_WIPEONFORK.
-const BINDING: [u64; 3] = [10, 16, 18];
-const MADV_HUGEPAGE: u64 = 14;
+const BINDING: [u64; 3] = [MADV_DONTFORK, MADV_DONTDUMP, MADV_WIPEONFORK];
 /// Flags that are part of an area, besides the advice.
 const KEPT: [&[u8; 2]; 6] = [b"gd", b"lo", b"lf", b"nr", b"hg", b"dp"];
 
@@ -396,9 +393,14 @@ pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) 
         later(Sys::Mprotect, args, Expect::Success);
     }
     if let Some(name) = &area.name {
-        // PR_SET_VMA, PR_SET_VMA_ANON_NAME (include/uapi/linux/prctl.h); EINVAL without CONFIG_ANON_VMA_NAME.
-        let args =
-            vec![0x53564d41.into(), 0.into(), area.start.into(), area.len().into(), Value::Bytes(name.c_string())];
+        // EINVAL without CONFIG_ANON_VMA_NAME.
+        let args = vec![
+            PR_SET_VMA.into(),
+            PR_SET_VMA_ANON_NAME.into(),
+            area.start.into(),
+            area.len().into(),
+            Value::Bytes(name.c_string()),
+        ];
         later(Sys::Prctl, args, Expect::OrTold("areas of memory have lost their names (PR_SET_VMA_ANON_NAME)"));
     }
     if area.has("lo") {

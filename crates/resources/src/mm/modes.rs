@@ -10,15 +10,12 @@
 
 use crate::task::{ask, number, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
+use abi::consts::prctl::{PR_GET_MDWE, PR_GET_MEMORY_MERGE, PR_SET_MDWE, PR_SET_MEMORY_MERGE};
 use abi::{Answer, Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal};
 use serde::{Deserialize, Serialize};
 
-const PR_SET_MDWE: u64 = 65;
-const PR_GET_MDWE: u64 = 66;
-const PR_SET_MEMORY_MERGE: u64 = 67;
-const PR_GET_MEMORY_MERGE: u64 = 68;
 const ARCH_GET_UNTAG_MASK: u64 = 0x4001;
 
 /// See the module.

@@ -11,16 +11,12 @@ use super::huge;
 use super::space::Space;
 use crate::{Model, Planning};
 use abi::Sys;
+use abi::consts::mmap::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_SHARED, PAGE};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Tid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "area";
-const PAGE: u64 = 4096;
 const MREMAP_MAYMOVE_FIXED: u64 = 3;
-const MAP_SHARED: u64 = 1;
-const MAP_ANONYMOUS: u64 = 0x20;
-const MAP_NORESERVE: u64 = 0x4000;
-const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
 
 /// Objects that several processes show.
 #[derive(Default, Debug)]

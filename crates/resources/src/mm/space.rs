@@ -16,6 +16,9 @@ use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::fd::memfd;
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
+use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
+use abi::consts::mmap::PAGE;
+use abi::consts::prctl::{PR_SET_MM, PR_SET_MM_MAP};
 use abi::layout::PrctlMmMap;
 use abi::{Arg, Call, Errno, Sys, proc};
 use image::Extent;
@@ -24,10 +27,6 @@ use plan::{Actor, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-
-const PR_SET_MM: u64 = 35;
-const PR_SET_MM_MAP: u64 = 14;
-const MADV_GUARD_INSTALL: u64 = 102;
 
 /// The marks of an address space (proc_pid_stat(5); struct prctl_mm_map).
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
@@ -231,7 +230,6 @@ fn whole_of_gone(file: &File, first: &Area, seen: &[proc::Area], from: &Capturin
 /// What the areas of a process show of a file without a name, with what those of others showed already. A page that the process
 /// has written to privately is its own, and no part of the file; it is taken only where nobody shows what it was before.
 fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(Vec<Extent>, u64), Trouble> {
-    const PAGE: u64 = 4096;
     let probe = from.probe;
     let shown = from.files.shown_pages(id);
     // Those that share it show the file itself.
@@ -269,7 +267,6 @@ fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(
 
 /// The parts of an area whose pages of the file are not there yet.
 fn missing(area: &Area, offset: u64, shown: &BTreeMap<u64, u64>) -> Vec<Range<u64>> {
-    const PAGE: u64 = 4096;
     let mut ranges: Vec<Range<u64>> = Vec::new();
     for at in (area.start..area.end).step_by(PAGE as usize) {
         if shown.contains_key(&(at - area.start + offset)) {
@@ -331,7 +328,6 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
 /// The pages of shared memory that exist. To read one that does not would make it, and a sparse segment whole; and no page
 /// table need show those that do. mincore(2) tells of all that are not in swap space.
 fn present(areas: &[&proc::Area], from: &Capturing<'_>) -> Result<Vec<Range<u64>>, Trouble> {
-    const PAGE: u64 = 4096;
     const PAGES: u64 = 1 << 18;
     let (swapped, asked): (Vec<&proc::Area>, Vec<_>) = areas.iter().partition(|a| a.swap_kib > 0);
     let mut ranges: Vec<Range<u64>> = swapped.iter().map(|a| a.start..a.end).collect();
@@ -486,7 +482,6 @@ impl Space {
     fn plan_change(change: &Change, at: At, needs: &[Fact], makes: &[Fact], to: &mut Planning<'_>) {
         let by = Actor::Thread(at.tid);
         for (start, end) in &change.emptied {
-            const MADV_DONTNEED: u64 = 4;
             let args = vec![(*start).into(), (end - start).into(), MADV_DONTNEED.into()];
             let op = Op::Call { sys: Sys::Madvise, args, expect: Expect::Success };
             to.to.step(Moment::Fill, Self::NAME, by, op, needs.to_vec(), makes.to_vec());

@@ -15,7 +15,11 @@ use crate::fd::mqueue;
 use crate::ipc::{lives_apart, table};
 use crate::task::{all, written};
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::CAP_SYS_ADMIN;
+use abi::consts::clone::CLONE_NEWIPC;
+use abi::consts::fd::AT_FDCWD;
 use abi::consts::ipc::IPC_INFO;
+use abi::consts::open::O_WRONLY;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Ipc, Lasting, Moment, Namespaces, Op, Refusal, Value};
@@ -27,9 +31,6 @@ pub(crate) const BOOT: &str = "/proc/sys/kernel/random/boot_id";
 pub(crate) const NAMESPACE: &str = "/proc/self/ns/ipc";
 /// How many bytes may wait in a new message queue.
 pub(crate) const LIMIT: &str = "/proc/sys/kernel/msgmnb";
-
-const CLONE_NEWIPC: u64 = 0x0800_0000;
-const CAP_SYS_ADMIN: u32 = 21;
 
 /// A limit, by its name in /proc/sys/kernel.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -145,11 +146,9 @@ impl CaptureTree for IpcNamespace {
 impl Limit {
     /// The thread writes it before any object is made.
     fn plan(&self, at: At, to: &mut Planning<'_>) {
-        const AT_FDCWD: u64 = -100i64 as u64;
-        const O_WRONLY: u64 = 1;
         let descr = to.to.scratch();
         let path = Value::Bytes(format!("/proc/sys/kernel/{}\0", self.name).into_bytes());
-        let args = vec![AT_FDCWD.into(), path, O_WRONLY.into(), 0.into()];
+        let args = vec![AT_FDCWD.into(), path, u64::from(O_WRONLY).into(), 0.into()];
         let open = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
         let len = self.text.len() as u64;
         let args = vec![Value::Descr(descr), Value::Bytes(self.text.clone().into_bytes()), len.into()];

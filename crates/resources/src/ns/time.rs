@@ -11,14 +11,13 @@
 
 use crate::task::{all, written};
 use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Trouble};
+use abi::consts::cap::CAP_SYS_ADMIN;
+use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 use abi::layout::Timespec;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Clocks, Namespaces, TimePolicy};
 use serde::{Deserialize, Serialize};
-
-const CLOCK_MONOTONIC: u64 = 1;
-const CLOCK_BOOTTIME: u64 = 7;
 
 /// Nanoseconds. Volatile.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -38,7 +37,7 @@ impl Resource for Time {
 
 impl Capture for Time {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let ask = |clock| Call::new(Sys::ClockGettime, [Arg::Int(clock), Arg::Out(Timespec::SIZE)]);
+        let ask = |clock: i32| Call::new(Sys::ClockGettime, [Arg::Int(clock as u64), Arg::Out(Timespec::SIZE)]);
         let answers = all(from, &[ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)])?;
         let nanos = |n: usize| Timespec::from_bytes(written(&answers[n])).and_then(Timespec::to_nanos).unwrap_or(0);
         Ok(Time { monotonic: nanos(0), boottime: nanos(1) })
@@ -55,7 +54,6 @@ impl Capture for Time {
 
 /// Whether the clocks go on from where they stood.
 pub(crate) fn is_kept(to: &Planning<'_>) -> bool {
-    const CAP_SYS_ADMIN: u32 = 21;
     let allowed = to.to.host.has(CAP_SYS_ADMIN) || matches!(to.namespaces, Namespaces::UserPid { .. });
     allowed && to.to.host.time_namespaces && to.to.options.time == TimePolicy::Keep
 }

@@ -12,6 +12,8 @@
 
 use super::{ask, ask_into, number, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
+use abi::consts::cap::{CAP_AUDIT_CONTROL, CAP_SYS_RESOURCE};
+use abi::consts::prctl::{PR_GET_CHILD_SUBREAPER, PR_GET_THP_DISABLE, PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE};
 use abi::{Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Namespaces, Refusal};
@@ -20,10 +22,6 @@ use std::collections::BTreeSet;
 
 /// Told since Linux 6.3 (linux/membarrier.h).
 const MEMBARRIER_CMD_GET_REGISTRATIONS: u64 = 1 << 9;
-const PR_GET_THP_DISABLE: u64 = 42;
-const PR_SET_THP_DISABLE: u64 = 41;
-const PR_GET_CHILD_SUBREAPER: u64 = 37;
-const PR_SET_CHILD_SUBREAPER: u64 = 36;
 /// The user of no login.
 const UNSET: u32 = u32::MAX;
 
@@ -163,7 +161,6 @@ impl Attributes {
     /// A score below the lowest that whoever has CAP_SYS_RESOURCE in the first user namespace has set takes that too
     /// (fs/proc/base.c, `__set_oom_adj`).
     fn plan_oom_score(&self, at: At, to: &mut Planning<'_>) {
-        const CAP_SYS_RESOURCE: u32 = 24;
         if self.oom_score_adj == to.to.host.oom_score_adj {
             return;
         }
@@ -176,7 +173,6 @@ impl Attributes {
 
     /// fs/proc/base.c, proc_loginuid_write, and kernel/audit.c: who has CAP_AUDIT_CONTROL may set it, and anybody once.
     fn plan_login(&self, at: At, to: &mut Planning<'_>) {
-        const CAP_AUDIT_CONTROL: u32 = 30;
         let (Some(login), Some(here)) = (self.login, to.to.host.loginuid) else { return };
         let outside = !matches!(to.namespaces, Namespaces::UserPid { .. });
         if login == here {

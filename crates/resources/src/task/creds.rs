@@ -9,24 +9,19 @@
 
 use super::{ask, keyrings, value_or};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::{CAP_SETGID, CAP_SETPCAP, CAP_SETUID};
+use abi::consts::prctl::{
+    PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, PR_CAPBSET_DROP, PR_GET_KEEPCAPS, PR_GET_SECUREBITS, PR_SET_NO_NEW_PRIVS,
+    PR_SET_SECUREBITS,
+};
 use abi::layout::{CapData, CapHeader};
 use abi::{Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Namespaces, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
-const PR_GET_KEEPCAPS: u64 = 7;
-const PR_CAPBSET_DROP: u64 = 24;
-const PR_GET_SECUREBITS: u64 = 27;
-const PR_SET_SECUREBITS: u64 = 28;
-const PR_SET_NO_NEW_PRIVS: u64 = 38;
-const PR_CAP_AMBIENT: u64 = 47;
-const PR_CAP_AMBIENT_RAISE: u64 = 2;
 /// SECBIT_NO_SETUID_FIXUP | SECBIT_KEEP_CAPS: a change of ids leaves the capabilities alone.
 const SECBITS_STILL: u64 = 0x14;
-const CAP_SETGID: u32 = 6;
-const CAP_SETUID: u32 = 7;
-const CAP_SETPCAP: u32 = 8;
 const CAPABILITIES: u64 = 41;
 
 /// See the module.

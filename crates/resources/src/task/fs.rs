@@ -8,12 +8,11 @@
 use crate::fd::place::{self, Removed, Wanted};
 use crate::fd::{S_IFDIR, of_a_process};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Text, Trouble};
+use abi::consts::open::O_DIRECTORY;
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
-
-const O_DIRECTORY: u32 = 0o200000;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -7,12 +7,11 @@
 
 use super::{ask_into, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::prctl::PR_GET_TID_ADDRESS;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::Expect;
 use serde::{Deserialize, Serialize};
-
-const PR_GET_TID_ADDRESS: u64 = 40;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -6,6 +6,7 @@
 //! - not kept   a hard limit above that of who thaws, without CAP_SYS_RESOURCE: the user is told
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::CAP_SYS_RESOURCE;
 use abi::layout::Rlimit64;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -68,7 +69,6 @@ impl Capture for Limits {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
-        const CAP_SYS_RESOURCE: u32 = 24;
         let may_raise = to.to.host.has(CAP_SYS_RESOURCE) && to.namespaces == plan::Namespaces::Same;
         for (n, (soft, hard)) in self.limits.iter().enumerate().take(NAMES.len()) {
             let ours = to.to.host.limits.get(n).map_or(u64::MAX, |l| l.1);

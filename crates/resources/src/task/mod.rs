@@ -18,6 +18,8 @@ pub mod seccomp;
 pub mod signal;
 
 use crate::{At, Capturing, Planning, Trouble};
+use abi::consts::fd::AT_FDCWD;
+use abi::consts::open::O_WRONLY;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use plan::{Actor, Expect, Fact, Moment, Op, Value};
 
@@ -74,11 +76,9 @@ pub(crate) fn write_own(by: &'static str, name: &str, text: &str, at: At, to: &m
 
 /// The thread writes into a file of /proc, likewise.
 pub(crate) fn write_proc(by: &'static str, name: &str, text: &str, expect: Expect, at: At, to: &mut Planning<'_>) {
-    const AT_FDCWD: u64 = -100i64 as u64;
-    const O_WRONLY: u64 = 1;
     let descr = to.to.scratch();
     let path = Value::Bytes(format!("/proc/{name}\0").into_bytes());
-    let args = vec![AT_FDCWD.into(), path, O_WRONLY.into(), 0.into()];
+    let args = vec![AT_FDCWD.into(), path, u64::from(O_WRONLY).into(), 0.into()];
     let open = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
     let len = text.len() as u64;
     let args = vec![Value::Descr(descr), Value::Bytes(text.as_bytes().to_vec()), len.into()];

@@ -8,6 +8,8 @@
 //! - not kept   the count of overruns that were not fetched yet
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::prctl::PR_TIMER_CREATE_RESTORE_IDS;
+use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
 use abi::{Arg, Call, Sys};
@@ -15,12 +17,8 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
-const PR_TIMER_CREATE_RESTORE_IDS: u64 = 77;
 /// Up to this id it is worth while to count.
 const COUNTED: i32 = 1024;
-const SIGEV_SIGNAL: i32 = 0;
-const SIGEV_NONE: i32 = 1;
-const SIGEV_THREAD_ID: i32 = 4;
 
 /// One timer.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -10,32 +10,19 @@
 
 use super::{ask, ask_about, ask_into, value_or, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
+pub(crate) use abi::consts::prctl::PR_SET_NAME;
+use abi::consts::prctl::{
+    PR_GET_DUMPABLE, PR_GET_IO_FLUSHER, PR_GET_NAME, PR_GET_PDEATHSIG, PR_GET_SPECULATION_CTRL, PR_GET_TIMERSLACK,
+    PR_GET_TSC, PR_MCE_KILL, PR_MCE_KILL_DEFAULT, PR_MCE_KILL_GET, PR_MCE_KILL_SET, PR_SCHED_CORE, PR_SET_DUMPABLE,
+    PR_SET_IO_FLUSHER, PR_SET_PDEATHSIG, PR_SET_SPECULATION_CTRL, PR_SET_TIMERSLACK, PR_SET_TSC,
+};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Tid, Value};
 use serde::{Deserialize, Serialize};
 
-const PR_SET_PDEATHSIG: u64 = 1;
-const PR_GET_PDEATHSIG: u64 = 2;
-const PR_GET_DUMPABLE: u64 = 3;
-const PR_SET_DUMPABLE: u64 = 4;
-pub(crate) const PR_SET_NAME: u64 = 15;
-const PR_GET_NAME: u64 = 16;
-const PR_GET_TSC: u64 = 25;
-const PR_SET_TSC: u64 = 26;
-const PR_SET_TIMERSLACK: u64 = 29;
-const PR_GET_TIMERSLACK: u64 = 30;
-const PR_MCE_KILL: u64 = 33;
-const PR_MCE_KILL_SET: u64 = 1;
-const PR_MCE_KILL_GET: u64 = 34;
-const PR_MCE_KILL_DEFAULT: u64 = 2;
-const PR_GET_SPECULATION_CTRL: u64 = 52;
-const PR_SET_SPECULATION_CTRL: u64 = 53;
 /// The thread may choose.
 const PR_SPEC_PRCTL: u64 = 1;
-const PR_SET_IO_FLUSHER: u64 = 57;
-const PR_GET_IO_FLUSHER: u64 = 58;
-const PR_SCHED_CORE: u64 = 62;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -10,6 +10,9 @@
 //!   the kernel only reads: the user is told
 
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::futex::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_WAIT};
+use abi::consts::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
+use abi::consts::time::TIMER_ABSTIME;
 use abi::layout::Timespec;
 use abi::x86_64::{UserRegs, xstate};
 use abi::{Machine, Sys};
@@ -17,16 +20,9 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Fact, Moment, Op, Refusal, Restart, Value};
 use serde::{Deserialize, Serialize};
 
-const ERESTART_RESTARTBLOCK: u64 = -516i64 as u64;
-const ERESTARTNOHAND: u64 = -514i64 as u64;
 const USER_CS: u64 = 0x33;
 /// Clocks are small numbers, addresses are not: tells clock_nanosleep from nanosleep.
 const CLOCKS: u64 = 4096;
-const FUTEX_CMD_MASK: u64 = !(128 | 256);
-const FUTEX_WAIT: u64 = 0;
-/// clock_nanosleep(2): until a moment.
-const TIMER_ABSTIME: u64 = 1;
-const FUTEX_LOCK_PI: u64 = 6;
 
 /// A call that waits until a time that only the kernel knows.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

@@ -8,6 +8,8 @@
 
 use super::written;
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
+use abi::consts::cap::{CAP_SYS_ADMIN, CAP_SYS_NICE};
+use abi::consts::sched::{IOPRIO_CLASS_RT, IOPRIO_CLASS_SHIFT, IOPRIO_WHO_PROCESS, MPOL_F_RELATIVE_NODES};
 use abi::layout::SchedAttr;
 use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -15,11 +17,6 @@ use plan::{Expect, Namespaces, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
-const IOPRIO_WHO_PROCESS: u64 = 1;
-const IOPRIO_CLASS_SHIFT: u32 = 13;
-const IOPRIO_CLASS_RT: u32 = 1;
-/// set_mempolicy(2).
-const MPOL_F_RELATIVE_NODES: u32 = 1 << 14;
 const CPU_BYTES: usize = 1024;
 /// As many nodes as any kernel has (MAX_NUMNODES).
 const NODES: usize = 1024;
@@ -194,6 +191,3 @@ fn memory_policy(answer: &Answer) -> Option<(u32, Blob)> {
     let nodes = Blob(answer.out.get(1)?.clone());
     (answer.result.is_ok() && mode != MPOL_DEFAULT).then_some((mode, nodes))
 }
-
-const CAP_SYS_ADMIN: u32 = 21;
-const CAP_SYS_NICE: u32 = 23;

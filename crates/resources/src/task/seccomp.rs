@@ -11,12 +11,12 @@
 
 use super::{ask, value_or};
 use crate::{At, Blob, Capture, Capturing, Planning, ProcessModel, Resource, ThreadState, Trouble};
+use abi::consts::prctl::PR_GET_SECCOMP;
 use abi::{Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Namespaces, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
-const PR_GET_SECCOMP: u64 = 21;
 /// Modes of a thread, and what sets them (linux/seccomp.h).
 const STRICT: u64 = 1;
 const FILTERED: u64 = 2;

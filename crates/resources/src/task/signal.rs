@@ -9,15 +9,12 @@
 use super::{all, written};
 use crate::tree::stops;
 use crate::{At, Capture, Capturing, Planning, Queue, Resource, Still, Trouble};
+use abi::consts::sigaction::{SS_DISABLE, SS_ONSTACK};
 use abi::signal::{SIGSTOP, Siginfo, StackT};
 use abi::{Arg, Call, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
-
-/// SS_ONSTACK: the thread is on it now. It is found out from the stack pointer and never given.
-const SS_ONSTACK: u32 = 1;
-const SS_DISABLE: u32 = 2;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]

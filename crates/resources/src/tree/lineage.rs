@@ -14,15 +14,11 @@ use super::session::{self, Role, Session};
 use crate::mm::vdso::KernelArea;
 use crate::{Model, Planning, ProcessModel, ProcessState};
 use abi::Sys;
+use abi::consts::clone::{CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_SIGHAND, CLONE_VM};
 use plan::{Actor, Birth, End, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "session";
-const CLONE_PARENT: u64 = 0x8000;
-const CLONE_VM: u64 = 0x100;
-const CLONE_FS: u64 = 0x200;
-const CLONE_FILES: u64 = 0x400;
-const CLONE_SIGHAND: u64 = 0x800;
 const SIGCHLD: u32 = 17;
 /// The session, or group, of whoever thaws.
 const OUTER: u32 = 0;

@@ -15,13 +15,13 @@ use crate::task::prctl::PR_SET_NAME;
 use crate::task::write_proc;
 use crate::{At, Owner, Planning, ProcessModel, Text};
 use abi::Sys;
+use abi::consts::open::O_CLOEXEC;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Namespaces, Op, Pid, Tid, Value};
 use serde::{Deserialize, Serialize};
 use std::rc::Rc;
 
 const NAME: &str = "process";
-const O_CLOEXEC: u64 = 0o2000000;
 
 /// One number of a table of descriptors.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -252,7 +252,7 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
     }
     for fd in &p.process.fds {
         let descr = Descr(fd.description);
-        let flags = if fd.close_on_exec { O_CLOEXEC } else { 0 };
+        let flags = if fd.close_on_exec { O_CLOEXEC.into() } else { 0 };
         let args = vec![to.number(descr).into(), u64::from(fd.number).into(), flags.into()];
         let op = Op::Call { sys: Sys::Dup3, args, expect: Expect::Exactly(fd.number.into()) };
         let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
