@@ -16,12 +16,4 @@ impl Machine {
             Machine::X86_64 => "x86_64",
         }
     }
-
-    /// The machine with that name.
-    pub fn from_name(name: &str) -> Option<Machine> {
-        match name {
-            "x86_64" => Some(Machine::X86_64),
-            _ => None,
-        }
-    }
 }

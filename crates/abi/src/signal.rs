@@ -77,11 +77,6 @@ impl SigSet {
     /// Every signal.
     pub const ALL: SigSet = SigSet(u64::MAX);
 
-    /// The set with this mask, as /proc/PID/status prints it.
-    pub const fn from_mask(mask: u64) -> Self {
-        SigSet(mask)
-    }
-
     /// The mask.
     pub const fn mask(self) -> u64 {
         self.0

@@ -1,7 +1,7 @@
 //! The state of a thread on x86_64 as ptrace(2) gives and takes it: general registers, extended state, restartable
 //! sequence.
 
-use crate::layout::{Layout, layout};
+use crate::layout::layout;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
@@ -121,21 +121,6 @@ layout! {
     }
 }
 
-impl UserRegs {
-    /// The words in their order.
-    pub fn words(&self) -> [u64; 27] {
-        let bytes = self.to_bytes();
-        std::array::from_fn(|i| Layout::get(&bytes[8 * i..]).expect("27 words are 216 bytes"))
-    }
-
-    /// From the words in their order.
-    pub fn from_words(words: [u64; 27]) -> Self {
-        let mut bytes = [0; Self::SIZE];
-        words.put(&mut bytes);
-        Self::from_bytes(&bytes).expect("27 words are 216 bytes")
-    }
-}
-
 impl DispatchConfiguration {
     const ON: u64 = 1;
     /// Only calls from the range come back (Linux 6.17).
@@ -179,14 +164,8 @@ impl RseqCs {
 pub mod xstate {
     use crate::layout::Layout;
 
-    /// Where the kernel's mask of the features in use stands.
-    pub const XCR0_AT: usize = 464;
     /// Where XSTATE_BV stands: which components hold anything but their initial state.
     pub const XSTATE_BV_AT: usize = 512;
-    /// Where XCOMP_BV stands; always 0 here, as nothing is compacted.
-    pub const XCOMP_BV_AT: usize = 520;
-    /// The least size: the legacy area and the header.
-    pub const MIN_SIZE: usize = 576;
 
     /// The names of the components by their bits (arch/x86/include/asm/fpu/types.h, `enum xfeature`).
     pub const FEATURES: [(u32, &str); 14] = [
@@ -209,16 +188,6 @@ pub mod xstate {
     /// What the thread really uses: XSTATE_BV. `None` when the blob is too short.
     pub fn xfeatures(blob: &[u8]) -> Option<u64> {
         u64_at(blob, XSTATE_BV_AT)
-    }
-
-    /// What the machine offered where the blob was made. `None` when the blob is too short.
-    pub fn xcr0(blob: &[u8]) -> Option<u64> {
-        u64_at(blob, XCR0_AT)
-    }
-
-    /// Whether the blob is in the standard format, the only one that the kernel takes.
-    pub fn is_standard(blob: &[u8]) -> bool {
-        blob.len() >= MIN_SIZE && u64_at(blob, XCOMP_BV_AT) == Some(0)
     }
 
     /// The components that `blob` uses and a host with the mask `host` lacks.

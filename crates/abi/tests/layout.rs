@@ -114,7 +114,7 @@ fn nanoseconds() {
 #[test]
 fn sets_of_signals() {
     let set: SigSet = [signal::SIGINT, 64].into_iter().collect();
-    assert_eq!(set, SigSet::from_mask(0x8000_0000_0000_0002));
+    assert_eq!(set, SigSet(0x8000_0000_0000_0002));
     assert!(set.contains(64) && !set.contains(63) && !set.contains(0) && !set.contains(65));
     assert_eq!(set.iter().collect::<Vec<_>>(), [2, 64]);
     assert_eq!(set.to_string(), "SIGINT SIGRTMIN+32");
@@ -202,15 +202,11 @@ fn registers_of_a_thread_stopped_in_a_call() {
     assert_eq!((regs.orig_rax, regs.rax, regs.cs, regs.ss), (234, 0, 0x33, 0x2b));
     assert_eq!(regs.rip, 0x7f4e_062d_7eec);
     assert_eq!(regs.to_bytes(), REGS);
-    assert_eq!(regs.words()[15..17], [234, regs.rip]);
-    assert_eq!(UserRegs::from_words(regs.words()), regs);
 }
 
 #[test]
 fn extended_state_of_a_thread() {
-    assert_eq!(xstate::xcr0(XSTATE), Some(0xe7));
     assert_eq!(xstate::xfeatures(XSTATE), Some(0xa2));
-    assert!(xstate::is_standard(XSTATE) && !xstate::is_standard(&XSTATE[..512]));
     assert_eq!(xstate::missing(XSTATE, 0x7), Some(0xa0));
     assert_eq!(xstate::missing(XSTATE, 0xe7), Some(0));
     assert_eq!(xstate::names(0xa2 | 1 << 40), ["sse", "avx512-opmask", "avx512-hi16-zmm", "xfeature 40"]);

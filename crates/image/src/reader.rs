@@ -8,7 +8,7 @@ use crate::layout::{self, FORMAT, Need, PAGE, Section, Tag, Trailer};
 use crate::locate;
 use crate::record::RawRecord;
 use crate::source::{self, Source};
-use std::io::{self, Read};
+use std::io;
 use xxhash_rust::xxh3::Xxh3Default;
 
 /// How much is read and summed at a time: it fits a second-level cache.
@@ -22,15 +22,6 @@ pub struct Image<S> {
     sections: Vec<Section>,
     header: Header,
     records: Vec<RawRecord>,
-}
-
-impl Image<Vec<u8>> {
-    /// Reads an image from a pipe, whole, into memory.
-    pub fn from_reader(mut reader: impl Read) -> Result<Self, OpenError> {
-        let mut bytes = Vec::new();
-        reader.read_to_end(&mut bytes)?;
-        Image::open(bytes)
-    }
 }
 
 impl<S: Source> Image<S> {
@@ -76,12 +67,6 @@ impl<S: Source> Image<S> {
         &self.sections
     }
 
-    /// The section that holds the byte at `offset`.
-    pub fn section_at(&self, offset: u64) -> Option<&Section> {
-        let after = self.sections.partition_point(|section| section.end() <= offset);
-        self.sections.get(after).filter(|section| section.offset <= offset)
-    }
-
     /// The length of the file.
     pub fn total(&self) -> u64 {
         self.trailer.total
@@ -97,20 +82,9 @@ impl<S: Source> Image<S> {
         &self.source
     }
 
-    /// What it was read from.
-    pub fn into_source(self) -> S {
-        self.source
-    }
-
     /// Fills `buf` with the bytes at `offset`, unchecked.
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<()> {
         self.source.read_exact_at(buf, offset)
-    }
-
-    /// Checks one section; any number of threads may do that at once.
-    pub fn verify_section(&self, section: &Section) -> Result<(), VerifyError> {
-        let mut buf = PageBuffer::new(section.len.min(CHUNK) as usize);
-        check_section(&self.source, section, &mut buf, &mut |_| ())
     }
 
     /// Checks every byte of the file, in its order, and tells `progress` how many are done, of how many. Only what was written

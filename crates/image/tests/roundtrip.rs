@@ -103,25 +103,19 @@ fn large_pages_are_split_and_stand_together() {
     let (file, _) = writer.finish().unwrap();
     assert!(file[first as usize..][..data.len()] == data);
 
-    let image = Image::open(file).unwrap();
+    let image = Image::open(file.clone()).unwrap();
     image.verify(&mut |_, _| ()).unwrap();
     let all = image.sections().iter().filter(|s| s.tag == Section::PAGES);
-    let lens: Vec<_> = all.clone().map(|s| s.len as usize / MIB).collect();
+    let lens: Vec<_> = all.map(|s| s.len as usize / MIB).collect();
     assert_eq!(lens, [16, 16, 8]);
-    for section in all {
-        image.verify_section(section).unwrap();
-        assert_eq!(image.section_at(section.offset), Some(section));
-        assert_eq!(image.section_at(section.end() - 1), Some(section));
-    }
-    assert_eq!(image.section_at(4095), None);
-    assert_eq!(image.section_at(image.total()), None);
 
-    let mut file = image.into_source();
+    let mut file = file;
     file[first as usize + 39 * MIB] ^= 0x80;
     let image = Image::open(file).unwrap();
-    let passes = |s: &&Section| image.verify_section(s).is_ok();
-    assert_eq!(image.sections().len() - image.sections().iter().filter(passes).count(), 1);
-    image.verify(&mut |_, _| ()).unwrap_err();
+    let mut done = 0;
+    image.verify(&mut |n, _| done = n).unwrap_err();
+    // The sections before the one that is damaged are whole.
+    assert!(done >= first + (32 * MIB) as u64, "{done}");
 }
 
 /// Notes which addresses it is asked to write.
@@ -163,17 +157,20 @@ fn small_pages_are_gathered() {
 
 #[test]
 fn through_a_pipe() {
-    let (reader, pipe) = io::pipe().unwrap();
+    let (mut reader, pipe) = io::pipe().unwrap();
     let data = pages(700, 9);
-    let image = std::thread::scope(|scope| {
+    let file = std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut writer = Writer::new(pipe, &b"stub"[..], &header()).unwrap();
             writer.pages(&data).unwrap();
             writer.record(Tag(1), 1, Need::Must, &1u8).unwrap();
             drop(writer.finish().unwrap());
         });
-        Image::from_reader(reader).unwrap()
+        let mut file = Vec::new();
+        io::Read::read_to_end(&mut reader, &mut file).unwrap();
+        file
     });
+    let image = Image::open(file).unwrap();
     image.verify(&mut |_, _| ()).unwrap();
     assert!(image.source()[8192..][..data.len()] == data);
     assert_eq!(image.records().len(), 1);

@@ -91,13 +91,6 @@ pub fn set_options(tid: i32, options: u64) -> Result<(), Fault> {
     plain("PTRACE_SETOPTIONS", libc::PTRACE_SETOPTIONS, tid, options)
 }
 
-/// What belongs to the last `PTRACE_EVENT_` stop: the id of a new thread, an exit status.
-pub fn geteventmsg(tid: i32) -> Result<u64, Fault> {
-    let mut message = 0u64;
-    plain("PTRACE_GETEVENTMSG", libc::PTRACE_GETEVENTMSG, tid, (&raw mut message).addr() as u64)?;
-    Ok(message)
-}
-
 fn regset(name: &str, request: u32, tid: i32, kind: u64, bytes: &mut [u8]) -> Result<usize, Fault> {
     let mut io = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
     raw(request, tid, kind, (&raw mut io).addr() as u64)

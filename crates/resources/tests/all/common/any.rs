@@ -263,7 +263,8 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
 }
 
 fn regs() -> impl Strategy<Value = Regs> {
-    let words = vec(any::<u64>(), 27).prop_map(|w| UserRegs::from_words(w.try_into().expect("27 of them")));
+    let size = UserRegs::SIZE;
+    let words = vec(any::<u8>(), size).prop_map(|bytes| UserRegs::from_bytes(&bytes).expect("they are as many"));
     let left = any::<u64>();
     let waiting = prop_oneof![
         any::<[u64; 3]>().prop_map(|[left, clock, rest]| Waiting::Sleep { left, clock, rest }),
