@@ -3,8 +3,9 @@
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
-//! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, shadow stacks, AIO rings: each by name; memory
-//!   without a name that a process outside of the tree shares, if one of them writes
+//! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, secret memory, shadow
+//!   stacks, AIO rings: each by name, and in the list of what is not supported; memory without a name that a process outside
+//!   of the tree shares, if one of them writes
 //! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages
 
 use super::heritage::Kept;
@@ -166,18 +167,27 @@ impl Area {
 fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
     let no_yet = "this is not supported yet";
     match () {
-        _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => Some(("it is watched by userfaultfd", no_yet)),
+        _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => {
+            Some(("it is watched by userfaultfd", "freeze it while it watches nothing"))
+        }
         _ if area.has(b"ht") && !huge::is_nameless(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
         _ if area.has(b"sl") => Some(("it is sealed against change (mseal)", no_yet)),
-        _ if area.key != 0 => Some(("it is guarded by a key (pkey_mprotect)", no_yet)),
+        _ if area.key != 0 => {
+            Some(("it is guarded by a key (pkey_mprotect)", "freeze it while no key guards anything"))
+        }
         _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
         _ if area.has(b"io") || area.has(b"pf") => {
             Some(("it is the memory of a device", "let the program close the device"))
         }
-        _ if area.name.starts_with(b"/secretmem") => Some(("it is secret memory, which nobody else can read", no_yet)),
-        _ if area.name.starts_with(b"/[aio]") => Some(("it is a ring of asynchronous input and output", no_yet)),
+        _ if area.name.starts_with(b"/secretmem") => {
+            Some(("it is secret memory, which nobody else can read", "freeze it while it has none"))
+        }
+        _ if area.name.starts_with(b"/[aio]") => {
+            let remedy = "freeze it while it has none (io_destroy)";
+            Some(("it is a ring of asynchronous input and output", remedy))
+        }
         _ if area.name.starts_with(b"anon_inode:") => {
-            Some(("it belongs to a descriptor that is not supported", no_yet))
+            Some(("it belongs to a descriptor that is not supported", "let the program close the descriptor"))
         }
         _ if area.name.starts_with(b"/dev/")
             && !area.name.starts_with(b"/dev/zero")
@@ -224,7 +234,9 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         None => Backing::File { file: file(area, from)?, offset: area.offset },
     };
     if matches!(backing, Backing::Shared { .. }) && from.files.has_inode(inode) {
-        return Err(refuse(area, "another area or a descriptor has it as a file", "this is not supported yet").into());
+        return Err(
+            refuse(area, "another area or a descriptor has it as a file", "freeze it while that has not").into()
+        );
     }
     if let Some(refusal) = held_outside(area, &backing, from)? {
         return Err(refusal.into());
@@ -251,7 +263,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
 fn as_file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Backing, Trouble> {
     if from.files.is_shared(area.inode) {
         let why = "another process of the tree shares it as memory without a file";
-        return Err(refuse(area, why, "this is not supported yet").into());
+        return Err(refuse(area, why, "freeze it while that process has it not").into());
     }
     Ok(Backing::File { file: file(area, from)?, offset: area.offset })
 }

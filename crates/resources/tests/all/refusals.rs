@@ -261,6 +261,22 @@ fn areas_that_are_not_supported() {
 }
 
 #[test]
+fn areas_that_are_not_supported_are_on_the_list() {
+    let areas = [
+        ("um", "[heap]"),
+        ("io", "/dev/fb0"),
+        ("ss", "[heap]"),
+        ("rd", "/secretmem (deleted)"),
+        ("rd", "/[aio] (deleted)"),
+        ("rd", "anon_inode:[io_uring]"),
+    ];
+    for (flag, name) in areas {
+        let why = area_refused(flag, name);
+        assert!(resources::UNSUPPORTED.iter().any(|(_, listed)| *listed == why), "{why}");
+    }
+}
+
+#[test]
 fn an_area_with_a_key() {
     let mut sample = Recorded::sample("sleep");
     sample.edit("smaps", "[heap]\n", "[heap]\nProtectionKey:         1\n");
