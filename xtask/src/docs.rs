@@ -44,9 +44,12 @@ fn completion(shell: Shell) -> &'static str {
 /// The page of a command, and those of the commands below it.
 fn man(command: &clap::Command, name: &str, files: &mut BTreeMap<String, Vec<u8>>) {
     let mut text = Vec::new();
-    clap_mangen::Man::new(command.clone()).render(&mut text).expect("a vector takes any text");
-    text.extend(manual::sections(name).into_bytes());
-    files.insert(format!("docs/man/{name}.1"), text);
+    let source = format!("cryopid {}", env!("CARGO_PKG_VERSION"));
+    let page = clap_mangen::Man::new(command.clone()).source(source).manual("User Commands");
+    page.render(&mut text).expect("a vector takes any text");
+    let text = String::from_utf8(text).expect("all of it is text");
+    let text = manual::with_values(&text, command) + &manual::sections(name);
+    files.insert(format!("docs/man/{name}.1"), text.into_bytes());
     for below in command.get_subcommands().filter(|c| c.get_name() != "help" && !c.is_hide_set()) {
         man(below, &format!("{name}-{}", below.get_name()), files);
     }
@@ -102,8 +105,15 @@ mod tests {
         let files = files();
         for name in ["cryopid", "cryopid-freeze", "cryopid-thaw", "cryopid-inspect"] {
             let page = String::from_utf8_lossy(&files[&format!("docs/man/{name}.1")]).into_owned();
-            assert!(page.contains(".SH SYNOPSIS") && page.contains(&name.replace('-', "\\-")), "{name}: {page}");
+            assert!(
+                page.contains("\"cryopid ")
+                    && page.contains(".SH SYNOPSIS")
+                    && page.contains(&name.replace('-', "\\-")),
+                "{name}: {page}"
+            );
         }
+        let freeze = String::from_utf8_lossy(&files["docs/man/cryopid-freeze.1"]).into_owned();
+        assert!(freeze.contains(r"[\fB\-o\fR|\fB\-\-output\fR \fIFILE\fR]"), "{freeze}");
         assert!(
             String::from_utf8_lossy(&files["docs/completions/cryopid.bash"])
                 .contains("--with\\-libs".replace('\\', "").as_str())

@@ -42,7 +42,7 @@ const EVENTS: [Object; 11] = [
         fields: &[
             ("stage", "what is being done"),
             ("bytes", "how much of it is done"),
-            ("total_bytes", "how much there is; 0 where that is not known"),
+            ("total_bytes", "how much there is, or is expected, and may be more or less; 0 where that is not known"),
         ],
     },
     Object {
@@ -231,6 +231,20 @@ pub(crate) fn sections(page: &str) -> String {
         text.extend(shown.chain(events));
     }
     text
+}
+
+/// A page whose synopsis tells which options take a value.
+pub(crate) fn with_values(page: &str, command: &clap::Command) -> String {
+    let Some((before, rest)) = page.split_once(".SH SYNOPSIS\n") else { return page.to_owned() };
+    let (synopsis, after) = rest.split_once('\n').unwrap_or((rest, ""));
+    let takes = |arg: &&clap::Arg| arg.get_action().takes_values() && !arg.is_positional();
+    let mut synopsis = synopsis.to_owned();
+    for arg in command.get_arguments().filter(takes) {
+        let (Some(long), Some([value, ..])) = (arg.get_long(), arg.get_value_names()) else { continue };
+        let option = format!("\\fB{}\\fR", roff(&format!("--{long}")));
+        synopsis = synopsis.replace(&format!("{option}]"), &format!("{option} \\fI{}\\fR]", roff(value)));
+    }
+    format!("{before}.SH SYNOPSIS\n{synopsis}\n{after}")
 }
 
 fn section(title: &str, text: &str) -> String {

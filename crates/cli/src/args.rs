@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 /// Freeze any running program into one file, and run the file to thaw it.
 #[derive(Debug, Parser)]
-#[command(name = "cryopid", version, about, propagate_version = true)]
+#[command(name = "cryopid", version, propagate_version = true)]
 #[command(
     after_help = "Example:\n  cryopid freeze 4711 -o irssi.cryo   # process 4711 stops and is now this file\n  ./irssi.cryo                        # … and here it goes on, in this terminal"
 )]
