@@ -9,13 +9,13 @@ use crate::replace::Replaced;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
-use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::consts::fd::AT_FDCWD;
 use abi::consts::mmap::PAGE;
 use abi::consts::open::O_WRONLY;
 use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
+use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{

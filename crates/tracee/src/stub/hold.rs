@@ -1,0 +1,195 @@
+//! Threads that are stopped: for what only a tracer does to them, and by signals, as job control does.
+
+use super::{Stubs, Tie, lost_stub};
+use crate::arch;
+use crate::process::await_event;
+use crate::ptrace::{self, Stop};
+use abi::x86_64::UserRegs;
+use abi::{Errno, Fault, Sys};
+use std::time::Duration;
+
+impl Stubs {
+    /// Stops every thread, in an orderly way: from here on [`Stubs::set`] may be called. Those that have ended are left out.
+    pub fn hold(&mut self) -> Result<(), Fault> {
+        let is_held = |process: &u32| self.processes[process].stopped.is_some();
+        let living: Vec<u32> = self.processes().filter(|p| !self.has_ended(*p) && !is_held(p)).collect();
+        living.into_iter().try_for_each(|process| self.hold_process(process).map(drop))
+    }
+
+    /// Stops the threads of a process, likewise; gives their ids here.
+    fn hold_process(&mut self, process: u32) -> Result<Vec<i32>, Fault> {
+        self.find_threads(process)?;
+        let mut held = Vec::new();
+        let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
+        let own = self.threads.values_mut().filter(|s| s.process == Some(process));
+        for (tid, stub) in own.filter_map(|s| Some((s.tid.filter(|tid| !(first_ended && *tid == pid))?, s))) {
+            if stub.tie == Tie::Socket {
+                ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
+                stub.tie = Tie::Trace;
+            }
+            ptrace::interrupt(tid)?;
+            await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+            held.push(tid);
+        }
+        Ok(held)
+    }
+
+    /// The ids here of the threads whose ids in their own namespace we chose.
+    #[inline(never)]
+    fn find_threads(&mut self, process: u32) -> Result<(), Fault> {
+        let pid = self.pid(process);
+        if self.init.is_none() {
+            let own = self.threads.iter_mut().filter(|(_, stub)| stub.process == Some(process));
+            own.for_each(|(tid, stub)| stub.tid = Some(*tid as i32));
+            return Ok(());
+        }
+        let call = |e: std::io::Error| Fault::new("readdir(/proc/PID/task)", pid, e);
+        for entry in std::fs::read_dir(format!("/proc/{pid}/task")).map_err(call)? {
+            let name = entry.map_err(call)?.file_name();
+            let Some(host) = name.to_str().and_then(|n| n.parse::<i32>().ok()) else { continue };
+            let text = std::fs::read(format!("/proc/{pid}/task/{host}/status")).map_err(call)?;
+            let status = abi::proc::status(&text).map_err(|_| Fault::new("read(status)", host, Errno::EINVAL))?;
+            if let Some(stub) = status.ns_pid.last().and_then(|inner| self.threads.get_mut(inner)) {
+                stub.tid = Some(host);
+            }
+        }
+        match self.threads.values().find(|s| s.process == Some(process) && s.tid.is_none()) {
+            None => Ok(()),
+            Some(_) => Err(Fault::new("readdir(/proc/PID/task)", pid, Errno::ESRCH)),
+        }
+    }
+
+    pub(super) fn held(&self, tid: u32) -> i32 {
+        self.threads[&tid].tid.expect("threads are held before they are set right")
+    }
+
+    /// Stops a process by a signal for which it has no handler, as job control does: its parent is told, and can wait for it. It
+    /// stays so when we let it go, and then nobody is told once more (kernel/signal.c, task_participate_group_stop). It is held
+    /// from here on.
+    pub fn stop(&mut self, process: u32, signal: i32) -> Result<(), Fault> {
+        let threads = self.hold_process(process)?;
+        // Where nobody would let the group go on, only SIGSTOP stops it (kernel/signal.c, is_current_pgrp_orphaned).
+        let is_stopped = self.begin_stop(process, threads[0], signal)?
+            || signal != libc::SIGSTOP && self.begin_stop(process, threads[0], libc::SIGSTOP)?;
+        if !is_stopped {
+            return Err(Fault::new(format!("a stop by signal {signal}"), self.pid(process), Errno::EIO));
+        }
+        // It is complete when all of them have joined it.
+        for tid in &threads[1..] {
+            ptrace::cont(*tid, 0)?;
+            await_event(*tid).map_err(|lost| lost_stub(lost, *tid))?;
+        }
+        // Who is seen to stop may still be about to tell the parent; a request waits until it is done (kernel/ptrace.c,
+        // ptrace_check_attach).
+        threads.iter().try_for_each(|tid| ptrace::setsigmask(*tid, u64::MAX))?;
+        self.processes.get_mut(&process).expect("it is born").stopped = Some(signal);
+        Ok(())
+    }
+
+    /// A held thread gets that signal, and no other; gives whether it is stopped by it.
+    fn begin_stop(&self, process: u32, tid: i32, signal: i32) -> Result<bool, Fault> {
+        ptrace::setsigmask(tid, !(1 << (signal - 1)))?;
+        self.signal(process, signal)?;
+        ptrace::cont(tid, 0)?;
+        match ptrace::wait(tid, Duration::from_secs(10))? {
+            Some(Stop::Signal(got)) if got == signal => ptrace::cont(tid, signal)?,
+            _ => return Err(Fault::new(format!("a stop by signal {signal}"), tid, Errno::ETIMEDOUT)),
+        }
+        // What the signal does is done before the interruption is seen.
+        ptrace::interrupt(tid)?;
+        let event = await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
+        Ok(event == signal)
+    }
+
+    /// From here on no seccomp filter or mode keeps the thread from a call, until it is let go. All threads of its process are
+    /// born.
+    #[inline(never)]
+    pub fn unfilter(&mut self, tid: u32) -> Result<(), Fault> {
+        const OPTIONS: u64 = ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL | ptrace::O_SUSPEND_SECCOMP;
+        let stub = &self.threads[&tid];
+        if stub.tid.is_none() {
+            self.find_threads(stub.process.expect("it is born"))?;
+        }
+        let stub = self.threads.get_mut(&tid).expect("every id was told");
+        let here = stub.tid.expect("it was looked for");
+        if stub.tie == Tie::Socket {
+            ptrace::seize(here, OPTIONS)?;
+            stub.tie = Tie::Trace;
+            return Ok(());
+        }
+        ptrace::interrupt(here)?;
+        await_event(here).map_err(|lost| lost_stub(lost, here))?;
+        ptrace::set_options(here, OPTIONS)?;
+        ptrace::cont(here, 0)
+    }
+
+    /// One call of a held thread, through the `syscall` instruction at `gate`; none of its memory is needed.
+    pub fn call_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
+        let tid = self.held(tid);
+        let regs = self.regs_for(tid, gate, sys, args)?;
+        ptrace::setregs(tid, &regs)?;
+        self.to_syscall_stop(tid)?;
+        self.to_syscall_stop(tid)?;
+        let rax = self.getregs(tid)?.rax;
+        self.to_event_stop(tid)?;
+        Errno::from_raw(rax).map_err(|e| Fault::new(sys.name(), tid, e))
+    }
+
+    /// A call that is begun and interrupted before it can sleep: the kernel keeps the rest of it. Gives the raw value of
+    /// the return register, which says whether there is a rest. Pointers must lead into memory that the thread has.
+    pub fn begin_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
+        let tid = self.held(tid);
+        let regs = self.regs_for(tid, gate, sys, args)?;
+        ptrace::setregs(tid, &regs)?;
+        self.to_syscall_stop(tid)?;
+        // With the interruption pending, a call that would sleep returns at once, as at any signal.
+        self.to_event_stop(tid)?;
+        Ok(self.getregs(tid)?.rax)
+    }
+
+    /// Puts bytes where a held thread can read them, as an argument of [`Stubs::begin_held`]; gives their address.
+    pub fn lend(&self, tid: u32, bytes: &[u8]) -> Result<u64, Fault> {
+        self.threads[&tid].arena.lend(bytes)
+    }
+
+    fn getregs(&self, tid: i32) -> Result<UserRegs, Fault> {
+        let regs = ptrace::getregs(tid)?;
+        regs.ok_or_else(|| Fault::new("ptrace(PTRACE_GETREGSET)", tid, Errno::EINVAL))
+    }
+
+    fn regs_for(&self, tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<UserRegs, Fault> {
+        let arg = |n: usize| args.get(n).copied().unwrap_or(0);
+        Ok(UserRegs {
+            rip: gate,
+            rax: sys.number(arch::MACHINE),
+            orig_rax: u64::MAX,
+            rdi: arg(0),
+            rsi: arg(1),
+            rdx: arg(2),
+            r10: arg(3),
+            r8: arg(4),
+            r9: arg(5),
+            ..self.getregs(tid)?
+        })
+    }
+
+    fn to_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
+        ptrace::syscall(tid, 0)?;
+        loop {
+            match ptrace::wait(tid, Duration::from_secs(10))? {
+                Some(Stop::Syscall) => return Ok(()),
+                Some(Stop::Event(_) | Stop::Other(_)) => ptrace::syscall(tid, 0)?,
+                Some(Stop::Signal(signal)) => ptrace::syscall(tid, signal)?,
+                Some(Stop::Exited) => return Err(Fault::new("wait", tid, Errno::ESRCH)),
+                None => return Err(Fault::new("wait", tid, Errno::ETIMEDOUT)),
+            }
+        }
+    }
+
+    /// From a stop at a system call to one on the way of signals, without an instruction of the thread between.
+    fn to_event_stop(&self, tid: i32) -> Result<(), Fault> {
+        ptrace::interrupt(tid)?;
+        ptrace::cont(tid, 0)?;
+        await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid))
+    }
+}
