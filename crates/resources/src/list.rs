@@ -240,7 +240,7 @@ resources! {
         // Areas, by what `mm::area` says of them.
         "memory under userfaultfd" "it is watched by userfaultfd";
         "memory with a protection key" "it is guarded by a key (pkey_mprotect)";
-        "shadow stack" "it is a shadow stack";
+        "memory of a shadow stack" "it is a shadow stack";
         "memory of a device" "it is the memory of a device";
         "memory of memfd_secret" "it is secret memory, which nobody else can read";
         "ring of io_setup" "it is a ring of asynchronous input and output";
