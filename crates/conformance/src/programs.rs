@@ -280,5 +280,13 @@ fn editors() -> Vec<Case> {
             &[Screen("line 500 of"), Type("900g"), Screen("line 900 of"), Type("q"), Exit(0)],
         )
         .file("text", lines()),
+        // It has the signals of the terminal in a descriptor (util-linux 2.38).
+        talk(
+            "more",
+            &["more", "text"],
+            &[Screen("line 1 of"), Type(" "), Screen("line 40 of")],
+            &[Type(" "), Screen("line 60 of"), Type("q"), Exit(0)],
+        )
+        .file("text", lines()),
     ]
 }

@@ -210,6 +210,7 @@ resources! {
         0x0308 fd::epoll Epoll;
         0x0309 fd::timerfd Timerfd;
         0x030a fd::memfd Memfd;
+        0x030c fd::signalfd Signalfd;
     }
     tree {
         0x0401 ipc::shm SysvShm;
@@ -221,7 +222,6 @@ resources! {
     unsupported {
         "socket" "sockets are not supported yet";
         "fifo" "named pipes are not supported yet";
-        "anon_inode:[signalfd]" "signal descriptors are not supported yet";
         "anon_inode:inotify" "inotify instances are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[pidfd]" "process descriptors are not supported yet";

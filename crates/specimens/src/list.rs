@@ -3,8 +3,8 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited, ipc,
-    keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signals, stops, terminal, threads,
-    timerfds, timers, vdso,
+    keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signalfds, signals, stops, terminal,
+    threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -34,6 +34,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "posix-timers" timers::posix;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits;
+    "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

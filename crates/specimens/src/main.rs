@@ -36,6 +36,7 @@ mod queues;
 mod refused;
 mod regs;
 mod rseq;
+mod signalfds;
 mod signals;
 mod stops;
 mod sys;

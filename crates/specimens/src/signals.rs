@@ -159,7 +159,7 @@ pub(crate) fn ignored(_: &[String]) -> Result<Living, String> {
     })
 }
 
-fn queue(signal: i32, value: usize) -> Outcome {
+pub(crate) fn queue(signal: i32, value: usize) -> Outcome {
     let value = libc::sigval { sival_ptr: value as *mut _ };
     // SAFETY: sends to ourselves.
     must("sigqueue", unsafe { libc::sigqueue(libc::getpid(), signal, value) }).map(drop)

@@ -13,6 +13,7 @@ pub mod pipe;
 pub mod place;
 pub mod regular;
 pub mod rotation;
+pub mod signalfd;
 pub mod timerfd;
 pub mod tty;
 pub(crate) mod unsupported;

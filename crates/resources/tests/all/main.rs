@@ -16,6 +16,7 @@ mod mqueue;
 mod random;
 mod refusals;
 mod seccomp;
+mod signalfd;
 mod timerfd;
 mod typed;
 mod waiting;

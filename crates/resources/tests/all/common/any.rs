@@ -10,7 +10,7 @@ use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, memfd::Memfd, mqueue::Mqueue, opath::OPath,
-    pipe::PipeEnd, place::Removed, regular::Regular, rotation, timerfd::Timerfd, tty::Tty,
+    pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd, tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -134,6 +134,7 @@ fn description() -> impl Strategy<Value = Description> {
         tty.prop_map(Description::Tty),
         timer.prop_map(Description::Timerfd),
         queue().prop_map(Description::Mqueue),
+        (any::<u64>(), flags).prop_map(|(signals, flags)| Description::Signalfd(Signalfd { signals, flags })),
     ]
 }
 
