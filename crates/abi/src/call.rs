@@ -132,6 +132,8 @@ syscalls! {
     Waitid "waitid" 247;
     IoprioSet "ioprio_set" 251;
     IoprioGet "ioprio_get" 252;
+    InotifyAddWatch "inotify_add_watch" 254;
+    InotifyRmWatch "inotify_rm_watch" 255;
     Openat "openat" 257;
     Unshare "unshare" 272;
     Pselect6 "pselect6" 270;
@@ -154,6 +156,7 @@ syscalls! {
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;
     Prlimit64 "prlimit64" 302;
+    OpenByHandleAt "open_by_handle_at" 304;
     ProcessVmReadv "process_vm_readv" 310;
     SchedSetattr "sched_setattr" 314;
     SchedGetattr "sched_getattr" 315;
@@ -177,13 +180,19 @@ impl Sys {
         use Sys::*;
         let makes = matches!(
             self,
-            Openat | Pipe2 | Eventfd2 | EpollCreate1 | MemfdCreate | TimerfdCreate | Signalfd4 | InotifyInit1 | MqOpen
+            Openat
+                | OpenByHandleAt
+                | Pipe2
+                | Eventfd2
+                | EpollCreate1
+                | MemfdCreate
+                | TimerfdCreate
+                | Signalfd4
+                | InotifyInit1
+                | MqOpen
         );
-        makes
-            || matches!(
-                self,
-                Fcntl | Flock | Fchmod | Fchown | Ftruncate | Lseek | Write | Ioctl | Dup3 | Close | MqTimedsend
-            )
+        let marks = matches!(self, Fcntl | Flock | Fchmod | Fchown | InotifyAddWatch | InotifyRmWatch);
+        makes || marks || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }
 

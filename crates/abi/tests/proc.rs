@@ -283,6 +283,18 @@ fn fdinfo_with_a_negative_offset_and_without_inode() {
 }
 
 #[test]
+fn watches_of_an_inotify_instance() {
+    let watches = inotify_watches(sample!("fdinfo-inotify")).unwrap();
+    let seen: Vec<_> = watches.iter().map(|w| (w.wd, w.ino, kernel_dev(w.sdev), w.mask)).collect();
+    assert_eq!(seen, [(2, 0x3c4bd, (254, 0), 2), (1, 0x99_0006, (254, 0), 0x300)]);
+    assert_eq!(watches[1].handle, Some((1, vec![6, 0, 0x99, 0, 0xf6, 0xe4, 0x76, 0x8d])));
+    // Of a file system without handles the line ends before (fs/notify/fdinfo.c, show_mark_fhandle).
+    let bare = inotify_watches(b"inotify wd:ff ino:1 sdev:16 mask:80000002 ignored_mask:0 \n").unwrap();
+    assert_eq!((bare[0].wd, bare[0].mask, &bare[0].handle), (255, 0x8000_0002, &None));
+    assert!(inotify_watches(b"inotify wd:1 sdev:16 mask:2\n").is_err());
+}
+
+#[test]
 fn watches_of_an_epoll_instance() {
     let watches = epoll_watches(sample!("fdinfo-epoll")).unwrap();
     let seen: Vec<_> = watches.iter().map(|w| (w.fd, w.events, w.data)).collect();

@@ -143,7 +143,7 @@ const TREES: &[&str] = &[
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
-const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file"];
+const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file", "inotify"];
 
 /// Calls with a timeout: frozen in the middle of it.
 const WAITING: &[&str] = &[
@@ -302,6 +302,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["mq-refused", "waiting"]).refused(&["messages wait", "is to be told"]),
         Case::specimen(&["seccomp-hard"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
-        Case::specimen(&["several"]).refused(&["socket", "inotify"]),
+        Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
+        Case::specimen(&["several"]).refused(&["socket", "uts:["]),
     ]
 }

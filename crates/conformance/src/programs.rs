@@ -280,6 +280,14 @@ fn editors() -> Vec<Case> {
             &[Screen("line 500 of"), Type("900g"), Screen("line 900 of"), Type("q"), Exit(0)],
         )
         .file("text", lines()),
+        // What it prints comes from a file that grows, of which inotify tells it.
+        talk(
+            "tail",
+            &["bash", "-c", "tail -f text & while read w; do echo \"<$w>\" >>text; done; kill $!; wait; exit 6"],
+            &[Screen("first line"), Type("one\n"), Expect("<one>\r\n")],
+            &[Type("two\n"), Expect("<two>\r\n"), Type("\x04"), Exit(6)],
+        )
+        .file("text", text),
         // It has the signals of the terminal in a descriptor (util-linux 2.38).
         talk(
             "more",

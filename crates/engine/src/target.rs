@@ -7,7 +7,7 @@ use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
-use abi::{Answer, Call, Errno, Fault};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Saved, Still, Told, Which};
@@ -18,13 +18,14 @@ use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::DirEntryExt;
+use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use tracee::ipc::Window;
 use tracee::procfs::{numbers, read};
 use tracee::sys::Slot;
-use tracee::{Envoy, EnvoyError, Process, Stopped};
+use tracee::{Envoy, EnvoyError, Process, Stopped, here};
 
 /// What was seen of the tree before an envoy was in it.
 #[derive(Debug, Default)]
@@ -228,6 +229,29 @@ impl Probe for Target<'_, '_, '_> {
         let mut entries = std::fs::read_dir(self.inside(directory)).ok()?.flatten();
         let entry = entries.find(|entry| entry.ino() == inode)?;
         Some([directory, entry.file_name().as_bytes()].concat())
+    }
+
+    fn entries(&self, directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let entries = std::fs::read_dir(self.inside(directory)).into_iter().flatten().flatten();
+        entries.map(|entry| (entry.ino(), entry.file_name().into_vec())).collect()
+    }
+
+    fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {
+        use rustix::fs::OFlags;
+        let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
+        let mount = File::options().read(true).custom_flags(flags).open(self.inside(mount_point)).ok()?;
+        // struct file_handle (linux/fcntl.h).
+        let handle = [&(handle.len() as u32).to_ne_bytes()[..], &kind.to_ne_bytes(), handle].concat();
+        let args = [Arg::Int(mount.as_raw_fd() as u64), Arg::Bytes(handle), Arg::Int(OFlags::PATH.bits().into())];
+        let fd = here::call(&Call::new(Sys::OpenByHandleAt, args)).result.ok()? as u32;
+        let path = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        here::close_range(fd, fd);
+        path.ok().map(|path| path.into_os_string().into_vec())
+    }
+
+    fn open_paths(&self) -> Vec<Vec<u8>> {
+        let links = self.table.descriptions.iter().map(|seen| &seen.link.0);
+        links.filter(|link| link.starts_with(b"/")).cloned().collect()
     }
 
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {

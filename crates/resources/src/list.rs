@@ -144,9 +144,9 @@ macro_rules! resources {
             pub fn file(&self) -> Option<u32> {
                 match self { $(Description::$dn(k) => fd::Kind::file(k),)* }
             }
-            /// The path of the directory or name that it leads to, if it leads to one.
-            pub fn place(&self) -> Option<&crate::Text> {
-                match self { $(Description::$dn(k) => fd::Kind::place(k),)* }
+            /// The paths of the directories or names that it leads to.
+            pub fn places(&self) -> Vec<&crate::Text> {
+                match self { $(Description::$dn(k) => fd::Kind::places(k),)* }
             }
             /// The number of the kernel's object of which it is one end, if such ends are made together.
             pub fn object(&self) -> Option<u64> {
@@ -211,6 +211,7 @@ resources! {
         0x0309 fd::timerfd Timerfd;
         0x030a fd::memfd Memfd;
         0x030c fd::signalfd Signalfd;
+        0x030d fd::inotify Inotify;
     }
     tree {
         0x0401 ipc::shm SysvShm;
@@ -222,7 +223,6 @@ resources! {
     unsupported {
         "socket" "sockets are not supported yet";
         "fifo" "named pipes are not supported yet";
-        "anon_inode:inotify" "inotify instances are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[pidfd]" "process descriptors are not supported yet";
         "pidfd" "process descriptors are not supported yet";

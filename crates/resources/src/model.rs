@@ -241,7 +241,7 @@ impl Model {
             ProcessState::Fs(fs) => Some([&fs.cwd, &fs.root]),
             _ => None,
         });
-        let open = self.descriptions.values().filter_map(Description::place);
+        let open = self.descriptions.values().flat_map(Description::places);
         open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)])
     }
 

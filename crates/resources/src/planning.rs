@@ -284,7 +284,7 @@ fn holders(model: &Model) -> HashMap<u32, u32> {
 }
 
 /// What must be true before all of them run.
-fn committed(model: &Model) -> Vec<Fact> {
+pub(crate) fn committed(model: &Model) -> Vec<Fact> {
     let living = |p: &ProcessModel| {
         p.threads.iter().skip(p.process.ended.is_some().into()).map(|t| Fact::Whole(Tid(t.tid))).collect::<Vec<_>>()
     };

@@ -114,6 +114,19 @@ pub trait Probe {
     fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
         None
     }
+    /// Inode number and name of each that stands in a directory, likewise; nothing where one may not look.
+    fn entries(&self, _directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        Vec::new()
+    }
+    /// The path of what has a handle (open_by_handle_at(2)) in the file system that is mounted at a place, likewise; `None`:
+    /// who asks may not know, or there is no such thing.
+    fn path_of(&self, _mount_point: &[u8], _kind: i32, _handle: &[u8]) -> Option<Vec<u8>> {
+        None
+    }
+    /// Where the descriptors of the tree lead, as far as that is a path.
+    fn open_paths(&self) -> Vec<Vec<u8>> {
+        Vec::new()
+    }
     /// The first bytes of the file at a path, likewise.
     fn head(&self, path: &[u8], _len: usize) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("open", path.escape_ascii(), Errno::ENOENT))

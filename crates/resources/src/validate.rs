@@ -40,6 +40,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     let timed = model.descriptions.values().any(|d| matches!(d, Description::Timerfd(_)));
     holds(!timed || time::of(model).is_some(), || "there is a timer and no clock".into()).map_err(of(0))?;
     queues(model).map_err(of(0))?;
+    watches(model).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
@@ -198,6 +199,16 @@ fn queues(model: &Model) -> Found {
         "the namespace of its IPC is missing".into()
     })?;
     model.queues().find_map(|queue| queue.fault(model)).map_or(Ok(()), Err)
+}
+
+/// The kernel gives ids from 1 on (fs/notify/inotify/inotify_user.c).
+fn watches(model: &Model) -> Found {
+    let all = model.descriptions.values().filter_map(|d| if let Description::Inotify(i) = d { Some(i) } else { None });
+    all.into_iter().try_for_each(|inotify| {
+        let watches = &inotify.watches;
+        let possible = watches.is_sorted_by(|a, b| a.wd < b.wd) && watches.iter().all(|w| (1..1 << 31).contains(&w.wd));
+        holds(possible && !inotify.is_too_far(), || "there cannot be such watches".into())
+    })
 }
 
 fn segment(s: &Segment) -> Found {

@@ -2,9 +2,9 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited, ipc,
-    keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signalfds, signals, stops, terminal,
-    threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited,
+    inotifies, ipc, keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signalfds, signals,
+    stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -35,6 +35,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
+    "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

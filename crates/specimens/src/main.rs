@@ -21,6 +21,7 @@ mod groups;
 mod huge;
 mod ids;
 mod inherited;
+mod inotifies;
 mod ipc;
 mod keyrings;
 mod kin;

@@ -106,3 +106,47 @@ fn labelled<T>(line: &[u8], label: &[u8], number: fn(&[u8]) -> Option<T>) -> Opt
     let end = rest.iter().position(|byte| *byte == b' ');
     after(&rest[..end.unwrap_or(rest.len())], b"", number)
 }
+
+/// One watch of an inotify instance.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InotifyWatch {
+    /// Its id.
+    pub wd: u32,
+    /// The inode number of what is watched.
+    pub ino: u64,
+    /// Its device as the kernel has it: see [`super::kernel_dev`].
+    pub sdev: u64,
+    /// `IN` bits; before 5.19 without those that are no events.
+    pub mask: u32,
+    /// Type and bytes of its handle (name_to_handle_at(2)), where its file system has handles.
+    pub handle: Option<(i32, Vec<u8>)>,
+}
+
+/// Reads the watches out of the fdinfo of an inotify instance, in the kernel's order.
+pub fn inotify_watches(text: &[u8]) -> Result<Vec<InotifyWatch>, ParseError> {
+    let lines = lines(text).filter(|line| line.starts_with(b"inotify "));
+    let watch = |line| inotify_watch(line).ok_or_else(|| ParseError::line("fdinfo", line));
+    lines.map(watch).collect()
+}
+
+/// `inotify wd:2 ino:3c4bd sdev:fe00000 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:bdc4030000000000`
+/// (fs/notify/fdinfo.c, `inotify_fdinfo`).
+fn inotify_watch(line: &[u8]) -> Option<InotifyWatch> {
+    Some(InotifyWatch {
+        wd: labelled(line, b" wd:", hex)?,
+        ino: labelled(line, b" ino:", hex)?,
+        sdev: labelled(line, b" sdev:", hex)?,
+        mask: labelled(line, b" mask:", hex)?,
+        handle: handle(line),
+    })
+}
+
+fn handle(line: &[u8]) -> Option<(i32, Vec<u8>)> {
+    let len: usize = labelled(line, b" fhandle-bytes:", hex)?;
+    let kind = labelled(line, b" fhandle-type:", hex)?;
+    let label = b" f_handle:";
+    let at = line.windows(label.len()).position(|part| part == label)?;
+    let digits = line[at + label.len()..].trim_ascii_end();
+    let bytes: Option<Vec<u8>> = digits.chunks(2).map(hex).collect();
+    bytes.filter(|bytes| bytes.len() == len).map(|bytes| (kind, bytes))
+}

@@ -71,7 +71,7 @@ impl Kind for Directory {
         seek(Self::NAME, descr, self.position, to);
     }
 
-    fn place(&self) -> Option<&Text> {
-        Some(&self.path)
+    fn places(&self) -> Vec<&Text> {
+        vec![&self.path]
     }
 }

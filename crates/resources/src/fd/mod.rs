@@ -5,6 +5,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod inotify;
 pub mod locks;
 pub mod memfd;
 pub mod mqueue;
@@ -93,9 +94,9 @@ pub trait Kind: Resource {
     fn file(&self) -> Option<u32> {
         None
     }
-    /// The path of the directory or name that it leads to, if it leads to one.
-    fn place(&self) -> Option<&Text> {
-        None
+    /// The paths of the directories or names that it leads to.
+    fn places(&self) -> Vec<&Text> {
+        Vec::new()
     }
     /// The number of the kernel's object of which it is one end, if the ends of such an object are made together:
     /// then the plan of the first makes them all.

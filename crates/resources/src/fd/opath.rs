@@ -67,7 +67,7 @@ impl Kind for OPath {
         to.to.make(Self::NAME, descr, Sys::Openat, args);
     }
 
-    fn place(&self) -> Option<&Text> {
-        Some(&self.path)
+    fn places(&self) -> Vec<&Text> {
+        vec![&self.path]
     }
 }

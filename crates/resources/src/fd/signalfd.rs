@@ -37,7 +37,7 @@ impl Resource for Signalfd {
     const NAME: &'static str = "signalfd";
 }
 
-/// `sigmask:	8000000000004200` (fs/signalfd.c, signalfd_show_fdinfo): those that it takes.
+/// `sigmask: 8000000000004200` (fs/signalfd.c, signalfd_show_fdinfo): those that it takes.
 fn signals(seen: &Seen) -> Option<u64> {
     u64::from_str_radix(std::str::from_utf8(seen.info.field("sigmask")?).ok()?, 16).ok()
 }

@@ -7,6 +7,7 @@ mod common;
 mod damage;
 mod dispatch;
 mod huge;
+mod inotify;
 mod ipc;
 mod keyrings;
 mod lineage;

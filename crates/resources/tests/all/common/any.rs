@@ -9,8 +9,9 @@ use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, memfd::Memfd, mqueue::Mqueue, opath::OPath,
-    pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd, tty::Tty,
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, inotify, inotify::Inotify, memfd::Memfd, mqueue::Mqueue,
+    opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd,
+    tty::Tty,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -95,6 +96,15 @@ fn queue() -> impl Strategy<Value = Mqueue> {
     })
 }
 
+fn watches() -> impl Strategy<Value = Inotify> {
+    let watch = (text(), any::<u32>(), any::<u32>());
+    let watch = watch.prop_map(|(path, mask, file_type)| inotify::Watch { wd: 0, path, mask, file_type });
+    (any::<u32>(), btree_map(1..99u32, watch, 0..4)).prop_map(|(flags, all)| {
+        let watches = all.into_iter().map(|(wd, watch)| inotify::Watch { wd, ..watch }).collect();
+        Inotify { flags, watches }
+    })
+}
+
 fn description() -> impl Strategy<Value = Description> {
     let flags = any::<u32>();
     let tty = (flags, any::<bool>(), blob(), any::<(u16, u16)>()).prop_map(|(flags, by_role, termios, window)| Tty {
@@ -134,6 +144,7 @@ fn description() -> impl Strategy<Value = Description> {
         tty.prop_map(Description::Tty),
         timer.prop_map(Description::Timerfd),
         queue().prop_map(Description::Mqueue),
+        watches().prop_map(Description::Inotify),
         (any::<u64>(), flags).prop_map(|(signals, flags)| Description::Signalfd(Signalfd { signals, flags })),
     ]
 }

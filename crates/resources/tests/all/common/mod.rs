@@ -77,6 +77,8 @@ pub(crate) struct Recorded {
     pub(crate) stopped_children: Vec<u32>,
     /// Names in directories, by inode number.
     pub(crate) names: BTreeMap<u64, Vec<u8>>,
+    /// Paths, by mount point, type and bytes of a handle.
+    pub(crate) handles: BTreeMap<(Vec<u8>, i32, Vec<u8>), Vec<u8>>,
     /// Segments of shared memory: why they cannot be read, if so.
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Lines of fdinfo, of descriptors of the tree.
@@ -286,6 +288,17 @@ impl Probe for Recorded {
     }
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
         self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
+    }
+    fn entries(&self, directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+        let below = [directory.strip_suffix(b"/").unwrap_or(directory), b"/"].concat();
+        let name = |path: &[u8]| Some(path.strip_prefix(&below[..])?.to_vec()).filter(|n| !n.contains(&b'/'));
+        self.paths.iter().filter_map(|(path, stat)| Some((stat.ino, name(path)?))).collect()
+    }
+    fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {
+        self.handles.get(&(mount_point.to_vec(), kind, handle.to_vec())).cloned()
+    }
+    fn open_paths(&self) -> Vec<Vec<u8>> {
+        self.links.values().filter(|link| link.starts_with(b"/")).cloned().collect()
     }
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
         let head = self.heads.get(path).ok_or_else(|| missing("open", path.escape_ascii()))?;

@@ -1,0 +1,278 @@
+//! Inotify: watches of files and directories, and the events that nobody has read (inotify(7)).
+//!
+//! - seen as    `anon_inode:inotify`
+//! - captured   the watches, with their ids, from fdinfo. Of what is watched the kernel tells only the inode: its path is that
+//!   of its handle, which only root may ask for (open_by_handle_at(2)); else it is looked for where it is likely, see `Search`
+//! - recreated  `inotify_init1`; `inotify_add_watch` as the last of all steps, so that nothing which the thaw does is an
+//!   event. Ids are given one after the other: those between are given to watches that are removed at once
+//! - refused    a watch whose inode is not found, or is a symbolic link; one of what is not on the host; ids that are too
+//!   far apart; one that a process outside of the tree has too
+//! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
+//!   only by taking them, and nothing puts them back. They are lost as those are that come while the tree is frozen, and
+//!   the user is told, as the program is not (there is no way to put IN_Q_OVERFLOW into a queue that is not full)
+
+use super::place::{READ, Wanted};
+use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
+use crate::task::{all, written};
+use crate::{At, Capturing, Planning, Resource, Text, Trouble};
+use abi::proc::{self, InotifyWatch};
+use abi::{Arg, Call, Sys};
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
+use serde::{Deserialize, Serialize};
+use std::collections::{BTreeMap, BTreeSet};
+
+const FIONREAD: u64 = 0x541b;
+/// An event without a name (inotify(7), `struct inotify_event`).
+const EVENT_SIZE: u64 = 16;
+const IN_DELETE_SELF: u32 = 0x400;
+/// How many ids are given and taken back before their events are read away.
+const ROUND: u32 = 64;
+/// How many ids may have been given to watches that are gone.
+const GONE_MAX: u32 = 20_000;
+
+/// One watch.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Watch {
+    /// Its id.
+    #[n(0)]
+    pub wd: u32,
+    /// What is watched.
+    #[n(1)]
+    pub path: Text,
+    /// IN bits (inotify(7)).
+    #[n(2)]
+    pub mask: u32,
+    /// The type bits of what is watched.
+    #[n(3)]
+    pub file_type: u32,
+}
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Inotify {
+    /// Status flags (open(2)).
+    #[n(0)]
+    pub flags: u32,
+    /// Ascending by id.
+    #[n(1)]
+    pub watches: Vec<Watch>,
+}
+
+impl Resource for Inotify {
+    const NAME: &'static str = "inotify";
+}
+
+/// What is known of where watched inodes are.
+struct Search<'a, 'b> {
+    from: &'a Capturing<'b>,
+    /// Watches that are not found yet, by inode number.
+    wanted: BTreeMap<u64, Vec<InotifyWatch>>,
+    found: Vec<Watch>,
+    /// Directories to look into, and those that were.
+    next: Vec<Vec<u8>>,
+    seen: BTreeSet<Vec<u8>>,
+}
+
+impl<'a, 'b> Search<'a, 'b> {
+    fn new(watches: Vec<InotifyWatch>, from: &'a Capturing<'b>) -> Self {
+        let mut wanted: BTreeMap<u64, Vec<InotifyWatch>> = BTreeMap::new();
+        watches.into_iter().for_each(|w| wanted.entry(w.ino).or_default().push(w));
+        Search { from, wanted, found: Vec::new(), next: Vec::new(), seen: BTreeSet::new() }
+    }
+
+    /// Whether a watch is of what stands at a path; a path leads to no link.
+    fn is_at(&mut self, path: &[u8]) {
+        let Ok(Some(there)) = self.from.probe.stat_path(path) else { return };
+        let Some(watches) = self.wanted.get_mut(&there.ino) else { return };
+        let dev = (proc::major(there.dev), proc::minor(there.dev));
+        let file_type = there.mode & S_IFMT;
+        let here = watches.extract_if(.., |w| proc::kernel_dev(w.sdev) == dev);
+        self.found.extend(here.map(|w| Watch { wd: w.wd, path: Text(path.into()), mask: w.mask, file_type }));
+        if file_type == S_IFDIR {
+            self.next.push(path.into());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.wanted.values().all(Vec::is_empty)
+    }
+
+    /// By the handles: the path is that of the inode below a mount of its file system.
+    fn by_handles(&mut self) -> Result<(), Trouble> {
+        let mounts = proc::mountinfo(&self.from.probe.text("mountinfo")?)?;
+        for w in self.wanted.values().flatten().cloned().collect::<Vec<_>>() {
+            let Some((kind, handle)) = &w.handle else { continue };
+            for mount in mounts.iter().filter(|m| m.dev == proc::kernel_dev(w.sdev)) {
+                if let Some(path) = self.from.probe.path_of(&mount.mount_point, *kind, handle) {
+                    self.is_at(&path);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Where it is likely: the working directory, what the tree has open and where that is, the words of the command line,
+    /// and what is in directories that are watched.
+    fn by_guesses(&mut self) -> Result<(), Trouble> {
+        let probe = self.from.probe;
+        let cwd = probe.link("cwd")?;
+        let words = probe.text("cmdline")?;
+        let words = words.split(|b| *b == 0).filter(|w| !w.is_empty());
+        let named = words.map(|w| if w[0] == b'/' { w.to_vec() } else { [&cwd[..], b"/", w].concat() });
+        for path in [cwd.clone()].into_iter().chain(probe.open_paths()).chain(named).collect::<Vec<_>>() {
+            self.is_at(&path);
+            self.next.extend([super::place::parent(&path).to_vec(), path]);
+        }
+        self.next.push(cwd);
+        while let Some(directory) = self.next.pop().filter(|_| !self.is_done()) {
+            if self.seen.insert(directory.clone()) {
+                self.look_into(&directory);
+            }
+        }
+        Ok(())
+    }
+
+    fn look_into(&mut self, directory: &[u8]) {
+        let below = directory.strip_suffix(b"/").unwrap_or(directory);
+        for (ino, name) in self.from.probe.entries(directory) {
+            if self.wanted.contains_key(&ino) {
+                self.is_at(&[below, b"/", &name].concat());
+            }
+        }
+    }
+}
+
+/// Where the watches lead, ascending by id; those that were not found.
+fn find(watches: Vec<InotifyWatch>, from: &Capturing<'_>) -> Result<(Vec<Watch>, Vec<InotifyWatch>), Trouble> {
+    let mut search = Search::new(watches, from);
+    search.by_handles()?;
+    if !search.is_done() {
+        search.by_guesses()?;
+    }
+    search.found.sort_unstable_by_key(|w| w.wd);
+    Ok((search.found, search.wanted.into_values().flatten().collect()))
+}
+
+/// The refusal of a watch of which nobody knows where it leads.
+fn not_found(seen: &Seen, w: &InotifyWatch) -> Refusal {
+    let (major, minor) = proc::kernel_dev(w.sdev);
+    let what = format!("its watch {} is of inode {} on device {major}:{minor}, whose path is not found", w.wd, w.ino);
+    seen.refuse(what, "it may have been removed; root finds what is elsewhere, by its handle")
+}
+
+impl Inotify {
+    /// How many ids were given to watches that are gone, as far as the last that is there.
+    fn gone(&self) -> u32 {
+        self.watches.last().map_or(0, |last| last.wd.saturating_sub(self.watches.len() as u32))
+    }
+
+    /// Whether that are more than are given again.
+    pub(crate) fn is_too_far(&self) -> bool {
+        self.gone() > GONE_MAX
+    }
+}
+
+/// Events that wait make no way into the image.
+fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    let ask = Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(FIONREAD), Arg::Out(4)]);
+    let waiting = written(&all(from, &[ask])?[0]).iter().any(|byte| *byte != 0);
+    if waiting {
+        let why = "events wait that the program has not read, and will not read any more";
+        from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+    }
+    Ok(())
+}
+
+impl Kind for Inotify {
+    fn knows(seen: &Seen) -> bool {
+        seen.link.0 == b"anon_inode:inotify"
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut refusals = common_refusals(seen);
+        refusals.extend(shared_outside(seen, from)?);
+        let text = from.probe.text(&format!("fdinfo/{}", seen.fd))?;
+        note_waiting(seen, from)?;
+        let (watches, lost) = find(proc::inotify_watches(&text)?, from)?;
+        refusals.extend(lost.iter().map(|w| not_found(seen, w)));
+        let inotify = Inotify { flags: seen.flags(), watches };
+        if refusals.is_empty() && inotify.is_too_far() {
+            let why = format!("{} of its watches are gone, and the ids of the others are too high", inotify.gone());
+            refusals.push(seen.refuse(why, "start the program anew"));
+        }
+        if refusals.is_empty() { Ok(inotify) } else { Err(Trouble::Refused(refusals)) }
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        to.to.make(Self::NAME, descr, Sys::InotifyInit1, vec![u64::from(self.flags & flags::NONBLOCK).into()]);
+        let mut adding = Adding { descr, begun: None, to };
+        let mut next = 1;
+        for w in &self.watches {
+            adding.look(w);
+            adding.skip(next, w);
+            adding.add(w.wd, &w.path, w.mask);
+            next = w.wd + 1;
+        }
+    }
+
+    fn places(&self) -> Vec<&Text> {
+        self.watches.iter().map(|w| &w.path).collect()
+    }
+}
+
+/// The steps that add watches: one after the other, behind all others.
+struct Adding<'a, 'b> {
+    descr: Descr,
+    begun: Option<()>,
+    to: &'a mut Planning<'b>,
+}
+
+impl Adding<'_, '_> {
+    fn call(&mut self, sys: Sys, args: Vec<Value>, expect: Expect) {
+        let op = Op::Call { sys, args, expect };
+        let (needs, makes) = match self.begun {
+            // The first waits for everything, and the others for the first.
+            None => (
+                [crate::planning::committed(self.to.model), vec![Fact::Made(self.descr)]].concat(),
+                Fact::Linked(self.descr),
+            ),
+            Some(()) => (vec![Fact::Linked(self.descr)], Fact::Filled(self.descr)),
+        };
+        self.begun = Some(());
+        self.to.to.step(Moment::Arm, Inotify::NAME, Actor::Store, op, needs, vec![makes]);
+    }
+
+    /// What is watched is here, unless the image puts it there.
+    fn look(&mut self, w: &Watch) {
+        let saved = self.to.model.files.values().any(|f| f.path == w.path && f.contents.is_some() && !f.is_gone());
+        if !saved {
+            let wanted = Wanted { what: "what is watched", kind: w.file_type, access: READ, flags: 0 };
+            wanted.look(&w.path, self.to);
+        }
+    }
+
+    fn add(&mut self, wd: u32, path: &Text, mask: u32) {
+        let args = vec![Value::Descr(self.descr), Value::Bytes(path.c_string()), u64::from(mask).into()];
+        self.call(Sys::InotifyAddWatch, args, Expect::Exactly(wd.into()));
+    }
+
+    /// Ids are given one after the other (fs/notify/inotify/inotify_user.c, inotify_add_to_idr): those from `first` up to
+    /// that of the watch to others of the same inode, which are removed again. An inode has one at a time.
+    fn skip(&mut self, first: u32, w: &Watch) {
+        for start in (first..w.wd).step_by(ROUND as usize) {
+            let round = start..w.wd.min(start + ROUND);
+            for wd in round.clone() {
+                self.add(wd, &w.path, IN_DELETE_SELF);
+                let args = vec![Value::Descr(self.descr), u64::from(wd).into()];
+                self.call(Sys::InotifyRmWatch, args, Expect::Success);
+            }
+            // Each has left an IN_IGNORED.
+            let len = EVENT_SIZE * round.len() as u64;
+            let args = vec![Value::Descr(self.descr), Value::Out(len as usize), len.into()];
+            self.call(Sys::Read, args, Expect::Exactly(len));
+        }
+    }
+}

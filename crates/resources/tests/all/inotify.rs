@@ -1,0 +1,143 @@
+//! Watches: what a real kernel told of them, where they are found, and how they are added again.
+
+use crate::common::*;
+use abi::Sys;
+use abi::layout::FileStat;
+use abi::proc::makedev;
+use resources::fd::inotify::{Inotify, Watch};
+use resources::{Capturing, Description, Files, Keep, Model, Trouble};
+
+const LINK: &str = "anon_inode:inotify";
+/// Linux 6.18.
+const INFO: &str = "pos:\t0\nflags:\t04000\nmnt_id:\t17\nino:\t1039\n\
+    inotify wd:a ino:2e1 sdev:fe00000 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:e102000000000000\n\
+    inotify wd:1 ino:3c4a7 sdev:fe00000 mask:84000fff ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:a7c4030000000000\n";
+const HANDLE: [u8; 8] = [0xe1, 2, 0, 0, 0, 0, 0, 0];
+
+fn stat(ino: u64, mode: u32) -> FileStat {
+    FileStat { dev: makedev(254, 0), ino, mode, ..FileStat::default() }
+}
+
+/// A shell in /home/me with these watches; nothing is where it might be found.
+fn sample() -> Recorded {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, LINK, 0o600, 0, INFO);
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![0; 4]]);
+    sample.links.insert("cwd".into(), b"/home/me".into());
+    sample.texts.insert("cmdline".into(), b"tail\0-f\0log/it\0".into());
+    sample.texts.insert("mountinfo".into(), b"22 1 254:0 / / rw - ext4 /dev/vda rw\n".into());
+    sample.paths.clear();
+    sample
+}
+
+fn record(mask: [(u32, &str, u32, u32); 2]) -> Inotify {
+    let watch = |(wd, path, mask, file_type): (u32, &str, u32, u32)| Watch {
+        wd,
+        path: path.as_bytes().into(),
+        mask,
+        file_type,
+    };
+    Inotify { flags: 0o4000, watches: mask.map(watch).into() }
+}
+
+fn seen(sample: &Recorded) -> (Result<Description, Trouble>, Vec<String>) {
+    let (mut files, mut notes) = (Files::default(), Vec::new());
+    let mut from = Capturing { probe: sample, files: &mut files, keep: Keep::default(), notes: &mut notes };
+    let found = Description::capture(&sample.seen(40), &mut from);
+    (found, notes.into_iter().map(|note| note.why).collect())
+}
+
+#[test]
+fn in_the_working_directory_and_in_what_is_watched() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me".into(), stat(0x99, 0o040_755));
+    sample.paths.insert(b"/home/me/src".into(), stat(0x3c4a7, 0o040_755));
+    sample.paths.insert(b"/home/me/src/it".into(), stat(0x2e1, 0o100_644));
+    let expected = record([(1, "/home/me/src", 0x8400_0fff, 0o040_000), (10, "/home/me/src/it", 2, 0o100_000)]);
+    let (found, notes) = seen(&sample);
+    assert_eq!((found.unwrap(), notes), (Description::Inotify(expected), vec![]));
+}
+
+#[test]
+fn by_a_word_of_the_command_line_and_by_a_handle() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me/log/it".into(), stat(0x3c4a7, 0o100_644));
+    sample.paths.insert(b"/far/away".into(), stat(0x2e1, 0o100_644));
+    sample.handles.insert((b"/".into(), 1, HANDLE.into()), b"/far/away".into());
+    let expected = record([(1, "/home/me/log/it", 0x8400_0fff, 0o100_000), (10, "/far/away", 2, 0o100_000)]);
+    assert_eq!(seen(&sample).0.unwrap(), Description::Inotify(expected));
+}
+
+#[test]
+fn those_that_are_not_found_are_named() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me/log/it".into(), stat(0x3c4a7, 0o100_644));
+    // Another file system, and a handle that leads to a name of something else.
+    sample.paths.insert(b"/home/me/it".into(), FileStat { dev: makedev(0, 40), ..stat(0x2e1, 0o100_644) });
+    sample.handles.insert((b"/".into(), 1, HANDLE.into()), b"/".into());
+    let line = format!("fd 40 ({LINK}): its watch 10 is of inode 737 on device 254:0, whose path is not found");
+    assert_eq!(reasons(&refused(seen(&sample).0)), [line]);
+}
+
+#[test]
+fn events_that_wait_are_told() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me/one".into(), stat(0x3c4a7, 0o100_644));
+    sample.paths.insert(b"/home/me/two".into(), stat(0x2e1, 0o100_644));
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![16, 0, 0, 0]]);
+    assert_eq!(seen(&sample).1, ["events wait that the program has not read, and will not read any more"]);
+}
+
+#[test]
+fn ids_that_are_too_far_apart() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me/one".into(), stat(0x3c4a7, 0o100_644));
+    sample.paths.insert(b"/home/me/two".into(), stat(0x2e1, 0o100_644));
+    sample.edit("fdinfo/40", "wd:a ", "wd:7fffffff ");
+    let why = "2147483645 of its watches are gone, and the ids of the others are too high";
+    assert_eq!(reasons(&refused(seen(&sample).0)), [format!("fd 40 ({LINK}): {why}")]);
+}
+
+fn tree(inotify: Inotify) -> Model {
+    let mut model = model("sleep");
+    model.descriptions.insert(40, Description::Inotify(inotify));
+    model
+}
+
+#[test]
+fn added_as_the_last_of_all_with_their_ids() {
+    let model = tree(record([(1, "/tmp", 3, 0o040_000), (3, "/etc", 2, 0o040_000)]));
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    let adds = [
+        "inotify_add_watch(d40, \"/tmp\", 3) = 1",
+        "inotify_add_watch(d40, \"/etc\", 1024) = 2",
+        "inotify_rm_watch(d40, 2)",
+        "read(d40, &out, 16) = 16",
+        "inotify_add_watch(d40, \"/etc\", 2) = 3",
+    ];
+    let adds = adds.map(|add| format!("arm     inotify   store    {add}"));
+    let first = "make    inotify   store    d40 = inotify_init1(2048)".to_owned();
+    assert_eq!(steps(&plan, &["inotify"]), [vec![first], adds.into()].concat());
+    let last = plan.steps.iter().rev().skip(1).take(5);
+    assert!(last.into_iter().all(|step| step.by == "inotify"), "{plan}");
+}
+
+#[test]
+fn what_is_watched_must_be_there() {
+    let model = tree(record([(1, "/tmp", 3, 0o040_000), (3, "/gone", 2, 0o100_000)]));
+    let mut host = host("root", &model);
+    host.places.remove(&b"/gone"[..]);
+    let options = plan::Options::default();
+    assert_eq!(plan_refused(&model, &host, &options), ["/gone: what is watched is not here"]);
+    host.places.insert(b"/gone".into(), PLACE);
+    assert_eq!(plan_refused(&model, &host, &options), ["/gone: what is watched is of another kind here"]);
+}
+
+#[test]
+fn impossible_ids_are_damage() {
+    for ids in [(1, 1), (0, 1), (1, 1 << 31), (1, 1 << 30)] {
+        let model = tree(record([(ids.0, "/tmp", 3, 0), (ids.1, "/etc", 2, 0)]));
+        assert!(Model::from_records(&records(&model)).is_err(), "{ids:?}");
+    }
+}

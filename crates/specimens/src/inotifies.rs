@@ -1,0 +1,110 @@
+//! Watches of files and directories.
+
+use crate::life::Living;
+use crate::pipes;
+use crate::sys::{self, Outcome, fcntl, fine, must, same};
+use std::ffi::CString;
+
+fn inotify(flags: i32) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    must("inotify_init1", unsafe { libc::inotify_init1(flags) }).map(|fd| fd as i32)
+}
+
+fn watch(fd: i32, path: &str, mask: u32) -> Result<i32, String> {
+    let name = CString::new(path).expect("no NUL in a path of ours");
+    // SAFETY: the name ends in NUL and lives as long as the call.
+    must("inotify_add_watch", unsafe { libc::inotify_add_watch(fd, name.as_ptr(), mask) }).map(|wd| wd as i32)
+}
+
+fn forget(fd: i32, wd: i32) -> Outcome {
+    // SAFETY: takes integers.
+    must("inotify_rm_watch", unsafe { libc::inotify_rm_watch(fd, wd) })?;
+    same("the end of a watch", &vec![(wd, libc::IN_IGNORED, String::new())], &events(fd)?)
+}
+
+/// Id, mask and name of each event that waits.
+fn events(fd: i32) -> Result<Vec<(i32, u32, String)>, String> {
+    let bytes = sys::read_up_to(fd, 4096)?;
+    let (mut all, mut rest) = (Vec::new(), &bytes[..]);
+    while let Some((head, more)) = rest.split_at_checked(16) {
+        let word = |at: usize| u32::from_ne_bytes(head[at..at + 4].try_into().expect("four bytes"));
+        let (name, next) = more.split_at(word(12) as usize);
+        let name = String::from_utf8_lossy(name).trim_end_matches('\0').to_owned();
+        all.push((word(0) as i32, word(4), name));
+        rest = next;
+    }
+    Ok(all)
+}
+
+/// What fdinfo shows of it.
+fn settings(fd: i32) -> Result<String, String> {
+    let text = sys::proc_text(&format!("fdinfo/{fd}"))?;
+    let kept = |line: &&str| ["flags", "inotify"].iter().any(|key| line.starts_with(key));
+    Ok(text.lines().filter(kept).collect::<Vec<_>>().join(", "))
+}
+
+fn append(path: &str) -> Outcome {
+    let fd = sys::open(path, libc::O_WRONLY | libc::O_APPEND)?;
+    sys::write(fd, b"more")?;
+    sys::close(fd);
+    Ok(())
+}
+
+/// A tree of directories that is watched in part: by ids of which some between are gone, once for one event only, and by an
+/// epoll instance. Nothing of what happens at first is to be heard.
+pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
+    fine("mkdir", std::fs::create_dir_all("watched/below/far"))?;
+    for name in ["beside", "watched/one", "watched/below/two", "watched/below/far/three"] {
+        fine(name, std::fs::write(name, b"first"))?;
+    }
+    let fd = inotify(libc::IN_NONBLOCK | libc::IN_CLOEXEC)?;
+    let write = libc::IN_MODIFY;
+    let beside = watch(fd, "beside", write | libc::IN_CLOSE_WRITE)?;
+    let gone = watch(fd, "/", libc::IN_DELETE_SELF)?;
+    forget(fd, gone)?;
+    let one = watch(fd, "watched/one", write | libc::IN_ONESHOT)?;
+    for _ in 0..300 {
+        let gone = watch(fd, "/", libc::IN_DELETE_SELF)?;
+        forget(fd, gone)?;
+    }
+    let below = watch(fd, "watched/below", libc::IN_CREATE | libc::IN_DELETE | libc::IN_EXCL_UNLINK)?;
+    let three = watch(fd, "watched/below/far/three", write)?;
+    let far = watch(fd, "watched/below/far", libc::IN_ATTRIB | libc::IN_ONLYDIR)?;
+    let directory = sys::open("watched", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let empty = inotify(0)?;
+    let epoll = pipes::epoll_of(&[fd, empty])?;
+    let mut expected = settings(fd)?;
+    Living::reads_at_first(move |first| {
+        same("what fdinfo shows", &expected, &settings(fd)?)?;
+        same("what is ready", &vec![], &pipes::ready(epoll)?)?;
+        same("an event", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100]))?;
+        append("beside")?;
+        append("watched/one")?;
+        append("watched/below/far/three")?;
+        fine("create", std::fs::write("watched/below/new", b""))?;
+        fine("remove", std::fs::remove_file("watched/below/new"))?;
+        same("what is ready", &vec![fd as u64], &pipes::ready(epoll)?)?;
+        let once = [(one, write), (one, libc::IN_IGNORED)].map(|(wd, mask)| (wd, mask, String::new()));
+        let named = |mask| (below, mask, "new".to_owned());
+        let mut all = vec![(beside, write, String::new()), (beside, libc::IN_CLOSE_WRITE, String::new())];
+        all.extend(first.then_some(once).into_iter().flatten());
+        all.extend([(three, write, String::new()), named(libc::IN_CREATE), named(libc::IN_DELETE)]);
+        same("events", &all, &events(fd)?)?;
+        same("ids", &[1, 3, 304, 305, 306], &[beside, one, below, three, far])?;
+        same("flags", &(0, libc::FD_CLOEXEC), &(fcntl(empty, libc::F_GETFL, 0)?, fcntl(fd, libc::F_GETFD, 0)?))?;
+        expected = settings(fd)?;
+        fcntl(directory, libc::F_GETFD, 0).map(drop)
+    })
+}
+
+/// A watch of a file whose name is gone.
+pub(crate) fn lost(_: &[String]) -> Result<Living, String> {
+    fine("write", std::fs::write("lost", b"text"))?;
+    let (file, fd) = (sys::open("lost", libc::O_RDWR)?, inotify(libc::IN_NONBLOCK)?);
+    watch(fd, "lost", libc::IN_MODIFY)?;
+    fine("remove", std::fs::remove_file("lost"))?;
+    Living::reads(move |_| {
+        sys::write(file, b"more")?;
+        same("events", &vec![(1, libc::IN_MODIFY, String::new())], &events(fd)?)
+    })
+}
