@@ -73,6 +73,7 @@ const PLAIN: &[&str] = &[
     "eventfd",
     "epoll-watches",
     "timerfd",
+    "pidfd",
     "signalfd",
     "signalfd-watched",
     "signalfd-child",
@@ -193,6 +194,8 @@ const MOVING: &[&str] = &[
     "file-deleted-longer",
     "posix-memory",
     "inherited-deleted-file",
+    // Each that has it makes one of its own.
+    "pidfd-inherited",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];
@@ -303,6 +306,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["seccomp-hard"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
+        Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree", "has ended"]),
         Case::specimen(&["several"]).refused(&["socket", "uts:["]),
     ]
 }

@@ -64,7 +64,11 @@ fn places(step: &Step) -> Option<u64> {
 
 fn made_once(step: &Step, made: &mut HashSet<String>) {
     let names: Vec<String> = match &step.op {
-        Op::Make { descrs, .. } => descrs.iter().map(ToString::to_string).collect(),
+        // What each that has it makes for itself, each makes once.
+        Op::Make { descrs, .. } => match step.actor {
+            Actor::Thread(tid) => descrs.iter().map(|descr| format!("{descr} of {tid}")).collect(),
+            _ => descrs.iter().map(ToString::to_string).collect(),
+        },
         Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Mqueue { descr, .. }) => {
             vec![descr.to_string()]
         }

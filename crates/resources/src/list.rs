@@ -212,6 +212,7 @@ resources! {
         0x030a fd::memfd Memfd;
         0x030c fd::signalfd Signalfd;
         0x030d fd::inotify Inotify;
+        0x030e fd::pidfd Pidfd;
     }
     tree {
         0x0401 ipc::shm SysvShm;
@@ -224,8 +225,6 @@ resources! {
         "socket" "sockets are not supported yet";
         "fifo" "named pipes are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
-        "anon_inode:[pidfd]" "process descriptors are not supported yet";
-        "pidfd" "process descriptors are not supported yet";
         "anon_inode:[io_uring]" "io_uring instances are not supported yet";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";

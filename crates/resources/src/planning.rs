@@ -52,6 +52,12 @@ impl Planning<'_> {
         self.spaces.get(&pid.0).map_or(pid, |owner| Pid(*owner))
     }
 
+    /// The processes in whose own tables it is.
+    pub(crate) fn owners(&self, descr: Descr) -> Vec<Pid> {
+        let has = |p: &&ProcessModel| p.process.fds.iter().any(|fd| fd.description == descr.0);
+        self.model.processes.iter().filter(has).map(|p| Pid(p.process.pid)).collect()
+    }
+
     /// The number under which a description stands while the tree is made.
     pub fn number(&self, descr: Descr) -> u64 {
         u64::from(self.base + descr.0)

@@ -41,6 +41,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     holds(!timed || time::of(model).is_some(), || "there is a timer and no clock".into()).map_err(of(0))?;
     queues(model).map_err(of(0))?;
     watches(model).map_err(of(0))?;
+    pidfds(model).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
@@ -209,6 +210,12 @@ fn watches(model: &Model) -> Found {
         let possible = watches.is_sorted_by(|a, b| a.wd < b.wd) && watches.iter().all(|w| (1..1 << 31).contains(&w.wd));
         holds(possible && !inotify.is_too_far(), || "there cannot be such watches".into())
     })
+}
+
+fn pidfds(model: &Model) -> Found {
+    let of = model.descriptions.values().filter_map(|d| if let Description::Pidfd(p) = d { Some(p.id) } else { None });
+    let ids = model.ids();
+    of.into_iter().try_for_each(|id| holds(ids.contains(&id), || format!("there is no process {id}")))
 }
 
 fn segment(s: &Segment) -> Found {

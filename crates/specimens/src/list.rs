@@ -3,8 +3,8 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited,
-    inotifies, ipc, keyrings, locks, mem, memfds, outside, pipes, queues, refused, regs, rseq, signalfds, signals,
-    stops, terminal, threads, timerfds, timers, vdso,
+    inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, queues, refused, regs, rseq, signalfds,
+    signals, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -36,6 +36,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
+    "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

@@ -32,6 +32,7 @@ mod locks;
 mod mem;
 mod memfds;
 mod outside;
+mod pidfds;
 mod pipes;
 mod queues;
 mod refused;

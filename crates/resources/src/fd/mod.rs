@@ -10,6 +10,7 @@ pub mod locks;
 pub mod memfd;
 pub mod mqueue;
 pub mod opath;
+pub mod pidfd;
 pub mod pipe;
 pub mod place;
 pub mod regular;

@@ -7,7 +7,6 @@ use plan::Refusal;
 fn kind(seen: &Seen) -> &str {
     let link = std::str::from_utf8(&seen.link.0).unwrap_or_default();
     match seen.file_type() {
-        _ if link.starts_with("pidfd:[") => "pidfd",
         S_IFSOCK => "socket",
         S_IFIFO => "fifo",
         S_IFBLK => "block device",

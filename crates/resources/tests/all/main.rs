@@ -14,6 +14,7 @@ mod lineage;
 mod locks;
 mod memfd;
 mod mqueue;
+mod pidfd;
 mod random;
 mod refusals;
 mod seccomp;

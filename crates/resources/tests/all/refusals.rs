@@ -75,15 +75,6 @@ fn namespaces_are_not_regular_files() {
 }
 
 #[test]
-fn process_descriptors_are_not_regular_files() {
-    // fs/pidfs.c: from Linux 6.9 on their inodes are regular files.
-    for link in ["pidfd:[1234]", "anon_inode:[pidfd]"] {
-        let line = format!("fd 40 ({link}): process descriptors are not supported yet");
-        assert_eq!(why(link, 0o100700, 0, INFO), [line]);
-    }
-}
-
-#[test]
 fn what_has_lost_its_place() {
     let gone = "/tmp/gone (deleted)";
     let path = INFO.replace("0100002", "010000000");

@@ -1,0 +1,85 @@
+//! Pidfd: a process or thread behind a descriptor (pidfd_open(2)).
+//!
+//! - seen as    `anon_inode:[pidfd]`, or `pidfd:[N]` where it is asked for by a link of that file system
+//! - captured   whose it is, from fdinfo, and its flags
+//! - recreated  `pidfd_open` by every process that has it, once all are born: what is meant is found by its id in the pid
+//!   namespace of who asks, and there is nobody yet when the store makes its descriptions
+//! - refused    that of a process outside of the tree, and of one that has ended and whose parent has taken note of that
+//! - not kept   that relatives have one description in common, of which nothing but its flag can tell (O_NONBLOCK); the
+//!   inode number (fs/pidfs.c), which is another one for each process that ever was
+
+use super::{Kind, Seen, common_refusals, flags};
+use crate::{At, Capturing, Planning, Resource, Trouble};
+use abi::Sys;
+use minicbor::{Decode, Encode};
+use plan::{Actor, Descr, Fact, Moment, Op, Refusal, Tid};
+use serde::{Deserialize, Serialize};
+
+/// PIDFD_THREAD (linux/pidfd.h), Linux 6.9.
+const THREAD: u32 = 0o200;
+
+/// See the module.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Pidfd {
+    /// Whose it is: the id in its own pid namespace.
+    #[n(0)]
+    pub id: u32,
+    /// Status flags (open(2)); O_EXCL: that of a thread, not of its process (PIDFD_THREAD).
+    #[n(1)]
+    pub flags: u32,
+}
+
+impl Resource for Pidfd {
+    const NAME: &'static str = "pidfd";
+}
+
+/// The id here of whose it is: `Pid: -1` when nothing is left of it (fs/pidfs.c, pidfd_show_fdinfo).
+fn outer(seen: &Seen) -> Option<i32> {
+    std::str::from_utf8(seen.info.field("Pid")?).ok()?.parse().ok()
+}
+
+/// The id that it has in the tree, or why it has none.
+fn inner(seen: &Seen, from: &Capturing<'_>) -> Result<u32, Refusal> {
+    let close = "let the program close it first";
+    match outer(seen) {
+        Some(-1) => {
+            Err(seen.refuse("whose it was has ended, and nobody can have a descriptor of that any more", close))
+        }
+        Some(0) => Err(seen.refuse("it is of a process in another pid namespace", close)),
+        Some(pid) => from.probe.inner_tid(pid as u32).ok_or_else(|| {
+            seen.refuse(
+                format!("it is of process {pid}, outside of the tree"),
+                "freeze a tree that has both, or end that process",
+            )
+        }),
+        None => Err(seen.refuse("this kernel does not tell whose it is", "Linux 5.2 or later does")),
+    }
+}
+
+impl Kind for Pidfd {
+    fn knows(seen: &Seen) -> bool {
+        seen.link.0 == b"anon_inode:[pidfd]" || seen.link.0.starts_with(b"pidfd:[")
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let mut refusals = common_refusals(seen);
+        match inner(seen, from) {
+            Ok(id) if refusals.is_empty() => return Ok(Pidfd { id, flags: seen.flags() }),
+            Ok(_) => {}
+            Err(refusal) => refusals.push(refusal),
+        }
+        Err(Trouble::Refused(refusals))
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        let flags = u64::from(self.flags & (flags::NONBLOCK | THREAD));
+        for pid in to.owners(descr) {
+            let args = vec![u64::from(self.id).into(), flags.into()];
+            let op = Op::Make { sys: Sys::PidfdOpen, args, descrs: vec![descr] };
+            let needs = vec![Fact::Born(Tid(pid.0)), Fact::Born(Tid(self.id))];
+            let makes = vec![Fact::Made(descr), Fact::Files(pid)];
+            to.to.step(Moment::Place, Self::NAME, Actor::Thread(Tid(pid.0)), op, needs, makes);
+        }
+    }
+}
