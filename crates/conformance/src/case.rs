@@ -1,6 +1,7 @@
 //! A case as data: a program, how to bring it into a state, how to judge it afterwards, and in which flavours.
 
 use std::ops::Range;
+use std::time::Duration;
 
 /// A way to make the round trip.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -135,6 +136,9 @@ pub struct Case {
     pub oracle: Oracle,
     /// What the machine must have for it.
     pub needs: Needs,
+    /// How long a freeze, and a thaw with all that follows it, may take: far more than they do, and far less than they would if
+    /// their time grew with the square of what the program has.
+    pub within: Option<Duration>,
 }
 
 impl Case {
@@ -153,6 +157,7 @@ impl Case {
             original: Original::Checks,
             oracle: Oracle::Same,
             needs: Needs::Nothing,
+            within: None,
         }
     }
 

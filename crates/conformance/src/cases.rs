@@ -2,6 +2,7 @@
 
 use crate::case::Flavour::{Again, PidNs, Root, Snapshot, User, WithLibs};
 use crate::case::{Case, Needs, Oracle, Original, Step};
+use std::time::Duration;
 
 /// One process, nothing special.
 const PLAIN: &[&str] = &[
@@ -215,6 +216,11 @@ pub fn all() -> Vec<Case> {
     cases
 }
 
+/// Of what there may be many, nothing takes time that grows with the square of it.
+fn many(words: &[&'static str]) -> Case {
+    Case { within: Some(Duration::from_secs(8)), ..Case::specimen(words) }
+}
+
 fn writer(name: &'static str) -> Case {
     Case { original: Original::Looked, ..Case::specimen(&[name]) }
 }
@@ -266,13 +272,13 @@ fn special() -> Vec<Case> {
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
-        Case::specimen(&["mem-many", "20000"]).only(&[Root]),
+        many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),
         // Shared with a process that is not frozen, and works all the same.
         Case::specimen(&["outside", "position"]),
         Case::specimen(&["outside", "text"]).but(&[Again]),
         Case::specimen(&["outside", "fixed"]),
-        Case::specimen(&["files-many", "1000"]).only(&[Root, User]),
+        many(&["files-many", "1000"]).only(&[Root, User]),
         // Each check moves the offset, which is that of the original, too.
         Case::specimen(&["inherited-offset"]),
     ]

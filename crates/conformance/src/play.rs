@@ -9,7 +9,7 @@ use crate::{Outcome, fine, oracle, same};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Plays a case.
 ///
@@ -162,7 +162,9 @@ impl Play<'_> {
 
     fn freeze(&mut self, terminal: &mut Terminal, image: &str) -> Outcome {
         let tree = process::tree(self.pid);
+        let started = Instant::now();
         let said = self.save("freeze", image)?.ended_with("freeze", &[0])?;
+        self.in_time("the freeze", started)?;
         // What is noted goes to standard error, which is heard after it.
         let count = said.text.lines().find_map(|line| line.strip_prefix("froze ")?.split(' ').next()?.parse().ok());
         let expected =
@@ -175,6 +177,12 @@ impl Play<'_> {
         terminal.exit()?;
         // Who is left in a group that it led ends when it learns of its end; until then its number is not free.
         process::vanished(&tree)
+    }
+
+    fn in_time(&self, what: &str, started: Instant) -> Outcome {
+        let took = started.elapsed();
+        let late = self.case.within.is_some_and(|within| took > within);
+        if late { Err(format!("{what} took {took:?}")) } else { Ok(()) }
     }
 
     fn snapshot(&mut self) -> Outcome {
@@ -210,6 +218,7 @@ impl Play<'_> {
         // The clocks by which a specimen measures stood still meanwhile.
         let away = Duration::ZERO;
         let path = self.scene.path(image);
+        let started = Instant::now();
         let mut terminal = self.scene.thaw(&path)?;
         if !matches!(self.case.program, Program::Specimen(_)) {
             // A program that draws its own screen is made to draw it anew; nobody types before there is something to see.
@@ -217,6 +226,7 @@ impl Play<'_> {
         }
         let outcome = self.steps(&mut terminal, &self.case.after, away);
         outcome.map_err(|reason| format!("after the thaw: {reason}"))?;
+        self.in_time("the thaw", started)?;
         same("the specimen was started anew, not thawed", &false, &terminal.said().contains("\nready"))
     }
 

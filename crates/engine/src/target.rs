@@ -372,7 +372,7 @@ impl Probe for Target<'_, '_, '_> {
         let told = |(at, seen): &(usize, Seen)| {
             let lines: Vec<_> = seen.info.fields(key).map(<[u8]>::to_vec).collect();
             let (description, flags) = (*at as u32 + 1, seen.flags());
-            (!lines.is_empty()).then(|| Told { pid: seen.pid, number: seen.fd, description, flags, lines })
+            (!lines.is_empty()).then_some(Told { pid: seen.pid, number: seen.fd, description, flags, lines })
         };
         self.table.all.iter().filter_map(told).collect()
     }

@@ -123,14 +123,13 @@ impl CaptureTree for FileLocks {
     fn capture(from: &mut Capturing<'_>) -> Result<Option<Self>, Trouble> {
         let told = from.probe.lines("lock");
         let tables: BTreeSet<u32> = abi::gathered(from.probe.tables());
-        let mut held_of: BTreeSet<(Of, u32, (u32, u32), u64, u64)> = BTreeSet::new();
-        let mut all = Vec::new();
+        let (mut known, mut all) = (BTreeSet::new(), Vec::new());
         for seen in &told {
             for lock in seen.lines.iter().filter_map(|line| proc::lock(line)) {
                 let Some(it) = held(&lock, seen, &tables, from) else { continue };
                 // Every descriptor of the file shows a lock of its process, and every one of a description the lock of that.
                 let whose = if it.of == Of::Process { it.process } else { it.description };
-                if held_of.insert((it.of, whose, lock.dev, lock.ino, it.start)) {
+                if known.insert((it.of, whose, lock.dev, lock.ino, it.start)) {
                     all.push(it);
                 }
             }

@@ -5,7 +5,7 @@
 //! - recreated  `pidfd_open` by every process that has it, once all are born: what is meant is found by its id in the pid
 //!   namespace of who asks, and there is nobody yet when the store makes its descriptions
 //! - refused    that of a process outside of the tree, and of one that has ended and whose parent has taken note of that
-//! - not kept   that relatives have one description in common, of which nothing but its flag can tell (O_NONBLOCK); the
+//! - not kept   that relatives have one description in common, of which nothing but its flag can tell (O_NONBLOCK): told; the
 //!   inode number (fs/pidfs.c), which is another one for each process that ever was
 
 use super::{Kind, Seen, common_refusals, flags};
@@ -74,7 +74,13 @@ impl Kind for Pidfd {
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         let flags = u64::from(self.flags & (flags::NONBLOCK | THREAD));
-        for pid in to.owners(descr) {
+        let owners = to.owners(descr);
+        if owners.len() > 1 {
+            to.to.note(
+                "relatives that had a process descriptor in common have one each now, with an O_NONBLOCK of its own",
+            );
+        }
+        for pid in owners {
             let args = vec![u64::from(self.id).into(), flags.into()];
             let op = Op::Make { sys: Sys::PidfdOpen, args, descrs: vec![descr] };
             let needs = vec![Fact::Born(Tid(pid.0)), Fact::Born(Tid(self.id))];
