@@ -48,8 +48,8 @@ impl Start {
             // SAFETY: our ends are of no use to the child, which touches nothing of ours any more.
             unsafe { libc::close(*fd) };
         }
-        // SAFETY: the code of the envoy is at `code`; with these registers it runs its loop (see `arch`), which uses no
-        // stack and never returns, since rbp is 0.
+        // rbp is 0, so it never leaves its loop.
+        // SAFETY: the code of the envoy is at `code`; with these registers it runs its loop (see `arch`), on no stack.
         unsafe { arch::begin(self.code + arch::loop_at(), self.arena, self.socket as u64) }
     }
 }
