@@ -174,7 +174,7 @@ syscalls! {
 }
 
 impl Sys {
-    /// Whether the call only makes, fills or marks a description, and reads and writes memory only as far as its pointer
+    /// Whether the call only makes, fills, empties or marks a description, and reads and writes memory only as far as its pointer
     /// arguments and their lengths say: a process may make it for another one, with arguments that it knows nothing of.
     pub const fn is_harmless(self) -> bool {
         use Sys::*;

@@ -25,16 +25,9 @@ fn process(pid: i32, say: &mut Say) -> ExitCode {
     let keep = resources::Keep { typed: true, ..resources::Keep::default() };
     let request = Request { tree: Look::at(pid), output: None, keep, ending: Ending::RunOn };
     let what = format!("cannot freeze {pid}");
-    let frozen = match crate::frozen(&request, say, &what) {
-        Ok(frozen) => frozen,
-        Err(status) => return status,
-    };
-    match frozen {
-        Ok(frozen) => {
-            let told = say.would_freeze(pid, &frozen);
-            crate::ended(told, say, &format!("cannot tell of {pid}"), "")
-        }
-        Err(e) => crate::failed(say, &what, crate::comfort(pid), &e),
+    match crate::frozen(pid, &request, say, &what) {
+        Ok(frozen) => crate::would_freeze(pid, &frozen, say),
+        Err(status) => status,
     }
 }
 

@@ -10,7 +10,7 @@ mod thaw;
 
 use args::{Cli, Command, FreezeArgs, ImageArgs};
 use clap::Parser;
-use engine::{Ending, Error, Look, Request};
+use engine::{Ending, Error, Frozen, Look, Request};
 use image::{Image, OpenError};
 use say::{Say, Style};
 use std::fs::File;
@@ -105,34 +105,31 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };
     let what = cannot_freeze(args.pid, ending);
-    let frozen = match frozen(&request, &mut say, &what) {
-        Ok(frozen) => frozen,
-        Err(status) => return status,
-    };
-    match frozen {
-        Ok(frozen) if args.dry_run => {
-            let told = say.would_freeze(args.pid, &frozen);
-            ended(told, &mut say, &format!("cannot tell of {}", args.pid), "")
-        }
+    match frozen(args.pid, &request, &mut say, &what) {
+        Ok(frozen) if args.dry_run => would_freeze(args.pid, &frozen, &mut say),
         Ok(frozen) => {
             say.frozen(ending, args.pid, &output, &frozen);
             ExitCode::SUCCESS
         }
-        Err(e) => failed(&mut say, &what, comfort(args.pid), &e),
+        Err(status) => status,
     }
 }
 
-/// Freezes; or the exit status, where a guardian of the tree did all there was to do.
-pub(crate) fn frozen(request: &Request, say: &mut Say, what: &str) -> Result<Result<engine::Frozen, Error>, ExitCode> {
+/// Freezes; or the exit status, where that failed, which was said, or a guardian of the tree did all there was to do.
+fn frozen(pid: i32, request: &Request, say: &mut Say, what: &str) -> Result<Frozen, ExitCode> {
     guarded(engine::guard(&request.tree), say, what)?;
-    match engine::freeze(request, say) {
-        Err(Error::Unguarded) => {
-            say.clear();
-            guarded(engine::guard_after_all(), say, what)?;
-            Ok(engine::freeze(request, say))
-        }
-        done => Ok(done),
+    let mut done = engine::freeze(request, say);
+    if matches!(done, Err(Error::Unguarded)) {
+        say.clear();
+        guarded(engine::guard_after_all(), say, what)?;
+        done = engine::freeze(request, say);
     }
+    done.map_err(|e| failed(say, what, comfort(pid), &e))
+}
+
+fn would_freeze(pid: i32, frozen: &Frozen, say: &mut Say) -> ExitCode {
+    let told = say.would_freeze(pid, frozen);
+    ended(told, say, &format!("cannot tell of {pid}"), "")
 }
 
 fn guarded(guarded: Result<Option<u8>, Error>, say: &mut Say, what: &str) -> Result<(), ExitCode> {

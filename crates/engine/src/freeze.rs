@@ -440,8 +440,7 @@ impl Request {
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     let start = Instant::now();
-    let Look { root: pid, members, .. } = &request.tree;
-    let pid = *pid;
+    let Look { root: pid, ref members, .. } = request.tree;
     presentable(pid)?;
     request.tree.is_guarded()?;
     let _errors_only = job::ErrorsOnly::begin();

@@ -163,6 +163,12 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
     Fault::new(call, path.display(), e)
 }
 
+/// Where a link leads.
+fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+    let link = std::fs::read_link(&path).map_err(|e| fault("readlink", path.as_ref(), e))?;
+    Ok(link.into_os_string().into_vec())
+}
+
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.texts.get(name).map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
@@ -179,8 +185,7 @@ impl Probe for Target<'_, '_, '_> {
         if let Some(link) = self.namespaces.borrow().get(name) {
             return Ok(link.clone());
         }
-        let path = self.path(name);
-        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?.into_os_string().into_vec();
+        let link = read_link(self.path(name))?;
         if name.starts_with("ns/") {
             self.namespaces.borrow_mut().insert(name.into(), link.clone());
         }
@@ -191,9 +196,7 @@ impl Probe for Target<'_, '_, '_> {
         if let Some(link) = self.before.own_links.get(name) {
             return Ok(link.clone());
         }
-        let path = PathBuf::from(format!("/proc/self/{name}"));
-        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
-        Ok(link.into_os_string().into_vec())
+        read_link(format!("/proc/self/{name}"))
     }
 
     fn own_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
@@ -201,9 +204,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn root_link(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        let path = PathBuf::from(format!("/proc/{}/{name}", self.before.root));
-        let link = std::fs::read_link(&path).map_err(|e| fault("readlink", &path, e))?;
-        Ok(link.into_os_string().into_vec())
+        read_link(format!("/proc/{}/{name}", self.before.root))
     }
 
     fn host_text(&self, path: &str) -> Result<String, Fault> {
@@ -244,9 +245,9 @@ impl Probe for Target<'_, '_, '_> {
         let handle = [&(handle.len() as u32).to_ne_bytes()[..], &kind.to_ne_bytes(), handle].concat();
         let args = [Arg::Int(mount.as_raw_fd() as u64), Arg::Bytes(handle), Arg::Int(OFlags::PATH.bits().into())];
         let fd = here::call(&Call::new(Sys::OpenByHandleAt, args)).result.ok()? as u32;
-        let path = std::fs::read_link(format!("/proc/self/fd/{fd}"));
+        let path = read_link(format!("/proc/self/fd/{fd}"));
         here::close_range(fd, fd);
-        path.ok().map(|path| path.into_os_string().into_vec())
+        path.ok()
     }
 
     fn open_paths(&self) -> Vec<Vec<u8>> {
@@ -329,8 +330,8 @@ impl Probe for Target<'_, '_, '_> {
     fn neighbours(&self, name: &str) -> Result<Vec<u32>, Fault> {
         let its = self.link(name)?;
         let lives_there = |pid: &u32| {
-            let link = std::fs::read_link(format!("/proc/{pid}/{name}"));
-            !self.before.inner.contains_key(pid) && link.is_ok_and(|link| link.into_os_string().into_vec() == its)
+            let link = read_link(format!("/proc/{pid}/{name}"));
+            !self.before.inner.contains_key(pid) && link.is_ok_and(|link| link == its)
         };
         Ok(numbers("/proc").filter(lives_there).collect())
     }

@@ -27,6 +27,11 @@ impl Fdinfo {
         self.fields(key).next()
     }
 
+    /// The number of the first line with this key, without a sign and a prefix; `None` where there is none, or no such line.
+    pub fn number(&self, key: &str, radix: u32) -> Option<u64> {
+        u64::from_str_radix(std::str::from_utf8(self.field(key)?).ok()?, radix).ok()
+    }
+
     /// The values of all lines with this key, in their order.
     pub fn fields(&self, key: impl AsRef<[u8]>) -> impl Iterator<Item = &[u8]> {
         let lines = self.lines.iter();
@@ -82,9 +87,13 @@ pub struct EpollWatch {
 
 /// Reads the watches out of the fdinfo of an epoll instance, in the kernel's order.
 pub fn epoll_watches(text: &[u8]) -> Result<Vec<EpollWatch>, ParseError> {
-    let lines = lines(text).filter(|line| line.starts_with(b"tfd:"));
-    let watch = |line| watch(line).ok_or_else(|| ParseError::line("fdinfo", line));
-    lines.map(watch).collect()
+    rows(text, b"tfd:", watch)
+}
+
+/// Each line that begins so, in their order.
+fn rows<T>(text: &[u8], start: &[u8], read: fn(&[u8]) -> Option<T>) -> Result<Vec<T>, ParseError> {
+    let lines = lines(text).filter(|line| line.starts_with(start));
+    lines.map(|line| read(line).ok_or_else(|| ParseError::line("fdinfo", line))).collect()
 }
 
 /// `tfd:        5 events:       19 data: ffffffffffffffff  pos:0 ino:3 sdev:9` (fs/eventpoll.c, `ep_show_fdinfo`).
@@ -124,9 +133,7 @@ pub struct InotifyWatch {
 
 /// Reads the watches out of the fdinfo of an inotify instance, in the kernel's order.
 pub fn inotify_watches(text: &[u8]) -> Result<Vec<InotifyWatch>, ParseError> {
-    let lines = lines(text).filter(|line| line.starts_with(b"inotify "));
-    let watch = |line| inotify_watch(line).ok_or_else(|| ParseError::line("fdinfo", line));
-    lines.map(watch).collect()
+    rows(text, b"inotify ", inotify_watch)
 }
 
 /// `inotify wd:2 ino:3c4bd sdev:fe00000 mask:2 ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:bdc4030000000000`

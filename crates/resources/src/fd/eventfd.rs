@@ -44,15 +44,11 @@ impl Kind for Eventfd {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        let number = |key: &[u8], radix| {
-            let text = std::str::from_utf8(seen.info.field(key)?).ok()?;
-            u64::from_str_radix(text.trim(), radix).ok()
-        };
         let hidden =
             |what: &str| seen.refuse(format!("this kernel does not tell its {what}"), "Linux 6.5 or later does");
         // fs/eventfd.c, eventfd_show_fdinfo: the count is hexadecimal.
-        let count = number(b"eventfd-count", 16).ok_or_else(|| hidden("count"))?;
-        let semaphore = number(b"eventfd-semaphore", 10).ok_or_else(|| hidden("semaphore mode"))? != 0;
+        let count = seen.info.number("eventfd-count", 16).ok_or_else(|| hidden("count"))?;
+        let semaphore = seen.info.number("eventfd-semaphore", 10).ok_or_else(|| hidden("semaphore mode"))? != 0;
         Ok(Eventfd { count, semaphore, flags: seen.flags() })
     }
 

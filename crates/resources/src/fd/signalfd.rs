@@ -37,11 +37,6 @@ impl Resource for Signalfd {
     const NAME: &'static str = "signalfd";
 }
 
-/// `sigmask: 8000000000004200` (fs/signalfd.c, signalfd_show_fdinfo): those that it takes.
-fn signals(seen: &Seen) -> Option<u64> {
-    u64::from_str_radix(std::str::from_utf8(seen.info.field("sigmask")?).ok()?, 16).ok()
-}
-
 impl Kind for Signalfd {
     fn knows(seen: &Seen) -> bool {
         seen.link.0 == b"anon_inode:[signalfd]"
@@ -49,7 +44,8 @@ impl Kind for Signalfd {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
-        let signals = signals(seen);
+        // `sigmask: 8000000000004200` (fs/signalfd.c, signalfd_show_fdinfo): those that it takes.
+        let signals = seen.info.number("sigmask", 16);
         if signals.is_none() {
             refusals.push(seen.refuse("this kernel does not tell which signals it takes", "Linux 3.8 or later does"));
         }

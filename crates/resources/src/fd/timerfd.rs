@@ -63,12 +63,6 @@ struct Look {
     ticks: u64,
 }
 
-/// A number of a field.
-fn number(info: &Fdinfo, key: &str, radix: u32) -> Option<u64> {
-    let text = std::str::from_utf8(info.field(key)?).ok()?;
-    u64::from_str_radix(text, radix).ok()
-}
-
 /// `(499, 999849245)`: seconds and nanoseconds.
 fn nanos(info: &Fdinfo, key: &str) -> Option<u64> {
     let text = std::str::from_utf8(info.field(key)?).ok()?;
@@ -77,13 +71,13 @@ fn nanos(info: &Fdinfo, key: &str) -> Option<u64> {
 }
 
 fn look(info: &Fdinfo) -> Option<Look> {
-    Some(Look { left: nanos(info, "it_value")?, ticks: number(info, "ticks", 10)? })
+    Some(Look { left: nanos(info, "it_value")?, ticks: info.number("ticks", 10)? })
 }
 
 /// What does not change: clock, mode, period.
 fn settings(info: &Fdinfo) -> Option<(i32, u32, u64)> {
-    let clock = number(info, "clockid", 10)?;
-    Some((clock as i32, number(info, "settime flags", 8)? as u32, nanos(info, "it_interval")?))
+    let clock = info.number("clockid", 10)?;
+    Some((clock as i32, info.number("settime flags", 8)? as u32, nanos(info, "it_interval")?))
 }
 
 /// The clock that decides when it expires. A rest of CLOCK_REALTIME is one of CLOCK_MONOTONIC, so that it does not change
