@@ -165,12 +165,14 @@ syscalls! {
     Execveat "execveat" 322;
     Membarrier "membarrier" 324;
     Mlock2 "mlock2" 325;
+    PkeyMprotect "pkey_mprotect" 329;
     IoPgetevents "io_pgetevents" 333;
     Rseq "rseq" 334;
     PidfdOpen "pidfd_open" 434;
     Clone3 "clone3" 435;
     CloseRange "close_range" 436;
     EpollPwait2 "epoll_pwait2" 441;
+    Mseal "mseal" 462;
 }
 
 impl Sys {

@@ -378,6 +378,16 @@ impl Probe for Target<'_, '_, '_> {
         self.table.all.iter().filter_map(told).collect()
     }
 
+    fn descriptions(&self) -> Vec<Told> {
+        let own = self.with(|process, _| process.pid()) as u32;
+        let told = |(at, seen): (usize, &Seen)| {
+            let (description, flags) = (at as u32 + 1, seen.info.flags);
+            Told { pid: own, number: seen.fd, description, flags, lines: Vec::new() }
+        };
+        let all = self.table.descriptions.iter().enumerate();
+        all.filter(|(_, seen)| seen.pid == own && !seen.names_only()).map(told).collect()
+    }
+
     fn tables(&self) -> Vec<u32> {
         self.table.numbers.keys().map(|pid| *pid as u32).collect()
     }

@@ -186,6 +186,7 @@ resources! {
         0x010a mm::modes Modes;
         0x010b ipc::undo SemUndo;
         0x010c tree::stops Stops;
+        0x010d fd::signalling SignalDriven;
     }
     thread {
         0x0201 task::sched Sched;

@@ -1,6 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
+use crate::fd::signalling;
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -276,6 +277,7 @@ fn all_resources(to: &mut Planning<'_>) {
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
+    signalling::plan(to);
     stops::plan(to);
     to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, committed(model), vec![]);
 }

@@ -215,6 +215,11 @@ pub trait Probe {
     fn lines(&self, _key: &str) -> Vec<Told> {
         Vec::new()
     }
+    /// The descriptions that this process is the first of the tree to have, each with the number that it was seen by first, and
+    /// with all of its flags; those that only name a place (O_PATH) are not among them.
+    fn descriptions(&self) -> Vec<Told> {
+        Vec::new()
+    }
     /// The processes of the tree that have a table of descriptors of their own, by their ids here.
     fn tables(&self) -> Vec<u32> {
         Vec::new()

@@ -4,7 +4,7 @@ use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited,
     inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, queues, refused, regs, rseq, signalfds,
-    signals, stops, terminal, threads, timerfds, timers, vdso,
+    signalling, signals, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
-    "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code;
+    "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code; "mem-executed" mem::executed; "mem-sealed" mem::sealed;
     "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
@@ -35,6 +35,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
+    "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;

@@ -39,6 +39,7 @@ mod refused;
 mod regs;
 mod rseq;
 mod signalfds;
+mod signalling;
 mod signals;
 mod stops;
 mod sys;

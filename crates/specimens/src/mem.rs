@@ -412,6 +412,41 @@ pub(crate) fn code(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| same("result of the made function", &4711, &function()))
 }
 
+/// Code that may not be read.
+pub(crate) fn executed(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    // mov eax, 4712; ret
+    area.bytes()[..6].copy_from_slice(&[0xb8, 0x68, 0x12, 0, 0, 0xc3]);
+    area.protect(libc::PROT_EXEC)?;
+    // SAFETY: the six bytes above are a whole function of this type.
+    let function: extern "C" fn() -> u32 = unsafe { std::mem::transmute(area.start) };
+    let permissions = move || -> Result<bool, String> {
+        Ok(sys::proc_text("maps")?.contains(&format!("{:x}-{:x} --xp", area.start, area.start + PAGE)))
+    };
+    Living::reads(move |_| {
+        same("only executed", &true, &permissions()?)?;
+        same("result of the made function", &4712, &function())
+    })
+}
+
+/// An area that is locked and named, and sealed against any change.
+pub(crate) fn sealed(_: &[String]) -> Result<Living, String> {
+    const MSEAL: i64 = 462;
+    let area = Area::map(3 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    area.bytes().copy_from_slice(&sys::pattern(5, 3 * PAGE));
+    area.advise(libc::MADV_DONTDUMP)?;
+    let middle = area.part(PAGE, PAGE);
+    middle.protect(libc::PROT_READ)?;
+    // SAFETY: the seal keeps others from changing the area; nothing here does.
+    must("mseal", unsafe { libc::syscall(MSEAL, middle.start, PAGE, 0) })?;
+    let flags = middle.line("VmFlags")?;
+    Living::reads(move |_| {
+        same("flags of the area", &flags, &middle.line("VmFlags")?)?;
+        same("a change", &true, &middle.protect(READ_WRITE).is_err())?;
+        sys::same_bytes("contents", &sys::pattern(5, 3 * PAGE), area.bytes_read())
+    })
+}
+
 pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
     let count = sys::number(arguments, 2_000);
     let area = Area::map(count * PAGE, READ_WRITE, ANONYMOUS, -1)?;

@@ -16,6 +16,7 @@ pub mod place;
 pub mod regular;
 pub mod rotation;
 pub mod signalfd;
+pub mod signalling;
 pub mod timerfd;
 pub mod tty;
 pub(crate) mod unsupported;
@@ -58,9 +59,9 @@ impl Seen {
         self.stat.mode & S_IFMT
     }
 
-    /// The status flags and access mode, without the flag that belongs to the number.
+    /// The status flags and access mode, without the flag that belongs to the number, and O_ASYNC, which is of [`signalling`].
     pub fn flags(&self) -> u32 {
-        self.info.flags & !flags::CLOEXEC
+        self.info.flags & !(flags::CLOEXEC | flags::ASYNC)
     }
 
     /// Whether it only names a place (O_PATH).
@@ -109,9 +110,6 @@ pub trait Kind: Resource {
 /// What is refused of any kind: it would be lost in silence.
 pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
     let mut all = Vec::new();
-    if seen.info.flags & flags::ASYNC != 0 {
-        all.push(seen.refuse("it sends signals when it is ready (O_ASYNC)", "this is not supported yet"));
-    }
     if seen.info.locks.iter().any(|line| !locks::is_kept(line)) {
         let remedy = "freeze it while it holds none; this is not supported yet";
         all.push(seen.refuse("the program holds a lease on it", remedy));

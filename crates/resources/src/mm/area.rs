@@ -2,28 +2,27 @@
 //!
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
-//! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`
+//! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`, `mseal`
 //! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, secret memory, shadow
 //!   stacks, AIO rings: each by name, and in the list of what is not supported; memory without a name that a process outside
 //!   of the tree shares, if one of them writes
-//! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages
+//! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
 
 use super::heritage::Kept;
 use super::huge;
 use crate::fd::file::{AS_FILE, Access, NO_FILE};
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
-use abi::Sys;
 use abi::consts::madvise::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
     MADV_WIPEONFORK,
 };
 use abi::consts::mmap::{
-    MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED,
+    MAP_ANONYMOUS, MAP_DROPPABLE, MAP_FIXED_NOREPLACE, MAP_GROWSDOWN, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, PAGE,
 };
 pub(crate) use abi::consts::mmap::{PROT_EXEC, PROT_READ, PROT_WRITE};
 use abi::consts::prctl::{PR_SET_VMA, PR_SET_VMA_ANON_NAME};
-use abi::proc;
+use abi::{Arg, Call, Errno, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
@@ -80,7 +79,7 @@ const ADVICE: [(&[u8; 2], u64); 7] = [
 ];
 const BINDING: [u64; 3] = [MADV_DONTFORK, MADV_DONTDUMP, MADV_WIPEONFORK];
 /// Flags that are part of an area, besides the advice.
-const KEPT: [&[u8; 2]; 6] = [b"gd", b"lo", b"lf", b"nr", b"hg", b"dp"];
+const KEPT: [&[u8; 2]; 7] = [b"gd", b"lo", b"lf", b"nr", b"hg", b"dp", b"sl"];
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -163,16 +162,26 @@ impl Area {
     }
 }
 
+/// Whether the key of an area is the one that the kernel uses by itself for memory that may only be executed, and will use again.
+/// It is none of the program's: to guard something with it is an error, before there is found to be nothing to guard
+/// (mm/mprotect.c, `do_mprotect_pkey`).
+fn is_only_executed(area: &proc::Area, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    const NOWHERE: u64 = 1 << 56;
+    let args = [NOWHERE, PAGE, 0, area.key.into()].map(Arg::Int);
+    let answers = from.probe.calls(&[Call::new(Sys::PkeyMprotect, args)])?;
+    let p = area.perms;
+    Ok(p.execute && !p.read && !p.write && answers[0].result == Err(Errno::EINVAL))
+}
+
 /// Why an area cannot be kept, if it cannot.
-fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
+fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'static str, &'static str)>, Trouble> {
     let no_yet = "this is not supported yet";
-    match () {
+    Ok(match () {
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => {
             Some(("it is watched by userfaultfd", "freeze it while it watches nothing"))
         }
         _ if area.has(b"ht") && !huge::is_nameless(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
-        _ if area.has(b"sl") => Some(("it is sealed against change (mseal)", no_yet)),
-        _ if area.key != 0 => {
+        _ if area.key != 0 && !is_only_executed(area, from)? => {
             Some(("it is guarded by a key (pkey_mprotect)", "freeze it while no key guards anything"))
         }
         _ if area.has(b"ss") => Some(("it is a shadow stack", "start the program without them (GLIBC_TUNABLES)")),
@@ -196,7 +205,7 @@ fn unsupported(area: &proc::Area) -> Option<(&'static str, &'static str)> {
             Some(("it is the memory of a device", "let the program close the device"))
         }
         _ => None,
-    }
+    })
 }
 
 fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
@@ -213,7 +222,7 @@ fn segment(area: &proc::Area) -> Option<u32> {
 
 /// The record of an area of /proc/PID/smaps.
 pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Area, Trouble> {
-    if let Some((why, remedy)) = unsupported(area) {
+    if let Some((why, remedy)) = unsupported(area, from)? {
         return Err(refuse(area, why, remedy).into());
     }
     let inode = (proc::makedev(area.dev.0, area.dev.1), area.inode);
@@ -423,5 +432,15 @@ pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) 
         if area.has(&String::from_utf8_lossy(code)) {
             advise(area, advice, Moment::Fill, to, pid);
         }
+    }
+    if area.has("sl") {
+        let args = vec![area.start.into(), area.len().into(), 0.into()];
+        let op = Op::Call {
+            sys: Sys::Mseal,
+            args,
+            expect: Expect::OrTold("areas of memory are not sealed any more (mseal)"),
+        };
+        let (needs, makes) = (vec![Fact::Settled, Fact::Loaded(pid)], vec![Fact::Whole(Tid(pid.0))]);
+        to.to.step(Moment::Arm, NAME, Actor::Thread(Tid(pid.0)), op, needs, makes);
     }
 }

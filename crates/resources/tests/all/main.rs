@@ -19,6 +19,7 @@ mod random;
 mod refusals;
 mod seccomp;
 mod signalfd;
+mod signalling;
 mod timerfd;
 mod typed;
 mod waiting;

@@ -22,17 +22,13 @@ fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
 }
 
 #[test]
-fn leases_and_signals_on_any_kind_of_descriptor() {
+fn leases_on_any_kind_of_descriptor() {
     let lock = format!("{INFO}lock:\t1: LEASE  ACTIVE    WRITE 1 00:1f:77 0 EOF\n");
-    let both = lock.replace("0100002", "0120002");
-    let lock_line = "the program holds a lease on it";
-    let signal_line = "it sends signals when it is ready (O_ASYNC)";
     let kinds =
         [("/tmp/x", 0o100644, 0), ("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
     for (link, mode, rdev) in kinds {
-        let what = format!("fd 40 ({link})");
-        assert_eq!(why(link, mode, rdev, &lock), [format!("{what}: {lock_line}")]);
-        assert_eq!(why(link, mode, rdev, &both), [format!("{what}: {signal_line}"), format!("{what}: {lock_line}")]);
+        let line = format!("fd 40 ({link}): the program holds a lease on it");
+        assert_eq!(why(link, mode, rdev, &lock), [line]);
     }
 }
 
@@ -269,10 +265,24 @@ fn areas_that_are_not_supported_are_on_the_list() {
 
 #[test]
 fn an_area_with_a_key() {
-    let mut sample = Recorded::sample("sleep");
-    sample.edit("smaps", "[heap]\n", "[heap]\nProtectionKey:         1\n");
-    let all = reasons(&refused(capture::<Space>(&sample)));
-    assert!(all.len() == 1 && all[0].ends_with("[heap]: it is guarded by a key (pkey_mprotect)"), "{all:?}");
+    let reason = "it is guarded by a key (pkey_mprotect)";
+    let with_key = |permissions: &str, key_is: Errno| {
+        let mut sample = Recorded::sample("sleep");
+        sample.edit("smaps", "[heap]\n", "[heap]\nProtectionKey:         1\n");
+        let text = String::from_utf8(sample.texts["smaps"].clone()).unwrap();
+        let line = text.lines().find(|line| line.ends_with("[heap]")).expect("it has a heap").to_owned();
+        sample.edit("smaps", &line, &line.replace("rw-p", permissions));
+        sample.answer(Sys::PkeyMprotect, &[1 << 56, 4096, 0, 1], Err(key_is), vec![]);
+        capture::<Space>(&sample)
+    };
+    // What it may read or write, and what it allocated (pkey_alloc(2)).
+    for refusal in [with_key("rw-p", Errno::EINVAL), with_key("--xp", Errno::ENOMEM)] {
+        let all = reasons(&refused(refusal));
+        assert!(all.len() == 1 && all[0].ends_with(&format!("[heap]: {reason}")), "{all:?}");
+    }
+    // The kernel's own, of memory that is only executed.
+    let space = with_key("--xp", Errno::EINVAL).unwrap();
+    assert!(space.areas.iter().any(|a| a.protection == 4), "executed only");
 }
 
 #[test]

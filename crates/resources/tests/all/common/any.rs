@@ -8,6 +8,7 @@ use proptest::option::of;
 use proptest::prelude::*;
 use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
+use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inotify, inotify::Inotify, memfd::Memfd, mqueue::Mqueue,
     opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd,
@@ -256,8 +257,12 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
     });
     let time = any::<[u64; 2]>().prop_map(|[monotonic, boottime]| Time { monotonic, boottime });
     let stops = vec(any::<u32>(), 0..3).prop_map(|heard| Stops { heard });
-    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, (time, stops));
-    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, (time, stops))| {
+    let signalled = (any::<u32>(), (0..3u32, any::<u32>()), any::<u32>(), any::<u32>())
+        .prop_map(|(number, owner, signal, status)| Signalled { number, owner, signal, status });
+    let driven = vec(signalled, 0..3).prop_map(|all| SignalDriven { all });
+    let more = (time, stops, driven);
+    let all = (session, space(), fs, handlers, itimers, timers(threads), attributes, limits, modes, more);
+    all.prop_map(|(session, space, fs, handlers, itimers, timers, attributes, limits, modes, (time, stops, driven))| {
         vec![
             ProcessState::Session(session),
             ProcessState::Space(space),
@@ -270,6 +275,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
             ProcessState::Modes(modes),
             ProcessState::Time(time),
             ProcessState::Stops(stops),
+            ProcessState::SignalDriven(driven),
         ]
     })
 }

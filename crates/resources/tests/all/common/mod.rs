@@ -83,6 +83,8 @@ pub(crate) struct Recorded {
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Lines of fdinfo, of descriptors of the tree.
     pub(crate) told: Vec<Told>,
+    /// Its descriptions.
+    pub(crate) descriptions: Vec<Told>,
     /// Processes that have a table of descriptors.
     pub(crate) tables: Vec<u32>,
     /// Paths at which we may do nothing.
@@ -345,6 +347,9 @@ impl Probe for Recorded {
     }
     fn lines(&self, _: &str) -> Vec<Told> {
         self.told.clone()
+    }
+    fn descriptions(&self) -> Vec<Told> {
+        self.descriptions.clone()
     }
     fn tables(&self) -> Vec<u32> {
         self.tables.clone()

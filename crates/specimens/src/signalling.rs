@@ -1,0 +1,87 @@
+//! Descriptions that send signals when they are ready.
+
+use crate::kin;
+use crate::life::Living;
+use crate::signals;
+use crate::sys::{self, must, same};
+
+const F_SETSIG: i32 = 10;
+const F_GETSIG: i32 = 11;
+const F_SETOWN_EX: i32 = 15;
+const F_GETOWN_EX: i32 = 16;
+const F_NOTIFY: i32 = 1026;
+const DN_CREATE: i32 = 4;
+const DN_MULTISHOT: i32 = i32::MIN;
+
+/// `struct f_owner_ex` (fcntl(2)).
+#[repr(C)]
+#[derive(Clone, Copy, PartialEq, Debug)]
+struct Owner {
+    kind: i32,
+    id: i32,
+}
+
+fn owner(fd: i32) -> Result<Owner, String> {
+    let mut owner = Owner { kind: 0, id: 0 };
+    // SAFETY: the kernel writes into the struct.
+    must("fcntl", unsafe { libc::fcntl(fd, F_GETOWN_EX, &raw mut owner) })?;
+    Ok(owner)
+}
+
+fn own(fd: i32, kind: i32, id: i32) -> Result<i32, String> {
+    let owner = Owner { kind, id };
+    // SAFETY: the kernel reads the struct.
+    must("fcntl", unsafe { libc::fcntl(fd, F_SETOWN_EX, &raw const owner) })?;
+    Ok(fd)
+}
+
+/// All that can be asked about it.
+fn settings(fd: i32) -> Result<(Owner, i32, i32), String> {
+    Ok((owner(fd)?, sys::fcntl(fd, F_GETSIG, 0)?, sys::fcntl(fd, libc::F_GETFL, 0)?))
+}
+
+/// Of a process, a thread, a group, a child; with a signal of its own or without; and one that only has an owner.
+pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
+    const OWN: i32 = 41;
+    signals::catch(libc::SIGIO)?;
+    signals::catch(OWN)?;
+    // SAFETY: takes nothing.
+    let (pid, group) = unsafe { (libc::getpid(), libc::getpgrp()) };
+    let child = kin::plain()?;
+    let pipes = [(); 5].map(|()| kin::pipe());
+    let mut ends = Vec::new();
+    for pipe in pipes {
+        ends.push(pipe?);
+    }
+    for (end, (kind, id)) in ends.iter().zip([(1, pid), (0, pid), (2, group), (1, child.pid), (1, pid)]) {
+        own(end[0], kind, id)?;
+    }
+    [ends[1][0], ends[3][0]].iter().try_for_each(|fd| sys::fcntl(*fd, F_SETSIG, OWN).map(drop))?;
+    for end in &ends[..4] {
+        sys::fcntl(end[0], libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK)?;
+    }
+    let all = move |ends: &[[i32; 2]]| ends.iter().map(|end| settings(end[0])).collect::<Result<Vec<_>, _>>();
+    let expected = all(&ends)?;
+    Living::reads(move |_| {
+        same("owners, signals and flags", &expected, &all(&ends)?)?;
+        let before = [signals::count(libc::SIGIO), signals::count(OWN)];
+        for end in [ends[0], ends[1], ends[4]] {
+            sys::write(end[1], b"x")?;
+            same("what came", &b"x".to_vec(), &sys::read_up_to(end[0], 10)?)?;
+        }
+        same("signals", &[before[0] + 1, before[1] + 1], &[signals::count(libc::SIGIO), signals::count(OWN)])
+    })
+}
+
+/// A directory whose changes send signals.
+pub(crate) fn directory(_: &[String]) -> Result<Living, String> {
+    let fd = sys::open(".", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    signals::catch(libc::SIGIO)?;
+    sys::fcntl(fd, F_NOTIFY, DN_CREATE | DN_MULTISHOT)?;
+    Living::reads(move |_| {
+        let before = signals::count(libc::SIGIO);
+        std::fs::write("created", "").map_err(|e| e.to_string())?;
+        std::fs::remove_file("created").map_err(|e| e.to_string())?;
+        same("signals", &(before + 1), &signals::count(libc::SIGIO))
+    })
+}
