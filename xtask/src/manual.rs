@@ -140,7 +140,12 @@ const SHOWN: [Object; 8] = [
             "an object: by number, each with `path`, `size`, `contents` (null: not in the image), and more",
         )],
     },
-    Object { name: "sockets", by: &["inspect"], when: "", fields: &[("sockets", "a list, empty: none are kept yet")] },
+    Object {
+        name: "sockets",
+        by: &["inspect"],
+        when: "",
+        fields: &[("sockets", "a list: each with `description`, its number, and `socket`")],
+    },
     Object {
         name: "signals",
         by: &["inspect"],

@@ -60,6 +60,13 @@ syscalls! {
     Getitimer "getitimer" 36;
     Setitimer "setitimer" 38;
     Getpid "getpid" 39;
+    Socket "socket" 41;
+    Recvfrom "recvfrom" 45;
+    Recvmsg "recvmsg" 47;
+    Shutdown "shutdown" 48;
+    Socketpair "socketpair" 53;
+    Setsockopt "setsockopt" 54;
+    Getsockopt "getsockopt" 55;
     Clone "clone" 56;
     Exit "exit" 60;
     Wait4 "wait4" 61;
@@ -192,8 +199,11 @@ impl Sys {
                 | Signalfd4
                 | InotifyInit1
                 | MqOpen
+                | Socket
+                | Socketpair
         );
-        let marks = matches!(self, Fcntl | Flock | Fchmod | Fchown | InotifyAddWatch | InotifyRmWatch);
+        let marks =
+            matches!(self, Fcntl | Flock | Fchmod | Fchown | InotifyAddWatch | InotifyRmWatch | Setsockopt | Shutdown);
         makes || marks || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }

@@ -115,6 +115,34 @@ pub mod fcntl {
     pub const F_SEAL_EXEC: u32 = 0x20;
 }
 
+/// Sockets (linux/socket.h, asm-generic/socket.h, linux/net.h).
+pub mod socket {
+    pub const AF_UNIX: u64 = 1;
+
+    pub const SOCK_STREAM: u8 = 1;
+    pub const SOCK_DGRAM: u8 = 2;
+    pub const SOCK_SEQPACKET: u8 = 5;
+    pub const SOCK_NONBLOCK: u64 = 0o4000;
+
+    pub const SOL_SOCKET: u64 = 1;
+    pub const SO_SNDBUF: u64 = 7;
+    pub const SO_RCVBUF: u64 = 8;
+    pub const SO_PEERCRED: u64 = 17;
+    pub const SO_GET_FILTER: u64 = 26;
+    pub const SO_SNDBUFFORCE: u64 = 32;
+    pub const SO_RCVBUFFORCE: u64 = 33;
+    pub const SO_PEEK_OFF: u64 = 42;
+    pub const SO_BUF_LOCK: u64 = 72;
+
+    pub const MSG_PEEK: u64 = 2;
+    pub const MSG_CTRUNC: u32 = 8;
+    pub const MSG_TRUNC: u64 = 0x20;
+    pub const MSG_DONTWAIT: u64 = 0x40;
+
+    /// How many bytes can be read (asm-generic/sockios.h).
+    pub const SIOCINQ: u64 = 0x541b;
+}
+
 /// Descriptor flags of calls that make or move one.
 pub mod fd {
     /// A path from the working directory (linux/fcntl.h); -100 in 64 bits.
@@ -297,6 +325,7 @@ pub mod cap {
     pub const CAP_SETGID: u32 = 6;
     pub const CAP_SETUID: u32 = 7;
     pub const CAP_SETPCAP: u32 = 8;
+    pub const CAP_NET_ADMIN: u32 = 12;
     pub const CAP_SYS_PTRACE: u32 = 19;
     pub const CAP_SYS_ADMIN: u32 = 21;
     pub const CAP_SYS_NICE: u32 = 23;

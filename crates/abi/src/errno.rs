@@ -60,6 +60,7 @@ errnos! {
     ENOSYS 38 "function not implemented";
     ELOOP 40 "too many levels of symbolic links";
     EIDRM 43 "identifier removed";
+    EBADMSG 74 "bad message";
     EOVERFLOW 75 "value too large for defined data type";
     EOPNOTSUPP 95 "operation not supported";
     ETIMEDOUT 110 "connection timed out";

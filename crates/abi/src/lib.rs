@@ -6,6 +6,7 @@
 
 pub mod call;
 pub mod consts;
+pub mod diag;
 pub mod errno;
 mod gathered;
 pub mod layout;

@@ -4,6 +4,7 @@ use crate::args::{InspectArgs, What};
 use crate::say::{Say, Style, bytes};
 use abi::signal;
 use engine::{Error, Loaded};
+use resources::fd::unix::UnixSocket;
 use resources::mm::area::{Area, Backing};
 use resources::mm::space::Space;
 use resources::{Description, Model, ProcessModel, ProcessState, ThreadState};
@@ -29,10 +30,16 @@ fn text(loaded: &Loaded, what: What) -> String {
         What::Maps => each(&loaded.model, |p| maps(&loaded.model, p)),
         What::Env => each(&loaded.model, |p| env(loaded, p).join("\n") + "\n"),
         What::Files => files(&loaded.model),
-        What::Sockets => "no sockets\n".into(),
+        What::Sockets => sockets(&loaded.model).iter().map(|(id, s)| format!("description {id}: {s}\n")).collect(),
         What::Signals => each(&loaded.model, signals),
         What::All => all.iter().map(|w| format!("── {w:?}\n{}", text(loaded, *w))).collect::<Vec<_>>().join("\n"),
     }
+}
+
+/// Every socket, with the id of its description.
+fn sockets(model: &Model) -> Vec<(u32, &UnixSocket)> {
+    let socket = |d| if let Description::UnixSocket(s) = d { Some(s) } else { None };
+    model.descriptions.iter().filter_map(|(id, d)| Some((*id, socket(d)?))).collect()
 }
 
 /// Descriptors and files, for who wants to hear more of a freeze.
@@ -59,7 +66,10 @@ fn object(loaded: &Loaded, what: What) -> Value {
             json!({"processes": model.processes.iter().map(|p| json!({"pid": p.process.pid, "strings": env(loaded, p)})).collect::<Vec<_>>()})
         }
         What::Files => json!({"files": model.files}),
-        What::Sockets => json!({"sockets": []}),
+        What::Sockets => json!({"sockets": sockets(model).iter().map(|(id, s)| json!({
+            "description": id,
+            "socket": s,
+        })).collect::<Vec<_>>()}),
         What::Signals => json!({"processes": model.processes.iter().map(|p| json!({
             "pid": p.process.pid,
             "handlers": p.states.iter().find(|s| matches!(s, ProcessState::Handlers(_))),

@@ -12,6 +12,8 @@ pub const VOLATILE: &[&str] = &[
     "created",
     // Inode numbers tell which ends and areas belong together, and are new in each life.
     "pipe",
+    "socket",
+    "peer",
     "object",
     // A leader of a session becomes the leader of a group in the session of its new terminal.
     "role",

@@ -17,7 +17,7 @@ pub(crate) struct Table {
     pub(crate) descriptions: Vec<Seen>,
     /// Of each process: number, index of its description, and whether it is closed on `execve`.
     pub(crate) numbers: BTreeMap<i32, Vec<(u32, usize, bool)>>,
-    /// Which ends of each pipe somebody in the tree has, by its link: access modes (open(2)) as bits.
+    /// Which ends of each pipe somebody in the tree has, by its link: access modes (open(2)) as bits. And the sockets.
     ends: HashMap<Text, u32>,
     /// Every descriptor, with the index of its description.
     pub(crate) all: Vec<(usize, Seen)>,
@@ -27,6 +27,11 @@ impl Table {
     /// Whether somebody in the tree has the end of the pipe that this one is not.
     pub(crate) fn has_other_end(&self, seen: &Seen) -> bool {
         self.ends.get(&seen.link).is_some_and(|ends| ends & !access(seen) != 0)
+    }
+
+    /// Whether somebody in the tree has the pipe or socket with this link.
+    pub(crate) fn has_link(&self, link: &[u8]) -> bool {
+        self.ends.contains_key(&Text::from(link))
     }
 }
 
@@ -101,7 +106,7 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
     let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), all: Vec::new() };
-    for s in seen.iter().filter(|s| s.link.0.starts_with(b"pipe:")) {
+    for s in seen.iter().filter(|s| [&b"pipe:"[..], b"socket:"].iter().any(|kind| s.link.0.starts_with(kind))) {
         *table.ends.entry(s.link.clone()).or_default() |= access(s);
     }
     for (i, s) in seen.iter().enumerate() {

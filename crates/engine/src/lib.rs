@@ -21,6 +21,7 @@ mod progress;
 mod removed;
 mod replace;
 mod save;
+mod sockets;
 mod supervise;
 mod target;
 mod thaw;

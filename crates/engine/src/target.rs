@@ -3,6 +3,8 @@
 use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
+use crate::sockets;
+use abi::diag::LocalSocket;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
@@ -12,7 +14,7 @@ use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Saved, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
@@ -42,6 +44,8 @@ pub(crate) struct Before {
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What other processes have.
     pub(crate) outside: Outside,
+    /// What the kernel tells of sockets, from when it was asked.
+    pub(crate) sockets: OnceCell<Result<BTreeMap<u64, LocalSocket>, Fault>>,
 }
 
 /// Our own namespaces, by their names below /proc/self.
@@ -357,16 +361,26 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn has_hidden_end(&self, seen: &Seen) -> Result<bool, Fault> {
-        use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        if self.table.has_other_end(seen) {
-            return Ok(false);
-        }
-        let end = self.with(|p, _| p.descriptor(seen.fd as i32))?;
-        let mut asked = [PollFd::new(&end, PollFlags::empty())];
-        poll(&mut asked, Some(&Timespec::default()))
-            .map_err(|e| Fault::new("poll", seen.fd, std::io::Error::from(e)))?;
         // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
-        Ok(!asked[0].revents().intersects(PollFlags::HUP | PollFlags::ERR))
+        const CLOSED: u16 = 0x18;
+        Ok(!self.table.has_other_end(seen) && self.ready(seen.fd)? & CLOSED == 0)
+    }
+
+    fn ready(&self, fd: u32) -> Result<u16, Fault> {
+        use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let own = self.with(|p, _| p.descriptor(fd as i32))?;
+        let mut asked = [PollFd::new(&own, PollFlags::IN | PollFlags::PRI | PollFlags::OUT)];
+        poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", fd, std::io::Error::from(e)))?;
+        Ok(asked[0].revents().bits())
+    }
+
+    fn local_socket(&self, inode: u64) -> Result<Option<LocalSocket>, Fault> {
+        let all = self.before.sockets.get_or_init(sockets::local).as_ref().map_err(Clone::clone)?;
+        Ok(all.get(&inode).cloned())
+    }
+
+    fn is_in_tree(&self, link: &[u8]) -> bool {
+        self.table.has_link(link)
     }
 
     fn lines(&self, key: &str) -> Vec<Told> {

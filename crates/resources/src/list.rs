@@ -214,6 +214,7 @@ resources! {
         0x030c fd::signalfd Signalfd;
         0x030d fd::inotify Inotify;
         0x030e fd::pidfd Pidfd;
+        0x030f fd::unix UnixSocket;
     }
     tree {
         0x0401 ipc::shm SysvShm;
@@ -223,7 +224,7 @@ resources! {
         0x0405 fd::locks FileLocks;
     }
     unsupported {
-        "socket" "sockets are not supported yet";
+        "socket" "sockets of this family are not supported yet";
         "fifo" "named pipes are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[io_uring]" "io_uring instances are not supported yet";

@@ -4,6 +4,7 @@
 use crate::fd::{Seen, file::File};
 use crate::ipc::Used;
 use crate::{Note, Text, Trouble};
+use abi::diag::LocalSocket;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
@@ -210,6 +211,18 @@ pub trait Probe {
     /// say that it is closed.
     fn has_hidden_end(&self, _seen: &Seen) -> Result<bool, Fault> {
         Ok(false)
+    }
+    /// What is true of a descriptor, as poll(2) tells it, in all of its bits.
+    fn ready(&self, fd: u32) -> Result<u16, Fault> {
+        Err(Fault::new("poll", fd, Errno::EBADF))
+    }
+    /// What the kernel tells of the socket of AF_UNIX with this inode number, in our own network namespace.
+    fn local_socket(&self, _inode: u64) -> Result<Option<LocalSocket>, Fault> {
+        Ok(None)
+    }
+    /// Whether somebody in the tree has the pipe or socket with this link.
+    fn is_in_tree(&self, _link: &[u8]) -> bool {
+        false
     }
     /// The lines of fdinfo with this key, of every descriptor of the tree that has any.
     fn lines(&self, _key: &str) -> Vec<Told> {

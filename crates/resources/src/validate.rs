@@ -2,6 +2,7 @@
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
 use crate::fd::locks::{Held, Of};
+use crate::fd::unix::UnixSocket;
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
 use crate::mm::huge;
@@ -42,6 +43,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     queues(model).map_err(of(0))?;
     watches(model).map_err(of(0))?;
     pidfds(model).map_err(of(0))?;
+    sockets(model).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))
@@ -210,6 +212,18 @@ fn watches(model: &Model) -> Found {
         let possible = watches.is_sorted_by(|a, b| a.wd < b.wd) && watches.iter().all(|w| (1..1 << 31).contains(&w.wd));
         holds(possible && !inotify.is_too_far(), || "there cannot be such watches".into())
     })
+}
+
+/// Each is there once, and so is what it is connected to.
+fn sockets(model: &Model) -> Found {
+    let all =
+        model.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None });
+    let mut known: BTreeMap<u64, &UnixSocket> = BTreeMap::new();
+    for socket in all {
+        holds(known.insert(socket.socket, socket).is_none(), || format!("socket {} is there twice", socket.socket))?;
+    }
+    let unsound = known.values().find(|s| !s.is_sound(&known));
+    holds(unsound.is_none(), || format!("there cannot be a socket {}", unsound.map_or(0, |s| s.socket)))
 }
 
 fn pidfds(model: &Model) -> Found {

@@ -4,7 +4,7 @@ use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited,
     inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, queues, refused, regs, rseq, signalfds,
-    signalling, signals, stops, terminal, threads, timerfds, timers, vdso,
+    signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -35,6 +35,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
+    "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
+    "socket-options" sockets::options; "socket-loaded" sockets::loaded;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;

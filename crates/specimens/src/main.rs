@@ -41,6 +41,7 @@ mod rseq;
 mod signalfds;
 mod signalling;
 mod signals;
+mod sockets;
 mod stops;
 mod sys;
 mod terminal;

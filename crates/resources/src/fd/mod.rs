@@ -19,6 +19,7 @@ pub mod signalfd;
 pub mod signalling;
 pub mod timerfd;
 pub mod tty;
+pub mod unix;
 pub(crate) mod unsupported;
 
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};

@@ -22,5 +22,6 @@ mod signalfd;
 mod signalling;
 mod timerfd;
 mod typed;
+mod unix;
 mod waiting;
 mod whole;

@@ -12,7 +12,7 @@ use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inotify, inotify::Inotify, memfd::Memfd, mqueue::Mqueue,
     opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd,
-    tty::Tty,
+    tty::Tty, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -147,7 +147,26 @@ fn description() -> impl Strategy<Value = Description> {
         queue().prop_map(Description::Mqueue),
         watches().prop_map(Description::Inotify),
         (any::<u64>(), flags).prop_map(|(signals, flags)| Description::Signalfd(Signalfd { signals, flags })),
+        lone_socket().prop_map(Description::UnixSocket),
     ]
+}
+
+fn lone_socket() -> impl Strategy<Value = UnixSocket> {
+    let options = vec((any::<u64>(), blob()), 0..3);
+    let rest = (options, vec(blob(), 0..3), of(any::<(u32, u32)>()), any::<bool>());
+    (any::<u64>(), select(vec![1, 2, 5]), any::<u32>(), select(vec![None, Some(0)]), 0..4u8, rest).prop_map(
+        |(socket, socket_type, flags, peer, shutdown, (options, waiting, maker, reset))| UnixSocket {
+            socket,
+            socket_type,
+            flags,
+            peer,
+            shutdown,
+            options,
+            waiting,
+            maker,
+            reset,
+        },
+    )
 }
 
 fn backing() -> impl Strategy<Value = Backing> {

@@ -3,6 +3,7 @@
 
 pub(crate) mod any;
 
+use abi::diag::LocalSocket;
 use abi::layout::{FileStat, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
@@ -83,6 +84,10 @@ pub(crate) struct Recorded {
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
     /// Lines of fdinfo, of descriptors of the tree.
     pub(crate) told: Vec<Told>,
+    /// What is told of sockets, of which those in `held` are the tree's; and what is true of each descriptor.
+    pub(crate) sockets: BTreeMap<u64, LocalSocket>,
+    pub(crate) held: Vec<u64>,
+    pub(crate) ready: u16,
     /// Its descriptions.
     pub(crate) descriptions: Vec<Told>,
     /// Processes that have a table of descriptors.
@@ -347,6 +352,15 @@ impl Probe for Recorded {
     }
     fn lines(&self, _: &str) -> Vec<Told> {
         self.told.clone()
+    }
+    fn ready(&self, _: u32) -> Result<u16, Fault> {
+        Ok(self.ready)
+    }
+    fn local_socket(&self, inode: u64) -> Result<Option<LocalSocket>, Fault> {
+        Ok(self.sockets.get(&inode).cloned())
+    }
+    fn is_in_tree(&self, link: &[u8]) -> bool {
+        self.held.iter().any(|inode| format!("socket:[{inode}]").as_bytes() == link)
     }
     fn descriptions(&self) -> Vec<Told> {
         self.descriptions.clone()

@@ -1,0 +1,213 @@
+//! Sockets of AF_UNIX without a name: what is told of them, what is refused, and how a pair is made again.
+
+use crate::common::*;
+use abi::Sys;
+use abi::diag::LocalSocket as Told;
+use resources::fd::unix::UnixSocket;
+use resources::{Blob, Description, Model};
+
+const LINK: &str = "socket:[77]";
+const INFO: &str = "pos:\t0\nflags:\t02\nmnt_id:\t10\nino:\t77\n";
+const POLLIN: u16 = 1;
+
+fn told(inode: u64, peer: Option<u64>) -> Told {
+    Told { inode, kind: 1, state: 1, name: None, peer, shutdown: 0 }
+}
+
+/// One end of a pair in which nothing waits; the other end has inode 78.
+fn sample() -> Recorded {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, LINK, 0o140777, 0, INFO);
+    sample.sockets = abi::gathered([told(77, Some(78)), told(78, Some(77))].map(|s| (s.inode, s)));
+    sample.held = vec![77, 78];
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![0; 4]]);
+    sample.answer(Sys::Getsockopt, &[40], Ok(0), vec![vec![0; 4]]);
+    sample.answer(Sys::Getsockopt, &[40, 1, 17], Ok(0), vec![[7u32, 1000, 100].map(u32::to_ne_bytes).concat()]);
+    for (option, value) in [(18, 1i32), (42, -1), (83, 1)] {
+        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), vec![value.to_ne_bytes().to_vec()]);
+    }
+    sample.answer(Sys::Setsockopt, &[], Ok(0), vec![]);
+    sample
+}
+
+fn socket() -> UnixSocket {
+    let (options, waiting) = (Vec::new(), Vec::new());
+    let maker = Some((1000, 100));
+    UnixSocket {
+        socket: 77,
+        socket_type: 1,
+        flags: 2,
+        peer: Some(78),
+        shutdown: 0,
+        options,
+        waiting,
+        maker,
+        reset: false,
+    }
+}
+
+fn captured(sample: &Recorded) -> UnixSocket {
+    match describe(sample, 40).unwrap() {
+        Description::UnixSocket(socket) => socket,
+        other => panic!("not a socket: {other:?}"),
+    }
+}
+
+fn why(sample: &Recorded) -> Vec<String> {
+    let line = |line: String| line.strip_prefix(&format!("fd 40 ({LINK}): ")).expect("it is about it").to_owned();
+    reasons(&refused(describe(sample, 40))).into_iter().map(line).collect()
+}
+
+#[test]
+fn a_pair_in_which_nothing_waits() {
+    assert_eq!(captured(&sample()), socket());
+}
+
+#[test]
+fn only_options_that_somebody_chose() {
+    let mut sample = sample();
+    sample.answer(Sys::Getsockopt, &[40, 1, 7], Ok(0), vec![60_000u32.to_ne_bytes().to_vec()]);
+    sample.answer(Sys::Getsockopt, &[40, 1, 16], Ok(0), vec![vec![1, 0, 0, 0]]);
+    let passes = (16, Blob(vec![1, 0, 0, 0]));
+    assert_eq!(captured(&sample).options, std::slice::from_ref(&passes));
+    // SO_BUF_LOCK: the size of what is sent was chosen.
+    sample.answer(Sys::Getsockopt, &[40, 1, 72], Ok(0), vec![vec![1, 0, 0, 0]]);
+    assert_eq!(captured(&sample).options, [(7, Blob(60_000u32.to_ne_bytes().to_vec())), passes]);
+}
+
+#[test]
+fn what_waits_is_looked_at_and_the_offset_put_back() {
+    let mut sample = sample();
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![5u32.to_ne_bytes().to_vec()]);
+    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
+    sample.answer(Sys::Recvmsg, &[40], Ok(0), vec![vec![0; 56]]);
+    assert_eq!(captured(&sample).waiting, [Blob(b"hello".to_vec())]);
+    let asked = sample.asked.borrow();
+    let read = asked.iter().position(|call| call.sys == Sys::Recvfrom).expect("it was looked at");
+    let back = &asked[read + 1];
+    assert_eq!((back.sys, &back.args[3]), (Sys::Setsockopt, &abi::Arg::At(abi::Place::Out(0, 0))));
+}
+
+#[test]
+fn what_came_with_descriptors_is_refused() {
+    let mut sample = sample();
+    sample.ready = POLLIN;
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![5u32.to_ne_bytes().to_vec()]);
+    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
+    let mut header = vec![0; 56];
+    header[48] = 8;
+    sample.answer(Sys::Recvmsg, &[40], Ok(0), vec![header]);
+    assert_eq!(why(&sample), ["descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"]);
+}
+
+#[test]
+fn what_cannot_be_made_again() {
+    let with = |change: &dyn Fn(&mut Told)| {
+        let mut sample = sample();
+        change(sample.sockets.get_mut(&77).unwrap());
+        why(&sample)
+    };
+    assert_eq!(with(&|s| s.name = Some(b"/run/x\0".to_vec())), ["it has a name, /run/x"]);
+    assert_eq!(with(&|s| s.name = Some(b"\0x".to_vec())), ["it has a name, @x"]);
+    assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted"]);
+    let mut elsewhere = sample();
+    elsewhere.sockets.get_mut(&78).unwrap().peer = Some(99);
+    assert_eq!(why(&elsewhere), ["it is connected to one that is connected elsewhere"]);
+    let mut outside = sample();
+    outside.held = vec![77];
+    assert_eq!(why(&outside), ["its other end is with somebody, outside of the tree"]);
+    outside.holders = vec![5];
+    let has_it = "process 5, outside of the tree, has it too";
+    assert_eq!(why(&outside), ["its other end is with process 5, outside of the tree", has_it]);
+    let mut urgent = sample();
+    urgent.ready = 2 | 8;
+    let error = "an error waits to be told (SO_ERROR)";
+    assert_eq!(why(&urgent), ["urgent data wait in it (MSG_OOB)", error]);
+    let mut filtered = sample();
+    filtered.answer(Sys::Getsockopt, &[40, 1, 26], Ok(0), vec![vec![3, 0, 0, 0]]);
+    assert_eq!(why(&filtered), ["what comes to it is filtered (SO_ATTACH_FILTER)"]);
+    // Not of AF_UNIX.
+    let mut other = sample();
+    other.sockets.clear();
+    assert_eq!(why(&other), ["sockets of this family are not supported yet"]);
+}
+
+#[test]
+fn a_closed_end_that_had_something_unread() {
+    let mut sample = sample();
+    let told = sample.sockets.get_mut(&77).unwrap();
+    (told.peer, told.shutdown) = (Some(0), 3);
+    sample.ready = POLLIN | 8;
+    let socket = captured(&sample);
+    assert!(socket.reset && socket.peer == Some(0), "{socket:?}");
+}
+
+/// A model in which somebody has these sockets, as 40 and so on.
+fn model_of(sockets: &[UnixSocket]) -> Model {
+    let mut model = model("sleep");
+    for (id, socket) in (40..).zip(sockets) {
+        model.descriptions.insert(id, Description::UnixSocket(socket.clone()));
+    }
+    model
+}
+
+fn plan_of(sockets: &[UnixSocket]) -> Vec<String> {
+    let model = model_of(sockets);
+    survives(&model);
+    steps(&planned(&model, &host("root", &model)), &["unix-socket"])
+}
+
+#[test]
+fn a_pair_is_made_at_once_and_filled_from_the_other_end() {
+    let options = vec![(7, Blob(60_000u32.to_ne_bytes().to_vec())), (16, Blob(vec![1, 0, 0, 0]))];
+    let one = UnixSocket { options, shutdown: 2, ..socket() };
+    let waiting = vec![Blob(b"hello".to_vec())];
+    let other = UnixSocket { socket: 78, peer: Some(77), shutdown: 1, flags: 0o4002, waiting, ..socket() };
+    let expected = [
+        "make    unix-socket store    d40, d41 = socketpair(1, 2049, 0, &out)",
+        "make    unix-socket store    setsockopt(d40, 1, 32, [4 bytes], 4) (or it is told)",
+        "make    unix-socket store    setsockopt(d40, 1, 16, [4 bytes], 4) (or it is told)",
+        "fill    unix-socket store    write 5 bytes in 1 packets into d40",
+        "arm     unix-socket store    fcntl(d40, 4, 0)",
+        "arm     unix-socket store    fcntl(d41, 4, 2048)",
+        "arm     unix-socket store    shutdown(d40, 1)",
+    ];
+    assert_eq!(plan_of(&[one, other]), expected);
+}
+
+#[test]
+fn an_end_that_is_closed_has_one_in_passing() {
+    let gone = UnixSocket { peer: Some(0), shutdown: 3, reset: true, waiting: vec![Blob(vec![1; 10])], ..socket() };
+    let lines = plan_of(&[gone]);
+    assert!(lines[0].ends_with("d40, d43 = socketpair(1, 2049, 0, &out)"), "{lines:?}");
+    let feeds: Vec<&str> = lines.iter().filter(|l| l.starts_with("fill")).map(|l| &l[29..]).collect();
+    assert_eq!(feeds, ["write 10 bytes in 1 packets into d43", "write 1 bytes in 1 packets into d40"]);
+    assert!(!lines.iter().any(|l| l.contains("shutdown")), "the end of the other one is that: {lines:?}");
+    let fresh = UnixSocket { peer: None, ..socket() };
+    assert!(plan_of(&[fresh])[0].ends_with("d40 = socket(1, 2049, 0)"));
+}
+
+#[test]
+fn another_maker_is_told() {
+    let model = model_of(&[UnixSocket { maker: Some((1234, 1234)), peer: Some(0), ..socket() }]);
+    let notes = planned(&model, &host("root", &model)).notes;
+    assert!(notes.iter().any(|note| note.contains("SO_PEERCRED")), "{notes:?}");
+}
+
+#[test]
+fn pairs_that_cannot_be() {
+    let other = || UnixSocket { socket: 78, peer: Some(77), ..socket() };
+    let all = [
+        vec![socket()],
+        vec![socket(), other(), other()],
+        vec![socket(), UnixSocket { socket_type: 2, ..other() }],
+        vec![socket(), UnixSocket { peer: Some(79), ..other() }],
+        vec![UnixSocket { peer: Some(77), ..socket() }],
+        vec![UnixSocket { peer: None, shutdown: 4, ..socket() }],
+        vec![UnixSocket { peer: None, socket_type: 3, ..socket() }],
+    ];
+    for sockets in all {
+        let damage = Model::from_records(&records(&model_of(&sockets))).expect_err("there is no such pair");
+        assert!(damage.to_string().contains("socket"), "{sockets:?}: {damage}");
+    }
+}

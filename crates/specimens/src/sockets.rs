@@ -1,0 +1,177 @@
+//! Sockets without a name: pairs of every kind, what waits in them, what is shut down or gone, options.
+
+use crate::kin;
+use crate::life::Living;
+use crate::sys::{self, Outcome, must, same};
+
+fn pair(kind: i32) -> Result<[i32; 2], String> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    must("socketpair", unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
+    Ok(ends)
+}
+
+/// Messages are sent, and not written: so many bytes of an end that is shut down give an error, and no signal.
+fn send(fd: i32, bytes: &[u8]) -> Result<usize, i32> {
+    // SAFETY: the bytes live as long as the call.
+    let r = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
+    if r < 0 { Err(sys::errno()) } else { Ok(r as usize) }
+}
+
+fn receive(fd: i32, length: usize) -> Result<Vec<u8>, i32> {
+    let mut bytes = vec![0; length];
+    // SAFETY: as much room as is told.
+    let r = unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
+    if r < 0 { Err(sys::errno()) } else { Ok(bytes[..r as usize].to_vec()) }
+}
+
+fn option(fd: i32, name: i32) -> Result<i32, String> {
+    let (mut value, mut length) = (0i32, 4);
+    // SAFETY: room for an integer.
+    must("getsockopt", unsafe {
+        libc::getsockopt(fd, libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
+    })?;
+    Ok(value)
+}
+
+fn set(fd: i32, name: i32, value: i32) -> Outcome {
+    // SAFETY: the integer lives as long as the call.
+    must("setsockopt", unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, (&raw const value).cast(), 4) }).map(drop)
+}
+
+fn shut_down(fd: i32, how: i32) -> Outcome {
+    // SAFETY: takes integers.
+    must("shutdown", unsafe { libc::shutdown(fd, how) }).map(drop)
+}
+
+/// What waits in both directions of a stream, more than is read or written at once.
+pub(crate) fn stream(_: &[String]) -> Result<Living, String> {
+    let ends = pair(libc::SOCK_STREAM)?;
+    let [there, back] = [sys::pattern(1, 100_000), sys::pattern(2, 77)];
+    let [fill, expected] = [(there.clone(), back.clone()), (there, back)];
+    let refill = move || -> Outcome {
+        fill.0.chunks(3000).try_for_each(|part| sys::write(ends[0], part).map(drop))?;
+        sys::write(ends[1], &fill.1).map(drop)
+    };
+    refill()?;
+    Living::reads(move |_| {
+        let mut all = Vec::new();
+        while let Ok(more) = receive(ends[1], 7777) {
+            all.extend(more);
+        }
+        sys::same_bytes("what waited", &expected.0, &all)?;
+        sys::same_bytes("what waited the other way", &expected.1, &sys::read_up_to(ends[0], 1000)?)?;
+        same("nothing more", &Err(libc::EAGAIN), &receive(ends[0], 1))?;
+        refill()
+    })
+}
+
+/// Messages keep their boundaries.
+pub(crate) fn messages(_: &[String]) -> Result<Living, String> {
+    let pairs = [pair(libc::SOCK_DGRAM)?, pair(libc::SOCK_SEQPACKET)?];
+    let lengths = [1, 60_000, 3, 2, 900];
+    let message = move |n: usize| sys::pattern(n as u64, lengths[n]);
+    let fill = move || -> Outcome {
+        let each = |ends: &[i32; 2]| (0..lengths.len()).try_for_each(|n| sys::write(ends[0], &message(n)).map(drop));
+        pairs.iter().try_for_each(each)
+    };
+    fill()?;
+    Living::reads(move |_| {
+        for ends in pairs {
+            for n in 0..lengths.len() {
+                sys::same_bytes("a message", &message(n), &sys::read_up_to(ends[1], 1 << 17)?)?;
+            }
+            same("nothing more", &Err(libc::EAGAIN), &receive(ends[1], 1))?;
+            same("the other way", &Ok(5), &send(ends[1], b"hello"))?;
+            same("what came", &b"hello".to_vec(), &sys::read_up_to(ends[0], 100)?)?;
+        }
+        fill()
+    })
+}
+
+/// Halves that are shut down, ends that are closed, with and without something unread.
+pub(crate) fn halves(_: &[String]) -> Result<Living, String> {
+    let stream = pair(libc::SOCK_STREAM)?;
+    sys::write(stream[0], b"last words")?;
+    shut_down(stream[0], libc::SHUT_WR)?;
+    let deaf = pair(libc::SOCK_DGRAM)?;
+    shut_down(deaf[0], libc::SHUT_RD)?;
+    let (left, gone) = (pair(libc::SOCK_STREAM)?, pair(libc::SOCK_SEQPACKET)?);
+    sys::write(left[1], b"farewell")?;
+    sys::write(gone[1], b"adieu")?;
+    let reset = pair(libc::SOCK_STREAM)?;
+    sys::write(reset[0], b"never read")?;
+    [left[1], gone[1], reset[1]].into_iter().for_each(sys::close);
+    let told = std::cell::Cell::new(false);
+    let again = move || sys::write(stream[1], b"back").map(drop);
+    again()?;
+    Living::reads_at_first(move |first| {
+        if first {
+            same("last words", &b"last words".to_vec(), &sys::read_up_to(stream[1], 100)?)?;
+            same("farewell", &b"farewell".to_vec(), &sys::read_up_to(left[0], 100)?)?;
+            same("adieu", &b"adieu".to_vec(), &sys::read_up_to(gone[0], 100)?)?;
+        }
+        same("the end of what was said", &Ok(Vec::new()), &receive(stream[1], 1))?;
+        same("nobody may speak", &Err(libc::EPIPE), &send(stream[0], b"x"))?;
+        same("back", &b"back".to_vec(), &sys::read_up_to(stream[0], 100)?)?;
+        same("to who is deaf", &Err(libc::EPIPE), &send(deaf[1], b"x"))?;
+        same("from who is deaf", &Ok(1), &send(deaf[0], b"x"))?;
+        same("what it said", &b"x".to_vec(), &sys::read_up_to(deaf[1], 10)?)?;
+        for end in [left[0], gone[0]] {
+            same("the end", &Ok(Vec::new()), &receive(end, 1))?;
+            same("to nobody", &Err(libc::EPIPE), &send(end, b"x"))?;
+        }
+        let expected = if told.replace(true) { Ok(Vec::new()) } else { Err(libc::ECONNRESET) };
+        same("what became of what was never read", &expected, &receive(reset[0], 1))?;
+        again()
+    })
+}
+
+/// Options, flags, a socket that was never connected, and a pair of which a child has one end.
+pub(crate) fn options(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    let fresh = must("socket", unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0) })? as i32;
+    let ends = pair(libc::SOCK_STREAM | libc::SOCK_CLOEXEC)?;
+    sys::fcntl(ends[1], libc::F_SETFL, libc::O_NONBLOCK)?;
+    let values = [(libc::SO_SNDBUF, 30_000), (libc::SO_RCVBUF, 20_000), (libc::SO_PASSCRED, 1), (libc::SO_RCVLOWAT, 2)];
+    values.iter().try_for_each(|(name, value)| set(ends[0], *name, *value))?;
+    let all = move || -> Result<Vec<i32>, String> {
+        let own = values.iter().map(|(name, _)| option(ends[0], *name));
+        let other =
+            [libc::SO_SNDBUF, libc::SO_PASSCRED, libc::SO_TYPE, libc::SO_ERROR].map(|name| option(ends[1], name));
+        let flags = [ends[0], ends[1], fresh].map(|fd| sys::fcntl(fd, libc::F_GETFL, 0));
+        own.chain(other).chain(flags).collect()
+    };
+    let expected = all()?;
+    let line = pair(libc::SOCK_SEQPACKET)?;
+    let child = kin::child(move || {
+        Ok(move |question: &str| {
+            sys::write(line[1], question.as_bytes())?;
+            Ok(String::from_utf8_lossy(&sys::read_up_to(line[1], 100)?).into_owned())
+        })
+    })?;
+    Living::reads(move |_| {
+        same("options and flags", &expected, &all()?)?;
+        same("what was never connected", &Err(libc::ENOTCONN), &send(fresh, b"x"))?;
+        sys::write(line[0], b"answer")?;
+        child.says("question", "answer")?;
+        same("what the child said", &b"question".to_vec(), &sys::read_up_to(line[0], 100)?)
+    })
+}
+
+/// A descriptor waits in it.
+pub(crate) fn loaded(_: &[String]) -> Result<Living, String> {
+    let ends = pair(libc::SOCK_STREAM)?;
+    let file = sys::open("/dev/null", libc::O_RDWR)?;
+    let mut bytes = *b"x";
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 1 };
+    // struct cmsghdr with one descriptor, on a boundary of eight bytes.
+    let mut control = [20u64, (libc::SOL_SOCKET as u64) | (libc::SCM_RIGHTS as u64) << 32, file as u64];
+    // SAFETY: zero is a value of the type.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 24);
+    // SAFETY: all that the message points to lives as long as the call.
+    must("sendmsg", unsafe { libc::sendmsg(ends[0], &raw const message, 0) as i64 })?;
+    Living::reads(move |_| same("it waits", &true, &sys::readable(ends[1])))
+}
