@@ -38,8 +38,8 @@ fn text(loaded: &Loaded, what: What) -> String {
 
 /// Every socket, with the id of its description.
 fn sockets(model: &Model) -> Vec<(u32, &UnixSocket)> {
-    let socket = |d| if let Description::UnixSocket(s) = d { Some(s) } else { None };
-    model.descriptions.iter().filter_map(|(id, d)| Some((*id, socket(d)?))).collect()
+    let all = model.descriptions.iter();
+    all.filter_map(|(id, d)| if let Description::UnixSocket(s) = d { Some((*id, s)) } else { None }).collect()
 }
 
 /// Descriptors and files, for who wants to hear more of a freeze.
