@@ -61,9 +61,12 @@ syscalls! {
     Setitimer "setitimer" 38;
     Getpid "getpid" 39;
     Socket "socket" 41;
+    Connect "connect" 42;
     Recvfrom "recvfrom" 45;
     Recvmsg "recvmsg" 47;
     Shutdown "shutdown" 48;
+    Bind "bind" 49;
+    Listen "listen" 50;
     Socketpair "socketpair" 53;
     Setsockopt "setsockopt" 54;
     Getsockopt "getsockopt" 55;
@@ -151,6 +154,7 @@ syscalls! {
     TimerfdCreate "timerfd_create" 283;
     TimerfdSettime "timerfd_settime" 286;
     TimerfdGettime "timerfd_gettime" 287;
+    Accept4 "accept4" 288;
     Signalfd4 "signalfd4" 289;
     Eventfd2 "eventfd2" 290;
     EpollCreate1 "epoll_create1" 291;
@@ -201,9 +205,22 @@ impl Sys {
                 | MqOpen
                 | Socket
                 | Socketpair
+                | Accept4
         );
-        let marks =
-            matches!(self, Fcntl | Flock | Fchmod | Fchown | InotifyAddWatch | InotifyRmWatch | Setsockopt | Shutdown);
+        let marks = matches!(
+            self,
+            Fcntl
+                | Flock
+                | Fchmod
+                | Fchown
+                | InotifyAddWatch
+                | InotifyRmWatch
+                | Setsockopt
+                | Shutdown
+                | Bind
+                | Listen
+                | Connect
+        );
         makes || marks || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }

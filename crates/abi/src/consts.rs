@@ -123,6 +123,8 @@ pub mod socket {
     pub const SOCK_DGRAM: u8 = 2;
     pub const SOCK_SEQPACKET: u8 = 5;
     pub const SOCK_NONBLOCK: u64 = 0o4000;
+    /// As many connections as may wait in any case (net.core.somaxconn).
+    pub const SOMAXCONN: u64 = 4096;
 
     pub const SOL_SOCKET: u64 = 1;
     pub const SO_SNDBUF: u64 = 7;

@@ -17,6 +17,12 @@ pub struct LocalSocket {
     pub peer: Option<u64>,
     /// Which directions are shut down: 1 to receive, 2 to send.
     pub shutdown: u8,
+    /// The inode number of the file that has its name.
+    pub file: Option<u64>,
+    /// Of one that waits for connections: how many were not accepted yet.
+    pub pending: usize,
+    /// And how many there may be (listen(2)).
+    pub backlog: u32,
 }
 
 /// States of a socket (include/net/tcp_states.h).
@@ -40,10 +46,13 @@ const SOCK_DIAG_BY_FAMILY: u16 = 20;
 const DUMP: u16 = 0x301;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
-/// UDIAG_SHOW_NAME | UDIAG_SHOW_PEER (linux/unix_diag.h).
-const SHOW: u32 = 0x5;
+/// UDIAG_SHOW_NAME, _VFS, _PEER, _ICONS and _RQLEN (linux/unix_diag.h).
+const SHOW: u32 = 0x1f;
 const NAME: u16 = 0;
+const FILE: u16 = 1;
 const PEER: u16 = 2;
+const PENDING: u16 = 3;
+const QUEUES: u16 = 4;
 const SHUTDOWN: u16 = 6;
 const HEAD: usize = 16;
 const BODY: usize = 16;
@@ -90,7 +99,10 @@ fn socket(message: &[u8]) -> Result<LocalSocket, Errno> {
         let value = rest.get(4..len).ok_or(Errno::EBADMSG)?;
         match u16_at(rest, 2)? {
             NAME => it.name = Some(value.to_vec()),
+            FILE => it.file = Some(u32_at(value, 0)?.into()),
             PEER => it.peer = Some(u32_at(value, 0)?.into()),
+            PENDING => it.pending = value.len() / 4,
+            QUEUES if it.state == LISTEN => it.backlog = u32_at(value, 4)?,
             SHUTDOWN => it.shutdown = *value.first().ok_or(Errno::EBADMSG)?,
             _ => {}
         }
@@ -125,10 +137,26 @@ mod tests {
 
     #[test]
     fn what_a_kernel_told() {
-        let pair = LocalSocket { inode: 0x1588ca, kind: 1, state: 1, name: None, peer: Some(0x1588cb), shutdown: 2 };
+        let pair = LocalSocket {
+            inode: 0x1588ca,
+            kind: 1,
+            state: 1,
+            name: None,
+            peer: Some(0x1588cb),
+            shutdown: 2,
+            ..LocalSocket::default()
+        };
         let name = Some(b"\0cryo-test".to_vec());
-        let named = LocalSocket { inode: 0x1588cc, kind: 2, state: 7, name, peer: None, shutdown: 0 };
-        let left = LocalSocket { inode: 0x1588cd, kind: 5, state: 1, name: None, peer: Some(0), shutdown: 3 };
+        let named = LocalSocket { inode: 0x1588cc, kind: 2, state: 7, name, ..LocalSocket::default() };
+        let left = LocalSocket {
+            inode: 0x1588cd,
+            kind: 5,
+            state: 1,
+            name: None,
+            peer: Some(0),
+            shutdown: 3,
+            ..LocalSocket::default()
+        };
         let all = vec![pair, named, left];
         assert_eq!(local_part(&bytes(TOLD)), Ok(Part::Some(all.clone())));
         assert_eq!(local_part(&bytes(&format!("{TOLD}{DONE}"))), Ok(Part::Last(all)));

@@ -272,6 +272,8 @@ fn special() -> Vec<Case> {
         // While the original lives, it has them.
         Case::specimen(&["locks"]).but(&[PidNs]),
         Case::specimen(&["lock-waits"]).but(&[PidNs]),
+        Case::specimen(&["socket-named"]).but(&[PidNs]),
+        Case::specimen(&["socket-addressed"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),
@@ -303,6 +305,7 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-second-name"]).refused(&["another name"]),
+        Case::specimen(&["socket-waiting"]).refused(&["socket", "connections wait"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "descriptors wait in it"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),

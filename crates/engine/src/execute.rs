@@ -1,6 +1,7 @@
 //! The executor: carries a plan out, step by step, and knows no resource. Until the commit every step can be undone,
 //! by being forgotten: what was made is dropped in the reverse order.
 
+use crate::bound::{self, Bound};
 use crate::guard::may_go_on;
 use crate::host::{own_areas, vdso_code};
 use crate::objects::{Made, Objects};
@@ -68,6 +69,7 @@ struct Execution<'a> {
     /// What could not be had, and is told.
     lost: Vec<&'static str>,
     replaced: Option<Replaced>,
+    bound: Option<Bound>,
     objects: Option<Objects>,
     store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
@@ -134,6 +136,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         typing: None,
         lost: Vec::new(),
         replaced: None,
+        bound: None,
         objects: None,
         store: Some(Store { from: plan.reserve }),
         hop,
@@ -592,6 +595,14 @@ impl<'a> Execution<'a> {
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
+            HostEffect::Bind { descr, path, mode, owner, stays } => {
+                let path = Path::new(OsStr::from_bytes(path));
+                let looks = bound::Looks { mode: *mode, owner: *owner, stays: *stays };
+                let mut bound = self.bound.take().map_or_else(Bound::new, Ok)?;
+                let done = bound.bind(self.number(*descr), path, looks);
+                self.bound = Some(bound);
+                done.map_err(|e| Error::io("bind", path.display(), e))
+            }
             HostEffect::Terminal { of, settings, typing } => {
                 let stubs = self.stubs();
                 let (root, of) = (stubs.processes().next().expect("the tree is born"), of.0);
@@ -633,6 +644,7 @@ impl<'a> Execution<'a> {
         let tree = self.stubs.take().expect("the tree is born").commit();
         let terminal = self.terminal.take().map(Held::keep);
         self.replaced.take().into_iter().for_each(Replaced::keep);
+        self.bound.take().into_iter().for_each(Bound::keep);
         self.objects.take().into_iter().for_each(Objects::keep);
         let mut notes = self.plan.notes.clone();
         notes.extend(std::mem::take(&mut self.lost).into_iter().map(str::to_owned));

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod bound;
 mod error;
 mod execute;
 mod freeze;

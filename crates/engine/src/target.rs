@@ -4,7 +4,7 @@ use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
-use abi::diag::LocalSocket;
+use abi::diag::{LISTEN, LocalSocket};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
@@ -156,6 +156,10 @@ impl Target<'_, '_, '_> {
         let mut whole = self.root.as_os_str().to_owned();
         whole.push(OsStr::from_bytes(path));
         whole.into()
+    }
+
+    fn local_sockets(&self) -> Result<&BTreeMap<u64, LocalSocket>, Fault> {
+        self.before.sockets.get_or_init(sockets::local).as_ref().map_err(Clone::clone)
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
@@ -375,8 +379,12 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn local_socket(&self, inode: u64) -> Result<Option<LocalSocket>, Fault> {
-        let all = self.before.sockets.get_or_init(sockets::local).as_ref().map_err(Clone::clone)?;
-        Ok(all.get(&inode).cloned())
+        Ok(self.local_sockets()?.get(&inode).cloned())
+    }
+
+    fn listens(&self, name: &[u8]) -> Result<bool, Fault> {
+        let all = self.local_sockets()?.values().filter(|s| s.state == LISTEN && s.name.as_deref() == Some(name));
+        Ok(all.map(|s| format!("socket:[{}]", s.inode)).any(|link| self.table.has_link(link.as_bytes())))
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

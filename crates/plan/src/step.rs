@@ -91,6 +91,8 @@ pub enum Fact {
     Filled(Descr),
     /// What a description refers to, it refers to again.
     Linked(Descr),
+    /// The socket has its name, and takes connections if it did.
+    Bound(Descr),
     /// The thread exists, and waits for work.
     Born(Tid),
     /// Nothing of the thawing program is left in the address space of the process.
@@ -259,6 +261,19 @@ pub enum HostEffect {
         name: Option<Vec<u8>>,
         /// How many messages may wait, and how long each may be.
         limits: (u64, u64),
+    },
+    /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo.
+    Bind {
+        /// The socket.
+        descr: Descr,
+        /// Its name.
+        path: Vec<u8>,
+        /// Type and permission bits of the file.
+        mode: u32,
+        /// User and group, if they may be given.
+        owner: Option<(u32, u32)>,
+        /// Whether there is a file any more, when the socket has its name.
+        stays: bool,
     },
     /// The tree's group gets the foreground of the terminal, if the thawing process has it.
     Terminal {
@@ -538,6 +553,29 @@ fn total(extents: &[Extent]) -> u64 {
     extents.iter().fold(0, |sum, e| sum.saturating_add(e.len))
 }
 
+impl fmt::Display for HostEffect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            HostEffect::ReplaceFile { path, size, .. } => {
+                write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
+            }
+            HostEffect::RemovedDirectory { descr, path, .. } => {
+                write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
+            }
+            HostEffect::Mqueue { descr, name, limits: (most, longest) } => {
+                let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
+                write!(f, "{descr} = message queue {name} for {most} messages of {longest} bytes")
+            }
+            HostEffect::Bind { descr, path, .. } => write!(f, "bind {descr} to {}", path.escape_ascii()),
+            HostEffect::Terminal { settings, typing, .. } => {
+                f.write_str("hand the terminal over")?;
+                settings.iter().try_for_each(|_| f.write_str(", with its settings"))?;
+                typing.iter().try_for_each(|t| write!(f, ", and type {} keys", t.keys.len()))
+            }
+        }
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -590,21 +628,7 @@ impl fmt::Display for Op {
             Op::Segment { id, extents } => {
                 write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
-            Op::Host(HostEffect::ReplaceFile { path, size, .. }) => {
-                write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
-            }
-            Op::Host(HostEffect::RemovedDirectory { descr, path, .. }) => {
-                write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
-            }
-            Op::Host(HostEffect::Mqueue { descr, name, limits: (most, longest) }) => {
-                let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
-                write!(f, "{descr} = message queue {name} for {most} messages of {longest} bytes")
-            }
-            Op::Host(HostEffect::Terminal { settings, typing, .. }) => {
-                f.write_str("hand the terminal over")?;
-                settings.iter().try_for_each(|_| f.write_str(", with its settings"))?;
-                typing.iter().try_for_each(|t| write!(f, ", and type {} keys", t.keys.len()))
-            }
+            Op::Host(effect) => effect.fmt(f),
             Op::Regs { regs, restart, .. } => {
                 write!(f, "registers, at {:#x}", regs.rip)?;
                 if let Restart::Begin { sys, args } = restart {

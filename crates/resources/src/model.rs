@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{file::File, locks, place};
+use crate::fd::{file::File, locks, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, segment};
 use crate::tree::process::Process;
@@ -222,7 +222,13 @@ impl Model {
     pub fn questions(&self) -> Vec<String> {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
-        [of_ipc, of_locks, huge::questions(self)].concat()
+        let of_names = self.sockets().find(|s| s.name.is_some()).map(|_| unix::NAMES.to_owned()).into_iter().collect();
+        [of_ipc, of_locks, of_names, huge::questions(self)].concat()
+    }
+
+    /// The sockets of AF_UNIX.
+    pub(crate) fn sockets(&self) -> impl Iterator<Item = &unix::UnixSocket> {
+        self.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None })
     }
 
     /// The descriptions of POSIX message queues.

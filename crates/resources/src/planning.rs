@@ -1,7 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::signalling;
+use crate::fd::{signalling, unix};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -278,6 +278,7 @@ fn all_resources(to: &mut Planning<'_>) {
         }
     }
     signalling::plan(to);
+    unix::plan::plan(to);
     stops::plan(to);
     to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, committed(model), vec![]);
 }

@@ -220,6 +220,10 @@ pub trait Probe {
     fn local_socket(&self, _inode: u64) -> Result<Option<LocalSocket>, Fault> {
         Ok(None)
     }
+    /// Whether a local socket of the tree takes connections under this name (`sun_path`, unix(7)).
+    fn listens(&self, _name: &[u8]) -> Result<bool, Fault> {
+        Ok(false)
+    }
     /// Whether somebody in the tree has the pipe or socket with this link.
     fn is_in_tree(&self, _link: &[u8]) -> bool {
         false

@@ -214,15 +214,18 @@ fn watches(model: &Model) -> Found {
     })
 }
 
-/// Each is there once, and so is what it is connected to.
+/// Each is there once, and so is what it is connected to; one end of a connection was accepted.
 fn sockets(model: &Model) -> Found {
-    let all =
-        model.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None });
-    let mut known: BTreeMap<u64, &UnixSocket> = BTreeMap::new();
-    for socket in all {
+    let (mut known, mut listeners): (BTreeMap<u64, &UnixSocket>, _) = (BTreeMap::new(), BTreeSet::new());
+    for socket in model.sockets() {
         holds(known.insert(socket.socket, socket).is_none(), || format!("socket {} is there twice", socket.socket))?;
+        let is_new = socket.backlog.is_none() || listeners.insert(socket.key());
+        holds(is_new, || format!("another socket takes the connections of {}", socket.socket))?;
     }
-    let unsound = known.values().find(|s| !s.is_sound(&known));
+    let accepted = |s: &UnixSocket| s.name.is_some() && listeners.contains(&s.key());
+    let peer = |s: &UnixSocket| s.peer.and_then(|peer| known.get(&peer).copied());
+    let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);
+    let unsound = known.values().find(|s| !s.is_sound(&known) || both(s));
     holds(unsound.is_none(), || format!("there cannot be a socket {}", unsound.map_or(0, |s| s.socket)))
 }
 

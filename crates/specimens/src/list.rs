@@ -36,7 +36,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
-    "socket-options" sockets::options; "socket-loaded" sockets::loaded;
+    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
+    "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;

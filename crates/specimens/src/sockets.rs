@@ -175,3 +175,160 @@ pub(crate) fn loaded(_: &[String]) -> Result<Living, String> {
     must("sendmsg", unsafe { libc::sendmsg(ends[0], &raw const message, 0) as i64 })?;
     Living::reads(move |_| same("it waits", &true, &sys::readable(ends[1])))
 }
+
+/// `struct sockaddr_un` of a name: one that begins with `@` is abstract.
+fn address(name: &str) -> (libc::sockaddr_un, u32) {
+    // SAFETY: zero is a value of the type.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::AF_UNIX as u16;
+    let bytes = name.strip_prefix('@').map_or_else(|| format!("{name}\0"), |rest| format!("\0{rest}"));
+    bytes.bytes().zip(&mut address.sun_path).for_each(|(b, to)| *to = b as libc::c_char);
+    (address, 2 + bytes.len() as u32)
+}
+
+fn socket(kind: i32) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    must("socket", unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map(|fd| fd as i32)
+}
+
+fn bind(fd: i32, name: &str) -> Outcome {
+    let (address, len) = address(name);
+    // SAFETY: the address lives as long as the call.
+    must("bind", unsafe { libc::bind(fd, (&raw const address).cast(), len) }).map(drop)
+}
+
+fn connect(fd: i32, name: &str) -> Outcome {
+    let (address, len) = address(name);
+    // SAFETY: the address lives as long as the call.
+    must("connect", unsafe { libc::connect(fd, (&raw const address).cast(), len) }).map(drop)
+}
+
+/// Its own name, and that of the other end.
+fn names(fd: i32) -> Result<[String; 2], String> {
+    let name = |own: bool| {
+        let (mut address, mut len) = (address("").0, 110);
+        let room = (&raw mut address).cast();
+        // SAFETY: room for an address, and its length.
+        let r = unsafe {
+            if own { libc::getsockname(fd, room, &raw mut len) } else { libc::getpeername(fd, room, &raw mut len) }
+        };
+        if r < 0 {
+            return format!("error {}", sys::errno());
+        }
+        address.sun_path[..len.saturating_sub(2) as usize].iter().map(|b| char::from(*b as u8)).collect()
+    };
+    Ok([name(true), name(false)])
+}
+
+fn listening(kind: i32, name: &str) -> Result<i32, String> {
+    let fd = socket(kind)?;
+    bind(fd, name)?;
+    // SAFETY: takes integers.
+    must("listen", unsafe { libc::listen(fd, 3) })?;
+    Ok(fd)
+}
+
+fn connected(listener: i32, kind: i32, name: &str) -> Result<[i32; 2], String> {
+    let client = socket(kind)?;
+    connect(client, name)?;
+    // SAFETY: nobody asks who it is.
+    let server = must("accept", unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) })?;
+    Ok([client, server as i32])
+}
+
+/// A socket that takes connections, two of them, and what is left of a third one.
+struct Server {
+    kind: i32,
+    name: String,
+    listener: i32,
+    ends: [[i32; 2]; 2],
+    left: i32,
+}
+
+impl Server {
+    fn new(kind: i32, name: String) -> Result<Server, String> {
+        let listener = listening(kind, &name)?;
+        let ends = [connected(listener, kind, &name)?, connected(listener, kind, &name)?];
+        let left = connected(listener, kind, &name)?;
+        sys::write(left[0], b"farewell")?;
+        sys::close(left[0]);
+        Ok(Server { kind, name, listener, ends, left: left[1] })
+    }
+
+    fn names(&self) -> Result<Vec<[String; 2]>, String> {
+        [&[self.listener, self.left][..], self.ends.as_flattened()].concat().into_iter().map(names).collect()
+    }
+
+    fn fill(&self) -> Outcome {
+        sys::write(self.ends[0][0], b"first")?;
+        sys::write(self.ends[1][1], b"second").map(drop)
+    }
+
+    fn check(&self, first: bool) -> Outcome {
+        same("first", &b"first".to_vec(), &sys::read_up_to(self.ends[0][1], 100)?)?;
+        same("second", &b"second".to_vec(), &sys::read_up_to(self.ends[1][0], 100)?)?;
+        if first {
+            same("farewell", &b"farewell".to_vec(), &sys::read_up_to(self.left, 100)?)?;
+        }
+        same("the end", &Ok(Vec::new()), &receive(self.left, 1))?;
+        let new = connected(self.listener, self.kind, &self.name)?;
+        sys::write(new[0], b"new")?;
+        same("new", &b"new".to_vec(), &sys::read_up_to(new[1], 100)?)?;
+        new.into_iter().for_each(sys::close);
+        self.fill()
+    }
+}
+
+/// Sockets that take connections, under names of both sorts, and connections to them, of which some were closed by the client.
+pub(crate) fn named(_: &[String]) -> Result<Living, String> {
+    let here = std::env::current_dir().map_err(|e| e.to_string())?;
+    let path = here.join("listener").display().to_string();
+    let all = [
+        Server::new(libc::SOCK_STREAM, path.clone())?,
+        Server::new(libc::SOCK_SEQPACKET, format!("@cryopid-{}", std::process::id()))?,
+    ];
+    sys::fine("chmod", std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o640)))?;
+    let mode = move || -> Result<u32, String> {
+        Ok(std::os::unix::fs::MetadataExt::mode(&sys::fine("lstat", std::fs::symlink_metadata(&path))?))
+    };
+    let told = |all: &[Server]| all.iter().map(Server::names).collect::<Result<Vec<_>, _>>();
+    let expected = (told(&all)?, mode()?);
+    all.iter().try_for_each(Server::fill)?;
+    Living::reads_at_first(move |first| {
+        same("names, and the mode of the file", &expected, &(told(&all)?, mode()?))?;
+        all.iter().try_for_each(|server| server.check(first))
+    })
+}
+
+/// Messages that are sent to names: what waits, who is connected to whom.
+pub(crate) fn addressed(_: &[String]) -> Result<Living, String> {
+    let here = std::env::current_dir().map_err(|e| e.to_string())?;
+    let (path, hidden) = (here.join("inbox").display().to_string(), format!("@inbox-{}", std::process::id()));
+    let [inbox, other, sender] = [(); 3].map(|()| socket(libc::SOCK_DGRAM));
+    let (inbox, other, sender) = (inbox?, other?, sender?);
+    bind(inbox, &path)?;
+    bind(other, &hidden)?;
+    connect(sender, &path)?;
+    connect(other, &path)?;
+    let told = move || [inbox, other, sender].map(names).into_iter().collect::<Result<Vec<_>, _>>();
+    let expected = told()?;
+    let fill = move || [&b"one"[..], b"two"].iter().try_for_each(|m| sys::write(sender, m).map(drop));
+    fill()?;
+    Living::reads(move |_| {
+        same("names", &expected, &told()?)?;
+        for message in [&b"one"[..], b"two"] {
+            same("a message", &message.to_vec(), &sys::read_up_to(inbox, 100)?)?;
+        }
+        sys::write(other, b"three")?;
+        same("of the one with a name", &b"three".to_vec(), &sys::read_up_to(inbox, 100)?)?;
+        fill()
+    })
+}
+
+/// A connection that nobody has accepted yet.
+pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
+    let name = format!("@waiting-{}", std::process::id());
+    let listener = listening(libc::SOCK_STREAM, &name)?;
+    connect(socket(libc::SOCK_STREAM)?, &name)?;
+    Living::reads(move |_| same("it waits", &true, &sys::readable(listener)))
+}

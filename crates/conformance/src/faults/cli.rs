@@ -112,7 +112,7 @@ fn json_beside_image(scene: &mut Scene) -> Outcome {
 }
 
 fn refusal_beside_image(scene: &mut Scene) -> Outcome {
-    let mut terminal = scene.specimen("socket-pair", &[])?;
+    let mut terminal = scene.specimen("segments", &[])?;
     let pid = terminal.program.pid().to_string();
     for command in ["freeze", "snapshot"] {
         let mut freeze = scene.cryopid(&[command, &pid, "--json", "-o", "-"]);

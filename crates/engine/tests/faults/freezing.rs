@@ -42,7 +42,7 @@ enum Ask {
     After(u64),
 }
 
-const SPECS: [Spec; 9] = [
+const SPECS: [Spec; 10] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["threads", "2"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
@@ -50,6 +50,7 @@ const SPECS: [Spec; 9] = [
     Spec { words: &["file-deleted"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["shm-pieces"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["sem-values"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["socket-messages"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["mq-nameless"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["family-waits"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];

@@ -32,7 +32,7 @@ struct Spec {
     pids: Pids,
 }
 
-const SPECS: [Spec; 16] = [
+const SPECS: [Spec; 18] = [
     Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
     Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
     Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
@@ -43,6 +43,8 @@ const SPECS: [Spec; 16] = [
     Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
     Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
     Spec { words: &["mq-named"], uid: 0, pids: Pids::Same },
+    Spec { words: &["socket-named"], uid: 0, pids: Pids::Same },
+    Spec { words: &["socket-halves"], uid: USER, pids: Pids::New },
     Spec { words: &["mq-nameless"], uid: 0, pids: Pids::Same },
     // Threads that are traced before the end.
     Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },

@@ -1,28 +1,30 @@
-//! Sockets of the family AF_UNIX without a name (unix(7)): pairs, and those that are not connected.
+//! Sockets of the family AF_UNIX (unix(7)): pairs, named ones, those that take connections, and connections to them.
 //!
 //! - seen as    `socket:[inode]`, and what sock_diag(7) tells of it
-//! - captured   its kind, to which it is connected, what is shut down, options (socket(7)); what waits in it, message by message, by
-//!   MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
-//! - recreated  `socketpair`, `socket`; `setsockopt`; what waits is written by the other end, which is closed where it was; `shutdown`
-//! - refused    one that has a name or is connected to one that has; whose other end is outside of the tree; in which descriptors,
-//!   urgent data or an error wait; a filter (SO_ATTACH_FILTER)
-//! - not kept   whose process made a pair (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty messages
-//!   that wait behind others, when they were looked at before
+//! - captured   its kind, its name, to which it is connected, what is shut down, options (socket(7)); what waits in it, message by
+//!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
+//! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
+//!   other end, which is closed where it was; `shutdown`
+//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; whose name is relative, or below
+//!   a root directory of its own; in which descriptors, connections, urgent data or an error wait, or messages from one that has a
+//!   name; a filter (SO_ATTACH_FILTER); by the thaw, where somebody else has its name
+//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
+//!   messages that wait behind others, when they were looked at before
 
-use super::{Kind, S_IFSOCK, Seen, common_refusals, flags};
+pub(crate) mod plan;
+
+use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
 use crate::task::written;
-use crate::{At, Blob, Capturing, Description, Planning, Resource, Trouble};
-use abi::consts::cap::CAP_NET_ADMIN;
-use abi::consts::fcntl::F_SETFL;
+use crate::{At, Blob, Capturing, Planning, Resource, Text, Trouble};
+use ::plan::Descr;
 use abi::consts::socket::{
     AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SIOCINQ, SO_BUF_LOCK, SO_GET_FILTER, SO_PEEK_OFF,
-    SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_SEQPACKET,
-    SOCK_STREAM, SOL_SOCKET,
+    SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
+    SOL_SOCKET,
 };
-use abi::diag::LocalSocket as Told;
+use abi::diag::{self, LocalSocket as Told};
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
@@ -58,7 +60,67 @@ pub struct UnixSocket {
     /// Whether it is to be told that the other end was closed before all was read (ECONNRESET).
     #[n(8)]
     pub reset: bool,
+    /// Its name.
+    #[n(9)]
+    pub name: Option<Name>,
+    /// Type and permission bits, user and group of the file that has its name.
+    #[n(10)]
+    pub file: Option<(u32, u32, u32)>,
+    /// How many connections may wait, if it takes any.
+    #[n(11)]
+    pub backlog: Option<u32>,
+    /// To which name it sends messages, where that is nobody of the tree.
+    #[n(12)]
+    pub to: Option<Name>,
 }
+
+/// What stands in `sun_path` (unix(7)).
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Name {
+    /// That of a file.
+    #[n(0)]
+    Path(#[n(0)] Text),
+    /// One that only its network namespace knows; without the zero byte before.
+    #[n(1)]
+    Abstract(#[n(0)] Text),
+}
+
+impl Name {
+    /// From `sun_path`.
+    fn of(bytes: &[u8]) -> Name {
+        match bytes.split_first() {
+            Some((0, rest)) => Name::Abstract(rest.into()),
+            _ => Name::Path(bytes.strip_suffix(b"\0").unwrap_or(bytes).into()),
+        }
+    }
+
+    /// `struct sockaddr_un`, as far as it counts.
+    fn address(&self) -> Vec<u8> {
+        let family = (AF_UNIX as u16).to_ne_bytes();
+        match self {
+            Name::Path(path) => [&family[..], &path.0, b"\0"].concat(),
+            Name::Abstract(name) => [&family[..], b"\0", &name.0].concat(),
+        }
+    }
+
+    fn path(&self) -> Option<&Text> {
+        if let Name::Path(path) = self { Some(path) } else { None }
+    }
+}
+
+/// As ss(8) and /proc/net/unix write it.
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Name::Path(path) => write!(f, "{path}"),
+            Name::Abstract(name) => write!(f, "@{name}"),
+        }
+    }
+}
+
+/// The text that tells which names are taken here.
+pub(crate) const NAMES: &str = "/proc/net/unix";
 
 const RECEIVES: u8 = 1;
 const SENDS: u8 = 2;
@@ -99,6 +161,8 @@ const POLLERR: u16 = 8;
 /// Room for a message; a stream is read in pieces of this size.
 const ROOM: usize = 1 << 19;
 const MSGHDR: usize = 56;
+/// `struct sockaddr_un` (unix(7)).
+const SOCKADDR: u32 = 110;
 const MSG_FLAGS_AT: usize = 48;
 
 impl Resource for UnixSocket {
@@ -172,13 +236,19 @@ fn at_offset(fd: u32, at: usize, call: Call, from: &Capturing<'_>) -> Result<Ans
     Ok(from.probe.calls(&calls)?.swap_remove(2))
 }
 
-/// What waits at an offset, as one read gives it; `None`: nothing.
-fn piece(fd: u32, at: usize, from: &Capturing<'_>) -> Result<Option<Vec<u8>>, Trouble> {
+/// What waits at an offset, as one read gives it, and whether a message is of one that has a name; `None`: nothing.
+fn piece(fd: u32, at: usize, from: &Capturing<'_>) -> Result<Option<(Vec<u8>, bool)>, Trouble> {
     let how = Arg::Int(MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
-    let args = [Arg::Int(fd.into()), Arg::Out(ROOM), Arg::Int(ROOM as u64), how, 0.into(), 0.into()];
+    let room = Arg::Bytes(SOCKADDR.to_ne_bytes().to_vec());
+    let args = [Arg::Int(fd.into()), Arg::Out(ROOM), Arg::Int(ROOM as u64), how, Arg::Out(SOCKADDR as usize), room];
     let answer = at_offset(fd, at, Call::new(Sys::Recvfrom, args), from)?;
     match answer.result {
-        Ok(len) if len as usize <= ROOM => Ok(Some(written(&answer)[..len as usize].to_vec())),
+        Ok(len) if len as usize <= ROOM => {
+            // Behind the family stands who sent it, if that has a name.
+            let from_named =
+                answer.out.get(1).is_some_and(|name| name.get(2..).is_some_and(|n| n.iter().any(|b| *b != 0)));
+            Ok(Some((written(&answer)[..len as usize].to_vec(), from_named)))
+        }
         Ok(len) => Err(Fault::new("recvfrom", format!("a message of {len} bytes"), Errno::EOVERFLOW).into()),
         Err(Errno::EAGAIN) => Ok(None),
         Err(e) => Err(Fault::new("recvfrom", "a socket", e).into()),
@@ -206,7 +276,10 @@ fn waiting(
     let there = if is_stream { asked.waiting != 0 } else { ready & POLLIN != 0 };
     let (mut all, mut at) = (Vec::new(), 0);
     while there && (!is_stream || (at as u64) < asked.waiting) {
-        let Some(bytes) = piece(fd, at, from)? else { break };
+        let Some((bytes, from_named)) = piece(fd, at, from)? else { break };
+        if from_named && told.kind == SOCK_DGRAM && told.name.is_some() {
+            return Ok(Err("messages wait in it from one that has a name"));
+        }
         // The end, and not a message.
         if bytes.is_empty() && told.shutdown & RECEIVES != 0 {
             break;
@@ -220,33 +293,57 @@ fn waiting(
     Ok(Ok(all))
 }
 
-/// Why a socket cannot be kept, from what is told of it.
-fn unfit(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
-    if let Some(name) = &told.name {
-        return Ok(Some(format!("it has a name, {}", readable(name))));
-    }
+/// Why a socket cannot be kept for whom it is connected to.
+fn ill_connected(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
     let Some(inode) = told.peer else { return Ok(None) };
     if inode == 0 {
         let waits = told.kind != SOCK_DGRAM && told.shutdown != RECEIVES | SENDS;
         return Ok(waits.then(|| "its connection waits to be accepted".into()));
     }
+    let peer = from.probe.local_socket(inode)?.unwrap_or_default();
     let link = format!("socket:[{inode}]").into_bytes();
     if !from.probe.is_in_tree(&link) {
         let who = from.probe.other_holders(&link)?.first().map_or("somebody".into(), |pid| format!("process {pid}"));
-        return Ok(Some(format!("its other end is with {who}, outside of the tree")));
+        let is_sent_to = told.kind == SOCK_DGRAM && peer.name.is_some();
+        return Ok((!is_sent_to).then(|| format!("its other end is with {who}, outside of the tree")));
     }
-    let peer = from.probe.local_socket(inode)?.unwrap_or_default();
-    Ok(match peer.name {
-        Some(name) => Some(format!("it is connected to one that has a name, {}", readable(&name))),
-        None if peer.peer != Some(told.inode) => Some("it is connected to one that is connected elsewhere".into()),
-        None => None,
-    })
+    let is_pair = peer.peer == Some(told.inode);
+    Ok((!is_pair && peer.name.is_none()).then(|| "it is connected to one that is connected elsewhere".into()))
 }
 
-/// A name of `sun_path`: an abstract one begins with a zero byte, for which ss(8) and others write `@`.
-fn readable(name: &[u8]) -> String {
-    let name = name.strip_suffix(b"\0").unwrap_or(name);
-    name.iter().map(|b| if *b == 0 { '@' } else { char::from(*b) }).collect()
+/// Why its name cannot be kept.
+fn ill_named(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
+    let Some(name) = told.name.as_deref().map(Name::of) else { return Ok(None) };
+    if let Some(path) = name.path() {
+        if !path.0.starts_with(b"/") {
+            return Ok(Some(format!("it has a relative name, {name}")));
+        }
+        if from.probe.link("root").is_ok_and(|root| root != b"/") {
+            return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
+        }
+    }
+    // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
+    let accepted = told.kind != SOCK_DGRAM && told.state == diag::ESTABLISHED;
+    Ok((accepted && !from.probe.listens(told.name.as_deref().unwrap_or_default())?)
+        .then(|| format!("it was accepted from {name}, which is not in the tree any more")))
+}
+
+/// The name of whom it sends messages to, outside of the tree.
+fn sent_to(told: &Told, from: &Capturing<'_>) -> Result<Option<Name>, Trouble> {
+    let Some(inode) = told.peer.filter(|inode| *inode != 0) else { return Ok(None) };
+    if from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes()) {
+        return Ok(None);
+    }
+    let peer = from.probe.local_socket(inode)?.and_then(|peer| peer.name);
+    Ok(peer.as_deref().map(Name::of))
+}
+
+/// Mode and owner of the file that has its name, if that is still the one.
+fn file(told: &Told, from: &Capturing<'_>) -> Result<Option<(u32, u32, u32)>, Trouble> {
+    let Some(Name::Path(path)) = told.name.as_deref().map(Name::of) else { return Ok(None) };
+    let stat = from.probe.stat_path(&path.0)?;
+    let stat = stat.filter(|s| s.mode & S_IFMT == S_IFSOCK && Some(s.ino & u64::from(u32::MAX)) == told.file);
+    Ok(stat.map(|s| (s.mode, s.uid, s.gid)))
 }
 
 impl Kind for UnixSocket {
@@ -260,143 +357,62 @@ impl Kind for UnixSocket {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let told = from.probe.local_socket(seen.stat.ino)?.unwrap_or_default();
-        let mut refusals = common_refusals(seen);
         let remedy = "this is not supported yet: let the program close it";
-        refusals.extend(unfit(&told, from)?.map(|why| seen.refuse(why, remedy)));
+        let mut refusals = common_refusals(seen);
+        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
+        for why in [ill_connected(&told, from)?, ill_named(&told, from)?].into_iter().flatten() {
+            refuse(&why, remedy);
+        }
+        if told.pending != 0 {
+            refuse("connections wait to be accepted", "freeze it when none does");
+        }
         if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
-            refusals.push(
-                seen.refuse(format!("process {holder}, outside of the tree, has it too"), "end that process first"),
-            );
+            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
         }
         let (asked, ready) = (ask(seen.fd, from)?, from.probe.ready(seen.fd)?);
         let reset = ready & POLLERR != 0;
         if asked.filtered {
-            refusals.push(seen.refuse("what comes to it is filtered (SO_ATTACH_FILTER)", remedy));
+            refuse("what comes to it is filtered (SO_ATTACH_FILTER)", remedy);
         }
         if ready & POLLPRI != 0 {
-            refusals.push(seen.refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read"));
+            refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
         }
         if reset && (told.kind != SOCK_STREAM || told.peer != Some(0)) {
-            refusals.push(
-                seen.refuse("an error waits to be told (SO_ERROR)", "freeze it when the program has heard of it"),
-            );
+            refuse("an error waits to be told (SO_ERROR)", "freeze it when the program has heard of it");
         }
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
         let waiting = waiting(seen.fd, &told, &asked, ready, from)?;
         let waiting = waiting.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
+        let (file, to) = (file(&told, from)?, sent_to(&told, from)?);
         let Told { inode: socket, kind: socket_type, peer, shutdown, .. } = told;
         let Asked { options, maker, .. } = asked;
-        Ok(UnixSocket { socket, socket_type, flags: seen.flags(), peer, shutdown, options, waiting, maker, reset })
+        let backlog = (told.state == diag::LISTEN).then_some(told.backlog);
+        let (name, flags) = (told.name.as_deref().map(Name::of), seen.flags());
+        let (shutdown, peer) = (shutdown, peer.filter(|_| to.is_none()));
+        Ok(UnixSocket {
+            socket,
+            socket_type,
+            flags,
+            peer,
+            shutdown,
+            options,
+            waiting,
+            maker,
+            reset,
+            name,
+            file,
+            backlog,
+            to,
+        })
     }
 
-    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        let ends = to.ends(descr).into_iter().filter_map(|(id, end)| match end {
-            Description::UnixSocket(end) => Some((id, end.clone())),
-            _ => None,
-        });
-        match &ends.collect::<Vec<_>>()[..] {
-            [one, other, ..] => plan_pair(one, other, to),
-            [(descr, only)] => only.plan_alone(*descr, to),
-            [] => {}
-        }
-    }
+    /// By [`plan::plan`], which sees all of them.
+    fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
 
-    fn object(&self) -> Option<u64> {
-        Some(self.peer.filter(|peer| *peer != 0).map_or(self.socket, |peer| peer.min(self.socket)))
-    }
-}
-
-fn plan_pair(one: &(Descr, UnixSocket), other: &(Descr, UnixSocket), to: &mut Planning<'_>) {
-    one.1.make_pair([one.0, other.0], to);
-    for ((descr, socket), (writer, _)) in [(one, other), (other, one)] {
-        socket.furnish(*descr, *writer, to);
-    }
-    // To shut down one end of a connection shuts down the other one as well (unix(7) does not say; net/unix/af_unix.c).
-    let both: &[_] = if one.1.socket_type == SOCK_DGRAM { &[one, other] } else { &[one] };
-    both.iter().for_each(|(descr, socket)| socket.shut_down(*descr, to));
-}
-
-impl UnixSocket {
-    fn make_pair(&self, descrs: [Descr; 2], to: &mut Planning<'_>) {
-        let host = to.to.host;
-        if self.maker.is_some_and(|maker| maker != (host.uid, host.gid)) {
-            to.to.note("sockets tell their other ends the user who thaws it, not the one who made them (SO_PEERCRED)");
-        }
-        let args = vec![AF_UNIX.into(), self.kind_and_flag(), 0.into(), Value::Out(8)];
-        let made = descrs.map(Fact::Made).to_vec();
-        let op = Op::Make { sys: Sys::Socketpair, args, descrs: descrs.to_vec() };
-        to.to.step(Moment::Make, Self::NAME, Actor::Store, op, vec![], made);
-    }
-
-    /// It never waits while it is furnished; its flags come last.
-    fn kind_and_flag(&self) -> Value {
-        (u64::from(self.socket_type) | SOCK_NONBLOCK).into()
-    }
-
-    /// One whose other end is not there.
-    fn plan_alone(&self, descr: Descr, to: &mut Planning<'_>) {
-        if self.peer.is_none() {
-            to.to.make(Self::NAME, descr, Sys::Socket, vec![AF_UNIX.into(), self.kind_and_flag(), 0.into()]);
-            self.furnish(descr, descr, to);
-            return self.shut_down(descr, to);
-        }
-        // It is closed with everything that is of no more use.
-        let gone = to.to.scratch();
-        self.make_pair([descr, gone], to);
-        let waits: usize = self.waiting.iter().map(|b| b.0.len()).sum();
-        if waits != 0 {
-            set_buffer(gone, BUFFERS[0], 2 * waits as u64 + (1 << 16), Expect::Whatever, to);
-        }
-        self.furnish(descr, gone, to);
-        if self.reset {
-            // What was not read when it was closed.
-            feed(descr, vec![vec![0]], to);
-        }
-        if self.socket_type == SOCK_DGRAM {
-            self.shut_down(descr, to);
-        }
-    }
-
-    /// Options, what waits, and flags.
-    fn furnish(&self, descr: Descr, writer: Descr, to: &mut Planning<'_>) {
-        for (option, Blob(value)) in &self.options {
-            match BUFFERS.into_iter().find(|(n, ..)| n == option) {
-                Some(buffer) => {
-                    let size = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-                    let lost = Expect::OrTold("a socket has not the room that it had (SO_SNDBUF, SO_RCVBUF)");
-                    set_buffer(descr, buffer, size.into(), lost, to);
-                }
-                None => {
-                    set(descr, *option, value.clone(), Expect::OrTold("an option of a socket could not be set"), to)
-                }
-            }
-        }
-        if !self.waiting.is_empty() {
-            feed(writer, self.waiting.iter().map(|b| b.0.clone()).collect(), to);
-        }
-        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
-        to.to.on_descr(Moment::Arm, Self::NAME, descr, Sys::Fcntl, args, Expect::Success);
-    }
-
-    fn shut_down(&self, descr: Descr, to: &mut Planning<'_>) {
-        if self.shutdown != 0 {
-            let args = vec![Value::Descr(descr), u64::from(self.shutdown - 1).into()];
-            to.to.on_descr(Moment::Arm, Self::NAME, descr, Sys::Shutdown, args, Expect::Success);
-        }
-    }
-
-    /// Whether there can be such a socket: `others` are all of its image, by inode number.
-    pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &UnixSocket>) -> bool {
-        let peer = self.peer.filter(|peer| *peer != 0);
-        let is_pair = peer.is_none_or(|peer| {
-            others
-                .get(&peer)
-                .is_some_and(|other| other.peer == Some(self.socket) && other.socket_type == self.socket_type)
-        });
-        let kinds = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET];
-        is_pair && peer != Some(self.socket) && kinds.contains(&self.socket_type) && self.shutdown <= RECEIVES | SENDS
+    fn places(&self) -> Vec<&Text> {
+        self.name.iter().filter_map(Name::path).collect()
     }
 }
 
@@ -420,18 +436,27 @@ impl fmt::Display for UnixSocket {
     }
 }
 
-fn feed(writer: Descr, packets: Vec<Vec<u8>>, to: &mut Planning<'_>) {
-    let op = Op::Feed { descr: writer, packets };
-    to.to.step(Moment::Fill, UnixSocket::NAME, Actor::Store, op, vec![Fact::Made(writer)], vec![]);
-}
+/// The kind and the name of a socket.
+pub(crate) type Key<'a> = (u8, &'a Name);
 
-fn set(descr: Descr, option: u64, value: Vec<u8>, expect: Expect, to: &mut Planning<'_>) {
-    let len = value.len() as u64;
-    let args = vec![Value::Descr(descr), SOL_SOCKET.into(), option.into(), Value::Bytes(value), len.into()];
-    to.to.on_descr(Moment::Make, UnixSocket::NAME, descr, Sys::Setsockopt, args, expect);
-}
+impl UnixSocket {
+    /// What tells from which socket one was accepted.
+    pub(crate) fn key(&self) -> Option<Key<'_>> {
+        self.name.as_ref().map(|name| (self.socket_type, name))
+    }
 
-fn set_buffer(descr: Descr, (option, _, beyond): (u64, u64, u64), size: u64, expect: Expect, to: &mut Planning<'_>) {
-    let option = if to.to.host.has(CAP_NET_ADMIN) { beyond } else { option };
-    set(descr, option, ((size / 2) as u32).to_ne_bytes().to_vec(), expect, to);
+    /// Whether there can be such a socket: `others` are all of its image, by inode number.
+    pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &UnixSocket>) -> bool {
+        let peer = self.peer.filter(|peer| *peer != 0);
+        let knows = |other: &UnixSocket| {
+            let one_way = self.socket_type == SOCK_DGRAM && other.name.is_some();
+            other.socket_type == self.socket_type && (one_way || other.peer == Some(self.socket))
+        };
+        let is_connected = peer.is_none_or(|peer| others.get(&peer).is_some_and(|other| knows(other)));
+        let may_listen = self.socket_type != SOCK_DGRAM && self.peer.is_none() && self.name.is_some();
+        let listens = self.backlog.is_none() || may_listen;
+        let kinds = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET];
+        let is_kind = kinds.contains(&self.socket_type) && self.shutdown <= RECEIVES | SENDS;
+        is_connected && listens && is_kind && peer != Some(self.socket)
+    }
 }

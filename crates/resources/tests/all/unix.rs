@@ -3,7 +3,7 @@
 use crate::common::*;
 use abi::Sys;
 use abi::diag::LocalSocket as Told;
-use resources::fd::unix::UnixSocket;
+use resources::fd::unix::{Name, UnixSocket};
 use resources::{Blob, Description, Model};
 
 const LINK: &str = "socket:[77]";
@@ -11,7 +11,7 @@ const INFO: &str = "pos:\t0\nflags:\t02\nmnt_id:\t10\nino:\t77\n";
 const POLLIN: u16 = 1;
 
 fn told(inode: u64, peer: Option<u64>) -> Told {
-    Told { inode, kind: 1, state: 1, name: None, peer, shutdown: 0 }
+    Told { inode, kind: 1, state: 1, peer, ..Told::default() }
 }
 
 /// One end of a pair in which nothing waits; the other end has inode 78.
@@ -31,6 +31,7 @@ fn sample() -> Recorded {
 }
 
 fn socket() -> UnixSocket {
+    let (name, file, backlog, to) = (None, None, None, None);
     let (options, waiting) = (Vec::new(), Vec::new());
     let maker = Some((1000, 100));
     UnixSocket {
@@ -43,6 +44,10 @@ fn socket() -> UnixSocket {
         waiting,
         maker,
         reset: false,
+        name,
+        file,
+        backlog,
+        to,
     }
 }
 
@@ -107,8 +112,12 @@ fn what_cannot_be_made_again() {
         change(sample.sockets.get_mut(&77).unwrap());
         why(&sample)
     };
-    assert_eq!(with(&|s| s.name = Some(b"/run/x\0".to_vec())), ["it has a name, /run/x"]);
-    assert_eq!(with(&|s| s.name = Some(b"\0x".to_vec())), ["it has a name, @x"]);
+    assert_eq!(with(&|s| s.name = Some(b"run/x\0".to_vec())), ["it has a relative name, run/x"]);
+    assert_eq!(
+        with(&|s| s.name = Some(b"\0x".to_vec())),
+        ["it was accepted from @x, which is not in the tree any more"]
+    );
+    assert_eq!(with(&|s| s.pending = 2), ["connections wait to be accepted"]);
     assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted"]);
     let mut elsewhere = sample();
     elsewhere.sockets.get_mut(&78).unwrap().peer = Some(99);
@@ -154,7 +163,9 @@ fn model_of(sockets: &[UnixSocket]) -> Model {
 fn plan_of(sockets: &[UnixSocket]) -> Vec<String> {
     let model = model_of(sockets);
     survives(&model);
-    steps(&planned(&model, &host("root", &model)), &["unix-socket"])
+    let mut host = host("root", &model);
+    host.places.retain(|path, _| !path.starts_with(b"/run"));
+    steps(&planned(&model, &host), &["unix-socket"])
 }
 
 #[test]
@@ -179,12 +190,75 @@ fn a_pair_is_made_at_once_and_filled_from_the_other_end() {
 fn an_end_that_is_closed_has_one_in_passing() {
     let gone = UnixSocket { peer: Some(0), shutdown: 3, reset: true, waiting: vec![Blob(vec![1; 10])], ..socket() };
     let lines = plan_of(&[gone]);
-    assert!(lines[0].ends_with("d40, d43 = socketpair(1, 2049, 0, &out)"), "{lines:?}");
+    assert!(lines[0].ends_with("d40, d46 = socketpair(1, 2049, 0, &out)"), "{lines:?}");
     let feeds: Vec<&str> = lines.iter().filter(|l| l.starts_with("fill")).map(|l| &l[29..]).collect();
-    assert_eq!(feeds, ["write 10 bytes in 1 packets into d43", "write 1 bytes in 1 packets into d40"]);
+    assert_eq!(feeds, ["write 10 bytes in 1 packets into d46", "write 1 bytes in 1 packets into d40"]);
     assert!(!lines.iter().any(|l| l.contains("shutdown")), "the end of the other one is that: {lines:?}");
     let fresh = UnixSocket { peer: None, ..socket() };
     assert!(plan_of(&[fresh])[0].ends_with("d40 = socket(1, 2049, 0)"));
+}
+
+fn path(name: &str) -> Option<Name> {
+    Some(Name::Path(name.as_bytes().into()))
+}
+
+/// One that takes connections under a path, a connection to it, and one whose client is gone.
+fn server() -> Vec<UnixSocket> {
+    let name = path("/run/x");
+    let listener =
+        UnixSocket { peer: None, backlog: Some(3), file: Some((0o140755, 0, 0)), name: name.clone(), ..socket() };
+    let waiting = vec![Blob(b"hello".to_vec())];
+    let accepted = UnixSocket { socket: 80, peer: Some(81), name: name.clone(), waiting, ..socket() };
+    let client = UnixSocket { socket: 81, peer: Some(80), ..socket() };
+    let left = UnixSocket { socket: 82, peer: Some(0), shutdown: 3, name, ..socket() };
+    vec![listener, accepted, client, left]
+}
+
+#[test]
+fn each_connection_is_accepted_before_the_next_is_made() {
+    let expected = [
+        "make    unix-socket store    d40 = socket(1, 2049, 0)",
+        "make    unix-socket store    bind d40 to /run/x",
+        "make    unix-socket store    d42 = socket(1, 2049, 0)",
+        "make    unix-socket store    listen(d40, 0x1000)",
+        "make    unix-socket store    connect(d42, [9 bytes], 9)",
+        "make    unix-socket store    d41 = accept4(d40, 0, 0, 2048)",
+        "make    unix-socket store    d49 = socket(1, 2049, 0)",
+        "make    unix-socket store    connect(d49, [9 bytes], 9)",
+        "make    unix-socket store    d43 = accept4(d40, 0, 0, 2048)",
+        "fill    unix-socket store    write 5 bytes in 1 packets into d42",
+        "arm     unix-socket store    listen(d40, 3)",
+    ];
+    let lines = plan_of(&server());
+    let lines: Vec<&str> = lines.iter().map(String::as_str).filter(|l| !l.contains("fcntl")).collect();
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn messages_to_a_name_come_before_anybody_is_connected() {
+    let waiting = vec![Blob(b"hello".to_vec())];
+    let inbox = UnixSocket { socket_type: 2, peer: None, name: path("/run/in"), waiting, ..socket() };
+    let sender = UnixSocket { socket: 80, socket_type: 2, peer: Some(77), ..socket() };
+    let to = Some(Name::Abstract(b"journal".as_slice().into()));
+    let logger = UnixSocket { socket: 81, socket_type: 2, peer: None, to, ..socket() };
+    let lines = plan_of(&[inbox, sender, logger]);
+    let order = |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {lines:?}"));
+    let sent = order("write 5 bytes in 1 packets");
+    assert!(order("bind d40 to /run/in") < sent && sent < order("connect(d41, [10 bytes], 10)"), "{lines:?}");
+    assert!(lines[order("connect(d42, [10 bytes], 10)")].ends_with("(or it is told)"), "{lines:?}");
+}
+
+#[test]
+fn a_name_that_somebody_else_has() {
+    let model = model_of(&server()[..1]);
+    let why = |host: &plan::Host| plan_refused(&model, host, &plan::Options::default());
+    let mut host = host("root", &model);
+    let line = "ffff: 00000002 00000000 00010000 0001 01 4711 /run/x";
+    host.told.insert("/proc/net/unix".into(), line.into());
+    assert_eq!(why(&host), ["socket /run/x: another socket has that name now"]);
+    host.told.insert("/proc/net/unix".into(), format!("{line}y"));
+    host.places.insert(b"/run/x".to_vec(), plan::PlaceFacts { mode: 0o100644, link: false, access: 7 });
+    assert_eq!(why(&host), ["socket /run/x: something else has that name now"]);
 }
 
 #[test]
@@ -203,6 +277,10 @@ fn pairs_that_cannot_be() {
         vec![socket(), UnixSocket { socket_type: 2, ..other() }],
         vec![socket(), UnixSocket { peer: Some(79), ..other() }],
         vec![UnixSocket { peer: Some(77), ..socket() }],
+        // Two take the same connections, both ends were accepted, one without a name takes connections.
+        vec![server().remove(0), UnixSocket { socket: 99, ..server().remove(0) }],
+        vec![server().remove(0), server().remove(1), UnixSocket { name: path("/run/x"), ..server().remove(2) }],
+        vec![UnixSocket { name: None, ..server().remove(0) }],
         vec![UnixSocket { peer: None, shutdown: 4, ..socket() }],
         vec![UnixSocket { peer: None, socket_type: 3, ..socket() }],
     ];

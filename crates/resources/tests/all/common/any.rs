@@ -12,7 +12,7 @@ use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inotify, inotify::Inotify, memfd::Memfd, mqueue::Mqueue,
     opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd,
-    tty::Tty, unix::UnixSocket,
+    tty::Tty, unix::Name, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -153,18 +153,34 @@ fn description() -> impl Strategy<Value = Description> {
 
 fn lone_socket() -> impl Strategy<Value = UnixSocket> {
     let options = vec((any::<u64>(), blob()), 0..3);
-    let rest = (options, vec(blob(), 0..3), of(any::<(u32, u32)>()), any::<bool>());
+    let name = || of(prop_oneof![text().prop_map(Name::Path), text().prop_map(Name::Abstract)]);
+    let rest = (
+        options,
+        vec(blob(), 0..3),
+        of(any::<(u32, u32)>()),
+        any::<bool>(),
+        name(),
+        of(any::<(u32, u32, u32)>()),
+        name(),
+    );
     (any::<u64>(), select(vec![1, 2, 5]), any::<u32>(), select(vec![None, Some(0)]), 0..4u8, rest).prop_map(
-        |(socket, socket_type, flags, peer, shutdown, (options, waiting, maker, reset))| UnixSocket {
-            socket,
-            socket_type,
-            flags,
-            peer,
-            shutdown,
-            options,
-            waiting,
-            maker,
-            reset,
+        |(socket, socket_type, flags, peer, shutdown, (options, waiting, maker, reset, name, file, to))| {
+            let backlog = (socket_type != 2 && peer.is_none() && name.is_some()).then_some(7);
+            UnixSocket {
+                socket,
+                socket_type,
+                flags,
+                peer,
+                shutdown,
+                options,
+                waiting,
+                maker,
+                reset,
+                name,
+                file,
+                backlog,
+                to,
+            }
         },
     )
 }
