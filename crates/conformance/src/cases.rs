@@ -272,6 +272,9 @@ fn special() -> Vec<Case> {
         // While the original lives, it has them.
         Case::specimen(&["locks"]).but(&[PidNs]),
         Case::specimen(&["lock-waits"]).but(&[PidNs]),
+        Case::specimen(&["fifo"]).but(&[PidNs]),
+        Case::specimen(&["fifo-ends"]).but(&[PidNs]),
+        Case::specimen(&["fifo-unread"]).refused(&["fifo", "nobody has it open to read"]),
         Case::specimen(&["socket-named"]).but(&[PidNs]),
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
@@ -316,7 +319,6 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
         Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
-        Case::specimen(&["fifo"]).refused(&["pipe"]),
         Case::specimen(&["outside", "queue"]).refused(&["message queue", "outside of the tree"]),
         Case::specimen(&["mq-refused", "value"]).refused(&["sigev_thread", "a signal with a value"]),
         Case::specimen(&["mq-refused", "waiting"]).refused(&["messages wait", "is to be told"]),

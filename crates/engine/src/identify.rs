@@ -1,6 +1,7 @@
 //! Which descriptors share a description. Asked of the kernel (kcmp(2)), never guessed, and only where it may be so.
 
 use crate::Error;
+use abi::consts::file_type::{S_IFIFO, S_IFSOCK};
 use abi::consts::open::O_CLOEXEC;
 use abi::layout::{FileStat, Timespec};
 use abi::{Fault, proc};
@@ -26,7 +27,7 @@ pub(crate) struct Table {
 impl Table {
     /// Whether somebody in the tree has the end of the pipe that this one is not.
     pub(crate) fn has_other_end(&self, seen: &Seen) -> bool {
-        self.ends.get(&seen.link).is_some_and(|ends| ends & !access(seen) != 0)
+        access(seen) == BOTH || self.ends.get(&seen.link).is_some_and(|ends| ends & !access(seen) != 0)
     }
 
     /// Whether somebody in the tree has the pipe or socket with this link.
@@ -35,7 +36,10 @@ impl Table {
     }
 }
 
-/// What may be done with it, as a bit: 1 to read, 2 to write, 4 for both.
+/// Somebody may read and write.
+const BOTH: u32 = 4;
+
+/// What may be done with it, as a bit: 1 to read, 2 to write, or [`BOTH`].
 fn access(seen: &Seen) -> u32 {
     1 << (seen.info.flags & 3)
 }
@@ -106,7 +110,7 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
     let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), all: Vec::new() };
-    for s in seen.iter().filter(|s| [&b"pipe:"[..], b"socket:"].iter().any(|kind| s.link.0.starts_with(kind))) {
+    for s in seen.iter().filter(|s| [S_IFIFO, S_IFSOCK].contains(&s.file_type())) {
         *table.ends.entry(s.link.clone()).or_default() |= access(s);
     }
     for (i, s) in seen.iter().enumerate() {

@@ -225,7 +225,6 @@ resources! {
     }
     unsupported {
         "socket" "sockets of this family are not supported yet";
-        "fifo" "named pipes are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[io_uring]" "io_uring instances are not supported yet";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";

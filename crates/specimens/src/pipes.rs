@@ -1,7 +1,7 @@
 //! Pipes to oneself, and eventfds: small stores of bytes and counts behind descriptors.
 
 use crate::life::Living;
-use crate::sys::{self, fcntl, must, pattern, same, same_bytes};
+use crate::sys::{self, Outcome, fcntl, must, pattern, same, same_bytes};
 
 fn pipe(flags: i32) -> Result<[i32; 2], String> {
     let mut ends = [0; 2];
@@ -101,13 +101,62 @@ pub(crate) fn no_reader(_: &[String]) -> Result<Living, String> {
     })
 }
 
+fn make_fifo() -> Outcome {
+    // SAFETY: a NUL-terminated name.
+    must("mkfifo", unsafe { libc::mkfifo(c"fifo".as_ptr(), 0o600) }).map(drop)
+}
+
 /// A named pipe, open at both ends by us.
 pub(crate) fn named(_: &[String]) -> Result<Living, String> {
-    // SAFETY: a NUL-terminated name.
-    must("mkfifo", unsafe { libc::mkfifo(c"fifo".as_ptr(), 0o600) })?;
+    make_fifo()?;
     let fd = sys::open("fifo", libc::O_RDWR | libc::O_NONBLOCK)?;
     sys::write(fd, b"in the fifo")?;
     Living::reads(move |_| still_holds([fd, fd], b"in the fifo"))
+}
+
+/// Named pipes with a reader and writers, one of which has lost its name.
+pub(crate) fn named_ends(_: &[String]) -> Result<Living, String> {
+    let ends = || -> Result<[i32; 3], String> {
+        make_fifo()?;
+        let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+        let [writer, appends] = [libc::O_WRONLY, libc::O_WRONLY | libc::O_APPEND].map(|how| sys::open("fifo", how));
+        Ok([reader, writer?, appends?])
+    };
+    let gone = ends()?;
+    sys::fine("remove", std::fs::remove_file("fifo"))?;
+    let all = [gone, ends()?];
+    let flags =
+        move || all.as_flattened().iter().map(|fd| sys::fcntl(*fd, libc::F_GETFL, 0)).collect::<Result<Vec<_>, _>>();
+    let expected = flags()?;
+    let fill = move || -> Outcome {
+        all.iter().try_for_each(|[_, writer, appends]| {
+            sys::write(*writer, b"one")?;
+            sys::write(*appends, b"two").map(drop)
+        })
+    };
+    fill()?;
+    Living::reads(move |_| {
+        same("flags", &expected, &flags()?)?;
+        let all = all.iter().map(|[reader, ..]| sys::read_up_to(*reader, 100)).collect::<Result<Vec<_>, _>>()?;
+        same("what waited", &vec![b"onetwo".to_vec(); 2], &all)?;
+        fill()
+    })
+}
+
+/// What was written into a named pipe, and can only be read by who opens it.
+pub(crate) fn named_unread(_: &[String]) -> Result<Living, String> {
+    make_fifo()?;
+    let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+    let writer = sys::open("fifo", libc::O_WRONLY)?;
+    sys::write(writer, b"left")?;
+    sys::close(reader);
+    Living::reads(move |_| {
+        let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+        same("what was left", &b"left".to_vec(), &sys::read_up_to(reader, 10)?)?;
+        sys::write(writer, b"left")?;
+        sys::close(reader);
+        Ok(())
+    })
 }
 
 pub(crate) fn eventfd(count: u32, flags: i32) -> Result<i32, String> {

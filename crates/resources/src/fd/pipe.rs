@@ -1,16 +1,21 @@
-//! Pipe: one end of a pipe all of whose ends are in the tree.
+//! Pipe: one end of a pipe, or of a named pipe (fifo(7)), all of whose ends are in the tree.
 //!
-//! - seen as    `pipe:[inode]`
+//! - seen as    `pipe:[inode]`; of a named one, its path
 //! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size
-//! - recreated  `pipe2`, a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are written,
-//!   packet by packet where it was in packet mode
-//! - refused    a pipe that a process outside of the tree has too; named pipes
-//! - not kept   nothing
+//! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
+//!   written, packet by packet where it was in packet mode
+//! - refused    a pipe that a process outside of the tree has too; a named one in which something waits that nobody can read now; by
+//!   the thaw, one that does not stand there
+//! - not kept   a named one whose name is gone has none from then on: told
 
+use super::file::{Standing, split};
+use super::place::Wanted;
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
-use crate::{At, Blob, Capturing, Description, Planning, Resource, Trouble};
+use crate::task::written;
+use crate::{At, Blob, Capturing, Description, Planning, Resource, Text, Trouble};
 use abi::consts::fcntl::{F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
@@ -32,6 +37,10 @@ pub struct PipeEnd {
     /// What waits in it, packet by packet; kept with a reading end.
     #[n(3)]
     pub waiting: Vec<Blob>,
+    /// Where it stands, if it has a name.
+    #[n(4)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<Text>,
 }
 
 impl Resource for PipeEnd {
@@ -46,7 +55,7 @@ impl PipeEnd {
 
 impl Kind for PipeEnd {
     fn knows(seen: &Seen) -> bool {
-        seen.file_type() == S_IFIFO && seen.link.0.starts_with(b"pipe:[") && !seen.names_only()
+        seen.file_type() == S_IFIFO && !seen.names_only()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
@@ -63,7 +72,12 @@ impl Kind for PipeEnd {
         }
         let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)]);
         let capacity = from.probe.calls(&[asked])?[0].result.unwrap_or(65536);
-        let mut end = PipeEnd { pipe: seen.stat.ino, flags: seen.flags(), capacity, waiting: Vec::new() };
+        let (pipe, path) = number_and_path(seen, from);
+        let mut end = PipeEnd { pipe, flags: seen.flags(), capacity, waiting: Vec::new(), path };
+        if !end.reads() && is_named(seen) && waits_for_nobody(seen, from)? {
+            let why = "something waits in it, and nobody has it open to read";
+            return Err(seen.refuse(why, "read it, or let the program close it").into());
+        }
         if end.reads() {
             end.waiting = from.probe.peek(seen.fd)?.into_iter().map(Blob).collect();
         }
@@ -81,13 +95,69 @@ impl Kind for PipeEnd {
         }
     }
 
+    fn places(&self) -> Vec<&Text> {
+        self.path.iter().collect()
+    }
+
     fn object(&self) -> Option<u64> {
         Some(self.pipe)
     }
 }
 
+fn is_named(seen: &Seen) -> bool {
+    !seen.link.0.starts_with(b"pipe:[")
+}
+
+/// What tells which ends belong together, and the path of a named one. Inode numbers of file systems are their own.
+fn number_and_path(seen: &Seen, from: &mut Capturing<'_>) -> (u64, Option<Text>) {
+    if !is_named(seen) {
+        return (seen.stat.ino, None);
+    }
+    let number = seen.stat.ino ^ seen.stat.dev.rotate_right(16);
+    let (path, standing) = split(&seen.link.0);
+    if standing != Standing::Named {
+        from.note(seen.link.to_string(), "the name of this pipe is gone: thawed, it has none");
+        return (number, None);
+    }
+    (number, Some(path))
+}
+
+/// Whether bytes are in a pipe that only writers have (fs/pipe.c: POLLERR, FIONREAD).
+fn waits_for_nobody(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    const POLLERR: u16 = 8;
+    if from.probe.ready(seen.fd)? & POLLERR == 0 {
+        return Ok(false);
+    }
+    let answers =
+        from.probe.calls(&[Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), FIONREAD.into(), Arg::Out(4)])])?;
+    Ok(answers[0].result.is_ok() && written(&answers[0]).iter().any(|byte| *byte != 0))
+}
+
+fn plan_fifo(path: &Text, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
+    const READ_AND_WRITE: u32 = 6;
+    let wanted = Wanted { what: "a named pipe", kind: S_IFIFO, access: READ_AND_WRITE, flags: 0 };
+    wanted.look(path, to);
+    // Who has both ends waits for nobody.
+    let both = to.to.scratch();
+    let how = u64::from(flags::RDWR | flags::NONBLOCK);
+    to.to.make(
+        PipeEnd::NAME,
+        both,
+        Sys::Openat,
+        vec![AT_FDCWD.into(), Value::Bytes(path.c_string()), how.into(), 0.into()],
+    );
+    ends.iter().for_each(|(descr, end)| reopen(*descr, end, both, to));
+    fill(both, both, ends, to);
+    set_flags(ends, both, to);
+}
+
 fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
-    let only = |access: u32| ends.iter().find(|(_, e)| e.flags & flags::ACCMODE == access).map(|(d, _)| *d);
+    if let Some(path) = ends.iter().find_map(|(_, end)| end.path.as_ref()) {
+        return plan_fifo(path, ends, to);
+    }
+    // What was opened, and not made by pipe2, has a flag that only open(2) gives.
+    let made = |e: &PipeEnd, access: u32| e.flags & (flags::ACCMODE | flags::LARGEFILE) == access;
+    let only = |access: u32| ends.iter().find(|(_, e)| made(e, access)).map(|(d, _)| *d);
     let reader = only(0).unwrap_or_else(|| to.to.scratch());
     let writer = only(flags::WRONLY).unwrap_or_else(|| to.to.scratch());
     // More than one packet can only have been written in packet mode; the flags of now are set when all is in.
@@ -104,6 +174,11 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
         reopen(*descr, end, if end.reads() { reader } else { writer }, to);
     }
     fill(reader, writer, ends, to);
+    set_flags(ends, reader, to);
+}
+
+/// The flags of now, once all is in.
+fn set_flags(ends: &[(Descr, PipeEnd)], reader: Descr, to: &mut Planning<'_>) {
     for (descr, end) in ends {
         let args = vec![Value::Descr(*descr), F_SETFL.into(), u64::from(end.flags & !flags::ACCMODE).into()];
         let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };

@@ -1,6 +1,6 @@
 //! What is known and not supported: the list ends here, with a reason for each.
 
-use super::{S_IFBLK, S_IFCHR, S_IFIFO, S_IFSOCK, Seen};
+use super::{S_IFBLK, S_IFCHR, S_IFSOCK, Seen};
 use plan::Refusal;
 
 /// What kind of description it is, as the list of the unsupported names it.
@@ -8,7 +8,6 @@ fn kind(seen: &Seen) -> &str {
     let link = std::str::from_utf8(&seen.link.0).unwrap_or_default();
     match seen.file_type() {
         S_IFSOCK => "socket",
-        S_IFIFO => "fifo",
         S_IFBLK => "block device",
         S_IFCHR
             if (136..144).contains(&abi::proc::major(seen.stat.rdev))

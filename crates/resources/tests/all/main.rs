@@ -6,6 +6,7 @@ mod capture;
 mod common;
 mod damage;
 mod dispatch;
+mod fifo;
 mod huge;
 mod inotify;
 mod ipc;

@@ -44,7 +44,6 @@ fn descriptors_that_are_not_supported() {
     let devpts = 0x8800 | 77; // 136:77, another terminal than the one that it lives on
     let cases = [
         ("socket:[99]", 0o140777, 0, "sockets of this family are not supported yet"),
-        ("/tmp/fifo", 0o010600, 0, "named pipes are not supported yet"),
         ("/dev/pts/77", 0o020620, devpts, "only the controlling terminal is supported yet"),
         ("/dev/tty1", 0o020620, 0x401, "only the controlling terminal is supported yet"),
         ("/dev/kvm", 0o020660, 0xae8, "this device belongs to this machine"),

@@ -72,12 +72,8 @@ fn removed() -> impl Strategy<Value = Option<Removed>> {
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
-    (1..4u64, any::<u32>(), any::<u64>(), vec(blob(), 0..3)).prop_map(|(pipe, flags, capacity, waiting)| PipeEnd {
-        pipe,
-        flags,
-        capacity,
-        waiting,
-    })
+    (1..4u64, any::<u32>(), any::<u64>(), vec(blob(), 0..3), of(text()))
+        .prop_map(|(pipe, flags, capacity, waiting, path)| PipeEnd { path, pipe, flags, capacity, waiting })
 }
 
 fn queue() -> impl Strategy<Value = Mqueue> {
