@@ -94,7 +94,7 @@ _cryopid() {
             return 0
             ;;
         cryopid__subcmd__freeze)
-            opts="-o -q -v -h -V --output --with-libs --with-files --dry-run --json --quiet --verbose --help --version"
+            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --dry-run --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -106,6 +106,10 @@ _cryopid() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tcp)
+                    COMPREPLY=($(compgen -W "reset refuse" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -130,7 +134,7 @@ _cryopid() {
             return 0
             ;;
         cryopid__subcmd__snapshot)
-            opts="-o -q -v -h -V --output --with-libs --with-files --dry-run --json --quiet --verbose --help --version"
+            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --dry-run --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -142,6 +146,10 @@ _cryopid() {
                     ;;
                 -o)
                     COMPREPLY=($(compgen -f "${cur}"))
+                    return 0
+                    ;;
+                --tcp)
+                    COMPREPLY=($(compgen -W "reset refuse" -- "${cur}"))
                     return 0
                     ;;
                 *)

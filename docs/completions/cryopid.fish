@@ -34,22 +34,26 @@ complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "inspect" -d 'Show w
 complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "verify" -d 'Check every checksum of an image'
 complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "demo" -d 'Show it on this machine in five seconds'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
+complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l tcp -d 'What becomes of TCP connections with others [default: reset; for root: refuse]' -r -f -a "reset\t'Thawed, the program finds them reset, as by a failure of the network'
+refuse\t'They are a reason against it'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l dry-run -d 'Only look whether it can be done, and what would be lost'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l json -d 'One JSON object per line instead of text'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s q -l quiet -d 'Say nothing but errors'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s v -l verbose -d 'Say more, unless it is to be quiet'
-complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s h -l help -d 'Print help'
+complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s V -l version -d 'Print version'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
+complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l tcp -d 'What becomes of TCP connections with others [default: reset; for root: refuse]' -r -f -a "reset\t'Thawed, the program finds them reset, as by a failure of the network'
+refuse\t'They are a reason against it'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l dry-run -d 'Only look whether it can be done, and what would be lost'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l json -d 'One JSON object per line instead of text'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s q -l quiet -d 'Say nothing but errors'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s v -l verbose -d 'Say more, unless it is to be quiet'
-complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s h -l help -d 'Print help'
+complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s h -l help -d 'Print help (see more with \'--help\')'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s V -l version -d 'Print version'
 complete -c cryopid -n "__fish_cryopid_using_subcommand thaw" -l pids -d 'Where the processes get the ids that they had' -r -f -a "auto\t'In place if they are free and it is allowed, else in a new pid namespace'
 same\t'In place, or not at all'

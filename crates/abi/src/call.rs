@@ -67,6 +67,8 @@ syscalls! {
     Shutdown "shutdown" 48;
     Bind "bind" 49;
     Listen "listen" 50;
+    Getsockname "getsockname" 51;
+    Getpeername "getpeername" 52;
     Socketpair "socketpair" 53;
     Setsockopt "setsockopt" 54;
     Getsockopt "getsockopt" 55;

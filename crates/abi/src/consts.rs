@@ -118,6 +118,8 @@ pub mod fcntl {
 /// Sockets (linux/socket.h, asm-generic/socket.h, linux/net.h).
 pub mod socket {
     pub const AF_UNIX: u64 = 1;
+    pub const AF_INET: u64 = 2;
+    pub const AF_INET6: u64 = 10;
 
     pub const SOCK_STREAM: u8 = 1;
     pub const SOCK_DGRAM: u8 = 2;
@@ -127,12 +129,16 @@ pub mod socket {
     pub const SOMAXCONN: u64 = 4096;
 
     pub const SOL_SOCKET: u64 = 1;
+    pub const SO_REUSEADDR: u64 = 2;
+    pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
     pub const SO_PEERCRED: u64 = 17;
     pub const SO_GET_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;
     pub const SO_RCVBUFFORCE: u64 = 33;
+    pub const SO_PROTOCOL: u64 = 38;
+    pub const SO_DOMAIN: u64 = 39;
     pub const SO_PEEK_OFF: u64 = 42;
     pub const SO_BUF_LOCK: u64 = 72;
 
@@ -327,6 +333,7 @@ pub mod cap {
     pub const CAP_SETGID: u32 = 6;
     pub const CAP_SETUID: u32 = 7;
     pub const CAP_SETPCAP: u32 = 8;
+    pub const CAP_NET_BIND_SERVICE: u32 = 10;
     pub const CAP_NET_ADMIN: u32 = 12;
     pub const CAP_SYS_PTRACE: u32 = 19;
     pub const CAP_SYS_ADMIN: u32 = 21;

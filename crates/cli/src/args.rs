@@ -71,11 +71,23 @@ pub(crate) struct FreezeArgs {
     /// Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB
     #[arg(long)]
     pub(crate) with_files: bool,
+    /// What becomes of TCP connections with others [default: reset; for root: refuse]
+    #[arg(long, value_enum)]
+    pub(crate) tcp: Option<TcpArg>,
     /// Only look whether it can be done, and what would be lost
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) tone: Tone,
+}
+
+/// `--tcp`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum TcpArg {
+    /// Thawed, the program finds them reset, as by a failure of the network
+    Reset,
+    /// They are a reason against it
+    Refuse,
 }
 
 /// `--pids`

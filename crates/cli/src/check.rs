@@ -22,7 +22,7 @@ pub(crate) fn check(args: &CheckArgs) -> ExitCode {
 }
 
 fn process(pid: i32, say: &mut Say) -> ExitCode {
-    let keep = resources::Keep { typed: true, ..resources::Keep::default() };
+    let keep = resources::Keep { typed: true, tcp: crate::tcp(None), ..resources::Keep::default() };
     let request = Request { tree: Look::at(pid), output: None, keep, ending: Ending::RunOn };
     let what = format!("cannot freeze {pid}");
     match crate::frozen(pid, &request, say, &what) {

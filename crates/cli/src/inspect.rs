@@ -4,7 +4,6 @@ use crate::args::{InspectArgs, What};
 use crate::say::{Say, Style, bytes};
 use abi::signal;
 use engine::{Error, Loaded};
-use resources::fd::unix::UnixSocket;
 use resources::mm::area::{Area, Backing};
 use resources::mm::space::Space;
 use resources::{Description, Model, ProcessModel, ProcessState, ThreadState};
@@ -30,16 +29,23 @@ fn text(loaded: &Loaded, what: What) -> String {
         What::Maps => each(&loaded.model, |p| maps(&loaded.model, p)),
         What::Env => each(&loaded.model, |p| env(loaded, p).join("\n") + "\n"),
         What::Files => files(&loaded.model),
-        What::Sockets => sockets(&loaded.model).iter().map(|(id, s)| format!("description {id}: {s}\n")).collect(),
+        What::Sockets => {
+            sockets(&loaded.model).iter().map(|(id, words, _)| format!("description {id}: {words}\n")).collect()
+        }
         What::Signals => each(&loaded.model, signals),
         What::All => all.iter().map(|w| format!("── {w:?}\n{}", text(loaded, *w))).collect::<Vec<_>>().join("\n"),
     }
 }
 
-/// Every socket, with the id of its description.
-fn sockets(model: &Model) -> Vec<(u32, &UnixSocket)> {
-    let all = model.descriptions.iter();
-    all.filter_map(|(id, d)| if let Description::UnixSocket(s) = d { Some((*id, s)) } else { None }).collect()
+/// Every socket, with the id of its description: in words, and with all that is known.
+fn sockets(model: &Model) -> Vec<(u32, String, Value)> {
+    let told = |description: &Description| match description {
+        Description::UnixSocket(s) => Some((s.to_string(), json!(s))),
+        Description::InetSocket(s) => Some((s.to_string(), json!(s))),
+        _ => None,
+    };
+    let all = model.descriptions.iter().filter_map(|(id, d)| Some((*id, told(d)?)));
+    all.map(|(id, (words, known))| (id, words, known)).collect()
 }
 
 /// Descriptors and files, for who wants to hear more of a freeze.
@@ -66,9 +72,9 @@ fn object(loaded: &Loaded, what: What) -> Value {
             json!({"processes": model.processes.iter().map(|p| json!({"pid": p.process.pid, "strings": env(loaded, p)})).collect::<Vec<_>>()})
         }
         What::Files => json!({"files": model.files}),
-        What::Sockets => json!({"sockets": sockets(model).iter().map(|(id, s)| json!({
+        What::Sockets => json!({"sockets": sockets(model).iter().map(|(id, _, known)| json!({
             "description": id,
-            "socket": s,
+            "socket": known,
         })).collect::<Vec<_>>()}),
         What::Signals => json!({"processes": model.processes.iter().map(|p| json!({
             "pid": p.process.pid,

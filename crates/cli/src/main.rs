@@ -91,6 +91,15 @@ fn command(cli: Cli) -> ExitCode {
     }
 }
 
+/// What is meant where nothing was said.
+fn tcp(said: Option<args::TcpArg>) -> resources::Tcp {
+    let default = if rustix::process::geteuid().is_root() { args::TcpArg::Refuse } else { args::TcpArg::Reset };
+    match said.unwrap_or(default) {
+        args::TcpArg::Reset => resources::Tcp::Reset,
+        args::TcpArg::Refuse => resources::Tcp::Refuse,
+    }
+}
+
 fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
     let output = args.output.clone().unwrap_or_else(|| Request::default_output(args.pid));
     let mut say = Say::new(&args.tone, Style::for_output(&output));
@@ -101,6 +110,7 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
             libs: args.with_libs,
             files: args.with_files,
             typed: args.dry_run || (ending == Ending::End && output != Path::new("-")),
+            tcp: tcp(args.tcp),
         },
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };

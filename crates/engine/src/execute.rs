@@ -7,6 +7,7 @@ use crate::host::{own_areas, vdso_code};
 use crate::objects::{Made, Objects};
 use crate::removed;
 use crate::replace::Replaced;
+use crate::sockets;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
@@ -16,6 +17,7 @@ use abi::consts::open::O_WRONLY;
 use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
+use abi::consts::socket::AF_INET6;
 use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
@@ -293,6 +295,11 @@ impl<'a> Execution<'a> {
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
+            (Op::Reset { descr, family, waiting }, _) => {
+                let made = sockets::reset(*family == AF_INET6, waiting).map_err(|e| Fault::new("connect", descr, e))?;
+                let number = self.number(*descr) as i32;
+                Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+            }
             (Op::Host(effect), _) => self.host(effect),
             (Op::Commit, _) => Ok(()),
             (op, actor) => unreachable!("{actor} cannot do this: {op}"),

@@ -1,9 +1,16 @@
-//! What the kernel tells of sockets (sock_diag(7)), in the network namespace of whoever asks.
+//! What the kernel tells of sockets (sock_diag(7)), in the network namespace of whoever asks; and connections that were reset.
 
 use abi::Fault;
 use abi::diag::{self, LocalSocket, Part};
-use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, netlink, recv, send, socket_with};
+use rustix::net::sockopt::set_socket_linger;
+use rustix::net::{
+    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
+};
 use std::collections::BTreeMap;
+use std::io::Write;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener};
+use std::os::fd::OwnedFd;
+use std::time::Duration;
 
 /// More than any part of an answer (net/netlink/af_netlink.c, `netlink_dump`: 32 KiB).
 const ROOM: usize = 1 << 16;
@@ -27,4 +34,23 @@ pub(crate) fn local() -> Result<BTreeMap<u64, LocalSocket>, Fault> {
             }
         }
     }
+}
+
+/// A TCP connection that its other end has reset, after it has sent something: both over the loopback. `is_six`: of AF_INET6.
+pub(crate) fn reset(is_six: bool, waiting: &[u8]) -> std::io::Result<OwnedFd> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let SocketAddr::V4(address) = listener.local_addr()? else { unreachable!("it was bound to such an address") };
+    let family = if is_six { AddressFamily::INET6 } else { AddressFamily::INET };
+    let ours = socket_with(family, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    match is_six {
+        true => connect(&ours, &SocketAddrV6::new(address.ip().to_ipv6_mapped(), address.port(), 0, 0))?,
+        false => connect(&ours, &address)?,
+    }
+    let (mut theirs, _) = listener.accept()?;
+    // What there is no room for is lost, as on the way.
+    theirs.set_nonblocking(true)?;
+    let _ = theirs.write_all(waiting);
+    // To close a connection that may not linger resets it (socket(7), SO_LINGER).
+    set_socket_linger(&theirs, Some(Duration::ZERO))?;
+    Ok(ours)
 }

@@ -69,7 +69,8 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
             Actor::Thread(tid) => descrs.iter().map(|descr| format!("{descr} of {tid}")).collect(),
             _ => descrs.iter().map(ToString::to_string).collect(),
         },
-        Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Mqueue { descr, .. }) => {
+        Op::Reset { descr, .. }
+        | Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Mqueue { descr, .. }) => {
             vec![descr.to_string()]
         }
         Op::Clone { tid, .. } => vec![tid.to_string()],

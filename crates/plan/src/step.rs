@@ -407,6 +407,15 @@ pub enum Op {
         /// What.
         packets: Vec<Vec<u8>>,
     },
+    /// A TCP connection is made whose other end resets it, after it has sent something.
+    Reset {
+        /// Our end.
+        descr: Descr,
+        /// AF_INET or AF_INET6 (ip(7)).
+        family: u64,
+        /// What it can read.
+        waiting: Vec<u8>,
+    },
     /// An object of System V IPC is made, with the id that it had.
     Object {
         /// Which.
@@ -629,6 +638,9 @@ impl fmt::Display for Op {
                 write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(effect) => effect.fmt(f),
+            Op::Reset { descr, waiting, .. } => {
+                write!(f, "{descr} = a connection that was reset, with {} bytes to read", waiting.len())
+            }
             Op::Regs { regs, restart, .. } => {
                 write!(f, "registers, at {:#x}", regs.rip)?;
                 if let Restart::Begin { sys, args } = restart {

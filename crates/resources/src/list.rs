@@ -215,6 +215,7 @@ resources! {
         0x030d fd::inotify Inotify;
         0x030e fd::pidfd Pidfd;
         0x030f fd::unix UnixSocket;
+        0x0310 fd::inet InetSocket;
     }
     tree {
         0x0401 ipc::shm SysvShm;

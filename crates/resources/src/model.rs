@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{file::File, locks, place, unix};
+use crate::fd::{file::File, inet, locks, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, segment};
 use crate::tree::process::Process;
@@ -223,7 +223,12 @@ impl Model {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
         let of_names = self.sockets().find(|s| s.name.is_some()).map(|_| unix::NAMES.to_owned()).into_iter().collect();
-        [of_ipc, of_locks, of_names, huge::questions(self)].concat()
+        [of_ipc, of_locks, of_names, inet::questions(self), huge::questions(self)].concat()
+    }
+
+    /// Those of AF_INET and AF_INET6.
+    pub(crate) fn inet_sockets(&self) -> impl Iterator<Item = &inet::InetSocket> {
+        self.descriptions.values().filter_map(|d| if let Description::InetSocket(s) = d { Some(s) } else { None })
     }
 
     /// The sockets of AF_UNIX.

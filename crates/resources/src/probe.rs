@@ -293,6 +293,18 @@ pub struct Keep {
     pub files: bool,
     /// What was typed and not read yet: where the tree ends and its image is a file.
     pub typed: bool,
+    /// `--tcp`
+    pub tcp: Tcp,
+}
+
+/// What becomes of TCP connections.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Tcp {
+    /// They are a reason against it.
+    #[default]
+    Refuse,
+    /// The program finds them reset.
+    Reset,
 }
 
 /// The files that areas and descriptors of the tree lead to, each once; and what else several processes can have in common.

@@ -2,7 +2,7 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inherited,
+    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet, inherited,
     inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, queues, refused, regs, rseq, signalfds,
     signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
 };
@@ -38,6 +38,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting;
+    "inet" inet::addresses; "inet-reset" inet::reset; "inet-connected" inet::connected;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;

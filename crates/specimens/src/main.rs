@@ -20,6 +20,7 @@ mod filters;
 mod groups;
 mod huge;
 mod ids;
+mod inet;
 mod inherited;
 mod inotifies;
 mod ipc;

@@ -23,7 +23,7 @@ pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
         Some("position") => position(),
         other => Err(format!("nothing is shared as {other:?}")),
     }?;
-    fork_away()?;
+    fork_away(|| ())?;
     Ok(living)
 }
 
@@ -60,14 +60,16 @@ fn goes_on(fd: i32) -> Result<Living, String> {
     })
 }
 
-/// A grandchild, adopted when its parent ends, has all that we have, until we end.
-fn fork_away() -> sys::Outcome {
+/// A grandchild, adopted when its parent ends, has all that we have, until we end. It does something first, which may only be what
+/// is allowed after a fork.
+pub(crate) fn fork_away(first: impl FnOnce()) -> sys::Outcome {
     // SAFETY: takes nothing; the children call only what may be called after fork, and never return.
     let (us, child) = unsafe { (libc::getpid(), libc::fork()) };
     if child == 0 {
         // SAFETY: as above.
         unsafe {
             if libc::fork() == 0 {
+                first();
                 let pidfd = libc::syscall(libc::SYS_pidfd_open, us, 0) as i32;
                 let mut end = libc::pollfd { fd: pidfd, events: libc::POLLIN, revents: 0 };
                 libc::poll(&raw mut end, 1, -1);

@@ -153,7 +153,7 @@ fn freeze(orders: &Orders) {
     let request = Request {
         tree: Look::at(orders.pid),
         output: Some(orders.image.clone()),
-        keep: Keep { libs: false, files: true, typed: true },
+        keep: Keep { files: true, typed: true, ..Keep::default() },
         ending: orders.ending,
     };
     // Of a program whose calls are filtered, or come back to it, a guardian does it all.

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod epoll;
 pub mod eventfd;
 pub mod file;
+pub mod inet;
 pub mod inotify;
 pub mod locks;
 pub mod memfd;

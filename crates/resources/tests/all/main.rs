@@ -8,6 +8,7 @@ mod damage;
 mod dispatch;
 mod fifo;
 mod huge;
+mod inet;
 mod inotify;
 mod ipc;
 mod keyrings;

@@ -10,9 +10,9 @@ use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, inotify, inotify::Inotify, memfd::Memfd, mqueue::Mqueue,
-    opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation, signalfd::Signalfd, timerfd::Timerfd,
-    tty::Tty, unix::Name, unix::UnixSocket,
+    chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
+    memfd::Memfd, mqueue::Mqueue, opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation,
+    signalfd::Signalfd, timerfd::Timerfd, tty::Tty, unix::Name, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -144,7 +144,27 @@ fn description() -> impl Strategy<Value = Description> {
         watches().prop_map(Description::Inotify),
         (any::<u64>(), flags).prop_map(|(signals, flags)| Description::Signalfd(Signalfd { signals, flags })),
         lone_socket().prop_map(Description::UnixSocket),
+        inet_socket().prop_map(Description::InetSocket),
     ]
+}
+
+fn inet_socket() -> impl Strategy<Value = InetSocket> {
+    let options = vec((any::<u64>(), any::<u64>(), blob()), 0..3);
+    let rest = (of(blob()), of(blob()), of(any::<u32>()), options, any::<bool>(), blob());
+    (any::<[u64; 3]>(), any::<u32>(), rest).prop_map(
+        |([family, socket_type, protocol], flags, (local, remote, backlog, options, connected, waiting))| InetSocket {
+            family,
+            socket_type,
+            protocol,
+            flags,
+            local,
+            remote,
+            backlog,
+            options,
+            connected,
+            waiting,
+        },
+    )
 }
 
 fn lone_socket() -> impl Strategy<Value = UnixSocket> {

@@ -1,0 +1,99 @@
+//! /proc/net/tcp, tcp6, udp and udp6 (proc_pid_net(5)).
+
+use crate::consts::socket::{AF_INET, AF_INET6};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// A socket as a line of such a text tells of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InetLine {
+    /// Its own address. One of the older family that stands in the newer is of the older.
+    pub local: SocketAddr,
+    /// Whom it is connected to.
+    pub remote: SocketAddr,
+    /// Its state (include/net/tcp_states.h).
+    pub state: u8,
+    /// Its inode number; 0: it has no descriptor.
+    pub inode: u64,
+}
+
+/// The sockets of such a text; lines that are none are passed over.
+pub fn inet(text: &str) -> Vec<InetLine> {
+    text.lines().filter_map(line).collect()
+}
+
+fn line(line: &str) -> Option<InetLine> {
+    let words: Vec<&str> = line.split_ascii_whitespace().collect();
+    Some(InetLine {
+        local: address(words.get(1)?)?,
+        remote: address(words.get(2)?)?,
+        state: u8::from_str_radix(words.get(3)?, 16).ok()?,
+        inode: words.get(9)?.parse().ok()?,
+    })
+}
+
+/// Numbers of 32 bits as they lie in memory, each written as the machine reads it, and the port.
+fn address(word: &str) -> Option<SocketAddr> {
+    let (address, port) = word.split_once(':')?;
+    let number = |at: usize| Some(u32::from_str_radix(address.get(at..at + 8)?, 16).ok()?.to_ne_bytes());
+    let ip = match address.len() {
+        8 => IpAddr::from(number(0)?),
+        32 => {
+            let bytes = [number(0)?, number(8)?, number(16)?, number(24)?].concat();
+            IpAddr::from(<[u8; 16]>::try_from(bytes).ok()?)
+        }
+        _ => return None,
+    };
+    Some(SocketAddr::new(plain(ip), u16::from_str_radix(port, 16).ok()?))
+}
+
+/// What is the same address for the kernel is the same.
+fn plain(ip: IpAddr) -> IpAddr {
+    match ip {
+        IpAddr::V6(v6) => v6.to_ipv4_mapped().map_or(ip, IpAddr::V4),
+        IpAddr::V4(_) => ip,
+    }
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6` (ip(7), ipv6(7)): the address in it, in the same form.
+pub fn sockaddr(bytes: &[u8]) -> Option<SocketAddr> {
+    let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
+    let ip = match u64::from(u16::from_ne_bytes(*bytes.first_chunk()?)) {
+        AF_INET => IpAddr::V4(Ipv4Addr::from(*bytes.get(4..)?.first_chunk::<4>()?)),
+        AF_INET6 => plain(IpAddr::V6(Ipv6Addr::from(*bytes.get(8..)?.first_chunk::<16>()?))),
+        _ => return None,
+    };
+    Some(SocketAddr::new(ip, port))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TCP: &str = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode
+   0: 0100007F:1F90 00000000:0000 0A 00000000:00000000 00:00000000 00000000     0        0 1234 1 00 100 0 0 10 0
+   1: 0100007F:1F90 0100007F:C350 01 00000000:00000000 00:00000000 00000000     0        0 0 1 00 20 4 30 10 -1";
+    const TCP6: &str = "   0: 0000000000000000FFFF00000100007F:C350 0000000000000000FFFF00000100007F:1F90 01 \
+                        00000000:00000000 00:00000000 00000000 0 0 77 1 0 20 4 30 10 -1
+   1: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A \
+                        00000000:00000000 00:00000000 00000000 0 0 78 1 0 20 4 30 10 -1";
+
+    #[test]
+    fn both_families() {
+        let all = inet(TCP);
+        assert_eq!((all[0].local, all[0].state, all[0].inode), ("127.0.0.1:8080".parse().unwrap(), 10, 1234));
+        assert_eq!(all[1].remote, "127.0.0.1:50000".parse().unwrap());
+        let six = inet(TCP6);
+        assert_eq!((six[0].local, six[0].remote), (all[1].remote, all[1].local), "two ends of one connection");
+        assert_eq!(six[1].local, "[::1]:22".parse().unwrap());
+        assert_eq!(inet("a line of another sort\n\n 1: 2 3 4"), []);
+    }
+
+    #[test]
+    fn addresses_of_calls() {
+        let four = [&[2, 0, 0x1f, 0x90, 127, 0, 0, 1][..], &[0; 8]].concat();
+        assert_eq!(sockaddr(&four), Some("127.0.0.1:8080".parse().unwrap()));
+        let six = [&[10, 0, 0, 22][..], &[0; 4], &[0; 15], &[1], &[0; 4]].concat();
+        assert_eq!(sockaddr(&six), Some("[::1]:22".parse().unwrap()));
+        assert_eq!(sockaddr(&[1, 0, 0]), None);
+    }
+}

@@ -1,0 +1,169 @@
+//! Sockets of the internet families: what they tell of themselves, policies, addresses that are taken, and how they are made again.
+
+use crate::common::*;
+use abi::{Errno, Sys};
+use plan::Options;
+use resources::fd::inet::InetSocket;
+use resources::{Blob, Capturing, Description, Files, Keep, Model, Tcp, Trouble};
+
+const LINK: &str = "socket:[77]";
+const INFO: &str = "pos:\t0\nflags:\t02\nmnt_id:\t10\nino:\t77\n";
+const LISTEN: u8 = 10;
+const ESTABLISHED: u8 = 1;
+
+/// 127.0.0.1, as `struct sockaddr_in`.
+fn address(port: u16) -> Vec<u8> {
+    [&[2, 0][..], &port.to_be_bytes(), &[127, 0, 0, 1], &[0; 8]].concat()
+}
+
+fn number(n: u32) -> Vec<Vec<u8>> {
+    vec![n.to_ne_bytes().to_vec()]
+}
+
+/// A TCP socket in this state, with port 8080, and a remote end if it is connected.
+fn sample(state: u8) -> Recorded {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, LINK, 0o140777, 0, INFO);
+    sample.answer(Sys::Getsockopt, &[40], Ok(0), vec![vec![0; 4]]);
+    for (level, option, value) in [(1, 39, 2), (1, 3, 1), (1, 38, 6), (1, 18, 1), (0, 33, 1), (0, 34, 1)] {
+        sample.answer(Sys::Getsockopt, &[40, level, option], Ok(0), number(value));
+    }
+    let mut info = vec![0; 64];
+    (info[0], info[28]) = (state, 5);
+    sample.answer(Sys::Getsockopt, &[40, 6, 11], Ok(0), vec![info]);
+    sample.answer(Sys::Getsockname, &[40], Ok(0), vec![address(8080)]);
+    let remote = if state == ESTABLISHED { Ok(0) } else { Err(Errno(107)) };
+    sample.answer(Sys::Getpeername, &[40], remote, vec![address(6667)]);
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(0));
+    sample
+}
+
+fn listener() -> InetSocket {
+    InetSocket {
+        family: 2,
+        socket_type: 1,
+        protocol: 6,
+        flags: 2,
+        local: Some(Blob(address(8080))),
+        remote: None,
+        backlog: Some(5),
+        options: Vec::new(),
+        connected: false,
+        waiting: Blob(Vec::new()),
+    }
+}
+
+fn captured(sample: &Recorded, tcp: Tcp) -> (Result<InetSocket, Trouble>, Vec<String>) {
+    let (mut files, mut notes) = (Files::default(), Vec::new());
+    let keep = Keep { tcp, ..Keep::default() };
+    let mut from = Capturing { probe: sample, files: &mut files, keep, notes: &mut notes };
+    let socket = Description::capture(&sample.seen(40), &mut from).map(|d| match d {
+        Description::InetSocket(socket) => socket,
+        other => panic!("no such socket: {other:?}"),
+    });
+    (socket, notes.into_iter().map(|n| n.why).collect())
+}
+
+#[test]
+fn one_that_takes_connections() {
+    let mut sample = sample(LISTEN);
+    sample.answer(Sys::Getsockopt, &[40, 6, 1], Ok(0), number(1));
+    let options = vec![(6, 1, Blob(vec![1, 0, 0, 0]))];
+    let (socket, notes) = captured(&sample, Tcp::Refuse);
+    assert_eq!((socket.unwrap(), notes), (InetSocket { options, ..listener() }, vec![]));
+}
+
+#[test]
+fn a_connection_by_policy() {
+    let mut sample = sample(ESTABLISHED);
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(5));
+    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
+    let line = format!("fd 40 ({LINK}): it is a TCP connection with 127.0.0.1:6667");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
+    let (socket, notes) = captured(&sample, Tcp::Reset);
+    let socket = socket.unwrap();
+    assert!(socket.connected && socket.waiting == Blob(b"hello".to_vec()), "{socket:?}");
+    assert_eq!(notes, ["its TCP connection with 127.0.0.1:6667 is reset when it is thawed"]);
+}
+
+#[test]
+fn a_connection_within_the_tree() {
+    let mut sample = sample(ESTABLISHED);
+    let line =
+        |own: &str, other: &str, inode| format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:0 0:0 0 0 0 {inode}\n");
+    let text = line("1F90", "1A0B", 77) + &line("1A0B", "1F90", 78);
+    sample.host_texts.insert("/proc/net/tcp".into(), text);
+    assert!(captured(&sample, Tcp::Reset).0.is_ok(), "the other end is somebody else's");
+    sample.held = vec![78];
+    let line = format!("fd 40 ({LINK}): both ends of its connection are in the tree");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
+}
+
+#[test]
+fn protocols_that_are_not_known() {
+    let mut sample = sample(LISTEN);
+    sample.answer(Sys::Getsockopt, &[40, 1, 38], Ok(0), number(132));
+    let line = format!("fd 40 ({LINK}): its protocol, 132, is not supported yet");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
+}
+
+fn model_of(socket: InetSocket) -> Model {
+    let mut model = model("sleep");
+    model.descriptions.insert(40, Description::InetSocket(socket));
+    survives(&model);
+    model
+}
+
+fn plan_of(socket: InetSocket) -> Vec<String> {
+    let model = model_of(socket);
+    steps(&planned(&model, &host("root", &model)), &["inet-socket"])
+}
+
+#[test]
+fn options_come_before_the_address_and_that_before_connections() {
+    let options = vec![(1, 2, Blob(vec![1, 0, 0, 0]))];
+    let expected = [
+        "make    inet-socket store    d40 = socket(2, 2049, 6)",
+        "make    inet-socket store    setsockopt(d40, 1, 2, [4 bytes], 4) (or it is told)",
+        "make    inet-socket store    bind(d40, [16 bytes], 16)",
+        "make    inet-socket store    listen(d40, 5)",
+        "arm     inet-socket store    fcntl(d40, 4, 0)",
+    ];
+    assert_eq!(plan_of(InetSocket { options, ..listener() }), expected);
+    let remote = Some(Blob(address(53)));
+    let sender = InetSocket { socket_type: 2, protocol: 17, backlog: None, remote, ..listener() };
+    assert!(plan_of(sender)[2].ends_with("connect(d40, [16 bytes], 16) (or it is told)"));
+}
+
+#[test]
+fn a_connection_comes_back_reset() {
+    let remote = Some(Blob(address(6667)));
+    let waiting = Blob(b"hello".to_vec());
+    let lines = plan_of(InetSocket { backlog: None, connected: true, remote, waiting, ..listener() });
+    assert!(lines[0].ends_with("d40 = a connection that was reset, with 5 bytes to read"), "{lines:?}");
+    assert!(!lines.iter().any(|l| l.contains("bind")), "{lines:?}");
+}
+
+#[test]
+fn addresses_that_cannot_be_had() {
+    let why = |name: &str, socket: InetSocket, text: &str| {
+        let model = model_of(socket);
+        let mut host = host(name, &model);
+        host.told.insert("/proc/net/tcp".into(), text.into());
+        resources::plan(&model, &host, &Options::default()).map_or_else(|r| reasons(&r), |_| Vec::new())
+    };
+    let line = |address: &str, state: &str| format!(" 0: {address} 00000000:0000 {state} 0:0 0:0 0 0 0 9\n");
+    let taken = ["socket 127.0.0.1:8080: another socket has that address now"];
+    assert_eq!(why("root", listener(), &line("0100007F:1F90", "0A")), taken);
+    assert_eq!(why("root", listener(), &line("00000000:1F90", "0A")), taken);
+    assert!(why("root", listener(), &line("0100007F:1F91", "0A")).is_empty());
+    assert!(why("root", listener(), &line("0200007F:1F90", "0A")).is_empty());
+    let ended = line("0100007F:1F90", "06");
+    let while_ended = ["socket 127.0.0.1:8080: connections that have just ended keep that address for a while"];
+    assert_eq!(why("root", listener(), &ended), while_ended);
+    let options = vec![(1, 2, Blob(vec![1, 0, 0, 0]))];
+    assert!(why("root", InetSocket { options, ..listener() }, &ended).is_empty());
+    let low = InetSocket { local: Some(Blob(address(80))), ..listener() };
+    assert!(why("root", low.clone(), "").is_empty());
+    assert!(why("user", low, "").contains(&"socket 127.0.0.1:80: you may not use that port".to_owned()));
+}

@@ -1,0 +1,123 @@
+//! Sockets of the internet families: addresses, who takes connections, options, and a connection with somebody outside.
+
+use crate::life::Living;
+use crate::outside::fork_away;
+use crate::sys::{self, Outcome, fine, must, same};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::{AsRawFd, FromRawFd};
+
+fn option(fd: i32, level: i32, name: i32) -> Result<i32, String> {
+    let (mut value, mut length) = (0i32, 4);
+    // SAFETY: room for an integer.
+    must("getsockopt", unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
+    Ok(value)
+}
+
+fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
+    // SAFETY: the integer lives as long as the call.
+    must("setsockopt", unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
+}
+
+/// A socket that has no address yet.
+fn fresh(family: i32, kind: i32) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    must("socket", unsafe { libc::socket(family, kind, 0) }).map(|fd| fd as i32)
+}
+
+/// Listeners of both families, one of them for the newer only; sockets of messages, of which one has somebody to send to; one that
+/// has nothing yet.
+pub(crate) fn addresses(_: &[String]) -> Result<Living, String> {
+    let four = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let six = fresh(libc::AF_INET6, libc::SOCK_STREAM)?;
+    set(six, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
+    set(six, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    // SAFETY: takes integers.
+    must("listen", unsafe { libc::listen(six, 3) })?;
+    // SAFETY: nobody else has it.
+    let six = unsafe { TcpListener::from_raw_fd(six) };
+    let inbox = fine("bind", UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let sender = fine("bind", UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)))?;
+    fine(
+        "connect",
+        sender.connect(((Ipv4Addr::LOCALHOST).to_ipv6_mapped(), fine("name", inbox.local_addr())?.port())),
+    )?;
+    let nothing = fresh(libc::AF_INET, libc::SOCK_STREAM)?;
+    let values = [
+        (nothing, libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+        (nothing, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1),
+        (inbox.as_raw_fd(), libc::SOL_SOCKET, libc::SO_BROADCAST, 1),
+        (inbox.as_raw_fd(), libc::IPPROTO_IP, libc::IP_TOS, 16),
+    ];
+    values.iter().try_for_each(|(fd, level, name, value)| set(*fd, *level, *name, *value))?;
+    let all = move |sockets: &(TcpListener, TcpListener, UdpSocket, UdpSocket)| -> Result<String, String> {
+        let (four, six, inbox, sender) = sockets;
+        let only = option(six.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?;
+        let options =
+            values.iter().map(|(fd, level, name, _)| option(*fd, *level, *name)).collect::<Result<Vec<_>, _>>()?;
+        let names = (four.local_addr(), six.local_addr(), inbox.local_addr(), sender.local_addr(), sender.peer_addr());
+        Ok(format!("{names:?} {only} {options:?}"))
+    };
+    let sockets = (four, six, inbox, sender);
+    let expected = all(&sockets)?;
+    Living::reads(move |_| {
+        same("addresses and options", &expected, &all(&sockets)?)?;
+        let (four, six, inbox, sender) = &sockets;
+        let port = fine("name", six.local_addr())?.port();
+        for (listener, to) in [(four, fine("name", four.local_addr())?), (six, (Ipv6Addr::LOCALHOST, port).into())] {
+            let mut client = fine("connect", TcpStream::connect(to))?;
+            let (mut server, _) = fine("accept", listener.accept())?;
+            fine("write", client.write_all(b"hello"))?;
+            let mut bytes = [0; 5];
+            fine("read", server.read_exact(&mut bytes))?;
+            same("what came", b"hello", &bytes)?;
+        }
+        fine("send", sender.send(b"message"))?;
+        let mut bytes = [0; 100];
+        same("bytes of the message", &7, &fine("receive", inbox.recv(&mut bytes))?)
+    })
+}
+
+/// A connection with somebody outside, who has said something that we have not read.
+fn connection() -> Result<TcpStream, String> {
+    let listener = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let port = fine("name", listener.local_addr())?.port();
+    let accepts = listener.as_raw_fd();
+    fork_away(|| {
+        // SAFETY: as is allowed after a fork; the bytes are there for good.
+        unsafe {
+            let connection = libc::accept(accepts, std::ptr::null_mut(), std::ptr::null_mut());
+            libc::write(connection, b"hello".as_ptr().cast(), 5);
+        }
+    })?;
+    drop(listener);
+    let connection = fine("connect", TcpStream::connect((Ipv4Addr::LOCALHOST, port)))?;
+    sys::soon("it says hello", || sys::readable(connection.as_raw_fd()))?;
+    Ok(connection)
+}
+
+/// One that nothing becomes of.
+pub(crate) fn connected(_: &[String]) -> Result<Living, String> {
+    let mut connection = connection()?;
+    Living::reads(move |_| {
+        let mut bytes = [0; 100];
+        same("bytes that wait", &5, &fine("peek", connection.peek(&mut bytes))?)?;
+        fine("write", connection.write_all(b"x"))
+    })
+}
+
+/// One that is reset while we are away.
+pub(crate) fn reset(_: &[String]) -> Result<Living, String> {
+    let mut connection = connection()?;
+    Living::reads_at_first(move |first| {
+        let mut bytes = [0; 100];
+        let mut read = |connection: &mut TcpStream| connection.read(&mut bytes).map_err(|e| e.raw_os_error());
+        if first {
+            same("what was said before", &Ok(5), &read(&mut connection))?;
+            same("then it is reset", &Err(Some(libc::ECONNRESET)), &read(&mut connection))?;
+        }
+        same("the end", &Ok(0), &read(&mut connection))?;
+        let written = connection.write(b"x").map_err(|e| e.raw_os_error());
+        same("nobody hears", &Err(Some(libc::EPIPE)), &written)
+    })
+}
