@@ -133,6 +133,7 @@ pub mod socket {
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
+    pub const SO_REUSEPORT: u64 = 15;
     pub const SO_PEERCRED: u64 = 17;
     pub const SO_GET_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;
@@ -149,6 +150,8 @@ pub mod socket {
 
     /// How many bytes can be read (asm-generic/sockios.h).
     pub const SIOCINQ: u64 = 0x541b;
+    /// How many bytes the other end has not read yet.
+    pub const SIOCOUTQ: u64 = 0x5411;
 }
 
 /// Descriptor flags of calls that make or move one.

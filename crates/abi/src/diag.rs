@@ -19,8 +19,8 @@ pub struct LocalSocket {
     pub shutdown: u8,
     /// The inode number of the file that has its name.
     pub file: Option<u64>,
-    /// Of one that waits for connections: how many were not accepted yet.
-    pub pending: usize,
+    /// Of one that waits for connections: the other ends of those that were not accepted yet, in their order.
+    pub pending: Vec<u64>,
     /// And how many there may be (listen(2)).
     pub backlog: u32,
 }
@@ -101,7 +101,9 @@ fn socket(message: &[u8]) -> Result<LocalSocket, Errno> {
             NAME => it.name = Some(value.to_vec()),
             FILE => it.file = Some(u32_at(value, 0)?.into()),
             PEER => it.peer = Some(u32_at(value, 0)?.into()),
-            PENDING => it.pending = value.len() / 4,
+            PENDING => {
+                it.pending = value.chunks_exact(4).map(|n| u32_at(n, 0).map(u64::from)).collect::<Result<_, _>>()?
+            }
             QUEUES if it.state == LISTEN => it.backlog = u32_at(value, 4)?,
             SHUTDOWN => it.shutdown = *value.first().ok_or(Errno::EBADMSG)?,
             _ => {}

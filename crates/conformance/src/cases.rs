@@ -280,6 +280,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["inet-connected"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
         Case::specimen(&["socket-named"]).but(&[PidNs]),
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),
+        Case::specimen(&["socket-waiting"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),
@@ -311,7 +312,7 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-second-name"]).refused(&["another name"]),
-        Case::specimen(&["socket-waiting"]).refused(&["socket", "connections wait"]),
+        Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "descriptors wait in it"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),

@@ -14,6 +14,7 @@ pub const VOLATILE: &[&str] = &[
     "pipe",
     "socket",
     "peer",
+    "pending",
     "object",
     // A leader of a session becomes the leader of a group in the session of its new terminal.
     "role",

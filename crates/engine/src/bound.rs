@@ -48,22 +48,24 @@ impl Bound {
     }
 
     /// Gives the socket of that number the name.
-    pub(crate) fn bind(&mut self, number: u64, path: &Path, looks: Looks) -> io::Result<()> {
+    pub(crate) fn bind(&mut self, number: u64, name: &[u8], path: &Path, looks: Looks) -> io::Result<()> {
         point()?;
         self.heir.tell(&[&[TAKEN], path.as_os_str().as_bytes()].concat())?;
-        match fs::rename(path, beside(path, self.pid)) {
+        let beside = beside(path, self.pid);
+        match fs::rename(path, &beside) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => point()?,
         }
         // The file gets the permissions of the socket (net/unix/af_unix.c, `unix_bind_bsd`): none, until the heir knows it.
         change_mode(number, 0)?;
-        bind(number, path)?;
+        bind_from(number, name, path)?;
         point()?;
         let made = Identity::at(path).ok_or(io::ErrorKind::NotFound)?;
         self.heir.tell(&[&[GIVEN], &made.word(path)[..]].concat())?;
         change_mode(number, 0o777)?;
         if !looks.stays {
-            return fs::remove_file(path);
+            fs::remove_file(path)?;
+            return if beside.exists() { fs::rename(&beside, path) } else { Ok(()) };
         }
         if let Some((uid, gid)) = looks.owner {
             std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
@@ -85,9 +87,20 @@ fn change_mode(number: u64, mode: u64) -> io::Result<()> {
     made(Sys::Fchmod, vec![Arg::Int(number), Arg::Int(mode)])
 }
 
+/// From the directory from which the name leads to the path.
+fn bind_from(number: u64, name: &[u8], path: &Path) -> io::Result<()> {
+    let directory = path.as_os_str().as_bytes().strip_suffix(name).filter(|directory| !directory.is_empty());
+    let Some(directory) = directory else { return bind(number, name) };
+    let before = fs::File::open(".")?;
+    std::env::set_current_dir(OsStr::from_bytes(directory))?;
+    let bound = bind(number, name);
+    rustix::process::fchdir(&before)?;
+    bound
+}
+
 /// `bind`, to a `struct sockaddr_un`.
-fn bind(number: u64, path: &Path) -> io::Result<()> {
-    let address = [&(AF_UNIX as u16).to_ne_bytes()[..], path.as_os_str().as_bytes(), b"\0"].concat();
+fn bind(number: u64, name: &[u8]) -> io::Result<()> {
+    let address = [&(AF_UNIX as u16).to_ne_bytes()[..], name, b"\0"].concat();
     let len = Arg::Int(address.len() as u64);
     made(Sys::Bind, vec![Arg::Int(number), Arg::Bytes(address), len])
 }

@@ -602,11 +602,11 @@ impl<'a> Execution<'a> {
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
-            HostEffect::Bind { descr, path, mode, owner, stays } => {
+            HostEffect::Bind { descr, name, path, mode, owner, stays } => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = bound::Looks { mode: *mode, owner: *owner, stays: *stays };
                 let mut bound = self.bound.take().map_or_else(Bound::new, Ok)?;
-                let done = bound.bind(self.number(*descr), path, looks);
+                let done = bound.bind(self.number(*descr), name, path, looks);
                 self.bound = Some(bound);
                 done.map_err(|e| Error::io("bind", path.display(), e))
             }

@@ -141,7 +141,22 @@ fn told(model: &Model) -> BTreeMap<String, String> {
         Some((path, text.trim_end().to_owned()))
     };
     let queue = |name: &resources::Text| Some((format!("/{name}"), find_mqueue(&name.0)?.number.to_string()));
-    gathered(model.questions().into_iter().filter_map(ask).chain(model.queue_names().filter_map(queue)))
+    let all = model.questions().into_iter().filter_map(ask).chain(model.queue_names().filter_map(queue));
+    gathered(all.chain(live_names(model)))
+}
+
+/// The names of sockets that somebody has, by their paths, with the inode number of the socket.
+fn live_names(model: &Model) -> Vec<(String, String)> {
+    let paths: Vec<&resources::Text> = model.socket_paths().collect();
+    // Where the kernel does not tell, bind(2) does.
+    let live = if paths.is_empty() { BTreeMap::new() } else { crate::sockets::local().unwrap_or_default() };
+    let by_file: BTreeMap<u64, u64> = gathered(live.values().filter_map(|s| Some((s.file?, s.inode))));
+    let named = |at: &&resources::Text| {
+        // Of inode numbers, the kernel tells 32 bits.
+        let number = fs::symlink_metadata(path(&at.0)).ok()?.ino() & u64::from(u32::MAX);
+        Some((at.to_string(), by_file.get(&number)?.to_string()))
+    };
+    paths.iter().filter_map(named).collect()
 }
 
 /// The files that the model names, as they are here.

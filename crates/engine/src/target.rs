@@ -162,6 +162,12 @@ impl Target<'_, '_, '_> {
         self.before.sockets.get_or_init(sockets::local).as_ref().map_err(Clone::clone)
     }
 
+    /// The local sockets of the tree that take connections.
+    fn listeners(&self) -> Result<impl Iterator<Item = &LocalSocket>, Fault> {
+        let is_ours = |s: &&LocalSocket| self.table.has_link(format!("socket:[{}]", s.inode).as_bytes());
+        Ok(self.local_sockets()?.values().filter(|s| s.state == LISTEN).filter(is_ours))
+    }
+
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         self.saver.borrow_mut().file(file, size)
     }
@@ -382,9 +388,12 @@ impl Probe for Target<'_, '_, '_> {
         Ok(self.local_sockets()?.get(&inode).cloned())
     }
 
+    fn is_pending(&self, inode: u64) -> Result<bool, Fault> {
+        Ok(self.listeners()?.any(|s| s.pending.contains(&inode)))
+    }
+
     fn listens(&self, name: &[u8]) -> Result<bool, Fault> {
-        let all = self.local_sockets()?.values().filter(|s| s.state == LISTEN && s.name.as_deref() == Some(name));
-        Ok(all.map(|s| format!("socket:[{}]", s.inode)).any(|link| self.table.has_link(link.as_bytes())))
+        Ok(self.listeners()?.any(|s| s.name.as_deref() == Some(name)))
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

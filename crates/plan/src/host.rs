@@ -111,7 +111,7 @@ pub struct Host {
     /// See `oom_score_adj`.
     pub oom_score_adj_min: i32,
     /// What else the image asks for of /proc and /sys: texts, and where links lead, by path; and the numbers of POSIX message queues,
-    /// by their names with a slash before.
+    /// by their names with a slash before; and those of sockets that have a name of the file system, by its path.
     #[serde(default)]
     pub told: BTreeMap<String, String>,
     /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.

@@ -262,11 +262,14 @@ pub enum HostEffect {
         /// How many messages may wait, and how long each may be.
         limits: (u64, u64),
     },
-    /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo.
+    /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo, or at once
+    /// where the name does not stay.
     Bind {
         /// The socket.
         descr: Descr,
         /// Its name.
+        name: Vec<u8>,
+        /// Where that leads to: the name may be relative.
         path: Vec<u8>,
         /// Type and permission bits of the file.
         mode: u32,

@@ -220,6 +220,10 @@ pub trait Probe {
     fn local_socket(&self, _inode: u64) -> Result<Option<LocalSocket>, Fault> {
         Ok(None)
     }
+    /// Whether the connection of a local socket waits to be accepted by one of the tree.
+    fn is_pending(&self, _inode: u64) -> Result<bool, Fault> {
+        Ok(false)
+    }
     /// Whether a local socket of the tree takes connections under this name (`sun_path`, unix(7)).
     fn listens(&self, _name: &[u8]) -> Result<bool, Fault> {
         Ok(false)

@@ -222,6 +222,9 @@ fn sockets(model: &Model) -> Found {
         let is_new = socket.backlog.is_none() || listeners.insert(socket.key());
         holds(is_new, || format!("another socket takes the connections of {}", socket.socket))?;
     }
+    let mut waiting = BTreeSet::new();
+    let twice = model.sockets().flat_map(|s| &s.pending).find(|inode| !waiting.insert(**inode));
+    holds(twice.is_none(), || format!("socket {} waits twice", twice.unwrap_or(&0)))?;
     let accepted = |s: &UnixSocket| s.name.is_some() && listeners.contains(&s.key());
     let peer = |s: &UnixSocket| s.peer.and_then(|peer| known.get(&peer).copied());
     let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);

@@ -37,7 +37,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
-    "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting;
+    "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-connected" inet::connected;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;

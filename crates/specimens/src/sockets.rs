@@ -325,10 +325,41 @@ pub(crate) fn addressed(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// A connection that nobody has accepted yet.
+/// Connections that nobody has accepted yet, and a socket that sends to itself; by names that are relative.
 pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
-    let name = format!("@waiting-{}", std::process::id());
+    let name = "waiting";
+    let listener = listening(libc::SOCK_STREAM, name)?;
+    let [one, two] = [socket(libc::SOCK_STREAM)?, socket(libc::SOCK_STREAM)?];
+    let own = socket(libc::SOCK_DGRAM)?;
+    bind(own, "own")?;
+    connect(own, "own")?;
+    let told = move || [listener, own].map(names).into_iter().collect::<Result<Vec<_>, _>>();
+    let expected = told()?;
+    connect(two, name)?;
+    connect(one, name)?;
+    Living::reads_at_first(move |first| {
+        same("names", &expected, &told()?)?;
+        sys::write(own, b"to myself")?;
+        same("to myself", &b"to myself".to_vec(), &sys::read_up_to(own, 100)?)?;
+        if first {
+            for (client, word) in [(two, b"2"), (one, b"1")] {
+                // SAFETY: nobody asks who it is.
+                let server =
+                    must("accept", unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) })?;
+                sys::write(client, word)?;
+                same("who came", &word.to_vec(), &sys::read_up_to(server as i32, 100)?)?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// What was said before anybody has accepted.
+pub(crate) fn hasty(_: &[String]) -> Result<Living, String> {
+    let name = format!("@hasty-{}", std::process::id());
     let listener = listening(libc::SOCK_STREAM, &name)?;
-    connect(socket(libc::SOCK_STREAM)?, &name)?;
+    let client = socket(libc::SOCK_STREAM)?;
+    connect(client, &name)?;
+    sys::write(client, b"said")?;
     Living::reads(move |_| same("it waits", &true, &sys::readable(listener)))
 }

@@ -9,13 +9,14 @@
 //!   filter; by the thaw, an address that somebody else has or that needs a privilege
 //! - not kept   datagrams that wait, connections that nobody has accepted yet, and an error that waits: told. Groups of multicast
 
+use super::socket::{self, Kind as OptionKind, ask, word};
 use super::{Kind, S_IFSOCK, Seen, common_refusals, flags};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Model, Planning, Resource, Tcp, Trouble};
 use abi::consts::cap::CAP_NET_BIND_SERVICE;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{
-    AF_INET, AF_INET6, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_GET_FILTER, SO_PROTOCOL, SO_REUSEADDR, SO_TYPE,
+    AF_INET, AF_INET6, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE,
     SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::{Answer, Arg, Call, Sys, proc};
@@ -79,26 +80,8 @@ const SOCKADDR: usize = 28;
 /// What a connection that is reset may have to read.
 const ROOM: usize = 1 << 19;
 
-/// Options: level, number, length of the value, and the number that it is at first, followed by zeroes.
-const OPTIONS: [(u64, u64, usize, i32); 34] = [
-    (SOL_SOCKET, SO_REUSEADDR, 4, 0),
-    (SOL_SOCKET, 5, 4, 0),    // SO_DONTROUTE
-    (SOL_SOCKET, 6, 4, 0),    // SO_BROADCAST
-    (SOL_SOCKET, 9, 4, 0),    // SO_KEEPALIVE
-    (SOL_SOCKET, 10, 4, 0),   // SO_OOBINLINE
-    (SOL_SOCKET, 12, 4, 0),   // SO_PRIORITY
-    (SOL_SOCKET, 13, 8, 0),   // SO_LINGER
-    (SOL_SOCKET, 15, 4, 0),   // SO_REUSEPORT
-    (SOL_SOCKET, 18, 4, 1),   // SO_RCVLOWAT
-    (SOL_SOCKET, 20, 16, 0),  // SO_RCVTIMEO
-    (SOL_SOCKET, 21, 16, 0),  // SO_SNDTIMEO
-    (SOL_SOCKET, 25, 16, 0),  // SO_BINDTODEVICE
-    (SOL_SOCKET, 29, 4, 0),   // SO_TIMESTAMP
-    (SOL_SOCKET, 35, 4, 0),   // SO_TIMESTAMPNS
-    (SOL_SOCKET, 36, 4, 0),   // SO_MARK
-    (SOL_SOCKET, 37, 4, 0),   // SO_TIMESTAMPING
-    (SOL_SOCKET, 40, 4, 0),   // SO_RXQ_OVFL
-    (SOL_SOCKET, 46, 4, 0),   // SO_BUSY_POLL
+/// Options of these families.
+const OPTIONS: [OptionKind; 15] = [
     (IPPROTO_TCP, 1, 4, 0),   // TCP_NODELAY
     (IPPROTO_TCP, 3, 4, 0),   // TCP_CORK
     (IPPROTO_TCP, 9, 4, 0),   // TCP_DEFER_ACCEPT
@@ -112,10 +95,11 @@ const OPTIONS: [(u64, u64, usize, i32); 34] = [
     (IPPROTO_IP, 19, 4, 0),   // IP_TRANSPARENT
     (IPPROTO_IP, 33, 4, 1),   // IP_MULTICAST_TTL
     (IPPROTO_IP, 34, 4, 1),   // IP_MULTICAST_LOOP
-    (IPPROTO_IPV6, 26, 4, 0), // IPV6_V6ONLY
     (IPPROTO_IPV6, 25, 4, 0), // IPV6_RECVERR
     (IPPROTO_IPV6, 49, 4, 0), // IPV6_RECVPKTINFO
 ];
+/// Whether it is for the newer family only: what it is at first, the host says.
+const IPV6_V6ONLY: u64 = 26;
 
 /// The texts that tell which addresses are taken here, and the lowest port that needs no privilege.
 const TAKEN: [(u64, [&str; 2]); 2] =
@@ -126,22 +110,13 @@ impl Resource for InetSocket {
     const NAME: &'static str = "inet-socket";
 }
 
-fn ask(fd: u32, level: u64, option: u64, len: usize) -> Call {
-    let length = Arg::Bytes((len as u32).to_ne_bytes().to_vec());
-    Call::new(Sys::Getsockopt, [Arg::Int(fd.into()), level.into(), option.into(), Arg::Out(len), length])
-}
-
 fn ask_address(sys: Sys, fd: u32) -> Call {
     let length = Arg::Bytes((SOCKADDR as u32).to_ne_bytes().to_vec());
     Call::new(sys, [Arg::Int(fd.into()), Arg::Out(SOCKADDR), length])
 }
 
-fn word(answer: &Answer, at: usize) -> u32 {
-    written(answer).get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b))
-}
-
 fn value(answer: &Answer) -> u64 {
-    if answer.result.is_ok() { word(answer, 0).into() } else { 0 }
+    word(answer, 0).into()
 }
 
 /// The address that a call gave, unless it is none: without a port a socket of TCP or UDP has not been given any.
@@ -151,11 +126,6 @@ fn address(answer: &Answer) -> Option<Blob> {
     let len = if bytes.starts_with(&(AF_INET as u16).to_ne_bytes()) { 16 } else { SOCKADDR };
     let is_one = address.port() != 0 || !address.ip().is_unspecified();
     is_one.then(|| Blob(bytes[..len].to_vec()))
-}
-
-fn differs(first: i32, answer: &Answer) -> bool {
-    let at_first = |(number, rest): (&[u8; 4], &[u8])| *number == first.to_ne_bytes() && rest.iter().all(|b| *b == 0);
-    answer.result.is_ok() && !written(answer).split_first_chunk().is_some_and(at_first)
 }
 
 /// What a socket tells of itself.
@@ -171,25 +141,25 @@ struct Asked {
 
 fn look(seen: &Seen, from: &Capturing<'_>) -> Result<Asked, Trouble> {
     let fd = seen.fd;
-    let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_GET_FILTER.into(), 0.into(), Arg::Out(4)];
-    let mut calls = vec![
+    let calls = [
         ask(fd, SOL_SOCKET, SO_DOMAIN, 4),
         ask(fd, SOL_SOCKET, SO_TYPE, 4),
         ask(fd, SOL_SOCKET, SO_PROTOCOL, 4),
         ask_address(Sys::Getsockname, fd),
         ask_address(Sys::Getpeername, fd),
         ask(fd, IPPROTO_TCP, TCP_INFO, 64),
-        Call::new(Sys::Getsockopt, no_room),
+        ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, 4),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
     ];
-    calls.extend(OPTIONS.map(|(level, option, len, _)| ask(fd, level, option, len)));
     let answers = from.probe.calls(&calls)?;
-    let [domain, kind, protocol, local, remote, info, filter, inq, options @ ..] = &answers[..] else {
+    let [domain, kind, protocol, local, remote, info, only, inq] = &answers[..] else {
         unreachable!("as many answers as calls")
     };
     let family = value(domain);
-    let ours = |level: u64| level != IPPROTO_IPV6 || family == AF_INET6;
-    let chosen = OPTIONS.iter().zip(options).filter(|((level, _, _, first), a)| ours(*level) && differs(*first, a));
+    let (mut options, filtered) = socket::options(fd, &OPTIONS, from)?;
+    if family == AF_INET6 {
+        options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
+    }
     let is_stream = value(kind) == STREAM && info.result.is_ok();
     let state = if is_stream { written(info).first().copied().unwrap_or(TCP_CLOSE) } else { TCP_CLOSE };
     let socket = InetSocket {
@@ -200,12 +170,11 @@ fn look(seen: &Seen, from: &Capturing<'_>) -> Result<Asked, Trouble> {
         local: address(local),
         remote: address(remote),
         backlog: (state == TCP_LISTEN).then(|| word(info, MAY_WAIT_AT)),
-        options: chosen.map(|((level, option, ..), a)| (*level, *option, Blob(written(a).to_vec()))).collect(),
+        options,
         connected: ![TCP_CLOSE, TCP_LISTEN].contains(&state),
         waiting: Blob(Vec::new()),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
-    let filtered = filter.result.is_ok() && word(filter, 0) != 0;
     Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32 })
 }
 
@@ -305,11 +274,7 @@ impl Kind for InetSocket {
             let kind = self.socket_type | SOCK_NONBLOCK;
             to.to.make(Self::NAME, descr, Sys::Socket, vec![self.family.into(), kind.into(), self.protocol.into()]);
         }
-        self.options.iter().for_each(|(level, option, Blob(value))| {
-            let args =
-                vec![(*level).into(), (*option).into(), Value::Bytes(value.clone()), (value.len() as u64).into()];
-            call(descr, Sys::Setsockopt, args, LOST, to);
-        });
+        socket::plan(&self.options, Self::NAME, descr, to);
         if !self.connected {
             self.give_address(descr, to);
         }
@@ -317,8 +282,6 @@ impl Kind for InetSocket {
         to.to.on_descr(Moment::Arm, Self::NAME, descr, Sys::Fcntl, args, Expect::Success);
     }
 }
-
-const LOST: Expect = Expect::OrTold("an option of a socket could not be set");
 
 /// What can be read of a connection, as far as a reset one may hold it.
 fn unread(fd: u32, from: &Capturing<'_>) -> Result<Vec<u8>, Trouble> {
@@ -371,23 +334,22 @@ impl InetSocket {
         }
     }
 
-    fn shares_address(&self) -> bool {
-        self.options.iter().any(|(level, option, _)| (*level, *option) == (SOL_SOCKET, SO_REUSEADDR))
-    }
-
     /// Somebody else may have its address by now, or the port may need a privilege.
     fn check(&self, to: &mut Planning<'_>) {
         let Some(local) = self.local().filter(|_| !self.connected) else { return };
         let told = &to.to.host.told;
         let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
-        let shares =
-            self.options.iter().any(|(level, option, _)| *level == SOL_SOCKET && [SO_REUSEADDR, 15].contains(option));
+        let is_set = |option: u64| socket::is_set(&self.options, SOL_SOCKET, option);
+        let (reuses, shares) = (is_set(SO_REUSEADDR), is_set(SO_REUSEPORT));
         let meets = |other: &proc::InetLine| {
             let (one, two) = (local.ip(), other.local.ip());
             let everybody = one.is_unspecified() || two.is_unspecified();
             other.local.port() == local.port() && (one == two || everybody)
         };
-        let counts = |other: &proc::InetLine| if self.is_tcp() { other.state == TCP_LISTEN } else { !shares };
+        let counts = |other: &proc::InetLine| match self.is_tcp() {
+            true => other.state == TCP_LISTEN && !shares,
+            false => !reuses && !shares,
+        };
         let all = texts(self).iter().filter_map(|text| told.get(*text)).flat_map(|text| proc::inet(text));
         let all: Vec<_> = all.filter(|_| local.port() != 0).collect();
         let is_taken = all.iter().any(|other| meets(other) && counts(other));
@@ -395,7 +357,7 @@ impl InetSocket {
         let ended = |other: &proc::InetLine| meets(other) && other.state == TCP_TIME_WAIT;
         if is_taken {
             to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
-        } else if self.is_tcp() && !self.shares_address() && all.iter().any(ended) {
+        } else if self.is_tcp() && !reuses && all.iter().any(ended) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
         } else if local.port() != 0 && local.port() < lowest && !to.to.host.has(CAP_NET_BIND_SERVICE) {

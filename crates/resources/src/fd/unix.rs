@@ -13,14 +13,14 @@
 
 pub(crate) mod plan;
 
+use super::socket::{self, ask, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Planning, Resource, Text, Trouble};
 use ::plan::Descr;
 use abi::consts::socket::{
-    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SIOCINQ, SO_BUF_LOCK, SO_GET_FILTER, SO_PEEK_OFF,
-    SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM,
-    SOL_SOCKET,
+    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF, SO_PEERCRED, SOCK_DGRAM,
+    SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::diag::{self, LocalSocket as Told};
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys};
@@ -48,9 +48,9 @@ pub struct UnixSocket {
     /// Which directions are shut down: 1 to receive, 2 to send.
     #[n(4)]
     pub shutdown: u8,
-    /// The options that are not what they are at first, by number, with their values.
+    /// Level, number and value of the options that are not what they are at first.
     #[n(5)]
-    pub options: Vec<(u64, Blob)>,
+    pub options: Vec<(u64, u64, Blob)>,
     /// What waits to be read: messages; of a stream, pieces.
     #[n(6)]
     pub waiting: Vec<Blob>,
@@ -72,6 +72,12 @@ pub struct UnixSocket {
     /// To which name it sends messages, where that is nobody of the tree.
     #[n(12)]
     pub to: Option<Name>,
+    /// Where that file stands: a name may be relative.
+    #[n(13)]
+    pub path: Option<Text>,
+    /// The other ends of the connections that nobody has accepted yet, in their order.
+    #[n(14)]
+    pub pending: Vec<u64>,
 }
 
 /// What stands in `sun_path` (unix(7)).
@@ -119,41 +125,11 @@ impl fmt::Display for Name {
     }
 }
 
-/// The text that tells which names are taken here.
+/// The text that tells which names are taken here that are none of files.
 pub(crate) const NAMES: &str = "/proc/net/unix";
 
 const RECEIVES: u8 = 1;
 const SENDS: u8 = 2;
-
-/// Options with the length of their value, and what it is at first: a number, followed by zeroes (asm-generic/socket.h).
-const OPTIONS: [(u64, usize, i32); 23] = [
-    (2, 4, 0),   // SO_REUSEADDR
-    (5, 4, 0),   // SO_DONTROUTE
-    (6, 4, 0),   // SO_BROADCAST
-    (9, 4, 0),   // SO_KEEPALIVE
-    (10, 4, 0),  // SO_OOBINLINE
-    (12, 4, 0),  // SO_PRIORITY
-    (13, 8, 0),  // SO_LINGER
-    (16, 4, 0),  // SO_PASSCRED
-    (18, 4, 1),  // SO_RCVLOWAT
-    (20, 16, 0), // SO_RCVTIMEO
-    (21, 16, 0), // SO_SNDTIMEO
-    (29, 4, 0),  // SO_TIMESTAMP
-    (34, 4, 0),  // SO_PASSSEC
-    (35, 4, 0),  // SO_TIMESTAMPNS
-    (36, 4, 0),  // SO_MARK
-    (37, 4, 0),  // SO_TIMESTAMPING
-    (40, 4, 0),  // SO_RXQ_OVFL
-    (SO_PEEK_OFF, 4, -1),
-    (43, 4, 0), // SO_NOFCS
-    (45, 4, 0), // SO_SELECT_ERR_QUEUE
-    (46, 4, 0), // SO_BUSY_POLL
-    (76, 4, 0), // SO_PASSPIDFD
-    (83, 4, 1), // SO_PASSRIGHTS
-];
-/// Sizes of buffers, with the bit of SO_BUF_LOCK that tells that somebody has chosen one, and the option that may go beyond what
-/// the host allows to all. The kernel doubles what it is given.
-const BUFFERS: [(u64, u64, u64); 2] = [(SO_SNDBUF, 1, SO_SNDBUFFORCE), (SO_RCVBUF, 2, SO_RCVBUFFORCE)];
 
 const POLLIN: u16 = 1;
 const POLLPRI: u16 = 2;
@@ -169,60 +145,14 @@ impl Resource for UnixSocket {
     const NAME: &'static str = "unix-socket";
 }
 
-fn getsockopt(fd: u32, option: u64, len: usize) -> Call {
-    let length = Arg::Bytes((len as u32).to_ne_bytes().to_vec());
-    Call::new(Sys::Getsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), option.into(), Arg::Out(len), length])
-}
-
-/// A value as its first number says, and nothing behind.
-fn is_at_first(value: &[u8], first: i32) -> bool {
-    value
-        .split_first_chunk()
-        .is_some_and(|(number, rest)| *number == first.to_ne_bytes() && rest.iter().all(|b| *b == 0))
-}
-
-fn word(answer: &Answer, at: usize) -> u32 {
-    written(answer).get(at..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b))
-}
-
-/// What a socket tells of itself.
-struct Asked {
-    options: Vec<(u64, Blob)>,
-    maker: Option<(u32, u32)>,
-    filtered: bool,
-    /// Bytes that wait; of messages, those of the first.
-    waiting: u64,
-}
-
-fn ask(fd: u32, from: &Capturing<'_>) -> Result<Asked, Trouble> {
-    let mut calls = vec![
-        Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
-        getsockopt(fd, SO_PEERCRED, 12),
-        // No room: how many instructions it has comes back as the length.
-        Call::new(
-            Sys::Getsockopt,
-            [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_GET_FILTER.into(), 0.into(), Arg::Out(4)],
-        ),
-        getsockopt(fd, SO_BUF_LOCK, 4),
-    ];
-    calls.extend(BUFFERS.map(|(option, ..)| getsockopt(fd, option, 4)));
-    calls.extend(OPTIONS.map(|(option, len, _)| getsockopt(fd, option, len)));
-    let answers = from.probe.calls(&calls)?;
-    let [inq, maker, filter, lock, rest @ ..] = &answers[..] else { unreachable!("as many answers as calls") };
-    // A kernel that does not tell (before 5.14) may have been told.
-    let chosen = lock.result.map_or(u64::MAX, |_| word(lock, 0).into());
-    let (buffers, rest) = rest.split_at(BUFFERS.len());
-    let buffers = BUFFERS.iter().zip(buffers).filter(|((_, bit, _), a)| chosen & bit != 0 && a.result.is_ok());
-    let differs = |first: i32, a: &Answer| a.result.is_ok() && !is_at_first(written(a), first);
-    let others = OPTIONS.iter().zip(rest).filter(|((_, _, first), a)| differs(*first, a));
-    let options = buffers.map(|((n, ..), a)| (*n, a)).chain(others.map(|((n, ..), a)| (*n, a)));
-    Ok(Asked {
-        options: options.map(|(n, a)| (n, Blob(written(a).to_vec()))).collect(),
-        // Nobody is told as -1 (net/core/sock.c, `cred_to_ucred`).
-        maker: maker.result.ok().map(|_| (word(maker, 4), word(maker, 8))).filter(|ids| *ids != (u32::MAX, u32::MAX)),
-        filtered: filter.result.is_ok() && word(filter, 0) != 0,
-        waiting: if inq.result.is_ok() { word(inq, 0).into() } else { 0 },
-    })
+/// User and group of the process at the other end, and how many bytes wait; of messages, those of the first.
+fn maker_and_length(fd: u32, from: &Capturing<'_>) -> Result<(Option<(u32, u32)>, u64), Trouble> {
+    let inq = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]);
+    let answers = from.probe.calls(&[ask(fd, SOL_SOCKET, SO_PEERCRED, 12), inq])?;
+    let maker = &answers[0];
+    // Nobody is told as -1 (net/core/sock.c, `cred_to_ucred`).
+    let ids = maker.result.ok().map(|_| (word(maker, 4), word(maker, 8))).filter(|ids| *ids != (u32::MAX, u32::MAX));
+    Ok((ids, word(&answers[1], 0).into()))
 }
 
 /// What a call gives that reads with MSG_PEEK from an offset on. The offset is put back in the same batch, which is made to its end
@@ -232,7 +162,7 @@ fn at_offset(fd: u32, at: usize, call: Call, from: &Capturing<'_>) -> Result<Ans
         Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, 4.into()])
     };
     let there = Arg::Bytes((at as u32).to_ne_bytes().to_vec());
-    let calls = [getsockopt(fd, SO_PEEK_OFF, 4), set(there), call, set(Arg::At(Place::Out(0, 0)))];
+    let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(there), call, set(Arg::At(Place::Out(0, 0)))];
     Ok(from.probe.calls(&calls)?.swap_remove(2))
 }
 
@@ -267,15 +197,15 @@ fn has_more(fd: u32, at: usize, from: &Capturing<'_>) -> Result<bool, Trouble> {
 fn waiting(
     fd: u32,
     told: &Told,
-    asked: &Asked,
+    inq: u64,
     ready: u16,
     from: &Capturing<'_>,
 ) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
     let is_stream = told.kind == SOCK_STREAM;
     // To read where nothing is would take an error away.
-    let there = if is_stream { asked.waiting != 0 } else { ready & POLLIN != 0 };
+    let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 };
     let (mut all, mut at) = (Vec::new(), 0);
-    while there && (!is_stream || (at as u64) < asked.waiting) {
+    while there && (!is_stream || (at as u64) < inq) {
         let Some((bytes, from_named)) = piece(fd, at, from)? else { break };
         if from_named && told.kind == SOCK_DGRAM && told.name.is_some() {
             return Ok(Err("messages wait in it from one that has a name"));
@@ -294,11 +224,13 @@ fn waiting(
 }
 
 /// Why a socket cannot be kept for whom it is connected to.
-fn ill_connected(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
+fn ill_connected(told: &Told, fd: u32, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
     let Some(inode) = told.peer else { return Ok(None) };
+    if inode == 0 && told.kind != SOCK_DGRAM && told.shutdown != RECEIVES | SENDS {
+        return waits(told, fd, from);
+    }
     if inode == 0 {
-        let waits = told.kind != SOCK_DGRAM && told.shutdown != RECEIVES | SENDS;
-        return Ok(waits.then(|| "its connection waits to be accepted".into()));
+        return lost_name(told, from);
     }
     let peer = from.probe.local_socket(inode)?.unwrap_or_default();
     let link = format!("socket:[{inode}]").into_bytes();
@@ -308,24 +240,61 @@ fn ill_connected(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Tr
         return Ok((!is_sent_to).then(|| format!("its other end is with {who}, outside of the tree")));
     }
     let is_pair = peer.peer == Some(told.inode);
-    Ok((!is_pair && peer.name.is_none()).then(|| "it is connected to one that is connected elsewhere".into()))
+    match !is_pair && peer.name.is_none() {
+        true => Ok(Some("it is connected to one that is connected elsewhere".into())),
+        false => lost_name(&peer, from),
+    }
+}
+
+/// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
+fn waits(told: &Told, fd: u32, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
+    if !from.probe.is_pending(told.inode)? {
+        return Ok(Some("its connection waits to be accepted by somebody outside of the tree".into()));
+    }
+    let sent = from.probe.calls(&[Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)])])?;
+    let has_sent = sent[0].result.is_ok() && word(&sent[0], 0) != 0;
+    Ok(has_sent.then(|| "its connection waits to be accepted, and it has sent something already".into()))
+}
+
+/// Who is connected by a name must find it.
+fn lost_name(named: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
+    let Some(name @ Name::Path(_)) = named.name.as_deref().map(Name::of) else { return Ok(None) };
+    let lost = place(named, from)?.is_none();
+    Ok(lost.then(|| format!("it is connected by the name {name}, which is gone")))
 }
 
 /// Why its name cannot be kept.
 fn ill_named(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
     let Some(name) = told.name.as_deref().map(Name::of) else { return Ok(None) };
-    if let Some(path) = name.path() {
-        if !path.0.starts_with(b"/") {
-            return Ok(Some(format!("it has a relative name, {name}")));
-        }
-        if from.probe.link("root").is_ok_and(|root| root != b"/") {
-            return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
-        }
+    if name.path().is_some() && from.probe.link("root").is_ok_and(|root| root != b"/") {
+        return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
+    }
+    let is_relative = name.path().is_some_and(|path| !path.0.starts_with(b"/"));
+    if is_relative && place(told, from)?.is_none() {
+        return Ok(Some(format!("it has a relative name, {name}, which leads nowhere from its working directory")));
     }
     // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
     let accepted = told.kind != SOCK_DGRAM && told.state == diag::ESTABLISHED;
     Ok((accepted && !from.probe.listens(told.name.as_deref().unwrap_or_default())?)
         .then(|| format!("it was accepted from {name}, which is not in the tree any more")))
+}
+
+/// The file of its name, if it stands there still.
+struct Named {
+    path: Text,
+    mode: u32,
+    owner: (u32, u32),
+}
+
+fn place(told: &Told, from: &Capturing<'_>) -> Result<Option<Named>, Trouble> {
+    let Some(Name::Path(name)) = told.name.as_deref().map(Name::of) else { return Ok(None) };
+    let path = match name.0.starts_with(b"/") {
+        true => name,
+        false => Text([&from.probe.link("cwd")?[..], b"/", &name.0].concat()),
+    };
+    let stat = from.probe.stat_path(&path.0)?;
+    let stat = stat.filter(|s| s.mode & S_IFMT == S_IFSOCK && Some(s.ino & u64::from(u32::MAX)) == told.file);
+    Ok(stat.map(|s| Named { path, mode: s.mode, owner: (s.uid, s.gid) }))
 }
 
 /// The name of whom it sends messages to, outside of the tree.
@@ -336,14 +305,6 @@ fn sent_to(told: &Told, from: &Capturing<'_>) -> Result<Option<Name>, Trouble> {
     }
     let peer = from.probe.local_socket(inode)?.and_then(|peer| peer.name);
     Ok(peer.as_deref().map(Name::of))
-}
-
-/// Mode and owner of the file that has its name, if that is still the one.
-fn file(told: &Told, from: &Capturing<'_>) -> Result<Option<(u32, u32, u32)>, Trouble> {
-    let Some(Name::Path(path)) = told.name.as_deref().map(Name::of) else { return Ok(None) };
-    let stat = from.probe.stat_path(&path.0)?;
-    let stat = stat.filter(|s| s.mode & S_IFMT == S_IFSOCK && Some(s.ino & u64::from(u32::MAX)) == told.file);
-    Ok(stat.map(|s| (s.mode, s.uid, s.gid)))
 }
 
 impl Kind for UnixSocket {
@@ -360,18 +321,20 @@ impl Kind for UnixSocket {
         let remedy = "this is not supported yet: let the program close it";
         let mut refusals = common_refusals(seen);
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        for why in [ill_connected(&told, from)?, ill_named(&told, from)?].into_iter().flatten() {
+        for why in [ill_connected(&told, seen.fd, from)?, ill_named(&told, from)?].into_iter().flatten() {
             refuse(&why, remedy);
         }
-        if told.pending != 0 {
-            refuse("connections wait to be accepted", "freeze it when none does");
+        let outside = |inode: &u64| !from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
+        if told.pending.iter().any(outside) {
+            refuse("connections of somebody outside of the tree wait to be accepted", "freeze it when none does");
         }
         if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
             refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
         }
-        let (asked, ready) = (ask(seen.fd, from)?, from.probe.ready(seen.fd)?);
+        let (options, filtered) = socket::options(seen.fd, &[], from)?;
+        let ready = from.probe.ready(seen.fd)?;
         let reset = ready & POLLERR != 0;
-        if asked.filtered {
+        if filtered {
             refuse("what comes to it is filtered (SO_ATTACH_FILTER)", remedy);
         }
         if ready & POLLPRI != 0 {
@@ -383,16 +346,18 @@ impl Kind for UnixSocket {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        let waiting = waiting(seen.fd, &told, &asked, ready, from)?;
+        let (maker, inq) = maker_and_length(seen.fd, from)?;
+        let waiting = waiting(seen.fd, &told, inq, ready, from)?;
         let waiting = waiting.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
-        let (file, to) = (file(&told, from)?, sent_to(&told, from)?);
-        let Told { inode: socket, kind: socket_type, peer, shutdown, .. } = told;
-        let Asked { options, maker, .. } = asked;
+        let (place, to) = (place(&told, from)?, sent_to(&told, from)?);
+        let file = place.as_ref().map(|place| (place.mode, place.owner.0, place.owner.1));
+        let path = place.map(|place| place.path);
+        let Told { inode, kind: socket_type, peer, shutdown, .. } = told;
         let backlog = (told.state == diag::LISTEN).then_some(told.backlog);
         let (name, flags) = (told.name.as_deref().map(Name::of), seen.flags());
-        let (shutdown, peer) = (shutdown, peer.filter(|_| to.is_none()));
+        let (pending, peer) = (told.pending, peer.filter(|_| to.is_none()));
         Ok(UnixSocket {
-            socket,
+            socket: inode,
             socket_type,
             flags,
             peer,
@@ -405,6 +370,8 @@ impl Kind for UnixSocket {
             file,
             backlog,
             to,
+            path,
+            pending,
         })
     }
 
@@ -412,7 +379,7 @@ impl Kind for UnixSocket {
     fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
 
     fn places(&self) -> Vec<&Text> {
-        self.name.iter().filter_map(Name::path).collect()
+        self.path.iter().collect()
     }
 }
 
@@ -440,9 +407,19 @@ impl fmt::Display for UnixSocket {
 pub(crate) type Key<'a> = (u8, &'a Name);
 
 impl UnixSocket {
+    /// Whether its name is none of a file.
+    pub(crate) fn is_hidden(&self) -> bool {
+        matches!(self.name, Some(Name::Abstract(_)))
+    }
+
     /// What tells from which socket one was accepted.
     pub(crate) fn key(&self) -> Option<Key<'_>> {
         self.name.as_ref().map(|name| (self.socket_type, name))
+    }
+
+    /// Whether that one may wait for us to accept it.
+    fn is_waited_for_by(&self, other: &UnixSocket) -> bool {
+        other.socket_type == self.socket_type && other.peer == Some(0) && other.name.is_none()
     }
 
     /// Whether there can be such a socket: `others` are all of its image, by inode number.
@@ -453,10 +430,13 @@ impl UnixSocket {
             other.socket_type == self.socket_type && (one_way || other.peer == Some(self.socket))
         };
         let is_connected = peer.is_none_or(|peer| others.get(&peer).is_some_and(|other| knows(other)));
+        let waits = |inode: &u64| others.get(inode).is_some_and(|o| self.is_waited_for_by(o));
         let may_listen = self.socket_type != SOCK_DGRAM && self.peer.is_none() && self.name.is_some();
-        let listens = self.backlog.is_none() || may_listen;
+        let listens =
+            (self.backlog.is_none() && self.pending.is_empty()) || may_listen && self.pending.iter().all(waits);
         let kinds = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET];
         let is_kind = kinds.contains(&self.socket_type) && self.shutdown <= RECEIVES | SENDS;
-        is_connected && listens && is_kind && peer != Some(self.socket)
+        let to_itself = peer == Some(self.socket) && (self.socket_type != SOCK_DGRAM || self.name.is_none());
+        is_connected && listens && is_kind && !to_itself
     }
 }

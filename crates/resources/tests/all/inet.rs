@@ -25,7 +25,9 @@ fn sample(state: u8) -> Recorded {
     let mut sample = Recorded::sample("bash");
     sample.open(40, LINK, 0o140777, 0, INFO);
     sample.answer(Sys::Getsockopt, &[40], Ok(0), vec![vec![0; 4]]);
-    for (level, option, value) in [(1, 39, 2), (1, 3, 1), (1, 38, 6), (1, 18, 1), (0, 33, 1), (0, 34, 1)] {
+    for (level, option, value) in
+        [(1, 39, 2), (1, 3, 1), (1, 38, 6), (1, 18, 1), (1, 42, u32::MAX), (1, 83, 1), (0, 33, 1), (0, 34, 1)]
+    {
         sample.answer(Sys::Getsockopt, &[40, level, option], Ok(0), number(value));
     }
     let mut info = vec![0; 64];

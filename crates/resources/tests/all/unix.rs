@@ -31,7 +31,7 @@ fn sample() -> Recorded {
 }
 
 fn socket() -> UnixSocket {
-    let (name, file, backlog, to) = (None, None, None, None);
+    let (name, file, backlog, to, path, pending) = (None, None, None, None, None, Vec::new());
     let (options, waiting) = (Vec::new(), Vec::new());
     let maker = Some((1000, 100));
     UnixSocket {
@@ -48,6 +48,8 @@ fn socket() -> UnixSocket {
         file,
         backlog,
         to,
+        path,
+        pending,
     }
 }
 
@@ -73,11 +75,11 @@ fn only_options_that_somebody_chose() {
     let mut sample = sample();
     sample.answer(Sys::Getsockopt, &[40, 1, 7], Ok(0), vec![60_000u32.to_ne_bytes().to_vec()]);
     sample.answer(Sys::Getsockopt, &[40, 1, 16], Ok(0), vec![vec![1, 0, 0, 0]]);
-    let passes = (16, Blob(vec![1, 0, 0, 0]));
+    let passes = (1, 16, Blob(vec![1, 0, 0, 0]));
     assert_eq!(captured(&sample).options, std::slice::from_ref(&passes));
     // SO_BUF_LOCK: the size of what is sent was chosen.
     sample.answer(Sys::Getsockopt, &[40, 1, 72], Ok(0), vec![vec![1, 0, 0, 0]]);
-    assert_eq!(captured(&sample).options, [(7, Blob(60_000u32.to_ne_bytes().to_vec())), passes]);
+    assert_eq!(captured(&sample).options, [(1, 7, Blob(60_000u32.to_ne_bytes().to_vec())), passes]);
 }
 
 #[test]
@@ -112,13 +114,15 @@ fn what_cannot_be_made_again() {
         change(sample.sockets.get_mut(&77).unwrap());
         why(&sample)
     };
-    assert_eq!(with(&|s| s.name = Some(b"run/x\0".to_vec())), ["it has a relative name, run/x"]);
+    let relative = "it has a relative name, run/x, which leads nowhere from its working directory";
+    assert_eq!(with(&|s| s.name = Some(b"run/x\0".to_vec())), [relative]);
     assert_eq!(
         with(&|s| s.name = Some(b"\0x".to_vec())),
         ["it was accepted from @x, which is not in the tree any more"]
     );
-    assert_eq!(with(&|s| s.pending = 2), ["connections wait to be accepted"]);
-    assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted"]);
+    let waits = "connections of somebody outside of the tree wait to be accepted";
+    assert_eq!(with(&|s| s.pending = vec![99]), [waits]);
+    assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted by somebody outside of the tree"]);
     let mut elsewhere = sample();
     elsewhere.sockets.get_mut(&78).unwrap().peer = Some(99);
     assert_eq!(why(&elsewhere), ["it is connected to one that is connected elsewhere"]);
@@ -170,7 +174,7 @@ fn plan_of(sockets: &[UnixSocket]) -> Vec<String> {
 
 #[test]
 fn a_pair_is_made_at_once_and_filled_from_the_other_end() {
-    let options = vec![(7, Blob(60_000u32.to_ne_bytes().to_vec())), (16, Blob(vec![1, 0, 0, 0]))];
+    let options = vec![(1, 7, Blob(60_000u32.to_ne_bytes().to_vec())), (1, 16, Blob(vec![1, 0, 0, 0]))];
     let one = UnixSocket { options, shutdown: 2, ..socket() };
     let waiting = vec![Blob(b"hello".to_vec())];
     let other = UnixSocket { socket: 78, peer: Some(77), shutdown: 1, flags: 0o4002, waiting, ..socket() };
@@ -205,8 +209,8 @@ fn path(name: &str) -> Option<Name> {
 /// One that takes connections under a path, a connection to it, and one whose client is gone.
 fn server() -> Vec<UnixSocket> {
     let name = path("/run/x");
-    let listener =
-        UnixSocket { peer: None, backlog: Some(3), file: Some((0o140755, 0, 0)), name: name.clone(), ..socket() };
+    let (file, path) = (Some((0o140755, 0, 0)), Some(b"/run/x"[..].into()));
+    let listener = UnixSocket { peer: None, backlog: Some(3), file, path, name: name.clone(), ..socket() };
     let waiting = vec![Blob(b"hello".to_vec())];
     let accepted = UnixSocket { socket: 80, peer: Some(81), name: name.clone(), waiting, ..socket() };
     let client = UnixSocket { socket: 81, peer: Some(80), ..socket() };
@@ -235,9 +239,39 @@ fn each_connection_is_accepted_before_the_next_is_made() {
 }
 
 #[test]
+fn who_waits_is_connected_last_and_in_order() {
+    let mut all = server();
+    all[0].pending = vec![91, 90];
+    all.extend([90, 91].map(|n| UnixSocket { socket: n, peer: Some(0), ..socket() }));
+    let lines = plan_of(&all);
+    let connects: Vec<&str> = lines.iter().filter_map(|l| l.split_once("connect(")).map(|(_, c)| &c[..3]).collect();
+    assert_eq!(connects.len(), 4);
+    assert_eq!(connects[2..], ["d45", "d44"], "{lines:?}");
+    all[0].pending = vec![91, 91];
+    assert!(Model::from_records(&records(&model_of(&all))).is_err());
+}
+
+#[test]
+fn what_was_shut_down_before_it_was_connected() {
+    let mut all = server();
+    all[2].shutdown = 1;
+    let lines = plan_of(&all);
+    let at = |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {lines:?}"));
+    assert!(at("shutdown(d42, 0)") < at("connect(d42"), "{lines:?}");
+    assert!(!lines.iter().any(|l| l.contains("shutdown(d41")), "{lines:?}");
+}
+
+#[test]
+fn a_relative_name_is_bound_from_its_directory() {
+    let socket = UnixSocket { peer: None, name: path("x"), path: Some(b"/run/x"[..].into()), ..socket() };
+    assert!(plan_of(&[socket])[1].ends_with("bind d40 to /run/x"));
+}
+
+#[test]
 fn messages_to_a_name_come_before_anybody_is_connected() {
     let waiting = vec![Blob(b"hello".to_vec())];
-    let inbox = UnixSocket { socket_type: 2, peer: None, name: path("/run/in"), waiting, ..socket() };
+    let place = Some(b"/run/in"[..].into());
+    let inbox = UnixSocket { socket_type: 2, peer: None, name: path("/run/in"), path: place, waiting, ..socket() };
     let sender = UnixSocket { socket: 80, socket_type: 2, peer: Some(77), ..socket() };
     let to = Some(Name::Abstract(b"journal".as_slice().into()));
     let logger = UnixSocket { socket: 81, socket_type: 2, peer: None, to, ..socket() };
@@ -253,12 +287,24 @@ fn a_name_that_somebody_else_has() {
     let model = model_of(&server()[..1]);
     let why = |host: &plan::Host| plan_refused(&model, host, &plan::Options::default());
     let mut host = host("root", &model);
-    let line = "ffff: 00000002 00000000 00010000 0001 01 4711 /run/x";
-    host.told.insert("/proc/net/unix".into(), line.into());
+    host.told.insert("/run/x".into(), "4711".into());
     assert_eq!(why(&host), ["socket /run/x: another socket has that name now"]);
-    host.told.insert("/proc/net/unix".into(), format!("{line}y"));
+    host.told.clear();
     host.places.insert(b"/run/x".to_vec(), plan::PlaceFacts { mode: 0o100644, link: false, access: 7 });
     assert_eq!(why(&host), ["socket /run/x: something else has that name now"]);
+}
+
+#[test]
+fn a_name_that_is_none_of_a_file_may_be_taken() {
+    let name = Some(Name::Abstract(b"x".as_slice().into()));
+    let model = model_of(&[UnixSocket { peer: None, name, ..socket() }]);
+    let mut host = host("root", &model);
+    let line = "ffff: 00000002 00000000 00010000 0001 01 4711 @x";
+    host.told.insert("/proc/net/unix".into(), format!("{line}y"));
+    assert!(resources::plan(&model, &host, &plan::Options::default()).is_ok());
+    host.told.insert("/proc/net/unix".into(), line.into());
+    let refusals = plan_refused(&model, &host, &plan::Options::default());
+    assert_eq!(refusals, ["socket @x: another socket has that name now"]);
 }
 
 #[test]

@@ -1,15 +1,15 @@
 //! How sockets of AF_UNIX are made again: who is connected to whom decides by which calls.
 
-use super::{BUFFERS, Key, NAMES, Name, UnixSocket};
+use super::{Key, NAMES, Name, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
+use crate::fd::socket as options;
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
-use crate::{Blob, Description, Planning, Resource};
+use crate::{Description, Planning, Resource};
 use abi::Sys;
-use abi::consts::cap::CAP_NET_ADMIN;
 use abi::consts::fcntl::F_SETFL;
-use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOL_SOCKET, SOMAXCONN};
+use abi::consts::socket::{AF_UNIX, SO_SNDBUF, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
 use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 const NAME: &str = UnixSocket::NAME;
 
@@ -24,10 +24,12 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let listeners = all.iter().filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, *one)));
     let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
+    let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
     for one @ (descr, socket) in all {
         let other = socket.peer.and_then(|peer| by_number.get(&peer)).copied();
         let key = socket.key().filter(|key| socket.backlog.is_none() && listeners.contains_key(key));
         match (key, other) {
+            _ if pending.contains(&socket.socket) => socket.bare(descr, to),
             // By whom it was accepted from.
             (Some(key), _) => accepted.entry(key).or_default().push((one, other)),
             (None, Some(other)) if socket.name.is_none() && other.1.name.is_none() => {
@@ -47,7 +49,8 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
         }
     }
     for (key, listener) in listeners {
-        accept(listener, &accepted.remove(&key).unwrap_or_default(), to);
+        let last = accept(listener, &accepted.remove(&key).unwrap_or_default(), to);
+        await_acceptance(listener, &by_number, last, to);
     }
 }
 
@@ -71,20 +74,21 @@ fn furnish_both(one: One<'_>, other: One<'_>, to: &mut Planning<'_>) {
     }
 }
 
-/// All connections that were accepted from a socket, one after the other: so each accepts the one that was just made.
-fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)], to: &mut Planning<'_>) {
+/// All connections that were accepted from a socket, one after the other: so each accepts the one that was just made. Gives what
+/// holds when all of them are there.
+fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)], to: &mut Planning<'_>) -> Fact {
     call(listener, Sys::Listen, vec![SOMAXCONN.into()], Moment::Make, to);
-    let address = socket.name.as_ref().map(Name::address).unwrap_or_default();
     let mut before = Fact::Bound(listener);
     for (one @ (descr, accepted), other) in connections {
         let client = other.map_or_else(|| to.to.scratch(), |(client, _)| client);
         if other.is_none() {
             accepted.other_end(client, to);
         }
-        let args = vec![Value::Descr(client), Value::Bytes(address.clone()), (address.len() as u64).into()];
-        let op = Op::Call { sys: Sys::Connect, args, expect: Expect::Success };
+        if let Some((_, other)) = other {
+            other.shut_down_early(client, accepted, to);
+        }
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(client)];
-        to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Linked(client)]);
+        connect(client, socket, needs, Moment::Make, Expect::Success, to);
         let args = vec![Value::Descr(listener), 0.into(), 0.into(), SOCK_NONBLOCK.into()];
         let op = Op::Make { sys: Sys::Accept4, args, descrs: vec![*descr] };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Linked(client)], vec![Fact::Made(*descr)]);
@@ -96,6 +100,26 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
     }
     socket.furnish(listener, None, to);
     call(listener, Sys::Listen, vec![u64::from(socket.backlog.unwrap_or(0)).into()], Moment::Arm, to);
+    before
+}
+
+/// Those that nobody has accepted yet are connected, in their order.
+fn await_acceptance((listener, socket): One<'_>, all: &HashMap<u64, One<'_>>, mut before: Fact, to: &mut Planning<'_>) {
+    for (client, waits) in socket.pending.iter().filter_map(|inode| all.get(inode)) {
+        let needs = vec![before, Fact::Bound(listener), Fact::Bound(*client)];
+        connect(*client, socket, needs, Moment::Make, Expect::Success, to);
+        waits.furnish(*client, None, to);
+        waits.shut_down(*client, to);
+        before = Fact::Linked(*client);
+    }
+}
+
+/// `connect` to a socket, by where its name leads.
+fn connect(descr: Descr, whom: &UnixSocket, needs: Vec<Fact>, moment: Moment, expect: Expect, to: &mut Planning<'_>) {
+    let path = whom.path.clone().map(Name::Path);
+    if let Some(name) = path.as_ref().or(whom.name.as_ref()) {
+        connect_to(descr, name, needs, moment, expect, to);
+    }
 }
 
 /// A call about a socket that has its name; at first it is a part of that.
@@ -110,12 +134,15 @@ impl UnixSocket {
     fn check_name(&self, name: &Name, to: &mut Planning<'_>) {
         let shown = name.to_string().replace('\0', "@");
         let is_it = |line: &str| line.split_ascii_whitespace().nth(7) == Some(&*shown);
-        let taken = to.to.host.told.get(NAMES).is_some_and(|text| text.lines().any(is_it));
-        let stands = name.path().and_then(|path| to.to.host.places.get(&path.0));
+        let told = &to.to.host.told;
+        let taken = match &self.path {
+            Some(path) => told.contains_key(&path.to_string()),
+            None => self.is_hidden() && told.get(NAMES).is_some_and(|text| text.lines().any(is_it)),
+        };
+        let stands = self.path.as_ref().and_then(|path| to.to.host.places.get(&path.0));
         let why = match stands {
             _ if taken => "another socket has that name now",
             Some(place) if place.mode & S_IFMT != S_IFSOCK || place.link => "something else has that name now",
-            Some(_) if self.file.is_none() => "it had lost its name, and another one stands there",
             _ => return,
         };
         to.to.refuse(Refusal::new(format!("socket {shown}"), why, "end whoever has that name, or remove it"));
@@ -143,10 +170,18 @@ impl UnixSocket {
         self.check_name(name, to);
         self.make(descr, vec![Fact::Made(descr)], to);
         let op = match name {
-            Name::Path(path) => {
+            Name::Path(name) => {
                 let (mode, owner) = self.file.map_or((0o140_777, None), |(mode, uid, gid)| (mode, Some((uid, gid))));
                 let owner = owner.filter(|owner| may_give(*owner, to));
-                Op::Host(HostEffect::Bind { descr, path: path.0.clone(), mode, owner, stays: self.file.is_some() })
+                let path = self.path.as_ref().unwrap_or(name).0.clone();
+                Op::Host(HostEffect::Bind {
+                    descr,
+                    name: name.0.clone(),
+                    path,
+                    mode,
+                    owner,
+                    stays: self.path.is_some(),
+                })
             }
             Name::Abstract(_) => {
                 let address = name.address();
@@ -186,7 +221,7 @@ impl UnixSocket {
     fn furnish_half(&self, descr: Descr, gone: Descr, to: &mut Planning<'_>) {
         let waits: usize = self.waiting.iter().map(|b| b.0.len()).sum();
         if waits != 0 {
-            set_buffer(gone, BUFFERS[0], 2 * waits as u64 + (1 << 16), Expect::Whatever, to);
+            options::set_buffer(NAME, gone, SO_SNDBUF, 2 * waits as u64 + (1 << 16), Expect::Whatever, to);
         }
         self.furnish(descr, Some(gone), to);
         if self.reset {
@@ -198,22 +233,22 @@ impl UnixSocket {
     /// One of messages that is no end of a pair: whoever knows its name sends to it.
     fn plan_messages(&self, descr: Descr, other: Option<One<'_>>, to: &mut Planning<'_>) {
         self.bare(descr, to);
-        let sender = self.name.as_ref().filter(|_| !self.waiting.is_empty()).map(|name| {
+        let sender = self.name.as_ref().filter(|_| !self.waiting.is_empty()).map(|_| {
             let sender = to.to.scratch();
             self.other_end(sender, to);
-            send_to(sender, name, vec![Fact::Bound(sender), Fact::Bound(descr)], Moment::Make, Expect::Success, to);
+            connect(sender, self, vec![Fact::Bound(sender), Fact::Bound(descr)], Moment::Make, Expect::Success, to);
             sender
         });
         self.furnish(descr, sender, to);
         match (other, &self.to) {
-            (Some((peer, UnixSocket { name: Some(name), .. })), _) => {
+            (Some((peer, other)), _) => {
                 let needs = vec![Fact::Bound(descr), Fact::Bound(peer)];
                 // From here on it takes messages of nobody else.
-                send_to(descr, name, needs, Moment::Arm, Expect::Success, to);
+                connect(descr, other, needs, Moment::Arm, Expect::Success, to);
             }
             (_, Some(name)) => {
                 let lost = "a socket sends its messages to nobody now: nobody has the name to which it sent them";
-                send_to(descr, name, vec![Fact::Bound(descr)], Moment::Arm, Expect::OrTold(lost), to);
+                connect_to(descr, name, vec![Fact::Bound(descr)], Moment::Arm, Expect::OrTold(lost), to);
             }
             _ => {}
         }
@@ -222,23 +257,21 @@ impl UnixSocket {
 
     /// Options, what waits, and flags.
     fn furnish(&self, descr: Descr, writer: Option<Descr>, to: &mut Planning<'_>) {
-        for (option, Blob(value)) in &self.options {
-            match BUFFERS.into_iter().find(|(n, ..)| n == option) {
-                Some(buffer) => {
-                    let size = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-                    let lost = Expect::OrTold("a socket has not the room that it had (SO_SNDBUF, SO_RCVBUF)");
-                    set_buffer(descr, buffer, size.into(), lost, to);
-                }
-                None => {
-                    set(descr, *option, value.clone(), Expect::OrTold("an option of a socket could not be set"), to)
-                }
-            }
-        }
+        options::plan(&self.options, NAME, descr, to);
         if let Some(writer) = writer.filter(|_| !self.waiting.is_empty()) {
             feed(writer, self.waiting.iter().map(|b| b.0.clone()).collect(), to);
         }
         let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
         to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
+    }
+
+    /// What was shut down before it was connected is not shut down at the other end.
+    fn shut_down_early(&self, descr: Descr, accepted: &UnixSocket, to: &mut Planning<'_>) {
+        let by_the_other = (accepted.shutdown & RECEIVES) << 1 | (accepted.shutdown & SENDS) >> 1;
+        let early = self.shutdown & !by_the_other;
+        if early != 0 {
+            call(descr, Sys::Shutdown, vec![u64::from(early - 1).into()], Moment::Make, to);
+        }
     }
 
     fn shut_down(&self, descr: Descr, to: &mut Planning<'_>) {
@@ -249,8 +282,7 @@ impl UnixSocket {
     }
 }
 
-/// `connect` of a socket of messages.
-fn send_to(descr: Descr, name: &Name, needs: Vec<Fact>, moment: Moment, expect: Expect, to: &mut Planning<'_>) {
+fn connect_to(descr: Descr, name: &Name, needs: Vec<Fact>, moment: Moment, expect: Expect, to: &mut Planning<'_>) {
     let address = name.address();
     let len = address.len() as u64;
     let op = Op::Call { sys: Sys::Connect, args: vec![Value::Descr(descr), Value::Bytes(address), len.into()], expect };
@@ -260,15 +292,4 @@ fn send_to(descr: Descr, name: &Name, needs: Vec<Fact>, moment: Moment, expect: 
 fn feed(writer: Descr, packets: Vec<Vec<u8>>, to: &mut Planning<'_>) {
     let op = Op::Feed { descr: writer, packets };
     to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(writer)], vec![]);
-}
-
-fn set(descr: Descr, option: u64, value: Vec<u8>, expect: Expect, to: &mut Planning<'_>) {
-    let len = value.len() as u64;
-    let args = vec![Value::Descr(descr), SOL_SOCKET.into(), option.into(), Value::Bytes(value), len.into()];
-    to.to.on_descr(Moment::Make, NAME, descr, Sys::Setsockopt, args, expect);
-}
-
-fn set_buffer(descr: Descr, (option, _, beyond): (u64, u64, u64), size: u64, expect: Expect, to: &mut Planning<'_>) {
-    let option = if to.to.host.has(CAP_NET_ADMIN) { beyond } else { option };
-    set(descr, option, ((size / 2) as u32).to_ne_bytes().to_vec(), expect, to);
 }

@@ -168,7 +168,7 @@ fn inet_socket() -> impl Strategy<Value = InetSocket> {
 }
 
 fn lone_socket() -> impl Strategy<Value = UnixSocket> {
-    let options = vec((any::<u64>(), blob()), 0..3);
+    let options = vec((any::<u64>(), any::<u64>(), blob()), 0..3);
     let name = || of(prop_oneof![text().prop_map(Name::Path), text().prop_map(Name::Abstract)]);
     let rest = (
         options,
@@ -196,6 +196,8 @@ fn lone_socket() -> impl Strategy<Value = UnixSocket> {
                 file,
                 backlog,
                 to,
+                path: None,
+                pending: Vec::new(),
             }
         },
     )
