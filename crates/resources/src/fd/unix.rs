@@ -203,7 +203,8 @@ fn waiting(
 ) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
     let is_stream = told.kind == SOCK_STREAM;
     // To read where nothing is would take an error away.
-    let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 };
+    // What makes one that takes connections readable are those.
+    let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && told.state != diag::LISTEN };
     let (mut all, mut at) = (Vec::new(), 0);
     while there && (!is_stream || (at as u64) < inq) {
         let Some((bytes, from_named)) = piece(fd, at, from)? else { break };
