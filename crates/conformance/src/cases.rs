@@ -77,6 +77,7 @@ const PLAIN: &[&str] = &[
     "epoll-watches",
     "timerfd",
     "pidfd",
+    "inet-ended",
     "socket-pair",
     "socket-stream",
     "socket-messages",

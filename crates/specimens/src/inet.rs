@@ -78,6 +78,29 @@ pub(crate) fn addresses(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A connection that the other end has reset, of which nobody has heard yet.
+pub(crate) fn ended(_: &[String]) -> Result<Living, String> {
+    let listener = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let mut client = fine("connect", TcpStream::connect(fine("name", listener.local_addr())?))?;
+    let (mut server, _) = fine("accept", listener.accept())?;
+    fine("write", server.write_all(b"bye"))?;
+    let at_once = libc::linger { l_onoff: 1, l_linger: 0 };
+    // SAFETY: the struct lives as long as the call.
+    must("setsockopt", unsafe {
+        libc::setsockopt(server.as_raw_fd(), libc::SOL_SOCKET, libc::SO_LINGER, (&raw const at_once).cast(), 8)
+    })?;
+    drop((server, listener));
+    Living::reads_at_first(move |first| {
+        let mut bytes = [0; 100];
+        let mut read = || client.read(&mut bytes).map_err(|e| e.raw_os_error());
+        if first {
+            same("what was said before", &Ok(3), &read())?;
+            same("then it is reset", &Err(Some(libc::ECONNRESET)), &read())?;
+        }
+        same("the end", &Ok(0), &read())
+    })
+}
+
 /// A connection with somebody outside, who has said something that we have not read.
 fn connection() -> Result<TcpStream, String> {
     let listener = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;

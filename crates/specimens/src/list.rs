@@ -38,7 +38,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
-    "inet" inet::addresses; "inet-reset" inet::reset; "inet-connected" inet::connected;
+    "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;

@@ -7,7 +7,8 @@
 //!   one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
 //! - refused    TCP connections with `--tcp refuse`, and those whose both ends are in the tree; one that a process outside has too; a
 //!   filter; by the thaw, an address that somebody else has or that needs a privilege
-//! - not kept   datagrams that wait, connections that nobody has accepted yet, and an error that waits: told. Groups of multicast
+//! - not kept   datagrams that wait, and connections that nobody has accepted yet: told. That a socket is in a group of multicast:
+//!   told, where it may be so. By what error a connection ended: it is ECONNRESET. What is shut down of one that has no connection
 
 use super::socket::{self, Kind as OptionKind, ask, word};
 use super::{Kind, S_IFSOCK, Seen, common_refusals, flags};
@@ -42,7 +43,7 @@ pub struct InetSocket {
     /// Access mode and status flags (open(2)).
     #[n(3)]
     pub flags: u32,
-    /// Its own address (`struct sockaddr_in`, `sockaddr_in6`), if it has one.
+    /// Its own address (`struct sockaddr_in`, `sockaddr_in6`), if it has one and keeps it.
     #[n(4)]
     pub local: Option<Blob>,
     /// Whom it is connected to.
@@ -67,6 +68,7 @@ const DGRAM: u64 = SOCK_DGRAM as u64;
 const IPPROTO_IP: u64 = 0;
 const IPPROTO_TCP: u64 = 6;
 const IPPROTO_IPV6: u64 = 41;
+const POLLIN: u16 = 1;
 const TCP_INFO: u64 = 11;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_CLOSE: u8 = 7;
@@ -171,7 +173,8 @@ fn look(seen: &Seen, from: &Capturing<'_>) -> Result<Asked, Trouble> {
         remote: address(remote),
         backlog: (state == TCP_LISTEN).then(|| word(info, MAY_WAIT_AT)),
         options,
-        connected: ![TCP_CLOSE, TCP_LISTEN].contains(&state),
+        // One that has ended is readable: its end is.
+        connected: state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && from.probe.ready(fd)? & POLLIN != 0),
         waiting: Blob(Vec::new()),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
@@ -224,12 +227,13 @@ impl Kind for InetSocket {
         let mut refusals = common_refusals(seen);
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
         let what = || socket.remote().map_or("somebody".to_owned(), |whom| whom.to_string());
-        if socket.connected && is_within(seen, &socket, from)? {
+        let lives = socket.connected && state != TCP_CLOSE;
+        if lives && is_within(seen, &socket, from)? {
             refuse(
                 "both ends of its connection are in the tree",
                 "this is not supported yet: let the program close it",
             );
-        } else if socket.connected && from.keep.tcp == Tcp::Refuse {
+        } else if lives && from.keep.tcp == Tcp::Refuse {
             let why = format!("it is a TCP connection with {}", what());
             refuse(&why, "use --tcp reset: thawed, the program finds it reset, as by a failure of the network");
         }
@@ -249,17 +253,23 @@ impl Kind for InetSocket {
             return Err(Trouble::Refused(refusals));
         }
         let told = format!("fd {} ({})", seen.fd, seen.link);
+        let has_groups = || socket.socket_type == DGRAM && socket.local.is_some() && has_groups(from);
+        let lost = match () {
+            _ if lives => Some(format!("its TCP connection with {} is reset when it is thawed", what())),
+            // As it was.
+            _ if socket.connected => None,
+            _ if readable != 0 && state != TCP_LISTEN => Some("datagrams that wait in it are lost".into()),
+            _ if has_groups() => Some("if it is in a group of multicast, it is in none when it is thawed".into()),
+            _ if wait != 0 => Some(format!("{wait} connections that nobody has accepted yet are lost")),
+            _ => None,
+        };
+        if let Some(why) = lost {
+            from.note(told, why);
+        }
         if socket.connected {
-            from.note(told, format!("its TCP connection with {} is reset when it is thawed", what()));
-            if readable != 0 {
-                socket.waiting = Blob(unread(seen.fd, from)?);
-            }
-        } else if readable != 0 && state != TCP_LISTEN {
-            from.note(told, "datagrams that wait in it are lost");
-        } else if socket.socket_type == DGRAM && socket.local.is_some() && has_groups(from) {
-            from.note(told, "if it is in a group of multicast, it is in none when it is thawed");
-        } else if wait != 0 {
-            from.note(told, format!("{wait} connections that nobody has accepted yet are lost"));
+            // It comes back with another one.
+            socket.local = None;
+            socket.waiting = if readable == 0 { Blob(Vec::new()) } else { Blob(unread(seen.fd, from)?) };
         }
         Ok(socket)
     }

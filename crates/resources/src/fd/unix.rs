@@ -5,9 +5,9 @@
 //!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
 //! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
 //!   other end, which is closed where it was; `shutdown`
-//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; whose name is relative, or below
-//!   a root directory of its own; in which descriptors, connections, urgent data or an error wait, or messages from one that has a
-//!   name; a filter (SO_ATTACH_FILTER); by the thaw, where somebody else has its name
+//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; who is connected by a name that is
+//!   gone; a name below a root directory of its own; in which descriptors, urgent data or an error wait, messages from one that has
+//!   a name, or connections that have something to say; a filter (SO_ATTACH_FILTER); by the thaw, where somebody else has its name
 //! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
 //!   messages that wait behind others, when they were looked at before
 
@@ -202,8 +202,7 @@ fn waiting(
     from: &Capturing<'_>,
 ) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
     let is_stream = told.kind == SOCK_STREAM;
-    // To read where nothing is would take an error away.
-    // What makes one that takes connections readable are those.
+    // To read where nothing is would take an error away; what makes one readable that takes connections are those.
     let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && told.state != diag::LISTEN };
     let (mut all, mut at) = (Vec::new(), 0);
     while there && (!is_stream || (at as u64) < inq) {
