@@ -293,6 +293,7 @@ pub mod sigaction {
 pub mod rlimit {
     pub const RLIMIT_CORE: u64 = 4;
     pub const RLIMIT_NOFILE: u64 = 7;
+    pub const RLIMIT_MEMLOCK: u64 = 8;
     pub const RLIMIT_MSGQUEUE: u64 = 12;
 }
 
@@ -338,6 +339,7 @@ pub mod cap {
     pub const CAP_SETPCAP: u32 = 8;
     pub const CAP_NET_BIND_SERVICE: u32 = 10;
     pub const CAP_NET_ADMIN: u32 = 12;
+    pub const CAP_IPC_LOCK: u32 = 14;
     pub const CAP_SYS_PTRACE: u32 = 19;
     pub const CAP_SYS_ADMIN: u32 = 21;
     pub const CAP_SYS_NICE: u32 = 23;

@@ -183,7 +183,7 @@ const FILTERED: &[&str] = &[
 ];
 
 /// Memory of huge pages, which are set apart while they run.
-const HUGE: &[&str] = &["huge-areas", "huge-family"];
+const HUGE: &[&str] = &["huge-areas", "memfd-huge"];
 
 /// These change by themselves, so two images of them differ.
 const MOVING: &[&str] = &[
@@ -219,7 +219,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(WAITING.iter().map(|name| waiting(name)));
     cases.extend(MOVING.iter().map(|name| Case { oracle: Oracle::Moves, ..Case::specimen(&[name]) }));
     cases.extend(FILTERED.iter().map(|name| Case::specimen(&[name]).but(&[User])));
-    cases.extend(HUGE.iter().map(|name| Case { needs: Needs::HugePages, ..Case::specimen(&[name]) }));
+    cases.extend(HUGE.iter().map(|name| huge(name)));
     cases.extend(special());
     cases.extend(refused());
     cases
@@ -236,6 +236,10 @@ fn writer(name: &'static str) -> Case {
 
 fn waiting(name: &'static str) -> Case {
     Case { delay: 1300..1900, ..Case::specimen(&[name, "3"]) }.but(&[Again])
+}
+
+fn huge(name: &'static str) -> Case {
+    Case { needs: Needs::HugePages, ..Case::specimen(&[name]) }
 }
 
 /// A call that only SIGINT ends: Ctrl-C of the new terminal.
@@ -260,6 +264,10 @@ fn special() -> Vec<Case> {
         // The time left shrinks between two images, by what the program was awake.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["alarm"]) },
         Case { oracle: Oracle::Moves, ..Case::specimen(&["posix-timers"]) },
+        // Of memory that several show, a file is made.
+        Case { oracle: Oracle::Moves, ..huge("huge-family") },
+        // Only root makes segments of huge pages.
+        huge("shm-huge").but(&[User]),
         Case::specimen(&["mq-waits"]).but(&[User]),
         Case { original: Original::Looked, ..Case::specimen(&["terminal-resized"]) },
         // What only root may set, and what an ordinary user may not look at.
@@ -322,7 +330,6 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
-        Case::specimen(&["memfd-huge"]).refused(&["memfd:huge", "huge pages"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["outside", "queue"]).refused(&["message queue", "outside of the tree"]),
         Case::specimen(&["mq-refused", "value"]).refused(&["sigev_thread", "a signal with a value"]),

@@ -288,9 +288,9 @@ impl<'a> Execution<'a> {
             (Op::Empty, Actor::Thread(tid)) => self.empty(tid),
             (Op::MoveKernelAreas { areas }, Actor::Thread(tid)) => self.move_kernel_areas(tid, areas),
             (Op::Pages { extents }, Actor::Thread(tid)) => self.pages(tid, extents),
-            (Op::Contents { descr, size, mtime, extents }, _) => {
+            (Op::Contents { descr, size, mtime, page, extents }, _) => {
                 let fd = self.number(*descr) as i32;
-                Ok(self.contents(fd, *size, *mtime, extents)?)
+                Ok(self.contents(fd, (*size, *page), *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
@@ -538,16 +538,40 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
-    fn contents(&self, fd: i32, size: u64, mtime: (i64, u32), extents: &[Extent]) -> Result<(), Fault> {
+    fn contents(&self, fd: i32, (size, page): (u64, u64), mtime: (i64, u32), extents: &[Extent]) -> Result<(), Fault> {
         let path = format!("/proc/self/fd/{fd}");
         let fault = |call: &str, e: std::io::Error| Fault::new(call, "a saved file", e);
-        let file = File::options().write(true).open(path).map_err(|e| fault("open", e))?;
-        self.write_contents(&file, size, extents).map_err(|e| fault("write", e))?;
+        let file = File::options().read(page != 0).write(true).open(path).map_err(|e| fault("open", e))?;
+        let written = match page {
+            0 => self.write_contents(&file, size, extents),
+            page => self.write_memory(&file, (size, page), extents),
+        };
+        written.map_err(|e| fault("write", e))?;
         set_time(&file, mtime).map_err(|e| fault("futimens", e))
     }
 
     fn write_contents(&self, file: &File, size: u64, extents: &[Extent]) -> std::io::Result<()> {
         file.set_len(size)?;
+        self.read_each(size, extents, |bytes, at| file.write_all_at(bytes, at))
+    }
+
+    /// Only posix_fallocate(3) makes such a file one that ends within a page (fs/hugetlbfs/inode.c).
+    fn write_memory(&self, file: &File, (size, page): (u64, u64), extents: &[Extent]) -> std::io::Result<()> {
+        let whole = size / page * page;
+        file.set_len(whole)?;
+        if whole < size {
+            rustix::fs::fallocate(file, rustix::fs::FallocateFlags::empty(), whole, size - whole)?;
+        }
+        self.read_each(size, extents, |bytes, at| here::write_memory(file, bytes, at, page))
+    }
+
+    /// Reads contents from the image, piece by piece, as far as a file of this length has them.
+    fn read_each(
+        &self,
+        size: u64,
+        extents: &[Extent],
+        mut write: impl FnMut(&[u8], u64) -> std::io::Result<()>,
+    ) -> std::io::Result<()> {
         let mut buffer = PageBuffer::new(1 << 18);
         for e in extents {
             let len = e.len.min(size.saturating_sub(e.at));
@@ -555,7 +579,7 @@ impl<'a> Execution<'a> {
             while done < len {
                 let n = (len - done).min(buffer.len() as u64) as usize;
                 self.loaded.image.read_at(e.offset + done, &mut buffer[..n])?;
-                file.write_all_at(&buffer[..n], e.at + done)?;
+                write(&buffer[..n], e.at + done)?;
                 done += n as u64;
             }
         }

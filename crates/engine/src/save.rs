@@ -333,6 +333,7 @@ impl<'a> Saver<'a> {
     pub(crate) fn file(&mut self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         let fault = |call: &str, e: io::Error| Fault::new(call, "a file to be kept", e);
         let mut extents = Vec::new();
+        let which = if hides_holes(file, size).map_err(|e| fault("stat", e))? { Which::All } else { Which::Changed };
         let mut at = 0;
         while let Some(data) = next_data(file, at, size).map_err(|e| fault("lseek", e))? {
             let mut from = data.start / PAGE * PAGE;
@@ -342,7 +343,9 @@ impl<'a> Saver<'a> {
                 let whole = len.next_multiple_of(PAGE as usize);
                 let got = read_up_to(file, &mut self.buffer[..len], from).map_err(|e| fault("pread", e))?;
                 self.buffer[got..whole].fill(0);
-                self.keep(from, 0..whole, &mut extents);
+                let buffer = std::mem::take(&mut self.buffer);
+                self.keep_run(from, (0, &buffer[..whole]), which, &mut extents);
+                self.buffer = buffer;
                 self.append()?;
                 from += whole as u64;
             }
@@ -445,6 +448,14 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> 
         Err(rustix::io::Errno::INVAL) => Ok(Some(at..size)),
         Err(e) => Err(e.into()),
     }
+}
+
+/// Whether a file has holes, and its file system does not tell where (that of huge pages): there pages of zeroes are taken for them.
+fn hides_holes(file: &File, size: u64) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    const BLOCK: u64 = 512;
+    let has_holes = file.metadata()?.blocks() * BLOCK < size;
+    Ok(has_holes && next_data(file, 0, size)? == Some(0..size))
 }
 
 fn read_up_to(file: &File, buffer: &mut [u8], at: u64) -> io::Result<usize> {

@@ -12,7 +12,7 @@ use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
 use resources::fd::Seen;
-use resources::{Holder, Probe, Queue, Saved, Still, Told, Which};
+use resources::{Holder, Probe, Queue, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -450,11 +450,12 @@ impl Probe for Target<'_, '_, '_> {
         self.save(&file, size)
     }
 
-    fn save_segment(&self, id: u32, size: u64) -> Result<Vec<Extent>, Fault> {
+    fn save_segment(&self, id: u32, size: u64) -> Result<SavedSegment, Fault> {
         // A window is a copy of ours, and only of this thread.
         let mut saver = self.saver.borrow_mut();
         saver.settle()?;
-        saver.window(&Window::open(self.pid, id, size)?)
+        let window = Window::open(self.pid, id, size)?;
+        Ok(SavedSegment { contents: saver.window(&window)?, page: window.page() })
     }
 
     fn save_path(&self, path: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {

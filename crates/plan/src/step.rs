@@ -400,6 +400,9 @@ pub enum Op {
         size: u64,
         /// Seconds and nanoseconds of its last modification.
         mtime: (i64, u32),
+        /// In bytes, the size of the huge pages that it is made of: into such a file nothing can be written, but by way of its
+        /// memory; 0: it is made of none.
+        page: u64,
         /// Which.
         extents: Vec<Extent>,
     },

@@ -257,9 +257,9 @@ fn all_steps<'a>(
 /// In the order of the list, so that of two steps that are both ready the one of the earlier resource goes first.
 fn all_resources(to: &mut Planning<'_>) {
     let model = to.model;
-    huge::check(to);
     process::births(to);
     whole_tree(to);
+    huge::check(to);
     let holders = holders(model);
     for (id, description) in &model.descriptions {
         let pid = holders.get(id).copied().unwrap_or(model.processes[0].process.pid);

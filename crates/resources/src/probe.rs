@@ -45,6 +45,15 @@ pub struct Saved {
     pub guards: Vec<Range<u64>>,
 }
 
+/// A segment of System V shared memory that was put into the image.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct SavedSegment {
+    /// The runs of its pages: offsets in it.
+    pub contents: Vec<Extent>,
+    /// In bytes, the size of the huge pages that it is made of; 0: it is made of none.
+    pub page: u64,
+}
+
 /// A process outside of the tree that has a file of it too.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Holder {
@@ -267,8 +276,8 @@ pub trait Probe {
         Err(Fault::new("read", name, Errno::ENOENT))
     }
     /// Puts a segment of System V shared memory of this id and size into the image, as it is in the IPC namespace of the
-    /// process; the runs are offsets in it. EOPNOTSUPP: it is made of huge pages.
-    fn save_segment(&self, id: u32, _size: u64) -> Result<Vec<Extent>, Fault> {
+    /// process.
+    fn save_segment(&self, id: u32, _size: u64) -> Result<SavedSegment, Fault> {
         Err(Fault::new("shmat", id, Errno::EINVAL))
     }
     /// Puts the first `size` bytes of the file at a path into the image.

@@ -89,6 +89,7 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
             ProcessState::Space(s) => {
                 space(s)?;
                 s.areas.iter().try_for_each(|a| attached(a, model))?;
+                s.areas.iter().try_for_each(|a| made_of(a, model))?;
             }
             ProcessState::SemUndo(u) => u.changes.iter().try_for_each(|c| taken_back(*c, model))?,
             ProcessState::PosixTimers(t) => timers(t, p)?,
@@ -155,6 +156,16 @@ fn attached(a: &Area, model: &Model) -> Found {
     let whole = a.start.checked_sub(offset).and_then(|start| start.checked_add(segment.len()));
     let fits = whole.is_some() && offset % PAGE == 0 && offset + a.len() <= segment.len();
     holds(fits, || format!("what stands at {:x} is no part of segment {id}", a.start))
+}
+
+/// What an area shows is made of pages of its own size.
+fn made_of(a: &Area, model: &Model) -> Found {
+    let page = match a.backing {
+        Backing::File { file, .. } => model.files.get(&file).map_or(a.page, |file| file.page),
+        Backing::Segment { id, .. } => model.segment(id).map_or(a.page, |segment| segment.page),
+        _ => a.page,
+    };
+    holds(page == a.page, || format!("what stands at {:x} has pages of another size", a.start))
 }
 
 fn taken_back(change: Change, model: &Model) -> Found {
@@ -240,6 +251,7 @@ fn pidfds(model: &Model) -> Found {
 
 fn segment(s: &Segment) -> Found {
     holds((1..1 << 46).contains(&s.size), || format!("segment {} cannot have {} bytes", s.id, s.size))?;
+    holds(huge::is_size(s.page), || format!("segment {} is made of no such pages", s.id))?;
     extents(&s.contents)?;
     ascending(s.contents.iter().map(|e| (e.at, e.at + e.len)))?;
     let end = s.contents.last().map_or(0, |e| e.at + e.len);
@@ -267,5 +279,7 @@ fn files(model: &Model) -> Found {
     for id in mapped.chain(model.descriptions.values().filter_map(Description::file)) {
         holds(model.files.contains_key(&id), || format!("file {id} is not in the image"))?;
     }
+    let odd = model.files.values().find(|f| !huge::is_size(f.page));
+    holds(odd.is_none(), || "a file is made of pages of no size".into())?;
     model.files.values().filter_map(|f| f.contents.as_deref()).try_for_each(extents)
 }

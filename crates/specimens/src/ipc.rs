@@ -140,6 +140,30 @@ pub(crate) fn shared(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// One of huge pages, with a key, attached twice; its size is no whole number of pages, and the page between holds nothing.
+pub(crate) fn huge(_: &[String]) -> Result<Living, String> {
+    const HUGE: usize = 2 << 20;
+    let id = segment(key(7), 2 * HUGE + 100, 0o640 | libc::SHM_HUGETLB | libc::MAP_HUGE_2MB)?;
+    let write = Attached::new(id, 3 * HUGE, 0)?;
+    let read = Attached::new(id, 3 * HUGE, libc::SHM_RDONLY)?;
+    let (first, last) = (HUGE / PAGE - 1, 2 * HUGE / PAGE + 1);
+    write.page(first).copy_from_slice(&pattern(6, PAGE));
+    write.page(last).copy_from_slice(&pattern(7, PAGE));
+    let before = about(id)?;
+    Living::reads(move |_| {
+        same("what is told of it", &before, &about(id)?)?;
+        let shown = fine("smaps", std::fs::read_to_string("/proc/self/smaps"))?;
+        let of_huge = shown.matches("KernelPageSize:     2048 kB").count();
+        same("attachments with such pages", &2, &of_huge)?;
+        same_bytes("the end of the first page", &pattern(6, PAGE), read.page(first))?;
+        same_bytes("behind its end", &pattern(7, PAGE), read.page(last))?;
+        write.page(0)[9] = 77;
+        same("what was written through the other attachment", &77, &read.page(0)[9])?;
+        write.page(0)[9] = 0;
+        Ok(())
+    })
+}
+
 /// Removed while it is attached, as most programs do; locked, where that is allowed.
 pub(crate) fn removed(_: &[String]) -> Result<Living, String> {
     let id = segment(libc::IPC_PRIVATE, 3 * PAGE, 0o600)?;

@@ -63,7 +63,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;
-    "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart;
+    "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart; "shm-huge" ipc::huge;
     "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
     "mq-named" queues::named; "mq-nameless" queues::nameless; "mq-waits" queues::waits; "mq-notices" queues::notices;

@@ -48,6 +48,12 @@ impl Area {
         must("mprotect", unsafe { libc::mprotect(self.start as *mut _, self.length, protection) }).map(drop)
     }
 
+    /// Gives it back: it may not be used any more.
+    pub(crate) fn forget(self) -> Outcome {
+        // SAFETY: the area is ours, and the callers use it no more.
+        must("munmap", i64::from(unsafe { libc::munmap(self.start as *mut _, self.length) })).map(drop)
+    }
+
     fn advise(self, advice: i32) -> Outcome {
         // SAFETY: the area is ours; the callers expect what the advice does to its contents.
         must(&format!("madvise {advice}"), unsafe { libc::madvise(self.start as *mut _, self.length, advice) })

@@ -15,6 +15,7 @@ const F_SEAL_EXEC: i32 = 0x20;
 const ALL: i32 = libc::F_SEAL_SEAL | libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_WRITE;
 /// O_LARGEFILE, which every file gets of a program of 64 bits (asm-generic/fcntl.h); the C library calls it 0.
 const LARGEFILE: i32 = 0o100000;
+const HUGE: usize = 2 << 20;
 const FAR: u64 = 3 << 20;
 
 fn create(name: &[u8], flags: u32) -> Result<i32, String> {
@@ -253,8 +254,60 @@ pub(crate) fn fixed() -> Result<Living, String> {
     })
 }
 
-/// One of huge pages, of which none is in use.
+/// Of huge pages: one with a name, seals, a hole and two descriptions, mapped for all and privately; one of which only areas are
+/// left; and one that is fixed.
 pub(crate) fn huge(_: &[String]) -> Result<Living, String> {
-    let fd = create(b"huge", libc::MFD_HUGETLB)?;
-    Living::reads(move |_| looks(fd).map(drop))
+    let shared = |fd, pages: usize| Area::map(pages * HUGE, READ_WRITE, libc::MAP_SHARED, fd);
+    let (fd, closed, fixed) = (of_huge(b"huge pages", 3)?, of_huge(b"closed", 2)?, of_huge(b"fixed", 1)?);
+    let again = sys::open(&format!("/proc/self/fd/{fd}"), libc::O_RDONLY)?;
+    // SAFETY: takes integers.
+    must("lseek", unsafe { libc::lseek(again, 77, libc::SEEK_SET) })?;
+    let (whole, own) = (shared(fd, 3)?, Area::map(3 * HUGE, READ_WRITE, libc::MAP_PRIVATE, fd)?);
+    let part = |area: Area, at: usize| area.part(at, 5000);
+    part(whole, HUGE - 5000).bytes().copy_from_slice(&pattern(81, 5000));
+    part(whole, 2 * HUGE + 9000).bytes().copy_from_slice(&pattern(82, 5000));
+    part(own, 2 * HUGE + 8000).bytes().copy_from_slice(&pattern(83, 5000));
+    seal(fd, libc::F_SEAL_GROW | libc::F_SEAL_SHRINK)?;
+    let views = [shared(closed, 2)?, shared(closed, 2)?];
+    part(views[0], HUGE - 2000).bytes().copy_from_slice(&pattern(84, 5000));
+    sys::close(closed);
+    let area = shared(fixed, 1)?;
+    part(area, 3000).bytes().copy_from_slice(&pattern(85, 5000));
+    area.forget()?;
+    seal(fixed, ALL)?;
+    let mut looked = [fd, again, fixed].map(looks);
+    let mut round = 0;
+    Living::reads(move |_| {
+        for (fd, before) in [fd, again, fixed].into_iter().zip(&mut looked) {
+            same("name, mode and seals", before, &looks(fd))?;
+            *before = looks(fd);
+        }
+        for area in [whole, own, views[0], views[1]] {
+            same("the size of a page", &"2048 kB".to_owned(), &area.line("KernelPageSize")?)?;
+        }
+        same_bytes("the end of the first page", &pattern(81, 5000), part(whole, HUGE - 5000).bytes_read())?;
+        same_bytes("what all see", &pattern(82, 5000), part(whole, 2 * HUGE + 9000).bytes_read())?;
+        same_bytes("what is written privately", &pattern(83, 5000), part(own, 2 * HUGE + 8000).bytes_read())?;
+        same_bytes("not written privately", &pattern(81, 5000), part(own, HUGE - 5000).bytes_read())?;
+        let mut bytes = vec![0; 5000];
+        fine("pread", file(again).read_exact_at(&mut bytes, 2 * HUGE as u64 + 9000))?;
+        same_bytes("what is read", &pattern(82, 5000), &bytes)?;
+        let blocks = fine("fstat", file(fd).metadata())?.blocks();
+        same("what is in use", &(2 * HUGE as u64 / 512), &blocks)?;
+        same_bytes("what only areas show", &pattern(84, 5000), part(views[1], HUGE - 2000).bytes_read())?;
+        same("the byte of the last round", &round, &views[1].part(9, 1).bytes_read()[0])?;
+        round += 1;
+        views[0].bytes()[9] = round;
+        fine("pread", file(fixed).read_exact_at(&mut bytes, 3000))?;
+        same_bytes("what is fixed", &pattern(85, 5000), &bytes)?;
+        same("may be mapped for writing", &false, &shared(fixed, 1).is_ok())
+    })
+}
+
+/// One of huge pages, of this length in pages.
+fn of_huge(name: &[u8], pages: usize) -> Result<i32, String> {
+    let fd = create(name, libc::MFD_HUGETLB | libc::MFD_HUGE_2MB | libc::MFD_ALLOW_SEALING)?;
+    // SAFETY: takes integers.
+    must("ftruncate", unsafe { libc::ftruncate(fd, (pages * HUGE) as i64) })?;
+    Ok(fd)
 }

@@ -2,6 +2,7 @@
 
 use crate::{arch, fault, sys};
 use abi::{Answer, Arg, Call, Errno};
+use std::fs::File;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Makes a call here.
@@ -60,7 +61,7 @@ pub fn inherits_mdwe() -> bool {
 /// kernel names its owner to nobody else (kernel/nsfs.c, NS_GET_USERNS; kernel/user_namespace.c, `ns_get_owner`).
 pub fn rules_pid_namespace() -> bool {
     const NS_GET_USERNS: u64 = 0xb701;
-    let Ok(namespace) = std::fs::File::open("/proc/self/ns/pid") else { return true };
+    let Ok(namespace) = File::open("/proc/self/ns/pid") else { return true };
     // SAFETY: this ioctl takes no argument.
     let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
     if owner < 0 {
@@ -81,6 +82,29 @@ pub fn can_make_user_namespace() -> bool {
         Ok(pid) => crate::stub::reap(pid) == Some(0),
         Err(_) => false,
     }
+}
+
+/// Writes into a file of huge pages of this size, which takes no write(2), by way of its memory. The pages are made before: where
+/// none is free, that is an error and no SIGBUS.
+pub fn write_memory(file: &File, bytes: &[u8], at: u64, page: u64) -> std::io::Result<()> {
+    let start = at / page * page;
+    let (skipped, len) = ((at - start) as usize, (at + bytes.len() as u64).next_multiple_of(page) - start);
+    let fd = file.as_raw_fd();
+    // SAFETY: fallocate with numbers only.
+    sys::result(i64::from(unsafe { libc::fallocate(fd, 0, at as i64, bytes.len() as i64) }))?;
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping where the kernel likes.
+    let ours =
+        unsafe { libc::mmap(std::ptr::null_mut(), len as usize, protection, libc::MAP_SHARED, fd, start as i64) };
+    if ours == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    // SAFETY: the pages are there, as many as it takes; nobody else knows of the mapping, and it is not used any more.
+    sys::result(i64::from(unsafe {
+        ours.cast::<u8>().add(skipped).copy_from_nonoverlapping(bytes.as_ptr(), bytes.len());
+        libc::munmap(ours, len as usize)
+    }))?;
+    Ok(())
 }
 
 /// Closes every descriptor from `first` on, up to `last`.

@@ -23,6 +23,7 @@ pub struct Window {
     pid: i32,
     link: Option<UnixStream>,
     start: u64,
+    page: u64,
     runs: Vec<Range<u64>>,
 }
 
@@ -30,7 +31,7 @@ impl Window {
     /// Attaches the segment with this id in the IPC namespace of process `of`.
     ///
     /// # Errors
-    /// There is none, it may not be read, or (EOPNOTSUPP) it is made of huge pages.
+    /// There is none, or it may not be read.
     pub fn open(of: i32, id: u32, size: u64) -> Result<Window, Fault> {
         let fault = |e| Fault::new("shmat", format!("segment {id}"), e);
         let (ours, theirs) = UnixStream::pair().map_err(|e| Fault::new("socketpair", "a window", e))?;
@@ -44,9 +45,9 @@ impl Window {
             unsafe { libc::_exit(0) }
         }
         drop(theirs);
-        let mut window = Window { pid, link: Some(ours), start: 0, runs: Vec::new() };
+        let mut window = Window { pid, link: Some(ours), start: 0, page: 0, runs: Vec::new() };
         window.hear().map_err(fault)?;
-        window.mind_swap(size.next_multiple_of(PAGE))?;
+        window.mind_unseen()?;
         Ok(window)
     }
 
@@ -58,6 +59,11 @@ impl Window {
     /// Where in that process it begins.
     pub fn start(&self) -> u64 {
         self.start
+    }
+
+    /// In bytes, the size of the huge pages that it is made of; 0: it is made of none.
+    pub fn page(&self) -> u64 {
+        self.page
     }
 
     /// The addresses of pages that exist, ascending.
@@ -83,17 +89,16 @@ impl Window {
         Ok(())
     }
 
-    /// mincore(2) does not tell of pages in swap space: where there are any, all of it is read.
-    fn mind_swap(&mut self, len: u64) -> Result<(), Fault> {
+    /// mincore(2) does not tell of pages in swap space, nor of huge pages that the process itself has not used: where there are
+    /// any, all of it is read.
+    fn mind_unseen(&mut self) -> Result<(), Fault> {
         let text = procfs::read(format!("/proc/{}/smaps", self.pid))?;
         let areas = proc::smaps(&text).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
         let area = areas.iter().find(|a| a.start == self.start);
-        if area.is_some_and(|a| a.has(b"ht")) {
-            return Err(Fault::new("read", "a segment of huge pages", Errno::EOPNOTSUPP));
-        }
-        if area.is_some_and(|a| a.swap_kib > 0) {
+        self.page = area.filter(|a| a.has(b"ht")).map_or(0, |a| a.page_kib * 1024);
+        if let Some(area) = area.filter(|a| self.page != 0 || a.swap_kib > 0) {
             self.runs.clear();
-            self.runs.push(self.start..self.start + len);
+            self.runs.push(area.start..area.end);
         }
         Ok(())
     }

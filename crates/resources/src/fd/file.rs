@@ -10,6 +10,7 @@
 //!   user's to give: of a file that is put back, both are told. Extended attributes (xattr(7))
 
 use super::{S_IFREG, flags, memfd};
+use crate::mm::huge;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::consts::cap::CAP_CHOWN;
@@ -94,6 +95,11 @@ pub struct File {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub seals: Option<u32>,
+    /// In bytes, the size of the huge pages that a file of memfd_create(2) is made of (MFD_HUGETLB); 0: it is made of none.
+    #[n(10)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "huge::is_none")]
+    pub page: u64,
 }
 
 /// A path as /proc shows it, without the mark of a name that is gone.
@@ -152,6 +158,7 @@ impl File {
             owner: Some((stat.uid, stat.gid)),
             names: stat.nlink,
             seals: None,
+            page: 0,
         })
     }
 
@@ -373,7 +380,7 @@ impl File {
     fn fill(&self, made: Descr, to: &mut Planning<'_>) {
         self.make_unnamed(made, to);
         let extents = self.contents.clone().unwrap_or_default();
-        let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, extents };
+        let op = Op::Contents { descr: made, size: self.size, mtime: self.mtime, page: self.page, extents };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(made)], vec![Fact::Filled(made)]);
     }
 

@@ -4,16 +4,17 @@
 //!   (proc_pid_map_files(5))
 //! - captured   offset and flags from fdinfo; of the file (`file.rs`) name, mode, time, contents without holes; seals by
 //!   `fcntl(F_GET_SEALS)`, and of one that is only mapped or executed by its link, where whoever freezes may open that
-//! - recreated  `memfd_create`, contents, `fchmod`; its other descriptions by opening its link, `lseek`; `F_ADD_SEALS` when
-//!   all of it and every area of it is there
-//! - refused    one of huge pages (MFD_HUGETLB); one that a process outside of the tree has too, if one of them writes;
-//!   executable ones where the host wants none (vm.memfd_noexec)
+//! - recreated  `memfd_create`, with MFD_HUGETLB where it was made of huge pages (`mm::huge`), contents, `fchmod`; its other
+//!   descriptions by opening its link, `lseek`; `F_ADD_SEALS` when all of it and every area of it is there
+//! - refused    one that a process outside of the tree has too, if one of them writes; executable ones where the host wants
+//!   none (vm.memfd_noexec); one of huge pages, of which too few are free
 //! - not kept   of one that is only mapped, seals and what no area shows, where whoever freezes may not open its link: the
 //!   program may neither. An offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::file::{File, NO_FILE};
 use super::regular::{Regular, file, held_outside};
 use super::{Kind, S_IFREG, Seen, common_refusals, flags, note_shared_position, seek};
+use crate::mm::huge;
 use crate::task::written;
 use crate::{At, Capturing, Description, Model, Planning, Resource, Trouble};
 use abi::consts::fcntl::{
@@ -28,7 +29,7 @@ use serde::{Deserialize, Serialize};
 /// The longest name that memfd_create(2) takes.
 const NAME_MAX: usize = 249;
 /// statfs(2).
-const HUGETLBFS_MAGIC: u32 = 0x9584_58f6;
+const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -49,17 +50,17 @@ impl Resource for Memfd {
     const NAME: &'static str = "memfd";
 }
 
-/// The seals of a file, and whether it is made of huge pages.
-fn ask(seen: &Seen, from: &Capturing<'_>) -> Result<(Option<u32>, Option<Refusal>), Trouble> {
+/// The seals of a file, and the size of the huge pages that it is made of; 0: of none.
+fn ask(seen: &Seen, from: &Capturing<'_>) -> Result<(Option<u32>, u64), Trouble> {
     const STATFS: usize = 120;
     let fd = Arg::Int(seen.fd.into());
     let seals = Call::new(Sys::Fcntl, [fd.clone(), Arg::Int(F_GET_SEALS)]);
     let answers = from.probe.calls(&[seals, Call::new(Sys::Fstatfs, [fd, Arg::Out(STATFS)])])?;
-    let kind = written(&answers[1]).first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
-    let huge = (kind == Some(HUGETLBFS_MAGIC)).then(|| {
-        seen.refuse("it is a file of huge pages, into which nothing can be written (MFD_HUGETLB)", "let it be closed")
-    });
-    Ok((answers[0].result.ok().map(|seals| seals as u32), huge))
+    // struct statfs begins with the kind of file system and the size of its blocks.
+    let told = written(&answers[1]);
+    let word = |n: usize| told.get(8 * n..).and_then(<[u8]>::first_chunk).map_or(0, |bytes| u64::from_ne_bytes(*bytes));
+    let page = if word(0) == HUGETLBFS_MAGIC { word(1) } else { 0 };
+    Ok((answers[0].result.ok().map(|seals| seals as u32), page))
 }
 
 /// Asks for the seals of a file that is mapped or executed, if they are not known yet: who may not open its link is told
@@ -80,8 +81,7 @@ impl Kind for Memfd {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
-        let (seals, huge) = ask(seen, from)?;
-        refusals.extend(huge);
+        let (seals, page) = ask(seen, from)?;
         if from.files.is_shared(seen.stat.ino) {
             let why = "another process of the tree shares it as memory without a file";
             refusals.push(seen.refuse(why, "this is not supported yet"));
@@ -91,7 +91,7 @@ impl Kind for Memfd {
         }
         let id = file(seen, from)?;
         let file = from.files.list.get_mut(&id).expect("it was put there");
-        file.seals = seals;
+        (file.seals, file.page) = (seals, page);
         if let Some(refusal) = held_outside(seen, &from.files.list[&id], from)? {
             return Err(refusal.into());
         }
@@ -125,7 +125,7 @@ pub(super) fn make(file: &File, by: &'static str, descr: Descr, to: &mut Plannin
     let path = &file.path.0;
     let name = path.strip_prefix(b"/memfd:").or_else(|| path.rsplit(|b| *b == b'/').next()).unwrap_or_default();
     let name = crate::Text::from(&name[..name.len().min(NAME_MAX)]).c_string();
-    let flags = create_flags(file, to);
+    let flags = create_flags(file, to) | huge::create_flags(file.page);
     to.to.make(by, descr, Sys::MemfdCreate, vec![Value::Bytes(name), flags.into()]);
 }
 

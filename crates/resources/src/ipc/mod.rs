@@ -291,8 +291,14 @@ impl Planning<'_> {
         (!self.found.contains(&object)).then_some(Fact::Exists(object))
     }
 
-    /// Makes an object, or finds it. Says `false` when it has not to be filled: it is there, or cannot be.
-    fn make_object(&mut self, by: &'static str, object: Object, (perm, size): (&Perm, Option<u64>), at: At) -> bool {
+    /// Makes an object, with `more` flags, or finds it. Says `false` when it has not to be filled: it is there, or cannot be.
+    fn make_object(
+        &mut self,
+        by: &'static str,
+        object: Object,
+        (perm, size, more): (&Perm, Option<u64>, u64),
+        at: At,
+    ) -> bool {
         let lasting = self.ipc_lasting();
         match (look(object, perm.key, size, self), lasting) {
             (Here::Same, Lasting::Host) => {
@@ -312,7 +318,7 @@ impl Planning<'_> {
             _ => {}
         }
         let key = u64::from(perm.key as u32);
-        let rights = IPC_CREAT | IPC_EXCL | 0o600;
+        let rights = IPC_CREAT | IPC_EXCL | 0o600 | more;
         let args = size.map_or_else(|| vec![key, rights], |size| vec![key, size, rights]);
         let op = Op::Object { object, args, lasting };
         let makes = vec![Fact::Exists(object), Fact::Holds(object)];

@@ -148,7 +148,7 @@ impl CaptureTree for SysvMsg {
 impl Queue {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = Object { kind: Ipc::Msg, id: self.id };
-        if !to.make_object(SysvMsg::NAME, object, (&self.perm, None), at) {
+        if !to.make_object(SysvMsg::NAME, object, (&self.perm, None, 0), at) {
             return;
         }
         // A limit that was lowered later lets more wait than it allows.

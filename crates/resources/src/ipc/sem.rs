@@ -119,7 +119,7 @@ impl CaptureTree for SysvSem {
 impl Set {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = Object { kind: Ipc::Sem, id: self.id };
-        if !to.make_object(SysvSem::NAME, object, (&self.perm, Some(self.values.len() as u64)), at) {
+        if !to.make_object(SysvSem::NAME, object, (&self.perm, Some(self.values.len() as u64), 0), at) {
             return;
         }
         let values = self.values.iter().flat_map(|v| v.to_ne_bytes()).collect();

@@ -6,13 +6,16 @@
 //!   made or used last; of a namespace of its own, all
 //! - recreated  `shmget` with the same id; contents; `shmat` where areas show it (`mm::segment`); owner, rights, and the
 //!   marks for locking and removal last
-//! - refused    huge pages (SHM_HUGETLB); one whose rights let nobody read it; where its id or key is that of another one
+//! - refused    one whose rights let nobody read it; where its id or key is that of another one; one of huge pages
+//!   (SHM_HUGETLB), where too few are free (`mm::huge`), or whoever thaws may not make any
 //! - not kept   who made it and attached it last, and when; the key that one had which is marked for removal, and which only
 //!   its name in /proc/PID/maps still tells; SHM_NORESERVE
 
 use super::{Claim, Perm, claim, ipc_perm, note_left, note_shared, objects, set, told, unreadable, whole};
+use crate::mm::huge;
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Trouble};
 use abi::consts::ipc::{IPC_RMID, SHM_DEST, SHM_LOCK, SHM_LOCKED};
+use abi::consts::mmap::PAGE;
 use abi::layout::Shmid;
 use abi::{Arg, Errno};
 use image::Extent;
@@ -54,6 +57,11 @@ pub struct Segment {
     /// Its contents, by offset.
     #[n(5)]
     pub contents: Vec<Extent>,
+    /// In bytes, the size of the huge pages that it is made of (SHM_HUGETLB); 0: it is made of none.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "huge::is_none")]
+    pub page: u64,
 }
 
 /// See the module.
@@ -76,7 +84,7 @@ impl Segment {
 
     /// Its length in memory: whole pages.
     pub fn len(&self) -> u64 {
-        self.size.next_multiple_of(4096)
+        self.size.next_multiple_of(self.page.max(PAGE))
     }
 
     /// Segments are never empty.
@@ -99,11 +107,8 @@ fn claim_of(id: u32, seen: &Shmid, from: &Capturing<'_>) -> Result<Claim, Troubl
 fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Segment, Trouble> {
     let object = Object { kind: Ipc::Shm, id };
     let ours = from.files.ipc.segments.get(&id).copied().unwrap_or(0);
-    let contents = match from.probe.save_segment(id, seen.size) {
+    let saved = match from.probe.save_segment(id, seen.size) {
         Err(fault) if fault.errno == Errno::EACCES => return Err(unreadable(object).into()),
-        Err(fault) if fault.errno == Errno::EOPNOTSUPP => {
-            return Err(Refusal::new(told(object), "it is made of huge pages", "this is not supported yet").into());
-        }
         saved => saved?,
     };
     if seen.attached > ours {
@@ -115,7 +120,8 @@ fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Segment, T
         size: seen.size,
         stays: if seen.perm.mode & SHM_DEST != 0 { Stays::Attached } else { Stays::Always },
         locked: seen.perm.mode & SHM_LOCKED != 0,
-        contents,
+        contents: saved.contents,
+        page: saved.page,
     })
 }
 
@@ -160,8 +166,12 @@ impl CaptureTree for SysvShm {
 impl Segment {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = self.object();
-        if !to.make_object(SysvShm::NAME, object, (&self.perm, Some(self.size)), at) {
+        if !to.make_object(SysvShm::NAME, object, (&self.perm, Some(self.size), huge::segment_flags(self.page)), at) {
             return;
+        }
+        if self.page != 0 && !huge::may_make_segment(self.size, to) {
+            let why = "it is made of huge pages, and whoever thaws may make no segment of those here";
+            to.to.refuse(Refusal::new(told(object), why, "thaw it as root, or set vm.hugetlb_shm_group"));
         }
         if !self.contents.is_empty() {
             let op = Op::Segment { id: self.id, extents: self.contents.clone() };

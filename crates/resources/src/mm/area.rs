@@ -3,7 +3,7 @@
 //! - seen as    an entry of /proc/PID/smaps
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`, `mseal`
-//! - refused    devices, files of huge pages (of memory without a name: `mm::huge`), userfaultfd, keys, secret memory, shadow
+//! - refused    devices, files of huge pages that had a name (of memory: `mm::huge`), userfaultfd, keys, secret memory, shadow
 //!   stacks, AIO rings: each by name, and in the list of what is not supported; memory without a name that a process outside
 //!   of the tree shares, if one of them writes
 //! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
@@ -180,7 +180,7 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => {
             Some(("it is watched by userfaultfd", "freeze it while it watches nothing"))
         }
-        _ if area.has(b"ht") && !huge::is_nameless(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
+        _ if area.has(b"ht") && !huge::is_memory(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
         _ if area.key != 0 && !is_only_executed(area, from)? => {
             Some(("it is guarded by a key (pkey_mprotect)", "freeze it while no key guards anything"))
         }
@@ -214,7 +214,7 @@ fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
 
 /// The id of the segment of System V shared memory that an area shows: its inode number (ipc/shm.c, newseg). The kernel's own
 /// file system has no major number.
-fn segment(area: &proc::Area) -> Option<u32> {
+pub(super) fn segment(area: &proc::Area) -> Option<u32> {
     let key = area.name.strip_prefix(b"/SYSV")?.strip_suffix(b" (deleted)")?;
     let named = key.len() == 8 && key.iter().all(u8::is_ascii_hexdigit) && area.dev.0 == 0 && area.perms.shared;
     named.then(|| u32::try_from(area.inode).ok())?
@@ -228,8 +228,8 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
     let inode = (proc::makedev(area.dev.0, area.dev.1), area.inode);
     let page = huge::page(area);
     let backing = match area.name.strip_prefix(b"/dev/zero") {
-        _ if page != 0 && !area.perms.shared => Backing::Anonymous,
-        _ if page != 0 => Backing::Shared { object: huge::object(area), offset: area.offset },
+        _ if huge::is_nameless(area) && !area.perms.shared => Backing::Anonymous,
+        _ if huge::is_nameless(area) => Backing::Shared { object: huge::object(area), offset: area.offset },
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
             Backing::Segment { id, offset: area.offset }
@@ -316,6 +316,7 @@ fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
     let name = odd.as_deref().unwrap_or(&area.name);
     let id = from.file((dev, area.inode), name, |probe| probe.stat(&link).ok())?;
+    from.files.list.get_mut(&id).expect("it is known").page = huge::page(area);
     memfd::ask_link(id, &link, from);
     Ok(id)
 }

@@ -28,11 +28,11 @@ fn captured(name: &str, perms: &str) -> Area {
 fn the_size_of_its_pages_is_captured() {
     let private = captured("/anon_hugepage (deleted)", "rw-p");
     assert_eq!((private.page, private.backing), (HUGE, Backing::Anonymous));
-    for name in ["/anon_hugepage (deleted)", "/memfd:anon_hugepage (deleted)"] {
-        let shared = captured(name, "rw-s");
-        assert_eq!(shared.page, HUGE);
-        assert_eq!(shared.backing, Backing::Shared { object: HUGE << 32 | 7, offset: 0 }, "{name}");
-    }
+    let shared = captured("/anon_hugepage (deleted)", "rw-s");
+    assert_eq!((shared.page, shared.backing), (HUGE, Backing::Shared { object: HUGE << 32 | 7, offset: 0 }));
+    let of_file = captured("/memfd:x (deleted)", "rw-s");
+    assert!(matches!(of_file.backing, Backing::File { offset: 0, .. }) && of_file.page == HUGE);
+    assert_eq!(captured("/SYSV00000000 (deleted)", "rw-s").backing, Backing::Segment { id: 7, offset: 0 });
 }
 
 /// A program with areas of huge pages: start, how many, and the offset of those that are shared.

@@ -154,7 +154,7 @@ fn set(id: u32, values: &[u16]) -> Set {
 
 fn segment(id: u32, key: i32, stays: Stays) -> Segment {
     let contents = vec![Extent { at: PAGE, len: PAGE, offset: 1 << 22 }];
-    Segment { id, perm: perm(key), size: 4 * PAGE - 10, stays, locked: stays == Stays::Attached, contents }
+    Segment { id, perm: perm(key), size: 4 * PAGE - 10, stays, locked: stays == Stays::Attached, contents, page: 0 }
 }
 
 /// A tree with these, and with where they were.
@@ -283,6 +283,63 @@ fn more_than_an_ordinary_queue_takes_a_right() {
     let host = Host { told: empty_host(&model).told, ..host("user", &model) };
     let why = "message queue 9: 20000 bytes may wait in it, and only root may allow more than 16384 here";
     assert_eq!(plan_refused(&model, &host, &Options::default()), [why]);
+}
+
+/// A tree with a segment of huge pages, of which one byte of the third is in use; and a host with so many free.
+fn of_huge_pages(free: u64) -> (Model, Host) {
+    let huge = Segment { page: 2 << 20, size: (4 << 20) + 1, ..segment(4, 0x1234, Stays::Always) };
+    let model = with_tree(vec![TreeState::SysvShm(SysvShm { segments: vec![huge] })]);
+    let mut host = empty_host(&model);
+    for (name, count) in [("nr", 10), ("free", free), ("resv", 0), ("nr_overcommit", 0), ("surplus", 0)] {
+        host.told.insert(format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}_hugepages"), count.to_string());
+    }
+    (model, host)
+}
+
+#[test]
+fn a_segment_of_huge_pages() {
+    let us = Recorded::sample("sleep").threads[0] as i32;
+    let mut of = sample(us, [us, us]);
+    of.segment_page = 2 << 20;
+    let (found, _) = tree(&of, &mut Files::default());
+    let pages = found.unwrap().iter().find_map(|s| match s {
+        TreeState::SysvShm(shm) => Some(shm.segments.iter().map(|s| s.page).collect::<Vec<_>>()),
+        _ => None,
+    });
+    assert_eq!(pages, Some(vec![2 << 20]));
+    let (model, host) = of_huge_pages(3);
+    survives(&model);
+    assert!(host.told.keys().filter(|path| path.contains("huge")).all(|path| model.questions().contains(path)));
+    // SHM_HUGETLB is 04000, and the size stands above bit 26.
+    let flags = 0o7600 | 21 << 26;
+    let made = format!("shm4 = shmget(0x1234, 0x400001, {flags:#x})");
+    let plan = planned(&model, &host).to_string();
+    assert!(plan.contains(&made), "{made}: {plan}");
+    let (model, host) = of_huge_pages(2);
+    let why = "huge pages: it has 3 of 2048 KiB, and 2 are free here";
+    assert_eq!(plan_refused(&model, &host, &Options::default()), [why]);
+    // It is still there: none more are needed.
+    let mut there = host;
+    *there.told.get_mut("/proc/sysvipc/shm").unwrap() += &format!("\n4660 4 {}", (4 << 20) + 1);
+    planned(&model, &there);
+}
+
+#[test]
+fn who_may_make_segments_of_huge_pages() {
+    let (model, rich) = of_huge_pages(3);
+    let model = of_an_ordinary_user(model);
+    let refused = |change: &dyn Fn(&mut Host)| {
+        let limits = vec![(1 << 20, 1 << 20); 16];
+        let mut host = Host { told: rich.told.clone(), limits, ..host("user", &model) };
+        change(&mut host);
+        resources::plan(&model, &host, &Options::default()).map_or_else(|all| reasons(&all), |_| vec![])
+    };
+    let why = "shared memory segment 4: it is made of huge pages, and whoever thaws may make no segment of those here";
+    assert_eq!(refused(&|_| ()), [why]);
+    assert!(refused(&|host| host.limits[8].0 = 8 << 20).is_empty());
+    let group = "/proc/sys/vm/hugetlb_shm_group";
+    assert!(model.questions().contains(&group.to_owned()));
+    assert!(refused(&|host| _ = host.told.insert(group.into(), host.gid.to_string())).is_empty());
 }
 
 fn area(start: u64, pages: u64, (id, offset): (u32, u64), protection: u8) -> Area {
@@ -437,10 +494,8 @@ fn what_cannot_be_read_is_refused() {
         "message queue 13: this kernel cannot show what waits in it (CONFIG_CHECKPOINT_RESTORE)",
     ];
     assert_eq!(tree(&of, &mut Files::default()).0.unwrap_err(), refused);
-    of.segments.insert(11, Some(Errno::EOPNOTSUPP));
     of.answer(Sys::Msgrcv, &[13], Err(Errno::E2BIG), vec![]);
     let refused = tree(&of, &mut Files::default()).0.unwrap_err();
-    assert_eq!(refused[0], "shared memory segment 11: it is made of huge pages");
     assert_eq!(refused[2], "message queue 13: a message in it is longer than 512 KiB");
     let mut files = Files::default();
     files.ipc.segments.insert(99, 1);

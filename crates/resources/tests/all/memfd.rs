@@ -3,6 +3,7 @@
 use crate::common::*;
 use abi::Sys;
 use abi::layout::FileStat;
+use image::Extent;
 use plan::{Host, Options};
 use resources::fd::file::{File, Standing};
 use resources::fd::{memfd::Memfd, regular::Regular};
@@ -60,10 +61,14 @@ fn files_that_only_look_like_one() {
 #[test]
 fn huge_pages_and_secrets() {
     let mut huge = sample(LINK, SEAL);
-    let kind = 0x9584_58f6u64.to_ne_bytes().to_vec();
+    // struct statfs: HUGETLBFS_MAGIC, and the size of a block.
+    let kind = [0x9584_58f6u64, 2 << 20].map(u64::to_ne_bytes).concat();
     huge.answer(Sys::Fstatfs, &[40], Ok(0), vec![kind]);
-    let line = "it is a file of huge pages, into which nothing can be written (MFD_HUGETLB)";
-    assert_eq!(reasons(&refused(captured(&huge))), [format!("fd 40 ({LINK}): {line}")]);
+    assert_eq!(captured(&huge).unwrap().1.page, 2 << 20);
+    // What a file in memory of small pages says of its blocks is no such size.
+    let kind = [0x0102_1994u64, 4096].map(u64::to_ne_bytes).concat();
+    huge.answer(Sys::Fstatfs, &[40], Ok(0), vec![kind]);
+    assert_eq!(captured(&huge).unwrap().1.page, 0);
     let secret = "/secretmem (deleted)";
     let line = "it is secret memory, which nobody else can read";
     assert_eq!(reasons(&refused(captured(&sample(secret, SEAL)))), [format!("fd 40 ({secret}): {line}")]);
@@ -95,6 +100,7 @@ fn file(seals: Option<u32>, mode: u32) -> File {
         owner: Some((0, 0)),
         names: 0,
         seals,
+        page: 0,
     }
 }
 
@@ -174,6 +180,46 @@ fn how_it_is_created() {
     assert_eq!(create(file(Some(SEAL), 0o777), Some(2)), [none]);
     let old = "/memfd:keys: this kernel does not know the seal against becoming executable (F_SEAL_EXEC)";
     assert_eq!(create(file(Some(EXEC), 0o666), None), [old]);
+}
+
+#[test]
+fn of_huge_pages() {
+    const HUGE: u64 = 2 << 20;
+    // The first page of the file is in use, and the third; areas set apart the second and the third, and a private one three.
+    let held = [0, 2 * HUGE + 4096].map(|at| Extent { at, len: 4096, offset: 1 << 22 });
+    let of_huge = File { page: HUGE, size: 3 * HUGE, contents: Some(held.to_vec()), ..file(Some(SEAL), 0o777) };
+    let (mut model, mut host) = tree(of_huge);
+    let area = |start: u64, pages: u64, shared: bool, page: u64| Area {
+        start: start * HUGE,
+        end: (start + pages) * HUGE,
+        shared,
+        backing: Backing::File { file: 90, offset: page * HUGE },
+        page: HUGE,
+        ..area()
+    };
+    for state in &mut model.processes[0].states {
+        if let ProcessState::Space(space) = state {
+            space.areas.splice(0..1, [area(1, 2, true, 1), area(4, 3, false, 0), area(8, 1, true, 2)]);
+        }
+    }
+    survives(&model);
+    let mut refused = |free: u64| {
+        for (name, count) in [("nr", 10), ("free", free), ("resv", 0), ("nr_overcommit", 0), ("surplus", 0)] {
+            let path = format!("/sys/kernel/mm/hugepages/hugepages-2048kB/{name}_hugepages");
+            host.told.insert(path, count.to_string());
+        }
+        resources::plan(&model, &host, &Options::default()).map_err(|all| reasons(&all))
+    };
+    assert_eq!(refused(5).unwrap_err(), ["huge pages: it has 6 of 2048 KiB, and 5 are free here"]);
+    let plan = refused(6).unwrap().to_string();
+    // MFD_HUGETLB is 4, MFD_EXEC 16.
+    let create = format!("memfd_create(\"keys\", {:#x})", 16 | 4 | 21 << 26);
+    for step in [&*create, "mmap(0x200000, 0x400000, 3, 0x100001, d", "mmap(0x800000, 0x600000, 3, 0x100002, d"] {
+        assert!(plan.contains(step), "{step}: {plan}");
+    }
+    let mut odd = model.clone();
+    odd.files.get_mut(&90).unwrap().page = 0;
+    assert!(Model::from_records(&records(&odd)).is_err(), "areas are not made of the pages of their file");
 }
 
 #[test]

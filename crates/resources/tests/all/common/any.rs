@@ -63,7 +63,7 @@ fn file() -> impl Strategy<Value = File> {
     let facts = (any::<u32>(), any::<u64>(), any::<(i64, u32)>(), of(any::<(u32, u32)>()), more);
     (text(), standing, facts, of(blob()), of(extents())).prop_map(|(path, standing, facts, build_id, contents)| {
         let (mode, size, mtime, owner, (names, seals)) = facts;
-        File { path, standing, mode, size, mtime, build_id, contents, owner, names, seals }
+        File { path, standing, mode, size, mtime, build_id, contents, owner, names, seals, page: 0 }
     })
 }
 

@@ -14,8 +14,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, Still, Text,
-    ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, SavedSegment,
+    Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -82,6 +82,8 @@ pub(crate) struct Recorded {
     pub(crate) handles: BTreeMap<(Vec<u8>, i32, Vec<u8>), Vec<u8>>,
     /// Segments of shared memory: why they cannot be read, if so.
     pub(crate) segments: BTreeMap<u32, Option<Errno>>,
+    /// The size of the huge pages that segments are made of.
+    pub(crate) segment_page: u64,
     /// Lines of fdinfo, of descriptors of the tree.
     pub(crate) told: Vec<Told>,
     /// What is told of sockets, of which those in `held` are the tree's; and what is true of each descriptor.
@@ -278,9 +280,12 @@ impl Probe for Recorded {
         Ok(self.neighbours.clone())
     }
     /// Of each segment the second page.
-    fn save_segment(&self, id: u32, _: u64) -> Result<Vec<Extent>, Fault> {
+    fn save_segment(&self, id: u32, _: u64) -> Result<SavedSegment, Fault> {
         match self.segments.get(&id) {
-            Some(None) => Ok(vec![Extent { at: PAGE, len: PAGE, offset: 1 << 22 }]),
+            Some(None) => Ok(SavedSegment {
+                contents: vec![Extent { at: PAGE, len: PAGE, offset: 1 << 22 }],
+                page: self.segment_page,
+            }),
             Some(Some(errno)) => Err(Fault::new("shmat", id, *errno)),
             None => Err(Fault::new("shmat", id, Errno::EINVAL)),
         }
