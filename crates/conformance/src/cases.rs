@@ -330,6 +330,9 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),
         Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
+        // It is not waited for as long as for what may stop any time.
+        Case { within: Some(Duration::from_secs(6)), ..Case::specimen(&["vfork-waits"]) }
+            .refused(&["waits in vfork(2) for process", "or end it: kill"]),
         Case::specimen(&["segments"]).refused(&["segments"]),
         Case::specimen(&["outside", "queue"]).refused(&["message queue", "outside of the tree"]),
         Case::specimen(&["mq-refused", "value"]).refused(&["sigev_thread", "a signal with a value"]),

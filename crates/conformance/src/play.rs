@@ -73,7 +73,9 @@ impl Play<'_> {
     }
 
     fn refused(&mut self, mut terminal: Terminal, words: &[&str]) -> Outcome {
+        let started = Instant::now();
         let said = self.save("freeze", "a.cryo")?.ended_with("freeze", &[3])?;
+        self.in_time("the refusal", started)?;
         for word in words {
             same(
                 &format!("the refusal names {word:?}; it says {:?}", said.text),

@@ -81,6 +81,9 @@ pub(crate) fn seize_error(e: SeizeError, pid: i32) -> Error {
         SeizeError::Fault(fault) => Error::Fault(fault),
         SeizeError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
         SeizeError::Traced { by } => refuse(format!("process {by} traces it"), "end the debugger, or let it detach"),
+        SeizeError::Vforked { child, .. } => {
+            refuse(e.to_string(), &format!("wait until process {child} has done that, or end it: kill {child}"))
+        }
         SeizeError::Zombie { .. } => refuse(ZOMBIE.into(), "nothing of it is left to freeze"),
         other => refuse(other.to_string(), "try again later"),
     }

@@ -168,6 +168,32 @@ pub(crate) fn exit_signals(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A child that waits in vfork(2) for its own, which sleeps until we let it end.
+pub(crate) fn vforked(_: &[String]) -> Result<Living, String> {
+    let line = kin::Line::new()?;
+    let child = kin::child(move || {
+        Ok(move |question: &str| match question {
+            "vfork" => {
+                let pid = kin::clone_on(line, libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, answering(doing))?;
+                kin::wait(pid, 0).map(|(_, status)| status.to_string())
+            }
+            _ => kin::obey(question),
+        })
+    })?;
+    let begin = move || {
+        child.tell("vfork")?;
+        line.kin(0).hear()?;
+        same("the state of who waits", &Some('D'), &state(child.pid))
+    };
+    begin()?;
+    Living::reads(move |_| {
+        same("the state of who waits", &Some('D'), &state(child.pid))?;
+        line.kin(0).tell("exit 7")?;
+        same("how its child ended", &(7 << 8).to_string(), &child.hear()?)?;
+        begin()
+    })
+}
+
 /// A child whose first thread has ended, and whose others live.
 pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
     let line = kin::Line::new()?;

@@ -275,7 +275,7 @@ impl Post<'_> {
     fn lost(&self, lost: Lost) -> EnvoyError {
         match lost {
             Lost::Died => self.died(),
-            Lost::Stuck => EnvoyError::Silent,
+            Lost::Stuck | Lost::Vforked(_) => EnvoyError::Silent,
             Lost::Fault(fault) if fault.errno == Errno::ESRCH && crate::status::is_dead(self.tid()) => self.died(),
             Lost::Fault(fault) => fault.into(),
         }

@@ -29,10 +29,17 @@ pub enum SeizeError {
         /// The thread.
         tid: i32,
     },
-    /// A thread does not come to a stop: it sleeps uninterruptibly, as in a vfork(2) or in a dead network file system.
+    /// A thread does not come to a stop: it sleeps uninterruptibly, as in a dead network file system.
     Stuck {
         /// The thread.
         tid: i32,
+    },
+    /// A thread does not come to a stop: it waits for a child of vfork(2), which sleeps on.
+    Vforked {
+        /// The thread.
+        tid: i32,
+        /// The child.
+        child: i32,
     },
     /// It makes threads faster than we stop them, or executes programs without end.
     Restless {
@@ -90,6 +97,12 @@ impl fmt::Display for SeizeError {
             SeizeError::ForeignMode { tid } => write!(f, "thread {tid} runs 32-bit code"),
             SeizeError::Stuck { tid } => {
                 write!(f, "thread {tid} does not stop: it sleeps uninterruptibly")
+            }
+            SeizeError::Vforked { tid, child } => {
+                write!(
+                    f,
+                    "thread {tid} cannot be stopped: it waits in vfork(2) for process {child} to execute a program or end"
+                )
             }
             SeizeError::Restless { pid } => write!(f, "{pid}: its threads come and go faster than they can be stopped"),
         }

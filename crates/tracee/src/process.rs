@@ -7,6 +7,7 @@ use crate::place::{Areas, Place};
 use crate::procfs::numbers;
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
+use crate::vfork::{self, Watch};
 use crate::{SeizeError, Stopped, fault, sys};
 use abi::{Errno, Fault};
 use std::collections::BTreeMap;
@@ -27,6 +28,8 @@ pub enum Queue {
 
 /// How long a thread may take to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
+/// How often it is looked why it does not.
+const LOOK: Duration = Duration::from_millis(100);
 /// How often new threads may appear, or a program be executed, while we seize.
 const ROUNDS: u32 = 1000;
 /// How often threads that are leaving the envoy of an earlier freezer are let run on.
@@ -58,6 +61,8 @@ pub(crate) enum Lost {
     Fault(Fault),
     Died,
     Stuck,
+    /// It waits for this child.
+    Vforked(i32),
 }
 
 impl From<Fault> for Lost {
@@ -69,12 +74,13 @@ impl From<Fault> for Lost {
 /// Waits for the thread that was interrupted; whatever it meets before is passed on. Gives the signal of the stop.
 pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
     let end = Instant::now() + PATIENCE;
+    let mut watch = Watch::default();
     while Instant::now() < end {
-        match ptrace::wait(tid, PATIENCE)? {
+        match ptrace::wait(tid, LOOK)? {
             Some(Stop::Event(signal)) => return Ok(signal),
             Some(Stop::Exited) => return Err(Lost::Died),
             Some(stop) => ptrace::cont(tid, stop.signal_to_pass())?,
-            None => return Err(Lost::Stuck),
+            None => watch.look(tid).map_or(Ok(()), |child| Err(Lost::Vforked(child)))?,
         }
     }
     Err(Lost::Stuck)
@@ -342,6 +348,11 @@ fn let_go(tid: i32) -> Result<(), Fault> {
     if ptrace::detach_with(tid, signal).is_ok() {
         return Ok(());
     }
+    let busy = || Err(Fault::new(format!("ptrace(PTRACE_DETACH, {tid})"), tid, Errno::EBUSY));
+    // Our own end lets it go, and takes back that it was to stop (kernel/ptrace.c, exit_ptrace).
+    if vfork::awaited_by(tid).is_some() {
+        return busy();
+    }
     // ESRCH: not stopped, or dead (ptrace(2)).
     let _ = ptrace::interrupt(tid);
     match await_event(tid) {
@@ -349,7 +360,7 @@ fn let_go(tid: i32) -> Result<(), Fault> {
         Err(Lost::Died) => Ok(()),
         Err(Lost::Fault(fault)) if is_gone(&fault) => Ok(()),
         Err(Lost::Fault(fault)) => Err(fault),
-        Err(Lost::Stuck) => Err(Fault::new(format!("ptrace(PTRACE_DETACH, {tid})"), tid, Errno::EBUSY)),
+        Err(Lost::Stuck | Lost::Vforked(_)) => busy(),
     }
 }
 
@@ -366,6 +377,7 @@ pub(crate) fn seize_error(lost: Lost, pid: i32, tid: i32) -> SeizeError {
         Lost::Fault(fault) => fault.into(),
         Lost::Died => ended(pid),
         Lost::Stuck => SeizeError::Stuck { tid },
+        Lost::Vforked(child) => SeizeError::Vforked { tid, child },
     }
 }
 

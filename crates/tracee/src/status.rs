@@ -18,7 +18,8 @@ pub(crate) struct Status {
     pub(crate) shadow_stack: bool,
 }
 
-fn field<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
+/// The value of a line.
+pub(crate) fn field<'a>(text: &'a [u8], name: &str) -> Option<&'a str> {
     let line = text.split(|b| *b == b'\n').find_map(|line| line.strip_prefix(name.as_bytes()))?;
     std::str::from_utf8(line).ok().map(str::trim)
 }

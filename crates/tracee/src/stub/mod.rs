@@ -215,7 +215,7 @@ fn lost_stub(lost: Lost, tid: i32) -> Fault {
     match lost {
         Lost::Fault(fault) => fault,
         Lost::Died => Fault::new("wait", tid, Errno::ESRCH),
-        Lost::Stuck => Fault::new("wait", tid, Errno::ETIMEDOUT),
+        Lost::Stuck | Lost::Vforked(_) => Fault::new("wait", tid, Errno::ETIMEDOUT),
     }
 }
 
