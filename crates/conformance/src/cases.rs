@@ -135,6 +135,8 @@ const TREES: &[&str] = &[
     "sessions",
     "session-dead-leader",
     "daemons",
+    "orphans",
+    "orphans-below",
     "job",
     "inherited-pipes",
     "inherited-pipe-end",

@@ -127,7 +127,9 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let _errors_only = job::ErrorsOnly::begin();
     let quiet = Quiet::new();
     raise_file_limit();
-    let tids: Vec<u32> = loaded.model.ids().into_iter().chain(loaded.model.leaders()).collect();
+    // The first one is born first.
+    let born = |step: &Step| if let Op::Clone { tid, .. } = step.op { Some(tid.0) } else { None };
+    let tids: Vec<u32> = plan.steps.iter().filter_map(born).collect();
     let (ground, hop) = hole(loaded, plan.staging, tids.len())?;
     let mut execution = Execution {
         plan,

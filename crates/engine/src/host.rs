@@ -53,6 +53,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         scratch: scratch(model),
         places: places(model),
         temporary: std::env::temp_dir().into_os_string().into_vec(),
+        spare: spare(model),
         taken: gathered(model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id))),
         terminal: stat.terminal.and_then(terminal),
         uid: status.uid[1],
@@ -216,6 +217,14 @@ fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
         d.is_absolute() && rustix::fs::openat(CWD, *d, flags, Mode::from_raw_mode(0o600)).is_ok()
     };
     gathered(parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()))
+}
+
+/// The highest ids that are free here and not the tree's.
+fn spare(model: &Model) -> Vec<u32> {
+    let needed = resources::tree::lineage::helpers(model);
+    let highest = number("/proc/sys/kernel/pid_max").map_or(1 << 15, |max| max as u32);
+    let own: BTreeSet<u32> = gathered(model.ids().into_iter().chain(model.leaders()));
+    (2..highest).rev().filter(|id| !own.contains(id) && !is_taken(*id)).take(needed).collect()
 }
 
 /// An id is free when it is that of no process, thread, process group or session.

@@ -156,6 +156,9 @@ pub struct Host {
     pub max_files: u64,
     /// The highest number that the thawing process has open.
     pub highest_fd: u32,
+    /// Ids that nothing here has, nor the image: as many as it needs for helpers.
+    #[serde(default)]
+    pub spare: Vec<u32>,
     /// The resource limits of whoever thaws, by number: soft and hard.
     pub limits: Vec<(u64, u64)>,
 }

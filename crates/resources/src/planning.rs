@@ -5,7 +5,7 @@ use crate::fd::{signalling, unix};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
-use crate::tree::{process, stops};
+use crate::tree::{lineage, process, stops};
 use crate::{At, Description, Model, ProcessModel};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use image::Tag;
@@ -123,9 +123,9 @@ fn reserved(model: &Model) -> u32 {
     2 + slots(model)
 }
 
-/// How many threads there are while the tree is made: its own, and those that stand for leaders that have ended.
+/// How many threads there are while the tree is made: its own, and those of helpers.
 fn slots(model: &Model) -> u32 {
-    (model.ids().len() + model.leaders().len()) as u32
+    (model.ids().len() + model.leaders().len() + lineage::helpers(model)) as u32
 }
 
 /// The numbers from which on so many are free, in the tree and in the executor: above all that the tree has open; or, where

@@ -49,13 +49,12 @@ fn told(text: &str) -> String {
     text.strip_suffix(&own).map_or(text.into(), |rest| format!("{rest} ours"))
 }
 
-/// The usual double fork; the middle one leads a session and ends with this code. Gives the orphan and the middle one's id.
-fn orphan(code: i32) -> Result<(Kin, i32), String> {
-    let line = kin::Line::new()?;
+/// The usual double fork; the middle one ends with this code. Gives the middle one's id.
+fn bear(line: kin::Line, set_up: fn() -> Outcome, code: i32) -> Result<i32, String> {
     let middle = kin::fork()?;
     if middle == 0 {
         let own = std::process::id() as i32;
-        if lead_session().is_ok() && kin::lasting_fork() == Ok(0) {
+        if set_up().is_ok() && kin::lasting_fork() == Ok(0) {
             // Who is told of his parent's death would end with this one.
             // SAFETY: takes nothing.
             while unsafe { libc::getppid() } == own {
@@ -65,10 +64,93 @@ fn orphan(code: i32) -> Result<(Kin, i32), String> {
         }
         kin::exit(code)
     }
+    Ok(middle)
+}
+
+/// The orphan at the other end of a line, when it is one.
+fn born(line: kin::Line) -> Result<Kin, String> {
     let kin = line.kin(0);
     kin.hear()?;
     let pid = kin.ask("who")?.split(' ').next().and_then(|word| word.parse().ok()).ok_or("no id")?;
-    Ok((line.kin(pid), middle))
+    Ok(line.kin(pid))
+}
+
+/// An orphan, and the id of the middle one, who leads its session and ends with this code.
+fn orphan(code: i32) -> Result<(Kin, i32), String> {
+    let line = kin::Line::new()?;
+    let middle = bear(line, lead_session, code)?;
+    Ok((born(line)?, middle))
+}
+
+fn adopt() -> Outcome {
+    sys::prctl(libc::PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0]).map(drop)
+}
+
+/// Orphans, who are in the session of somebody further below: of two we are the parent, and one of our children is of another.
+pub(crate) fn orphans(_: &[String]) -> Result<Living, String> {
+    let lines = [kin::Line::new()?, kin::Line::new()?, kin::Line::new()?];
+    let [first, second, third] = lines;
+    adopt()?;
+    let child = kin::child(move || {
+        let leader = kin::child(move || {
+            lead_session()?;
+            for line in [first, second] {
+                kin::wait(bear(line, || Ok(()), 0)?, 0)?;
+            }
+            let member = kin::plain()?;
+            let below = kin::child(move || {
+                kin::wait(bear(third, || Ok(()), 0)?, 0)?;
+                Ok(kin::obey)
+            })?;
+            Ok(kin::parent_of(vec![member, below]))
+        })?;
+        Ok(kin::parent_of(vec![leader]))
+    })?;
+    let orphans = [born(first)?, born(second)?, born(third)?];
+    let all = [child, orphans[0], orphans[1], orphans[2]].map(|kin| (kin, ""));
+    let family = [(child, "below 0 who"), (child, "below 0 below 0 who"), (child, "below 0 below 1 who")];
+    let all = [all.as_slice(), &family].concat();
+    let expected = places(&all)?;
+    let (own, mut ended) = (std::process::id().to_string(), false);
+    Living::reads(move |_| {
+        if std::mem::replace(&mut ended, true) {
+            return Ok(());
+        }
+        same_places(&all, &expected)?;
+        let ours = expected.iter().filter(|text| text.split(' ').nth(1) == Some(&own)).count();
+        same("how many are our children", &4, &ours)?;
+        for orphan in orphans {
+            orphan.tell("exit 3")?;
+            same("its end", &(orphan.pid, 3 << 8), &kin::wait(orphan.pid, 0)?)?;
+        }
+        same("nobody else has ended", &0, &kin::wait(-1, libc::WNOHANG)?.0)
+    })
+}
+
+/// Orphans whose leaders have ended: of one session we have one, and a child of ours another one.
+pub(crate) fn orphans_below(_: &[String]) -> Result<Living, String> {
+    let lines = [kin::Line::new()?, kin::Line::new()?, kin::Line::new()?];
+    adopt()?;
+    let child = kin::child(move || {
+        let leader = kin::child(move || {
+            lead_session()?;
+            Ok(move |question: &str| match question {
+                "bear the first" => kin::wait(bear(lines[0], || Ok(()), 0)?, 0).map(|_| String::new()),
+                "bear the second" => kin::wait(bear(lines[1], || Ok(()), 0)?, 0).map(|_| String::new()),
+                _ => kin::obey(question),
+            })
+        })?;
+        leader.ask("bear the first")?;
+        adopt()?;
+        leader.ask("bear the second")?;
+        leader.tell("exit 0")?;
+        let third = bear(lines[2], lead_session, 0)?;
+        [leader.pid, third].into_iter().try_for_each(|pid| kin::wait(pid, 0).map(drop))?;
+        Ok(kin::obey)
+    })?;
+    let all = [child, born(lines[0])?, born(lines[1])?, born(lines[2])?].map(|kin| (kin, ""));
+    let expected = places(&all)?;
+    Living::reads(move |_| same_places(&all, &expected))
 }
 
 /// Daemons: the leader of their session has ended, and they are ours, who adopt orphans (PR_SET_CHILD_SUBREAPER).

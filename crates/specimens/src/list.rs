@@ -74,7 +74,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;
     "stop-silent" stops::silent; "stop-odd" stops::odd;
     "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
-    "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "job" groups::job;
+    "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "orphans" groups::orphans;
+    "orphans-below" groups::orphans_below; "job" groups::job;
     "inherited-offset" inherited::offset; "inherited-pipes" inherited::pipes_between; "inherited-pipe-end" inherited::pipe_end;
     "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
     "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;

@@ -45,7 +45,7 @@ pub(crate) struct Heritage {
     pub(crate) maker: Option<u32>,
     /// For each of its areas, the part that it has by birth.
     pub(crate) kept: Vec<Option<Kept>>,
-    /// Parts of the maker's areas that it does not keep.
+    /// Parts of the areas of whom it was made of that it does not keep.
     pub(crate) dropped: Vec<(u64, u64)>,
     /// Who has something from it.
     pub(crate) heirs: Vec<u32>,
@@ -66,6 +66,8 @@ impl Heritage {
 struct Member<'m> {
     space: &'m Space,
     maker: Option<u32>,
+    /// Whose memory it has when it is born, whether it keeps any of it or not.
+    source: Option<u32>,
     kept: Vec<Option<Kept>>,
     /// Its pages of private areas.
     own: Vec<Extent>,
@@ -81,14 +83,15 @@ pub(crate) fn of(spaces: &[(u32, &Space, Option<u32>)]) -> BTreeMap<u32, Heritag
     let by_pid: HashMap<u32, &Space> = spaces.iter().map(|(pid, space, _)| (*pid, *space)).collect();
     let mut members: BTreeMap<u32, Member<'_>> = BTreeMap::new();
     for (pid, space, maker) in spaces {
-        let from = maker.and_then(|maker| by_pid.get(&maker));
+        let source = maker.filter(|maker| by_pid.contains_key(maker));
+        let from = source.map(|source| by_pid[&source]);
         let kept = from.map_or_else(|| vec![None; space.areas.len()], |from| inherited(&from.areas, &space.areas));
         let maker = maker.filter(|_| kept.iter().any(Option::is_some));
         let (mut own, mut shared) = (Vec::new(), Vec::new());
         for (extent, is_shared) in space.pages.iter().flat_map(|e| by_area(*e, &space.areas)) {
             if is_shared { shared.push(extent) } else { own.push(extent) }
         }
-        members.insert(*pid, Member { space, maker, kept, own, shared, heirs: Vec::new(), base: Vec::new() });
+        members.insert(*pid, Member { space, maker, source, kept, own, shared, heirs: Vec::new(), base: Vec::new() });
     }
     for (pid, maker) in members.iter().filter_map(|(pid, m)| Some((*pid, m.maker?))).collect::<Vec<_>>() {
         members.get_mut(&maker).expect("a maker with a space is a member").heirs.push(pid);
@@ -303,7 +306,8 @@ fn heritage(m: &Member<'_>, members: &BTreeMap<u32, Member<'_>>) -> Heritage {
     let first = if m.heirs.is_empty() { &mut after } else { &mut before };
     first.read.extend(&m.shared);
     first.read.sort_unstable_by_key(|e| e.at);
-    let dropped = from.map_or_else(Vec::new, |from| without(&from.space.areas, &m.kept));
+    let source = m.source.map(|source| &members[&source]);
+    let dropped = source.map_or_else(Vec::new, |s| without(&s.space.areas, &m.kept));
     let kept = if m.maker.is_some() { m.kept.clone() } else { vec![None; m.kept.len()] };
     Heritage { maker: m.maker, kept, dropped, heirs: m.heirs.clone(), before, after }
 }

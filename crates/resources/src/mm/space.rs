@@ -422,6 +422,11 @@ pub(crate) fn birth(pid: Pid, maker: Pid, to: &Planning<'_>) -> (Vec<Fact>, Vec<
     (needs, vec![Fact::Mapped(pid), Fact::Loaded(maker_space)])
 }
 
+/// Whether others have something of the memory of a process by birth.
+pub(crate) fn has_heirs(maker: Pid, to: &Planning<'_>) -> bool {
+    to.heritage.get(&to.space(maker).0).is_some_and(|h| !h.heirs.is_empty())
+}
+
 /// A newborn lets go of what its maker had and it has not.
 pub(crate) fn drop_rest(pid: Pid, to: &mut Planning<'_>) {
     let all = to.heritage.clone();

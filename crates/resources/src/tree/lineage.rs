@@ -4,18 +4,21 @@
 //!
 //! 1. by its parent, after the parent has made the session or before, whichever fits;
 //! 2. by a sibling that is in the session, or has what both are to share, as a child of the same parent (CLONE_PARENT);
-//! 3. where the leader of the session has ended: likewise, by a helper that has the leader's id while the tree is made.
+//! 3. where the leader of the session has ended: likewise, by a helper that has the leader's id while the tree is made;
+//! 4. by a helper that a member of the session makes for it, and that ends at once: a parent further above takes it in, as it
+//!    did when it became an orphan (PR_SET_CHILD_SUBREAPER).
 //!
-//! Where none fits, it is refused. A process group whose leader has ended has a helper, too. Helpers end before the tree runs,
-//! and their parents take note of that.
+//! Where none fits, or no order of births does, it is refused. A process group whose leader has ended has a helper, too.
+//! Helpers end before the tree runs, and their parents take note of that.
 
-use super::process::born;
+use super::process::{born, clone};
 use super::session::{self, Role, Session};
 use crate::mm::vdso::KernelArea;
 use crate::{Model, Planning, ProcessModel, ProcessState};
 use abi::Sys;
 use abi::consts::clone::{CLONE_FILES, CLONE_FS, CLONE_PARENT, CLONE_SIGHAND, CLONE_VM};
-use plan::{Actor, Birth, End, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
+use abi::consts::prctl::PR_SET_CHILD_SUBREAPER;
+use plan::{Actor, End, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "session";
@@ -36,18 +39,23 @@ pub(crate) struct Origin {
     pub(crate) after: Vec<Fact>,
 }
 
-/// A helper in place of a leader that has ended.
+/// A helper.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Ghost {
     id: u32,
     parent: u32,
-    leads: Leads,
+    does: Does,
 }
 
+/// What it is there for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-enum Leads {
-    Session,
-    Group,
+enum Does {
+    /// It stands for the leader of a session that has ended.
+    LeadSession,
+    /// Likewise, of a group.
+    LeadGroup,
+    /// It bears a child, which another process takes in.
+    Bear { child: u32, heir: u32 },
 }
 
 /// See the module.
@@ -59,6 +67,12 @@ pub(crate) struct Lineage {
     leaders: BTreeMap<u32, Vec<u32>>,
     /// Whose address space, descriptors, filesystem context and handlers each process has.
     owners: BTreeMap<u32, [u32; 4]>,
+    /// The parent of each process.
+    parents: BTreeMap<u32, u32>,
+    /// Under whom the helper for the leader of each session that has ended is born.
+    seats: BTreeMap<u32, u32>,
+    /// Ids that helpers may have which stand for nobody.
+    spare: Vec<u32>,
 }
 
 /// A process as far as it matters here.
@@ -117,57 +131,112 @@ struct Choice {
 
 /// Every process of a tree that nobody could make again.
 pub fn refusals(model: &Model) -> Vec<Refusal> {
-    Lineage::of(model).err().unwrap_or_default()
+    Lineage::of(model, unreal_ids(model)).err().unwrap_or_default()
+}
+
+/// How many ids helpers need which stand for nobody.
+pub fn helpers(model: &Model) -> usize {
+    let bears = |g: &&Ghost| matches!(g.does, Does::Bear { .. });
+    Lineage::of(model, unreal_ids(model)).map_or(0, |lineage| lineage.ghosts.iter().filter(bears).count())
+}
+
+/// As many as can be needed, which no process can have.
+fn unreal_ids(model: &Model) -> Vec<u32> {
+    (0..model.processes.len() as u32).map(|n| u32::MAX - n).collect()
 }
 
 impl Lineage {
-    /// The lineage of a tree, or every process that nobody can make.
-    pub(crate) fn of(model: &Model) -> Result<Lineage, Vec<Refusal>> {
+    /// The lineage of a tree, or every process that nobody can make. The ids in `spare` are nobody's.
+    pub(crate) fn of(model: &Model, spare: Vec<u32>) -> Result<Lineage, Vec<Refusal>> {
         let outer = outer_leader(model);
         let kin: Vec<Kin<'_>> = model.processes.iter().map(|p| Kin { p, session: session_of(p, outer) }).collect();
         let mut children: BTreeMap<u32, Vec<Kin<'_>>> = BTreeMap::new();
         for k in &kin {
             children.entry(k.p.process.parent).or_default().push(*k);
         }
-        let living: BTreeSet<u32> = abi::gathered(kin.iter().map(Kin::pid));
         let owners = |k: &Kin<'_>| (k.pid(), k.p.process.shares.all().map(|with| with.unwrap_or(k.pid())));
-        let mut lineage = Lineage { owners: abi::gathered(kin.iter().map(owners)), ..Lineage::default() };
+        let mut lineage = Lineage {
+            owners: abi::gathered(kin.iter().map(owners)),
+            parents: abi::gathered(kin.iter().map(|k| (k.pid(), k.p.process.parent))),
+            spare,
+            ..Lineage::default()
+        };
         let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
-        let mut refusals = Vec::new();
         for k in &kin {
-            let siblings = children.get(&k.p.process.parent).map_or(&[][..], Vec::as_slice);
             let own = children.get(&k.pid()).map_or(&[][..], Vec::as_slice);
             let parent = choices.get(&k.p.process.parent);
             let start = k.leads().then(|| first_session(own, k.pid(), parent)).flatten();
             if k.leads() {
                 lineage.leaders.entry(k.pid()).or_default();
             }
-            if k.p.process.parent != 0 && !lineage.make(k, start, parent, siblings, &living) {
+            choices.insert(k.pid(), Choice { end: k.session, start });
+        }
+        lineage.find_seats(&kin, &choices);
+        let mut refusals = Vec::new();
+        for k in kin.iter().filter(|k| k.p.process.parent != 0) {
+            let siblings = &children[&k.p.process.parent];
+            if !lineage.make(k, &choices, siblings, &kin) {
                 let why = "nobody in the tree can make it so that it is in its session, and shares what it shares";
                 refusals.push(Refusal::new("session", why, "").of(k.pid() as i32));
             }
-            choices.insert(k.pid(), Choice { end: k.session, start });
         }
-        lineage.add_group_ghosts(&kin, &living);
-        for ghost in &lineage.ghosts {
+        lineage.add_group_ghosts(&kin);
+        for ghost in lineage.ghosts.iter().filter(|g| !matches!(g.does, Does::Bear { .. })) {
             let origin = Origin { maker: ghost.parent, flags: 0, signal: SIGCHLD, after: vec![] };
             lineage.origins.insert(ghost.id, origin);
+        }
+        if refusals.is_empty() {
+            refusals.extend(lineage.unborn().map(|pid| {
+                let why = "in its session it could only be made after others that can only be made after it";
+                Refusal::new("session", why, "").of(pid as i32)
+            }));
         }
         if refusals.is_empty() { Ok(lineage) } else { Err(refusals) }
     }
 
-    /// Chooses who makes a process; `start` is the session in which a leader must be born, if it matters.
-    fn make(
-        &mut self,
-        k: &Kin<'_>,
-        start: Option<u32>,
-        parent: Option<&Choice>,
-        siblings: &[Kin<'_>],
-        living: &BTreeSet<u32>,
-    ) -> bool {
-        let Some(parent) = parent else { return false };
+    /// A process, and those above it, the next first.
+    fn line(&self, pid: u32) -> impl Iterator<Item = u32> {
+        std::iter::successors(Some(pid), |pid| self.parents.get(pid).copied()).filter(|pid| *pid != 0)
+    }
+
+    /// A helper for the leader of a session is born under the lowest of those who have children in the session, and are not in it
+    /// themselves.
+    fn find_seats(&mut self, kin: &[Kin<'_>], choices: &BTreeMap<u32, Choice>) {
+        for k in kin.iter().filter(|k| k.session != OUTER && !self.parents.contains_key(&k.session)) {
+            let up = k.p.process.parent;
+            let offered = choices.get(&up).is_some_and(|c| c.end == k.session || c.start == Some(k.session));
+            let is_lower = |seat: &u32| self.line(up).count() > self.line(*seat).count();
+            if !offered && self.seats.get(&k.session).is_none_or(is_lower) {
+                self.seats.insert(k.session, up);
+            }
+        }
+    }
+
+    /// Those who wait for each other to be born: of each the maker must be, and the session made where it is born into one.
+    fn unborn(&self) -> impl Iterator<Item = u32> {
+        let (mut born, mut led): (BTreeSet<u32>, BTreeSet<u32>) = (BTreeSet::new(), BTreeSet::new());
+        let mut before = usize::MAX;
+        while before != born.len() + led.len() {
+            before = born.len() + led.len();
+            let led_by = |fact: &Fact| if let Fact::Group(id) = fact { led.contains(id) } else { true };
+            let ready = |origin: &Origin| born.contains(&origin.maker) && origin.after.iter().all(led_by);
+            let everybody = self.parents.keys().chain(self.ghosts.iter().map(|g| &g.id));
+            let new: Vec<u32> = everybody.filter(|id| self.origins.get(id).is_none_or(ready)).copied().collect();
+            born.extend(new);
+            let leads = |(id, first): &(&u32, &Vec<u32>)| born.contains(id) && first.iter().all(|f| born.contains(f));
+            led.extend(self.leaders.iter().filter(leads).map(|(id, _)| *id));
+            let stands = |g: &&Ghost| g.does == Does::LeadSession && born.contains(&g.id);
+            led.extend(self.ghosts.iter().filter(stands).map(|g| g.id));
+        }
+        self.parents.keys().copied().filter(move |pid| !born.contains(pid))
+    }
+
+    /// Chooses who makes a process.
+    fn make(&mut self, k: &Kin<'_>, choices: &BTreeMap<u32, Choice>, siblings: &[Kin<'_>], kin: &[Kin<'_>]) -> bool {
         let up = k.p.process.parent;
-        let wanted = if k.leads() { start } else { Some(k.session) };
+        let Some(parent) = choices.get(&up) else { return false };
+        // The session in which a leader must be born, if it matters.
+        let wanted = if k.leads() { choices[&k.pid()].start } else { Some(k.session) };
         let made_by = |maker: u32, parental: u64, after: Vec<Fact>| Origin {
             maker,
             flags: parental,
@@ -186,13 +255,11 @@ impl Lineage {
             Some(wanted) if siblings.iter().any(|s| s.pid() == wanted && s.leads()) => {
                 made_by(wanted, CLONE_PARENT, vec![Fact::Group(wanted)])
             }
-            Some(wanted) if wanted != OUTER && !living.contains(&wanted) => {
-                if !self.has_ghost(wanted, up) {
-                    return false;
-                }
+            Some(wanted) if self.seats.get(&wanted) == Some(&up) => {
+                self.stand_for(wanted);
                 made_by(wanted, CLONE_PARENT, vec![Fact::Group(wanted)])
             }
-            Some(_) => return false,
+            Some(wanted) => return self.bear(k, wanted, kin),
         };
         // Who shares something with a sibling, and not with their parent, is made by the sibling.
         let elder = siblings.iter().filter(|s| self.origins.contains_key(&s.pid()) && !s.leads());
@@ -213,25 +280,41 @@ impl Lineage {
         }
     }
 
-    /// Whether the leader that has ended has a helper below that parent; from here on it has.
-    fn has_ghost(&mut self, id: u32, parent: u32) -> bool {
-        match self.ghosts.iter().find(|g| g.id == id) {
-            Some(ghost) => ghost.parent == parent,
-            None => {
-                self.ghosts.push(Ghost { id, parent, leads: Leads::Session });
-                true
-            }
+    /// The leader of a session that has ended has a helper from here on.
+    fn stand_for(&mut self, session: u32) {
+        if !self.ghosts.iter().any(|g| g.id == session) {
+            self.ghosts.push(Ghost { id: session, parent: self.seats[&session], does: Does::LeadSession });
         }
     }
 
+    /// A helper of somebody in the session, who lives below the parent, bears the process. It is told of its end by SIGCHLD, as
+    /// whoever takes in an orphan is (kernel/exit.c, reparent_leader).
+    fn bear(&mut self, k: &Kin<'_>, session: u32, kin: &[Kin<'_>]) -> bool {
+        let heir = k.p.process.parent;
+        let below = |pid: u32| self.line(pid).skip(1).any(|up| up == heir) && !self.line(pid).any(|up| up == k.pid());
+        let member = kin.iter().find(|m| m.session == session && below(m.pid())).map(Kin::pid);
+        let seat = self.seats.get(&session).filter(|seat| below(**seat));
+        let Some(maker) = member.or(seat.map(|_| session)) else { return false };
+        let Some(flags) = shared_flags(k.p, maker, &self.owners) else { return false };
+        let Some(id) = self.spare.pop().filter(|_| k.p.process.exit_signal.is_none()) else { return false };
+        if member.is_none() {
+            self.stand_for(session);
+        }
+        let after = if maker == session { vec![Fact::Group(session)] } else { vec![] };
+        self.ghosts.push(Ghost { id, parent: maker, does: Does::Bear { child: k.pid(), heir } });
+        self.origins.insert(id, Origin { maker, flags, signal: SIGCHLD, after });
+        self.origins.insert(k.pid(), Origin { maker: id, flags, signal: SIGCHLD, after: vec![] });
+        true
+    }
+
     /// A group whose leader has ended is led by a child of one of its members until all others have joined it.
-    fn add_group_ghosts(&mut self, kin: &[Kin<'_>], living: &BTreeSet<u32>) {
+    fn add_group_ghosts(&mut self, kin: &[Kin<'_>]) {
         let (ended, running): (Vec<&Kin<'_>>, Vec<&Kin<'_>>) = kin.iter().partition(|k| k.p.process.is_zombie());
         for k in running.into_iter().chain(ended) {
             let group = group_of(k.p);
-            let led = group == OUTER || living.contains(&group) || self.ghosts.iter().any(|g| g.id == group);
+            let led = group == OUTER || self.parents.contains_key(&group) || self.ghosts.iter().any(|g| g.id == group);
             if !led {
-                self.ghosts.push(Ghost { id: group, parent: k.pid(), leads: Leads::Group });
+                self.ghosts.push(Ghost { id: group, parent: k.pid(), does: Does::LeadGroup });
             }
         }
     }
@@ -239,6 +322,18 @@ impl Lineage {
     /// How a process or helper is made; `None`: it is the first.
     pub(crate) fn origin(&self, pid: u32) -> Option<&Origin> {
         self.origins.get(&pid)
+    }
+
+    /// The helpers by way of which a process is made, its own maker first.
+    pub(crate) fn helpers(&self, pid: u32) -> impl Iterator<Item = u32> {
+        let maker = |id: u32| Some(self.origins.get(&id)?.maker);
+        let is_helper = |id: &u32| self.ghosts.iter().any(|g| g.id == *id);
+        std::iter::successors(maker(pid), move |id| maker(*id)).take_while(is_helper)
+    }
+
+    /// Whose memory a process has at its birth: that of its maker, who may have made helpers first.
+    pub(crate) fn forebear(&self, pid: u32) -> Option<u32> {
+        Some(self.origins.get(&self.helpers(pid).last().unwrap_or(pid))?.maker)
     }
 
     /// The kernel's areas in a process from its birth on, and then for good: its own, or those of whoever made it.
@@ -255,19 +350,21 @@ impl Lineage {
         }
     }
 
-    /// Helpers are born, and end once everybody who needs them is in place.
-    pub(crate) fn plan_ghosts(&self, to: &mut Planning<'_>) {
+    /// Helpers are born, and end once everybody who needs them is in place. What those have by birth whom a helper makes, it has
+    /// from its own maker: with what that takes, and what it makes.
+    pub(crate) fn plan_ghosts(&self, memory: &BTreeMap<u32, (Vec<Fact>, Vec<Fact>)>, to: &mut Planning<'_>) {
         let model = to.model;
         for ghost in &self.ghosts {
             let (tid, pid) = (Tid(ghost.id), Pid(ghost.id));
-            let op = Op::Clone { tid, birth: Birth::Process { flags: 0, exit_signal: SIGCHLD } };
-            let makes = [born(tid), vec![Fact::Bare(pid)]].concat();
-            let by = Actor::Thread(Tid(ghost.parent));
-            let needs = vec![Fact::Born(Tid(ghost.parent)), Fact::Bare(Pid(ghost.parent))];
-            to.to.step(Moment::Birth, NAME, by, op, needs, makes);
-            let (sys, args) = match ghost.leads {
-                Leads::Session => (Sys::Setsid, vec![]),
-                Leads::Group => (Sys::Setpgid, vec![0.into(), 0.into()]),
+            let (mut needs, heirs) = memory.get(&ghost.id).cloned().unwrap_or_default();
+            let maker = Pid(ghost.parent);
+            needs.extend([Fact::Born(Tid(maker.0)), Fact::Bare(maker)]);
+            let makes = [born(tid), vec![Fact::Bare(pid)], heirs].concat();
+            clone(ghost.id, &self.origins[&ghost.id], needs, makes, to);
+            let (sys, args) = match ghost.does {
+                Does::LeadSession => (Sys::Setsid, vec![]),
+                Does::LeadGroup => (Sys::Setpgid, vec![0.into(), 0.into()]),
+                Does::Bear { .. } => continue,
             };
             session::join(ghost.id, sys, args, vec![Fact::Born(tid)], vec![Fact::Group(ghost.id)], to);
             let members = model.processes.iter().filter(|p| group_of(p) == ghost.id);
@@ -275,6 +372,29 @@ impl Lineage {
             needs.extend([Fact::Peopled, Fact::Grouped(pid)]);
             let makes = vec![Fact::Ended(tid), Fact::Settled];
             to.to.step(Moment::Link, NAME, Actor::Thread(tid), Op::End(End::Process(0)), needs, makes);
+        }
+    }
+
+    /// Helpers that bore a child end, one after the other, and the parent of the child takes it in: as long as that takes it is the
+    /// only one of the tree who takes in orphans, and so the next one above the helper.
+    pub(crate) fn plan_adoptions(&self, to: &mut Planning<'_>) {
+        let mut before: Option<Fact> = None;
+        for ghost in &self.ghosts {
+            let Does::Bear { child, heir } = ghost.does else { continue };
+            let (takes, taken) = (Fact::Made(to.to.scratch()), Fact::Made(to.to.scratch()));
+            let mut step = |by: u32, op, needs, makes: Vec<Fact>| {
+                let makes = [makes, vec![Fact::Peopled, Fact::Settled]].concat();
+                to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(by)), op, needs, makes);
+            };
+            let take_in = |whether: u64| {
+                let args = vec![PR_SET_CHILD_SUBREAPER.into(), whether.into(), 0.into(), 0.into(), 0.into()];
+                Op::Call { sys: Sys::Prctl, args, expect: Expect::Success }
+            };
+            let born = vec![Fact::Born(Tid(child)), Fact::Born(Tid(heir))];
+            step(heir, take_in(1), born.into_iter().chain(before).collect(), vec![takes.clone()]);
+            step(ghost.id, Op::End(End::Process(0)), vec![takes], vec![Fact::Ended(Tid(ghost.id))]);
+            step(heir, take_in(0), vec![Fact::Ended(Tid(ghost.id))], vec![taken.clone()]);
+            before = Some(taken);
         }
     }
 

@@ -8,7 +8,7 @@
 //! - refused    processes of another kind: 32 bits, a debugger
 //! - not kept   that a process which has ended left a core dump
 
-use super::lineage::Lineage;
+use super::lineage::{Lineage, Origin};
 use crate::mm::heritage;
 use crate::mm::space::{self, Ground};
 use crate::task::prctl::PR_SET_NAME;
@@ -19,6 +19,7 @@ use abi::consts::open::O_CLOEXEC;
 use minicbor::{Decode, Encode};
 use plan::{Actor, Birth, Descr, End, Expect, Fact, Moment, Namespaces, Op, Pid, Tid, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 const NAME: &str = "process";
@@ -144,19 +145,21 @@ impl Process {
 /// Every process and thread is born, each in its session and group; those that had ended end.
 pub(crate) fn births(to: &mut Planning<'_>) {
     let model = to.model;
-    let lineage = match Lineage::of(model) {
+    let lineage = match Lineage::of(model, to.to.host.spare.clone()) {
         Ok(lineage) => lineage,
         Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
     };
     let makers =
-        model.own_spaces().map(|(pid, space)| (pid, space, lineage.origin(pid).map(|o| to.space(Pid(o.maker)).0)));
+        model.own_spaces().map(|(pid, space)| (pid, space, lineage.forebear(pid).map(|by| to.space(Pid(by)).0)));
     let heritage = heritage::of(&makers.collect::<Vec<_>>());
     to.heritage = Rc::new(heritage);
+    let mut memory = BTreeMap::new();
     for p in &model.processes {
-        birth(p, &lineage, to);
+        birth(p, &lineage, &mut memory, to);
     }
     go_on_counting(to);
-    lineage.plan_ghosts(to);
+    lineage.plan_ghosts(&memory, to);
+    lineage.plan_adoptions(to);
     lineage.plan_groups(to);
     for p in &model.processes {
         end(p, &lineage, to);
@@ -182,8 +185,11 @@ pub(crate) fn born(tid: Tid) -> Vec<Fact> {
     vec![Fact::Born(tid), Fact::Peopled, Fact::Settled]
 }
 
+/// What helpers need of the memory of their makers, and what facts about it their births have a part in making.
+type Memory = BTreeMap<u32, (Vec<Fact>, Vec<Fact>)>;
+
 /// A process is born, and the threads of it. It has the address space of its maker, or a copy of it.
-fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
+fn birth(p: &ProcessModel, lineage: &Lineage, of_helpers: &mut Memory, to: &mut Planning<'_>) {
     let pid = Pid(p.process.pid);
     let first = Tid(p.process.pid);
     // A process without any descriptor has its table from the start.
@@ -198,12 +204,19 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
         Some(origin) => {
             let is_in_place = ground == lineage.ground(origin.maker, to.model);
             makes.extend(is_in_place.then_some(Fact::Bare(pid)));
-            let op =
-                Op::Clone { tid: first, birth: Birth::Process { flags: origin.flags, exit_signal: origin.signal } };
-            let (memory, heir) = space::birth(pid, Pid(origin.maker), to);
-            let needs = [memory, origin.after.clone()].concat();
-            to.to.step(Moment::Birth, NAME, Actor::Thread(Tid(origin.maker)), op, needs, [makes, heir].concat());
-            space::drop_rest(pid, to);
+            let forebear = lineage.forebear(pid.0).expect("who is made has a maker");
+            let (memory, heir) = space::birth(pid, Pid(forebear), to);
+            for helper in lineage.helpers(pid.0) {
+                let (needs, makes) = of_helpers.entry(helper).or_default();
+                needs.extend(memory.iter().cloned());
+                makes.extend(heir.iter().cloned());
+            }
+            let needs = if origin.maker == forebear { memory } else { vec![Fact::Born(Tid(origin.maker))] };
+            clone(pid.0, origin, needs, [makes, heir].concat(), to);
+            // Who waits to be made may find its maker with areas, and so does who has none of them beside others that have.
+            if origin.maker != forebear || !origin.after.is_empty() || space::has_heirs(Pid(forebear), to) {
+                space::drop_rest(pid, to);
+            }
             if !is_in_place {
                 space::plan_ground(pid.0, ground, Ground::Bare, to);
             }
@@ -213,6 +226,14 @@ fn birth(p: &ProcessModel, lineage: &Lineage, to: &mut Planning<'_>) {
         let op = Op::Clone { tid, birth: Birth::Thread { of: pid } };
         to.to.step(Moment::Birth, NAME, Actor::Thread(first), op, vec![Fact::Born(first)], born(tid));
     }
+}
+
+/// The birth of the first thread of a process, or of a helper.
+pub(super) fn clone(id: u32, origin: &Origin, needs: Vec<Fact>, makes: Vec<Fact>, to: &mut Planning<'_>) {
+    let birth = Birth::Process { flags: origin.flags, exit_signal: origin.signal };
+    let needs = [needs, origin.after.clone()].concat();
+    let (by, op) = (Actor::Thread(Tid(origin.maker)), Op::Clone { tid: Tid(id), birth });
+    to.to.step(Moment::Birth, NAME, by, op, needs, makes);
 }
 
 /// What had ended ends: a whole process once all of its relatives are born and it is in its place, a first thread once it has

@@ -35,7 +35,7 @@ fn steps(model: &Model) -> Vec<String> {
 /// Those of these moments, asked for by these resources.
 fn steps_of(model: &Model, moments: &[&str], by: &[&str]) -> Vec<String> {
     // All of them have the same kernel.
-    let host = host("root", &tree(vec![process([10, 0, 10, 0])]));
+    let host = plan::Host { spare: vec![91, 92], ..host("root", &tree(vec![process([10, 0, 10, 0])])) };
     let options = Options { pids: Pids::Same, ..Options::default() };
     let plan = resources::plan(model, &host, &options).unwrap_or_else(|r| panic!("refused: {:?}", reasons(&r)));
     let text = plan.to_string();
@@ -129,6 +129,69 @@ fn a_leader_that_is_gone_has_a_helper() {
     );
 }
 
+/// An orphan that is born in its session, below another process than its parent: in the session of somebody who lives, of somebody
+/// who makes it only then, and where children of two parents are in the session of a leader that is gone.
+#[test]
+fn an_orphan_is_taken_in_by_who_is_further_above() {
+    let grand = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 10, 0]),
+        process([12, 11, 12, 12]),
+        process([13, 10, 12, 12]),
+        process([14, 10, 12, 12]),
+    ]);
+    let taken = |heir: u32, helper: u32| {
+        [
+            format!("t{heir} prctl(36, 1, 0, 0, 0)"),
+            format!("t{helper} end, with status 0x0"),
+            format!("t{heir} prctl(36, 0, 0, 0, 0)"),
+        ]
+    };
+    let births = |model: &Model| steps_of(model, &["birth"], &["process", "session"]);
+    let made = ["store clone t10", "t10 clone t11", "t11 clone t12", "t12 setsid()", "t12 clone t92", "t92 clone t13"];
+    let then = ["t12 clone t91", "t91 clone t14"];
+    let expected: Vec<String> = made.map(String::from).into_iter().chain(then.map(String::from)).collect();
+    let all = births(&grand);
+    let of_helpers = |s: &&String| s.contains("prctl") || s.contains("end,");
+    assert_eq!(all.iter().filter(|s| !of_helpers(s)).collect::<Vec<_>>(), expected.iter().collect::<Vec<_>>());
+    let in_turn: Vec<String> = all.iter().filter(of_helpers).cloned().collect();
+    assert_eq!(in_turn, [taken(10, 92), taken(10, 91)].concat());
+    let noticed: Vec<String> = steps(&grand).into_iter().filter(|s| s.contains("wait4")).collect();
+    assert_eq!(noticed, ["t12 wait4(92, 0, 0x40000000, 0) = 92", "t12 wait4(91, 0, 0x40000000, 0) = 91"]);
+    let apart = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 9, 9]),
+        process([12, 10, 12, 12]),
+        process([13, 12, 9, 9]),
+        process([14, 12, 12, 12]),
+    ]);
+    let all = births(&apart).join("; ");
+    for step in ["t12 clone t9", "t9 setsid()", "t9 clone t13, with flags 0x8000", "t13 clone t92; t92 clone t11"] {
+        assert!(all.contains(step), "{step}: {all}");
+    }
+    assert!(all.contains(&taken(10, 92).join("; ")), "{all}");
+}
+
+/// Its maker may have what its own heirs are to have by then: it is no heir.
+#[test]
+fn who_is_born_late_has_nothing_of_its_maker() {
+    let mut model = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 11, 11]),
+        process([12, 11, 10, 0]),
+        process([13, 11, 11, 11]),
+    ]);
+    let ProcessState::Space(space) = &mut model.processes[3].states[0] else { panic!("it is the only one") };
+    const AWAY: u64 = 1 << 40;
+    let moved = |at: u64| at - AWAY;
+    space.areas.iter_mut().for_each(|a| (a.start, a.end) = (moved(a.start), moved(a.end)));
+    space.pages.iter_mut().for_each(|e| e.at = moved(e.at));
+    let all = steps_of(&model, &["birth"], &["space", "process", "session"]);
+    let at = |what: &str| all.iter().position(|s| s.starts_with(what)).unwrap_or_else(|| panic!("no {what}: {all:#?}"));
+    assert!(at("t11 clone t12") < at("t11 setsid") && at("t11 setsid") < at("t11 clone t13"));
+    assert!(at("t11 clone t13") < at("t13 munmap("));
+}
+
 #[test]
 fn so_has_a_group() {
     let model = tree(vec![process([10, 0, 10, 0]), process([12, 10, 11, 0]), process([13, 10, 11, 0])]);
@@ -211,22 +274,43 @@ fn what_siblings_share_comes_from_the_elder() {
 
 #[test]
 fn trees_that_nobody_can_make() {
-    // In the session of somebody who lives, and is no sibling.
+    // In the session of somebody who lives, and is below another branch.
     let nephew = tree(vec![
         process([10, 0, 10, 0]),
         process([11, 10, 10, 0]),
-        process([12, 11, 12, 12]),
-        process([13, 10, 12, 12]),
+        process([12, 10, 12, 12]),
+        process([13, 11, 12, 12]),
     ]);
     assert_eq!(refused(&nephew), [13]);
-    // Two parents have children in the session of a leader that is gone.
+    // Two parents in different branches have children in the session of a leader that is gone.
     let apart = tree(vec![
         process([10, 0, 10, 0]),
-        process([11, 10, 9, 9]),
+        process([11, 10, 11, 11]),
         process([12, 10, 12, 12]),
-        process([13, 12, 9, 9]),
+        process([13, 11, 9, 9]),
+        process([14, 12, 9, 9]),
     ]);
-    assert_eq!(refused(&apart), [13]);
+    assert_eq!(refused(&apart), [14]);
+    // Who is to stand for the leader of session 9 would be below somebody who is born in that session.
+    let round = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 9, 9]),
+        process([12, 11, 12, 12]),
+        process([13, 12, 13, 13]),
+        process([14, 13, 9, 9]),
+    ]);
+    assert_eq!(refused(&round), [11]);
+    // Each of two such helpers would be below somebody whom the other one is to bear.
+    let crossed = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 8, 8]),
+        process([12, 11, 12, 12]),
+        process([13, 12, 9, 9]),
+        process([14, 10, 9, 9]),
+        process([15, 14, 15, 15]),
+        process([16, 15, 8, 8]),
+    ]);
+    assert_eq!(refused(&crossed), [11, 12, 13, 14, 15, 16]);
     // It has something in common with a cousin.
     let cousins = tree(vec![
         process([10, 0, 10, 0]),
