@@ -45,7 +45,15 @@ fn story(scene: &Scene, image: &str) -> Result<Value, String> {
         serde_json::from_str(&said.text).map_err(|error| format!("inspect --json gives no JSON: {error}"))?;
     forget_session(&mut story);
     forget_places(&mut story);
+    forget_ages(&mut story);
     Ok(story)
+}
+
+/// Which of two siblings is the elder, who were born within one tick of the clock, is not told.
+fn forget_ages(story: &mut Value) {
+    if let Some(processes) = story["model"]["processes"].as_array_mut() {
+        processes.sort_by_key(|p| p["process"]["pid"].as_u64());
+    }
 }
 
 /// Where runs of pages are cut depends on what relatives share by then: only which pages there are is told.

@@ -206,11 +206,11 @@ impl<'a> Scene<'a> {
     /// Nothing but these may be alive.
     ///
     /// # Errors
-    /// Something else still is, two seconds later.
+    /// Something else still is, ten seconds later.
     pub fn only(&self, expected: &[i32]) -> Outcome {
         let others =
             || self.processes().into_iter().filter(|process| !expected.contains(&process.pid)).collect::<Vec<_>>();
-        let gone = until(Duration::from_secs(2), || others().is_empty().then_some(()));
+        let gone = until(Duration::from_secs(10), || others().is_empty().then_some(()));
         gone.ok_or_else(|| format!("processes left behind: {:?}", others().iter().map(described).collect::<Vec<_>>()))
     }
 

@@ -12,7 +12,7 @@ const TRIALS: [(&str, Flavour, Verdict); 5] = [
     ("umask", Flavour::User, Verdict::Passes),
     ("mem-code", Flavour::WithLibs, Verdict::Fails("No such file")),
     ("signal-stopped", Flavour::PidNs, Verdict::Fails("is not stopped")),
-    ("socket-pair", Flavour::Root, Verdict::Fails("expected exit status [3]")),
+    ("segments", Flavour::Root, Verdict::Fails("expected exit status [3]")),
 ];
 
 #[derive(Debug, Clone, Copy)]
