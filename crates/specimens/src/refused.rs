@@ -47,7 +47,7 @@ pub(crate) fn segments(_: &[String]) -> Result<Living, String> {
 }
 
 pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
-    let fd = socket(libc::AF_INET, libc::SOCK_STREAM)?;
+    let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW)?;
     let namespace = sys::open("/proc/self/ns/uts", libc::O_RDONLY)?;
     let mut living = child(arguments)?;
     Ok(Living {

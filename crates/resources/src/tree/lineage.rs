@@ -104,7 +104,7 @@ fn role_of(p: &ProcessModel) -> Option<(Role, bool)> {
 /// A leader of a session with a terminal lives in the session of the terminal in which it is thawed, and so does everybody of
 /// that session.
 fn outer_leader(model: &Model) -> Option<u32> {
-    let root = &model.processes[0];
+    let root = model.processes.first()?;
     (role_of(root) == Some((Role::SessionLeader, true))).then_some(root.process.pid)
 }
 
