@@ -1,5 +1,6 @@
 //! Signals: their numbers and names, sets of them, and the structures that tell what a process does with one.
 
+use crate::consts::sigaction::SI_KERNEL;
 use crate::layout::layout;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
@@ -196,6 +197,15 @@ impl KernelSigaction {
 #[cbor(transparent)]
 pub struct Siginfo(#[cbor(n(0), with = "minicbor::bytes")] pub [u8; 128]);
 
+/// A timer by which a signal was sent.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Tick {
+    /// That of setitimer(2): ITIMER_REAL 0, ITIMER_VIRTUAL 1, ITIMER_PROF 2.
+    Interval(u32),
+    /// That of timer_create(2) with this id.
+    Posix(i32),
+}
+
 impl Siginfo {
     /// The size in bytes.
     pub const SIZE: usize = 128;
@@ -223,6 +233,19 @@ impl Siginfo {
     /// Who sent it, where [`Siginfo::code`] says that somebody did; of a timer, its id.
     pub fn pid(&self) -> i32 {
         self.i32_at(16)
+    }
+
+    /// The timer that sent it, if one did.
+    pub fn tick(&self) -> Option<Tick> {
+        const SI_TIMER: i32 = -2;
+        match (self.code(), self.signo()) {
+            (SI_TIMER, _) => Some(Tick::Posix(self.pid())),
+            // SIGALRM, SIGVTALRM, SIGPROF (kernel/time/itimer.c, kernel/time/posix-cpu-timers.c).
+            (SI_KERNEL, 14) => Some(Tick::Interval(0)),
+            (SI_KERNEL, 26) => Some(Tick::Interval(1)),
+            (SI_KERNEL, 27) => Some(Tick::Interval(2)),
+            _ => None,
+        }
     }
 
     /// The user who sent it, where somebody did; of a timer, how often it overran.

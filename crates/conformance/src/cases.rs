@@ -270,6 +270,7 @@ fn special() -> Vec<Case> {
         Case { oracle: Oracle::Moves, ..huge("huge-family") },
         // Only root makes segments of huge pages.
         huge("shm-huge").but(&[User]),
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["timers-ring"]) }.only(&[Root, User, Snapshot]),
         Case::specimen(&["mq-waits"]).but(&[User]),
         Case { original: Original::Looked, ..Case::specimen(&["terminal-resized"]) },
         // What only root may set, and what an ordinary user may not look at.

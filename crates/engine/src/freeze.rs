@@ -15,8 +15,8 @@ use image::{Header, Writer};
 use plan::Refusal;
 use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
 use resources::{
-    Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Text, ThreadModel, ThreadState,
-    TreeState, Trouble,
+    Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Still, Text, ThreadModel,
+    ThreadState, TreeState, Trouble,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -161,7 +161,9 @@ type Signals = Vec<[u8; 128]>;
 /// What came after the image was made is in none: there is no way to put it back.
 fn note_arrived(process: &Process, before: &Signals) -> Option<String> {
     let now = process.waiting().ok()?.into_iter().map(Siginfo);
-    let new: Vec<_> = now.filter(|s| !before.contains(&s.0)).map(|s| signal::name(s.signo())).collect();
+    // A timer goes on with what it had left.
+    let new: Vec<_> =
+        now.filter(|s| !before.contains(&s.0) && s.tick().is_none()).map(|s| signal::name(s.signo())).collect();
     let which = new.join(", ");
     (!new.is_empty()).then(|| {
         format!("{} signals: {which} came while its image was being finished, and is not in it", process.pid())
@@ -253,14 +255,10 @@ fn conclude(tree: &mut Tree, captured: &mut Captured) -> Result<(), Error> {
     for (member, model) in tree.members.iter_mut().zip(&mut captured.model.processes) {
         let Some(process) = &mut member.process else { continue };
         process.settle().map_err(|e| envoy_error(e, member.pid))?;
-        let mut waiting = Vec::new();
-        let dead_first = model.threads.len() - process.threads().len();
-        for (index, thread) in process.threads().iter().enumerate() {
-            let last = Standing::of(thread, index)?;
-            model.threads[dead_first + index].states.iter_mut().try_for_each(|s| s.conclude(&last))?;
-            waiting.extend(last.queues.into_iter().flatten().map(|info| info.0));
-        }
-        captured.waiting.push(waiting);
+        let threads = process.threads().iter().enumerate();
+        let all: Vec<Standing<'_>> = threads.map(|(n, thread)| Standing::of(thread, n)).collect::<Result<_, _>>()?;
+        model.conclude(&all.iter().map(|last| last as &dyn Still).collect::<Vec<_>>())?;
+        captured.waiting.push(all.into_iter().flat_map(|last| last.queues).flatten().map(|info| info.0).collect());
     }
     Ok(())
 }

@@ -80,6 +80,11 @@ impl Still for Standing<'_> {
         Ok(if queue == Queue::Thread { of_thread } else { of_process }.clone())
     }
 
+    fn waited(&self, queue: Queue) -> Vec<Siginfo> {
+        let queue = if queue == Queue::Thread { tracee::Queue::Thread } else { tracee::Queue::Process };
+        self.thread.waited(queue).iter().copied().map(Siginfo).collect()
+    }
+
     fn stopped(&self) -> Option<i32> {
         self.thread.group_stop()
     }

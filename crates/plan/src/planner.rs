@@ -63,6 +63,12 @@ impl<'a> Planner<'a> {
         self.step(Moment::Arm, by, Actor::Thread(tid), op, vec![Fact::Settled], vec![Fact::Whole(tid)]);
     }
 
+    /// The same, at last: time goes by for it from then on.
+    pub fn start(&mut self, by: &'static str, tid: Tid, sys: Sys, args: Vec<Value>, expect: Expect) {
+        let op = Op::Call { sys, args, expect };
+        self.step(Moment::Start, by, Actor::Thread(tid), op, vec![Fact::Settled], vec![Fact::Whole(tid)]);
+    }
+
     /// The tree cannot go on here, for this reason among others.
     pub fn refuse(&mut self, refusal: Refusal) {
         self.refusals.push(refusal);

@@ -156,6 +156,8 @@ pub enum Moment {
     Fill,
     /// What acts by itself or takes power away.
     Arm,
+    /// What counts time from when it is set.
+    Start,
     /// From here on nothing can fail.
     Commit,
 }

@@ -174,12 +174,13 @@ macro_rules! resources {
 
 resources! {
     process {
+        // They go on while all else is asked.
+        0x0105 task::itimers Itimers;
+        0x0106 task::posix_timers PosixTimers;
         0x0101 tree::session Session;
         0x0102 mm::space Space;
         0x0103 task::fs Fs;
         0x0104 task::handlers Handlers;
-        0x0105 task::itimers Itimers;
-        0x0106 task::posix_timers PosixTimers;
         0x0107 task::attributes Attributes;
         0x0108 task::limits Limits;
         0x0109 ns::time Time;

@@ -5,10 +5,12 @@ use crate::fd::tty::Typed;
 use crate::fd::{file::File, inet, locks, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, segment};
+use crate::task::ticks;
 use crate::tree::process::Process;
 use crate::validate::validate;
-use crate::{Description, Note, ProcessState, Text, ThreadState, TreeState};
+use crate::{Description, Note, ProcessState, Still, Text, ThreadState, TreeState};
 use crate::{ipc, ns};
+use abi::Fault;
 use image::{Damage, Need, RawRecord, Tag};
 use plan::Pid;
 use serde::{Deserialize, Serialize};
@@ -39,6 +41,18 @@ pub struct ProcessModel {
     pub states: Vec<ProcessState>,
     /// Its threads, the first one first.
     pub threads: Vec<ThreadModel>,
+}
+
+impl ProcessModel {
+    /// Asks of each thread that lives what can only be known at the very end.
+    pub fn conclude(&mut self, living: &[&dyn Still]) -> Result<(), Fault> {
+        let ended = self.threads.len() - living.len();
+        for (thread, last) in self.threads[ended..].iter_mut().zip(living) {
+            thread.states.iter_mut().try_for_each(|state| state.conclude(*last))?;
+        }
+        ticks::leave_out(self, living);
+        Ok(())
+    }
 }
 
 /// A tree of processes.

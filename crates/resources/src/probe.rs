@@ -291,6 +291,8 @@ pub trait Probe {
 pub trait Still {
     /// Signals that wait.
     fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault>;
+    /// Signals that waited when the thread had just been stopped.
+    fn waited(&self, queue: Queue) -> Vec<Siginfo>;
     /// Whether the process was stopped by a signal, and by which.
     fn stopped(&self) -> Option<i32>;
     /// Whether the thread is the one that its process is named after.

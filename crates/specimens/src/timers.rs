@@ -1,6 +1,7 @@
 //! Timers that send signals: they go on with the time that was left.
 
 use crate::life::Living;
+use crate::mem::{Area, PAGE, READ_WRITE};
 use crate::signals;
 use crate::sys::{self, Outcome, must, same};
 
@@ -88,6 +89,25 @@ pub(crate) fn ring(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Timers that ring soon, one after the other, in a program with so much memory that it takes longer to save: each once.
+pub(crate) fn ring_in_turn(_: &[String]) -> Result<Living, String> {
+    const TIMERS: usize = 40;
+    let memory = Area::map(256 << 20, READ_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1)?;
+    memory.bytes().chunks_mut(PAGE).enumerate().for_each(|(n, page)| page[..8].copy_from_slice(&n.to_ne_bytes()));
+    let ids: Vec<i32> = (0..TIMERS).map(|_| create(libc::CLOCK_MONOTONIC, 40)).collect::<Result<_, _>>()?;
+    signals::catch(libc::SIGALRM)?;
+    for (id, at) in ids.iter().zip(1..) {
+        let [none, first] = [0, at * 15_000_000].map(|tv_nsec| libc::timespec { tv_sec: 0, tv_nsec });
+        settime(*id, libc::itimerspec { it_interval: none, it_value: first })?;
+    }
+    set(libc::ITIMER_REAL, 300_000, 0)?;
+    Living::reads(move |_| {
+        sys::soon("the last of them", || signals::count(40) >= TIMERS && signals::count(libc::SIGALRM) > 0)?;
+        sys::pause_for(700);
+        same("how many rang", &(TIMERS, 1), &(signals::count(40), signals::count(libc::SIGALRM)))
+    })
+}
+
 /// Three POSIX timers with their ids, clocks, signals and values; the middle one deleted, so that ids have a gap.
 pub(crate) fn posix(_: &[String]) -> Result<Living, String> {
     let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME];
@@ -119,7 +139,10 @@ fn create(clock: i32, signal: i32) -> Result<i32, String> {
 
 fn arm(id: i32, nanoseconds: i64) -> Outcome {
     let time = libc::timespec { tv_sec: nanoseconds / 1_000_000_000, tv_nsec: nanoseconds % 1_000_000_000 };
-    let value = libc::itimerspec { it_interval: time, it_value: time };
+    settime(id, libc::itimerspec { it_interval: time, it_value: time })
+}
+
+fn settime(id: i32, value: libc::itimerspec) -> Outcome {
     // SAFETY: the value lives as long as the call.
     must("timer_settime", unsafe { libc::syscall(libc::SYS_timer_settime, id, 0, &raw const value, 0) }).map(drop)
 }

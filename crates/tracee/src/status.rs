@@ -12,6 +12,8 @@ pub(crate) struct Status {
     pub(crate) blocked: u64,
     /// Signals with a handler.
     pub(crate) caught: u64,
+    /// Signals that wait for the thread alone, and for its process.
+    pub(crate) waits: [u64; 2],
     /// 0: free of seccomp.
     pub(crate) seccomp: u64,
     /// The thread has a shadow stack.
@@ -37,6 +39,7 @@ impl Status {
             tracer: dec("TracerPid:") as i32,
             blocked: hex("SigBlk:"),
             caught: hex("SigCgt:"),
+            waits: [hex("SigPnd:"), hex("ShdPnd:")],
             seccomp: dec("Seccomp:"),
             shadow_stack: field(text, "x86_Thread_features:")
                 .is_some_and(|v| v.split(' ').any(|feature| feature == "shstk")),
@@ -63,9 +66,16 @@ mod tests {
 
     #[test]
     fn a_status_is_read_whatever_the_name() {
-        let text = b"Name:\tx SigBlk: 1\nTracerPid:\t7\nSeccomp:\t2\nSeccomp_filters:\t1\nSigBlk:\t0000000000000204\n\
+        let text = b"Name:\tx SigBlk: 1\nTracerPid:\t7\nSigPnd:\t0000000000000008\nShdPnd:\t0000000000002000\nSeccomp:\t2\nSeccomp_filters:\t1\nSigBlk:\t0000000000000204\n\
             SigCgt:\tfffffffc01c1a4f9\nx86_Thread_features:\tshstk wrss \n";
-        let want = Status { tracer: 7, blocked: 0x204, caught: 0xfffffffc01c1a4f9, seccomp: 2, shadow_stack: true };
+        let want = Status {
+            tracer: 7,
+            blocked: 0x204,
+            caught: 0xfffffffc01c1a4f9,
+            waits: [8, 0x2000],
+            seccomp: 2,
+            shadow_stack: true,
+        };
         assert_eq!(Status::parse(text), want);
     }
 

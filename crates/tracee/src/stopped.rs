@@ -23,6 +23,8 @@ pub struct Stopped {
     flags: Status,
     filters: Vec<Filter>,
     dispatch: Option<DispatchConfiguration>,
+    /// What waited for it, and for its process, when it had stopped.
+    waited: [Vec<[u8; 128]>; 2],
 }
 
 impl Stopped {
@@ -54,7 +56,23 @@ impl Stopped {
         let dispatch = ptrace::dispatch(tid)?;
         let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
         let flags = Status::parse(&status);
-        Ok(Stopped { tid, regs, xstate, sigmask, group_stop, rseq, asleep, idle, status, flags, filters, dispatch })
+        let waits = |queue, any: u64| if any == 0 { Ok(Vec::new()) } else { ptrace::pending(tid, queue) };
+        let waited = [waits(Queue::Thread, flags.waits[0])?, waits(Queue::Process, flags.waits[1])?];
+        Ok(Stopped {
+            tid,
+            regs,
+            xstate,
+            sigmask,
+            group_stop,
+            rseq,
+            asleep,
+            idle,
+            status,
+            flags,
+            filters,
+            dispatch,
+            waited,
+        })
     }
 
     /// Its id.
@@ -135,6 +153,11 @@ impl Stopped {
     /// Signals that wait to be delivered, as siginfo_t, in their order; none is taken out.
     pub fn pending(&self, queue: Queue) -> Result<Vec<[u8; 128]>, Fault> {
         ptrace::pending(self.tid, queue)
+    }
+
+    /// Signals that waited when it had just stopped, likewise.
+    pub fn waited(&self, queue: Queue) -> &[[u8; 128]] {
+        &self.waited[usize::from(queue == Queue::Process)]
     }
 
     /// The process was stopped, or let go on, by somebody else meanwhile.

@@ -1,8 +1,9 @@
 //! Interval timers: ITIMER_REAL, ITIMER_VIRTUAL, ITIMER_PROF (setitimer(2), alarm(2)).
 //!
 //! - seen as    nothing in /proc
-//! - captured   `getitimer`: the time that is left, and the period
-//! - recreated  `setitimer`: they go on from where they stood
+//! - captured   `getitimer`, soon after the process was stopped: the time that is left, and the period;
+//!   not what they sent since (`ticks`)
+//! - recreated  `setitimer`, last of all: they go on from where they stood
 //! - not kept   nothing
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
@@ -66,7 +67,7 @@ impl Capture for Itimers {
         for t in &self.armed {
             let value = Itimerval { interval: timeval(t.period), value: timeval(t.left.max(1)) };
             let args = vec![u64::from(t.which).into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
-            to.to.arm(Self::NAME, at.tid, Sys::Setitimer, args, Expect::Success);
+            to.to.start(Self::NAME, at.tid, Sys::Setitimer, args, Expect::Success);
         }
     }
 }

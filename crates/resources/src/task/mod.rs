@@ -16,6 +16,7 @@ pub mod rseq;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub(crate) mod ticks;
 
 use crate::{At, Capturing, Planning, Trouble};
 use abi::consts::fd::AT_FDCWD;

@@ -1,9 +1,10 @@
 //! POSIX timers (timer_create(2)).
 //!
 //! - seen as    /proc/PID/timers
-//! - captured   id, clock, how it tells, from /proc; the time left and the period by `timer_gettime`
+//! - captured   id, clock, how it tells, from /proc; the time left and the period by `timer_gettime`, soon after the process was
+//!   stopped; not what they sent since (`ticks`)
 //! - recreated  `timer_create` with its id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before that ids are counted up to
-//!   it), `timer_settime`
+//!   it), `timer_settime` last of all
 //! - refused    a way of telling that is not known; a clock of another process
 //! - not kept   the count of overruns that were not fetched yet
 
@@ -128,7 +129,7 @@ impl Capture for PosixTimers {
         for t in self.timers.iter().filter(|t| t.left != 0) {
             let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(t.left) };
             let args = vec![(t.id as u64).into(), 0.into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
-            to.to.arm(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
+            to.to.start(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
         }
     }
 }

@@ -11,11 +11,12 @@ use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{
     attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, handlers::Handlers, itimers::Itimer, itimers::Itimers,
-    limits::Limits, posix_timers::PosixTimers, prctl::Prctl, rseq::Rseq, sched::Sched, signal::Signal,
+    limits::Limits, posix_timers::PosixTimer, posix_timers::PosixTimers, prctl::Prctl, rseq::Rseq, sched::Sched,
+    signal::Signal,
 };
 use resources::tree::session::{Role, Session};
 use resources::tree::stops::Stops;
-use resources::{Blob, Capture, Capturing, Description, Files, Keep, Text};
+use resources::{Blob, Capture, Capturing, Description, Files, Keep, ProcessState, Text, ThreadState};
 
 /// A sample goes all the way: capture, CBOR, JSON, plan.
 fn whole(name: &str, sample: &Recorded) {
@@ -264,7 +265,7 @@ fn signals_are_looked_at_last() {
     // That it is on the stack now is found out anew from the stack pointer.
     assert_eq!(signal.stack, Some(StackT { flags: 0, ..stack }));
     let (own, shared) = (Siginfo([1; 128]), Siginfo([2; 128]));
-    let mut last = LastLook { own: vec![own], shared: vec![shared], stopped: Some(19), first: None };
+    let mut last = LastLook { own: vec![own], shared: vec![shared], stopped: Some(19), ..LastLook::default() };
     signal.conclude(&last).unwrap();
     assert_eq!((&signal.pending[..], &signal.process_pending[..], signal.stopped), (&[own][..], &[][..], None));
     last.first = Some(());
@@ -279,6 +280,47 @@ fn signals_are_looked_at_last() {
     last.stopped = None;
     signal.conclude(&last).unwrap();
     assert_eq!(signal.pending, [own, Siginfo(stop)]);
+}
+
+/// A signal of a timer: its number, its code, and the id of the timer.
+fn tick(signo: u8, code: i32, timer: u8) -> Siginfo {
+    let mut info = [0; 128];
+    (info[0], info[16]) = (signo, timer);
+    info[8..12].copy_from_slice(&code.to_le_bytes());
+    Siginfo(info)
+}
+
+#[test]
+fn what_timers_sent_since_the_stop_is_left_out() {
+    const KERNEL: i32 = 0x80;
+    const TIMER: i32 = -2;
+    let mut process = model("sleep").processes.remove(0);
+    let timer = |id, left| PosixTimer { id, clock: 1, signal: 40, value: 0, notify: 0, thread: None, left, period: 0 };
+    for state in &mut process.states {
+        match state {
+            ProcessState::Itimers(timers) => timers.armed = vec![Itimer { which: 0, left: 5, period: 0 }],
+            ProcessState::PosixTimers(timers) => timers.timers = vec![timer(3, 7), timer(4, 0)],
+            _ => {}
+        }
+    }
+    let (alarm, posix, profile) = (tick(14, KERNEL, 0), tick(40, TIMER, 3), tick(27, KERNEL, 0));
+    // Sent by somebody; of a timer that is not armed any more; of one that is not there.
+    let others = [tick(14, 0, 0), tick(40, TIMER, 4), profile];
+    let all: Vec<Siginfo> = [alarm, posix].into_iter().chain(others).collect();
+    let waiting = |waited: [Vec<Siginfo>; 2]| {
+        let mut process = process.clone();
+        let last = LastLook { own: vec![posix], shared: all.clone(), waited, stopped: None, first: Some(()) };
+        process.conclude(&[&last]).unwrap();
+        let found = process.threads[0].states.iter().find_map(|s| match s {
+            ThreadState::Signal(signal) => Some((signal.pending.clone(), signal.process_pending.clone())),
+            _ => None,
+        });
+        found.expect("it has signals")
+    };
+    let none = Vec::new;
+    assert_eq!(waiting([none(), none()]), (vec![], others.to_vec()));
+    // What waited when it was stopped is its own.
+    assert_eq!(waiting([vec![posix], vec![alarm]]), (vec![posix], [&[alarm], &others[..]].concat()));
 }
 
 #[test]

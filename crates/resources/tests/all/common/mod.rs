@@ -414,6 +414,7 @@ impl Probe for Recorded {
 pub(crate) struct LastLook {
     pub(crate) own: Vec<Siginfo>,
     pub(crate) shared: Vec<Siginfo>,
+    pub(crate) waited: [Vec<Siginfo>; 2],
     pub(crate) stopped: Option<i32>,
     pub(crate) first: Option<()>,
 }
@@ -421,6 +422,9 @@ pub(crate) struct LastLook {
 impl Still for LastLook {
     fn pending(&self, queue: Queue) -> Result<Vec<Siginfo>, Fault> {
         Ok(if queue == Queue::Thread { self.own.clone() } else { self.shared.clone() })
+    }
+    fn waited(&self, queue: Queue) -> Vec<Siginfo> {
+        self.waited[usize::from(queue == Queue::Process)].clone()
     }
     fn stopped(&self) -> Option<i32> {
         self.stopped
