@@ -252,6 +252,14 @@ fn who_waits_is_connected_last_and_in_order() {
 }
 
 #[test]
+fn one_of_the_same_name_that_has_no_connection_was_not_accepted() {
+    let lost = UnixSocket { socket: 95, peer: None, name: path("/run/x"), ..socket() };
+    let lines = plan_of(&[server().remove(0), lost]);
+    assert!(!lines.iter().any(|l| l.contains("accept4")), "{lines:?}");
+    assert_eq!(lines.iter().filter(|l| l.contains("bind d")).count(), 2, "{lines:?}");
+}
+
+#[test]
 fn what_was_shut_down_before_it_was_connected() {
     let mut all = server();
     all[2].shutdown = 1;

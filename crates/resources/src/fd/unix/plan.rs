@@ -27,7 +27,7 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
     for one @ (descr, socket) in all {
         let other = socket.peer.and_then(|peer| by_number.get(&peer)).copied();
-        let key = socket.key().filter(|key| socket.backlog.is_none() && listeners.contains_key(key));
+        let key = socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key));
         match (key, other) {
             _ if pending.contains(&socket.socket) => socket.bare(descr, to),
             // By whom it was accepted from.
@@ -80,6 +80,7 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
     call(listener, Sys::Listen, vec![SOMAXCONN.into()], Moment::Make, to);
     let mut before = Fact::Bound(listener);
     for (one @ (descr, accepted), other) in connections {
+        accepted.note_maker(to);
         let client = other.map_or_else(|| to.to.scratch(), |(client, _)| client);
         if other.is_none() {
             accepted.other_end(client, to);
