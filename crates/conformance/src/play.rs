@@ -129,8 +129,14 @@ impl Play<'_> {
 
     /// The processes of the scene that are no part of the original, which lives beside them in one flavour.
     fn thawed(&self) -> Vec<i32> {
-        let original = if self.flavour == Flavour::PidNs { process::tree(self.pid) } else { Vec::new() };
+        let original = self.original();
         self.scene.programs().into_iter().filter(|pid| !original.contains(pid)).collect()
+    }
+
+    /// The ids of the original, where it lives.
+    fn original(&self) -> Vec<i32> {
+        let tree = if self.flavour == Flavour::PidNs { process::tree(self.pid) } else { Vec::new() };
+        tree.iter().map(|process| process.pid).collect()
     }
 
     /// Waits until the thawed program runs.
@@ -264,7 +270,7 @@ impl Play<'_> {
             self.thawed().into_iter().find(is_stopped)
         };
         until(PATIENCE / 4, stopped).ok_or("the thawed program is not stopped")?;
-        let original = if self.flavour == Flavour::PidNs { process::tree(self.pid) } else { Vec::new() };
+        let original = self.original();
         let thawed = self.scene.processes().into_iter().filter(|process| !original.contains(&process.pid));
         thawed.for_each(|process| process::send(process.pid, Signal::CONT));
         Ok(())

@@ -142,6 +142,8 @@ pub struct Process {
     pub group: i32,
     /// The device number of its terminal.
     pub terminal: u32,
+    /// When it was born, in ticks since the machine started: ids begin anew, and another may have the same one.
+    pub born: u64,
 }
 
 /// Every process there is.
@@ -160,17 +162,19 @@ pub fn look(pid: i32) -> Option<Process> {
     let (state, parent) = (fields.next()?.chars().next()?, fields.next()?.parse().ok()?);
     let group = fields.next()?.parse().ok()?;
     let terminal = fields.nth(1)?.parse::<i32>().ok()?.cast_unsigned();
-    Some(Process { pid, parent, state, group, terminal })
+    // The 22nd field; the terminal is the seventh.
+    let born = fields.nth(14)?.parse().ok()?;
+    Some(Process { pid, parent, state, group, terminal, born })
 }
 
 /// The processes of a tree, the root first; also those that have ended and were not waited for.
 #[must_use]
-pub fn tree(root: i32) -> Vec<i32> {
+pub fn tree(root: i32) -> Vec<Process> {
     let all = all();
-    let mut tree: Vec<i32> = all.iter().filter(|process| process.pid == root).map(|process| process.pid).collect();
+    let mut tree: Vec<Process> = all.iter().filter(|process| process.pid == root).cloned().collect();
     let mut at = 0;
-    while let Some(parent) = tree.get(at).copied() {
-        tree.extend(all.iter().filter(|process| process.parent == parent).map(|process| process.pid));
+    while let Some(parent) = tree.get(at).map(|process| process.pid) {
+        tree.extend(all.iter().filter(|process| process.parent == parent).cloned());
         at += 1;
     }
     tree
@@ -180,17 +184,18 @@ pub fn tree(root: i32) -> Vec<i32> {
 ///
 /// # Errors
 /// Something still is, ten seconds later.
-pub fn vanished(tree: &[i32]) -> Outcome {
+pub fn vanished(tree: &[Process]) -> Outcome {
     let me = std::process::id().cast_signed();
+    let is_of_it = |process: &Process| tree.iter().any(|was| (was.pid, was.born) == (process.pid, process.born));
     let left = || {
         let known = owned().clone();
         let is_orphan =
             |process: &Process| process.parent == me && process.state == 'Z' && !known.contains(&process.pid);
-        all().into_iter().filter(|process| tree.contains(&process.pid) || is_orphan(process)).collect::<Vec<_>>()
+        all().into_iter().filter(|process| is_of_it(process) || is_orphan(process)).collect::<Vec<_>>()
     };
     let gone = until(Duration::from_secs(10), || left().is_empty().then_some(()));
     gone.ok_or_else(|| format!("of the frozen tree there is still {:?}", left()))?;
-    tree.iter().try_for_each(|pid| dissolved(*pid))
+    tree.iter().try_for_each(|process| dissolved(process.pid))
 }
 
 /// Whether SIGKILL is on its way to it: it looks alive, and is not.

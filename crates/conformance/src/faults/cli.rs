@@ -150,8 +150,9 @@ fn lives(scene: &Scene) -> Outcome {
     let pid = super::thawed(scene)?;
     scene.only(&[pid])?;
     process::unharmed(pid)?;
+    let tree = process::tree(pid);
     process::send(pid, Signal::KILL);
-    process::vanished(&[pid])
+    process::vanished(&tree)
 }
 
 fn deaf_detach(scene: &mut Scene) -> Outcome {

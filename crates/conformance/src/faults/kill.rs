@@ -145,6 +145,21 @@ impl Traces {
     }
 }
 
+/// What the members of a tree have, once the memory has come that threads allocate at their beginning.
+fn settled_traces(tree: &[i32]) -> Vec<Traces> {
+    let look = || tree.iter().copied().map(Traces::of).collect::<Vec<_>>();
+    let mut members = look();
+    for _ in 0..if tree.len() > 1 { 20 } else { 0 } {
+        std::thread::sleep(Duration::from_millis(100));
+        let now = look();
+        if now == members {
+            break;
+        }
+        members = now;
+    }
+    members
+}
+
 impl Victim {
     fn new(scene: &mut Scene, kind: &str, arguments: &[&str], ask: Ask) -> Result<Victim, String> {
         let mut terminal = scene.specimen(kind, arguments)?;
@@ -160,12 +175,12 @@ impl Victim {
         let works = matches!(ask, Ask::Check | Ask::Restless);
         let settled = || process::look(pid).is_some_and(|process| process.state != 'R' || works).then_some(());
         until(Duration::from_secs(2), settled).ok_or("the victim does not come to rest")?;
-        let tree = if matches!(ask, Ask::Restless) { vec![pid] } else { process::tree(pid) };
-        if tree.len() > 1 {
-            // Memory that threads allocate at their beginning has come.
-            std::thread::sleep(Duration::from_millis(100));
-        }
-        let members = tree.into_iter().map(Traces::of).collect();
+        let tree = if matches!(ask, Ask::Restless) {
+            vec![pid]
+        } else {
+            process::tree(pid).iter().map(|process| process.pid).collect()
+        };
+        let members = settled_traces(&tree);
         Ok(Victim { terminal, ask, began: Instant::now(), members })
     }
 

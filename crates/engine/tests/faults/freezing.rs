@@ -220,7 +220,7 @@ impl Traces {
 
 /// Of each process of a tree.
 fn traces(root: i32) -> Vec<Traces> {
-    process::tree(root).into_iter().map(Traces::of).collect()
+    process::tree(root).iter().map(|process| Traces::of(process.pid)).collect()
 }
 
 /// The same, in a moment in which each thread runs or sleeps: one may be busy with a page fault, or with its end.
