@@ -1,4 +1,4 @@
-//! Every `unsafe` says why it is right: a block in a comment right above its statement, a function in its documentation.
+//! Every `unsafe` says why it is right: a block in a comment right above its line, a function in its documentation.
 
 use crate::source::{Source, words};
 use crate::tidy::Finding;
@@ -6,12 +6,11 @@ use crate::tidy::Finding;
 /// Each `unsafe` without its note.
 pub(crate) fn explained(source: &Source) -> Vec<Finding> {
     let lines: Vec<&str> = source.text.lines().collect();
-    let code: Vec<&str> = source.code.lines().collect();
     let mut all = Vec::new();
     for (at, _) in words(&source.code).filter(|(_, word)| *word == "unsafe") {
         let line = source.line(at);
         let wanted = note(&source.code[at + "unsafe".len()..]);
-        if !above(&lines, &code, line - 1).is_some_and(|comment| comment.contains(wanted)) {
+        if !above(&lines, line - 1).is_some_and(|comment| comment.contains(wanted)) {
             all.push(Finding::at(&source.path, line, format!("`unsafe` without a note ({wanted}) above")));
         }
     }
@@ -27,17 +26,11 @@ fn note(behind: &str) -> &'static str {
     }
 }
 
-/// The comment right above the statement that line `at` is a part of (lines count from 0).
-fn above(lines: &[&str], code: &[&str], at: usize) -> Option<String> {
+/// The comment in the lines right above line `at` (lines count from 0); above a function, attributes may stand between.
+fn above(lines: &[&str], at: usize) -> Option<String> {
     let is_note = |i: usize| lines[i].trim_start().starts_with("//");
-    let mut first = at;
-    while first > 0 && !is_note(first - 1) {
-        let before = code[first - 1].trim_end();
-        if before.is_empty() || before.ends_with([';', '{', '}']) {
-            return None;
-        }
-        first -= 1;
-    }
+    let attributes = (0..at).rev().take_while(|i| lines[*i].trim_start().starts_with("#[")).count();
+    let first = at - attributes;
     let start = (0..first).rev().take_while(|i| is_note(*i)).last()?;
     Some(lines[start..first].join("\n"))
 }
@@ -53,7 +46,6 @@ mod tests {
     #[test]
     fn a_block_with_its_note_is_fine() {
         assert_eq!(found("fn f() {\n    // SAFETY: it is so,\n    // really.\n    let x = unsafe { g() };\n}"), 0);
-        assert_eq!(found("// SAFETY: it is so.\nlet x =\n    unsafe { g() };"), 0);
         assert_eq!(found("// SAFETY: it is so.\nunsafe extern \"C\" {}"), 0);
     }
 
@@ -61,6 +53,7 @@ mod tests {
     fn a_block_without_a_note_is_found() {
         assert_eq!(found("fn f() {\n    let x = unsafe { g() };\n}"), 1);
         assert_eq!(found("// A comment.\nunsafe { g() }"), 1);
+        assert_eq!(found("// SAFETY: of the statement.\nlet x =\n    unsafe { g() };"), 1);
         assert_eq!(found("// SAFETY: of the first.\nunsafe { g() };\nunsafe { h() };"), 1);
         assert_eq!(found("// SAFETY: of something else.\n\nunsafe { g() };"), 1);
         assert_eq!(found("unsafe extern \"C\" {}"), 1);

@@ -228,12 +228,16 @@ fn listening(kind: i32, name: &str) -> Result<i32, String> {
     Ok(fd)
 }
 
+fn accept(listener: i32) -> Result<i32, String> {
+    // SAFETY: nobody asks who it is.
+    let server = unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) };
+    must("accept", server).map(|fd| fd as i32)
+}
+
 fn connected(listener: i32, kind: i32, name: &str) -> Result<[i32; 2], String> {
     let client = socket(kind)?;
     connect(client, name)?;
-    // SAFETY: nobody asks who it is.
-    let server = must("accept", unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) })?;
-    Ok([client, server as i32])
+    Ok([client, accept(listener)?])
 }
 
 /// A socket that takes connections, two of them, and what is left of a third one.
@@ -343,11 +347,9 @@ pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
         same("to myself", &b"to myself".to_vec(), &sys::read_up_to(own, 100)?)?;
         if first {
             for (client, word) in [(two, b"2"), (one, b"1")] {
-                // SAFETY: nobody asks who it is.
-                let server =
-                    must("accept", unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) })?;
+                let server = accept(listener)?;
                 sys::write(client, word)?;
-                same("who came", &word.to_vec(), &sys::read_up_to(server as i32, 100)?)?;
+                same("who came", &word.to_vec(), &sys::read_up_to(server, 100)?)?;
             }
         }
         Ok(())

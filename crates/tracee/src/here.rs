@@ -92,10 +92,9 @@ pub fn write_memory(file: &File, bytes: &[u8], at: u64, page: u64) -> std::io::R
     let fd = file.as_raw_fd();
     // SAFETY: fallocate with numbers only.
     sys::result(i64::from(unsafe { libc::fallocate(fd, 0, at as i64, bytes.len() as i64) }))?;
-    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    let (anywhere, both, shared) = (std::ptr::null_mut(), libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
     // SAFETY: a new mapping where the kernel likes.
-    let ours =
-        unsafe { libc::mmap(std::ptr::null_mut(), len as usize, protection, libc::MAP_SHARED, fd, start as i64) };
+    let ours = unsafe { libc::mmap(anywhere, len as usize, both, shared, fd, start as i64) };
     if ours == libc::MAP_FAILED {
         return Err(std::io::Error::last_os_error());
     }
