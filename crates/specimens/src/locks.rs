@@ -27,11 +27,11 @@ fn holder(fd: i32, start: i64) -> Result<i32, String> {
     Ok(if lock.l_type == libc::F_UNLCK as i16 { 0 } else { lock.l_pid })
 }
 
-/// The locks that a descriptor shows, without the numbers of the host.
+/// The locks that a descriptor shows, without the numbers of the host, but with the process that asked for each.
 fn shown(fd: i32) -> Result<Vec<String>, String> {
     let text = sys::proc_text(&format!("fdinfo/{fd}"))?;
     let words = |line: &str| line.split_whitespace().skip(2).map(str::to_owned).collect::<Vec<_>>();
-    let told = |w: Vec<String>| [&w[..3], &w[5..]].concat().join(" ");
+    let told = |w: Vec<String>| [&w[..4], &w[5..]].concat().join(" ");
     let mut all: Vec<String> = text.lines().filter(|l| l.starts_with("lock:")).map(words).map(told).collect();
     all.sort_unstable();
     Ok(all)

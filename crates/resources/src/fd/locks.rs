@@ -2,9 +2,9 @@
 //!
 //! - seen as    `lock:` in the fdinfo of a descriptor; the text of /proc/locks
 //! - captured   kind, range, and whether it is exclusive
-//! - recreated  `flock` and `fcntl(F_OFD_SETLK)` on the description; `fcntl(F_SETLK)` by the process that had it, once nothing
-//!   is closed in it any more: to close any descriptor of a file gives up all locks that a process has on it. Who waits
-//!   for a lock goes on waiting
+//! - recreated  `flock` and `fcntl(F_OFD_SETLK)` on the description, `flock` by the process that asked for it, whose id the
+//!   kernel tells; `fcntl(F_SETLK)` by the process that had it, once nothing is closed in it any more: to close any
+//!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting
 //! - refused    a lease (F_SETLEASE); by the thaw, where another process has a lock by then that does not allow ours
 //! - not kept   nobody has the lock while the tree is not there
 
@@ -43,10 +43,10 @@ pub struct Held {
     /// The description of the file.
     #[n(1)]
     pub description: u32,
-    /// The process that has it, and by which descriptor; 0 of what belongs to a description.
+    /// The process that has it; of flock(2), who asked for it, if that is of the tree; else 0.
     #[n(2)]
     pub process: u32,
-    /// See `process`.
+    /// By which descriptor a process has it; else 0.
     #[n(3)]
     pub number: u32,
     /// Whether nobody else may have one there.
@@ -114,7 +114,8 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
         // By a descriptor of its own, and one that allows it.
         Of::Process if owner(lock, seen, tables, from)? != seen.pid || !allows(seen.flags, exclusive) => return None,
         Of::Process => (from.probe.inner_tid(seen.pid)?, seen.number),
-        _ => (0, 0),
+        Of::Whole => (u32::try_from(lock.pid).ok().and_then(|pid| from.probe.inner_tid(pid)).unwrap_or(0), 0),
+        Of::Description => (0, 0),
     };
     Some(Held { of, description: seen.description, process, number, exclusive, start, end })
 }
@@ -168,7 +169,14 @@ impl Held {
             }
         };
         let op = Op::Call { sys, args, expect: Expect::Success };
-        to.to.step(Moment::Link, FileLocks::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+        let asked = to.model.process(self.process).filter(|p| self.of == Of::Whole && !p.process.is_zombie());
+        let Some(asked) = asked.map(|p| p.process.clone()) else {
+            return to.to.step(Moment::Link, FileLocks::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+        };
+        // The kernel tells for ever whose call it was (fs/locks.c, `flock_make_lock`).
+        let (tid, table) = (Tid(asked.pid), Pid(asked.shares.files.unwrap_or(asked.pid)));
+        let (needs, makes) = (vec![Fact::Made(descr), Fact::Born(tid)], vec![Fact::Files(table)]);
+        to.to.step(Moment::Link, FileLocks::NAME, Actor::Thread(tid), op, needs, makes);
     }
 
     fn plan_of_process(&self, to: &mut Planning<'_>) {

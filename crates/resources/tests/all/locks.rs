@@ -37,6 +37,7 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
     const OURS: &str = "1: POSIX  ADVISORY  WRITE 100 fe:00:7 10 19";
     const CHILDS: &str = "2: POSIX  ADVISORY  WRITE 101 fe:00:7 50 59";
     const WHOLE: &str = "3: FLOCK  ADVISORY  READ 555 fe:00:7 0 EOF";
+    const ASKED: &str = "5: FLOCK  ADVISORY  WRITE 100 fe:00:9 0 EOF";
     let all = captured(vec![
         // For reading only: it shows the lock, which nobody can have asked for by it.
         told(100, 3, 1, 0, &[OURS]),
@@ -44,13 +45,16 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
         told(101, 4, 2, 2, &[OURS, CHILDS, WHOLE]),
         // Of somebody outside, who has the description too.
         told(101, 5, 3, 2, &["4: POSIX  ADVISORY  WRITE 999 fe:00:8 0 EOF"]),
+        // Asked for by its parent, which has closed it.
+        told(101, 6, 4, 2, &[ASKED]),
     ]);
     let of = |process, exclusive, start, end| {
         let number = if process == 0 { 0 } else { 4 };
         let of = if process == 0 { Of::Whole } else { Of::Process };
         Held { of, description: 2, process, number, exclusive, start, end }
     };
-    let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59))];
+    let asked = Held { of: Of::Whole, description: 4, process: 100, number: 0, exclusive: true, start: 0, end: None };
+    let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59)), asked];
     assert_eq!(all.expect("there are some").held, expected);
     assert_eq!(captured(vec![]), None);
 }
@@ -79,6 +83,23 @@ fn a_process_asks_when_nothing_is_closed_any_more() {
     let Op::Call { args, .. } = &step.op else { unreachable!() };
     let Value::Bytes(bytes) = &args[2] else { panic!("{args:?}") };
     assert_eq!((bytes[0], bytes[8], bytes[16]), (1, 5, 5));
+}
+
+#[test]
+fn the_process_that_asked_for_a_whole_file_asks_again() {
+    let (mut model, host) = with_lock(Of::Whole);
+    let root = model.processes[0].process.pid;
+    let mut who = |process| {
+        let Some(TreeState::FileLocks(locks)) = model.tree.last_mut() else { panic!("there is one") };
+        locks.held[0].process = process;
+        let plan = planned(&model, &host);
+        let at = plan.steps.iter().position(|s| matches!(&s.op, Op::Call { sys: Sys::Flock, .. })).expect("it asks");
+        let closes = plan.steps.iter().position(|s| matches!(&s.op, Op::Call { sys: Sys::CloseRange, .. }));
+        assert!(at < closes.expect("something is closed"));
+        plan.steps[at].actor
+    };
+    // Of one that is not of the tree, nobody can ask in its name.
+    assert_eq!([who(root), who(0), who(99_999)], [Actor::Thread(Tid(root)), Actor::Store, Actor::Store]);
 }
 
 #[test]
