@@ -64,6 +64,8 @@ const PLAIN: &[&str] = &[
     "file-renamed",
     "file-shared-offset",
     "directory",
+    "procfiles",
+    "file-second-name",
     "devices",
     "files-many",
     "pipe-bytes",
@@ -323,7 +325,8 @@ fn stopped() -> Case {
 /// What this release does not support: refused, and unharmed. A line moves up when its resource arrives.
 fn refused() -> Vec<Case> {
     vec![
-        Case::specimen(&["file-second-name"]).refused(&["another name"]),
+        Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
+        Case::specimen(&["procfile-gone"]).refused(&["/proc/", "has ended"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "descriptors wait in it"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),

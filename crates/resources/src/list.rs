@@ -202,6 +202,7 @@ resources! {
     }
     description {
         0x030b fd::mqueue Mqueue;
+        0x0311 fd::procfile Procfile;
         0x0301 fd::regular Regular;
         0x0302 fd::directory Directory;
         0x0303 fd::opath OPath;

@@ -34,6 +34,8 @@ pub struct Planning<'a> {
     pub(crate) saved: HashMap<u32, Descr>,
     /// Files whose saved contents stand at their paths again, by id.
     pub(crate) put_back: HashMap<u32, Descr>,
+    /// Removed directories that were made, by number.
+    pub(crate) removed: HashMap<u32, Descr>,
     refused: Vec<u32>,
     /// Whose address space a process has that has none of its own.
     spaces: HashMap<u32, u32>,
@@ -243,6 +245,7 @@ fn all_steps<'a>(
         opened: HashMap::new(),
         saved: HashMap::new(),
         put_back: HashMap::new(),
+        removed: HashMap::new(),
         refused: Vec::new(),
         spaces: abi::gathered(model.processes.iter().filter_map(|p| Some((p.process.pid, p.process.shares.space?)))),
         staging: Rc::new(Staging::of(model)),

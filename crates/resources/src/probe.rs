@@ -335,6 +335,8 @@ pub struct Files {
     views: BTreeSet<(u64, u64, u64)>,
     /// Of files that can only be seen by what areas show of them: where in the image which page is.
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
+    /// Directories that were removed, by device and inode.
+    removed: BTreeMap<(u64, u64), u32>,
     /// What was seen of System V IPC on the way.
     pub ipc: Used,
     /// The keyrings that were looked into.
@@ -379,6 +381,12 @@ impl Files {
     /// Whether a process has this object as shared memory without a file.
     pub(crate) fn is_shared(&self, object: u64) -> bool {
         self.views.iter().any(|view| view.0 == object)
+    }
+
+    /// The number of a directory that was removed: from 1 on, in the order in which they are seen.
+    pub(crate) fn removed(&mut self, inode: (u64, u64)) -> u32 {
+        let next = self.removed.len() as u32 + 1;
+        *self.removed.entry(inode).or_insert(next)
     }
 
     /// The id of a file that was seen with this device and inode number. A file is opened by its name, so each name is one;

@@ -45,6 +45,7 @@ pub(crate) fn deleted_cwd(_: &[String]) -> Result<Living, String> {
     fine("mkdir", std::fs::create_dir_all("../open"))?;
     let fd = sys::open("../open", libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW)?;
     let place = sys::open("../open", libc::O_PATH)?;
+    let here = sys::open(".", libc::O_RDONLY | libc::O_DIRECTORY)?;
     fine("rmdir", std::fs::remove_dir("../open"))?;
     fine("rmdir", std::fs::remove_dir("../short-lived"))?;
     keeps("removed directories", move || {
@@ -53,8 +54,14 @@ pub(crate) fn deleted_cwd(_: &[String]) -> Result<Living, String> {
         let mode = fine("stat", std::fs::metadata("."))?.permissions().mode();
         let parent = fine("..", std::fs::metadata("..")).map(|m| (m.dev(), m.ino()))?;
         let flags = sys::fcntl(fd, libc::F_GETFL, 0)?;
+        let inode = |link: &str| fine(link, std::fs::metadata(format!("/proc/self/{link}"))).map(|m| m.ino());
+        let is_cwd = inode(&format!("fd/{here}"))? == inode("cwd")?;
+        let is_open = inode(&format!("fd/{fd}"))? == inode(&format!("fd/{place}"))?;
         let getcwd = std::env::current_dir().map_err(|e| e.raw_os_error());
-        Ok(format!("{links:?} {mode:o} {parent:?} {flags:o} {getcwd:?} {:?}", std::fs::read_dir(".").is_ok()))
+        Ok(format!(
+            "{links:?} {mode:o} {parent:?} {flags:o} {getcwd:?} {is_cwd} {is_open} {:?}",
+            std::fs::read_dir(".").is_ok()
+        ))
     })
 }
 

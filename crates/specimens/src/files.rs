@@ -160,6 +160,21 @@ pub(crate) fn second_name(_: &[String]) -> Result<Living, String> {
     fine("link", std::fs::hard_link("name one", "name two"))?;
     let fd = open("name one", libc::O_RDWR)?;
     fine("unlink", std::fs::remove_file("name one"))?;
+    let inode = |path: &str| fine(path, std::fs::metadata(path)).map(|m| m.ino());
+    let expected = inode("name two")?;
+    Living::reads(move |_| {
+        same("inode", &[expected; 2], &[inode("name two")?, inode(&format!("/proc/self/fd/{fd}"))?])?;
+        same_bytes("contents", &pattern(24, 300), &whole(fd)?)
+    })
+}
+
+/// The name that is left is in another directory.
+pub(crate) fn name_elsewhere(_: &[String]) -> Result<Living, String> {
+    make("first", &pattern(24, 300))?;
+    fine("mkdir", std::fs::create_dir_all("elsewhere"))?;
+    fine("link", std::fs::hard_link("first", "elsewhere/second"))?;
+    let fd = open("first", libc::O_RDWR)?;
+    fine("unlink", std::fs::remove_file("first"))?;
     Living::reads(move |_| same_bytes("contents", &pattern(24, 300), &whole(fd)?))
 }
 

@@ -3,8 +3,8 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet, inherited,
-    inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, queues, refused, regs, rseq, signalfds,
-    signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
+    inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, procfiles, queues, refused, regs, rseq,
+    signalfds, signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -42,6 +42,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
+    "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
@@ -53,7 +54,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "creds-unbound" creds::unbound; "arguments" args::arguments; "executable" args::executable;
     "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
     "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer; "file-deleted-large" files::deleted_large;
-    "file-second-name" files::second_name; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
+    "file-second-name" files::second_name; "file-name-elsewhere" files::name_elsewhere; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
     "directory" files::directory; "devices" files::devices; "files-many" files::many;
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
     "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;

@@ -35,6 +35,7 @@ mod memfds;
 mod outside;
 mod pidfds;
 mod pipes;
+mod procfiles;
 mod queues;
 mod refused;
 mod regs;

@@ -3,10 +3,10 @@
 //! - seen as    a path, `st_mode` S_IFDIR
 //! - captured   path, flags, position (the cookie that the file system gave); whether it was removed
 //! - recreated  `openat`, `lseek`; a removed one is made and removed once more
-//! - refused    a directory of a process; one that is not on the host (see `place`)
+//! - refused    one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
-use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, process_refusal, seek};
+use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, seek};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
@@ -44,8 +44,7 @@ impl Kind for Directory {
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let mut refusals = common_refusals(seen);
-        refusals.extend(process_refusal(seen));
+        let refusals = common_refusals(seen);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }

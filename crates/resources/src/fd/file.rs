@@ -110,11 +110,14 @@ pub(crate) fn split(shown: &[u8]) -> (Text, Standing) {
     }
 }
 
-/// sem_open(3) makes a file under another name, and gives it the right one when it is whole (link(2)).
-fn final_name(path: &Text, inode: u64, from: &Capturing<'_>) -> Option<Text> {
-    let name = path.0.strip_prefix(SHARED_MEMORY)?;
-    let plain = !name.contains(&b'/');
-    plain.then(|| from.probe.name_in(SHARED_MEMORY, inode)).flatten().map(Text)
+/// Another name that a file has in the same directory when its first one is gone. So sem_open(3) makes a file, and gives it
+/// the right name when it is whole (link(2)); where a file may not be asked how many names it has, only there it is looked for.
+fn other_name(path: &Text, inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Option<Text> {
+    let directory = &path.0[..=path.0.iter().rposition(|b| *b == b'/')?];
+    let looks = stat.map_or(directory == SHARED_MEMORY, |s| s.nlink > 0);
+    let name = looks.then(|| from.probe.name_in(directory, inode)).flatten()?;
+    let there = from.probe.stat_path(&name).ok().flatten()?;
+    (there.ino == inode && stat.is_none_or(|s| s.dev == there.dev)).then_some(Text(name))
 }
 
 fn mtime(stat: &FileStat) -> (i64, u32) {
@@ -137,7 +140,7 @@ impl File {
             standing = Standing::Gone; // another file stands there now, or the name is hidden below a mount
         }
         if standing == Standing::Gone
-            && let Some(name) = final_name(&path, inode, from)
+            && let Some(name) = other_name(&path, inode, stat, from)
         {
             at_path = from.probe.stat_path(&name.0)?;
             (path, standing) = (name, Standing::Named);

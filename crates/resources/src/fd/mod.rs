@@ -14,6 +14,7 @@ pub mod opath;
 pub mod pidfd;
 pub mod pipe;
 pub mod place;
+pub mod procfile;
 pub mod regular;
 pub mod rotation;
 pub mod signalfd;
@@ -139,17 +140,6 @@ pub(crate) fn note_shared_position(seen: &Seen, from: &mut Capturing<'_>) -> Res
         from.note(format!("fd {} ({})", seen.fd, seen.link), why);
     }
     Ok(())
-}
-
-/// `/proc/123/…`: it would lead to another process, or to none, after the thaw.
-pub(crate) fn of_a_process(path: &[u8]) -> bool {
-    path.strip_prefix(b"/proc/").is_some_and(|rest| rest.first().is_some_and(u8::is_ascii_digit))
-}
-
-/// The refusal of what leads there.
-pub(crate) fn process_refusal(seen: &Seen) -> Option<Refusal> {
-    let remedy = "let the program close it; this is not supported yet";
-    of_a_process(&seen.link.0).then(|| seen.refuse("it tells of a process of this host", remedy))
 }
 
 /// `lseek` to where it stood.

@@ -3,10 +3,10 @@
 //! - seen as    `flags` with O_PATH in fdinfo, whatever stands there
 //! - captured   path, flags, type of what stands there; whether it is a directory that was removed
 //! - recreated  `openat` with the same flags; a removed directory is made and removed once more
-//! - refused    a place that is gone and was no directory; one of a process; one that is not on the host (see `place`)
+//! - refused    a place that is gone and was no directory; one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
-use super::{Kind, S_IFDIR, Seen, process_refusal};
+use super::{Kind, S_IFDIR, Seen};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
@@ -46,9 +46,6 @@ impl Kind for OPath {
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        if let Some(refusal) = process_refusal(seen) {
-            return Err(refusal.into());
-        }
         let (path, removed) = place::see(&seen.name(), from)?;
         let file_type = seen.file_type();
         if !path.0.starts_with(b"/") || (removed.is_some() && file_type != S_IFDIR) {

@@ -3,16 +3,17 @@
 //! - seen as    a path, with ` (deleted)` behind it when it was removed
 //! - captured   the path; mode and owner of a directory that was removed
 //! - recreated  by its path. A directory that was removed is empty for ever (rmdir(2)): a new one is made where it was,
-//!   opened, and removed
+//!   opened, and removed; once, whoever has it
 //! - refused    what is not on the host, is of another kind there, or may not be entered
-//! - not kept   that two descriptions have the same removed directory; its parent, where nothing can be made in that: told
+//! - not kept   the parent of a removed directory, where nothing can be made in that: told
 
 use super::file::{Standing, may_give, split};
 use super::{S_IFDIR, S_IFMT};
 use crate::{Capturing, Planning, Text, Trouble};
+use abi::Sys;
 use abi::consts::file_type::S_IFLNK;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal};
+use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 /// Bits of access(2).
@@ -30,10 +31,15 @@ pub struct Removed {
     /// User and group.
     #[n(1)]
     pub owner: (u32, u32),
+    /// Which one of the tree's it is; 0: not known.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub number: u32,
 }
 
 /// Where the link /proc/PID/`link` leads, and what is left of the directory there if it was removed.
-pub(crate) fn see(link: &str, from: &Capturing<'_>) -> Result<(Text, Option<Removed>), Trouble> {
+pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<Removed>), Trouble> {
     let shown = from.probe.link(link)?;
     let (path, standing) = split(&shown);
     let stat = from.probe.stat(link)?;
@@ -49,8 +55,11 @@ pub(crate) fn see(link: &str, from: &Capturing<'_>) -> Result<(Text, Option<Remo
     }
     // A name may really end like the mark of a name that is gone.
     let stands = from.probe.stat_path(&shown)?.is_some_and(|s| (s.dev, s.ino) == (stat.dev, stat.ino));
-    let removed = Removed { mode: stat.mode, owner: (stat.uid, stat.gid) };
-    Ok(if stands { (Text(shown), None) } else { (path, Some(removed)) })
+    if stands {
+        return Ok((Text(shown), None));
+    }
+    let number = from.files.removed((stat.dev, stat.ino));
+    Ok((path, Some(Removed { mode: stat.mode, owner: (stat.uid, stat.gid), number })))
 }
 
 /// Tells of a place that we may not use as a thaw must use it (bits of access(2)): so this user cannot thaw it.
@@ -116,6 +125,15 @@ pub(crate) fn make_removed(
     flags: u32,
     to: &mut Planning<'_>,
 ) {
+    if let Some(first) = to.removed.get(&removed.number).copied() {
+        // That it has no name any more does not matter to `.`.
+        let args = vec![Value::Descr(first), Value::Bytes(b".\0".to_vec()), u64::from(flags).into(), 0.into()];
+        let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+        return to.to.step(Moment::Make, by, Actor::Store, op, vec![Fact::Made(first)], vec![Fact::Made(descr)]);
+    }
+    if removed.number != 0 {
+        to.removed.insert(removed.number, descr);
+    }
     let host = to.to.host;
     let takes = |dir: &[u8]| host.places.get(dir).is_some_and(|d| d.access & (ENTER | WRITE) == ENTER | WRITE);
     let within = [parent(&path.0), &host.temporary].into_iter().find(|dir| takes(dir));

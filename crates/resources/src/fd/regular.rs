@@ -5,13 +5,13 @@
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
 //! - refused    a lease on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
-//!   writes; one whose name is gone while another name of it is not; a file that is gone on the host, or by policy one that
+//!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or by policy one that
 //!   has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};
-use super::{note_shared_position, process_refusal, seek};
-use crate::{At, Capturing, Holder, Planning, Resource, Trouble};
+use super::{note_shared_position, seek};
+use crate::{At, Capturing, Holder, Planning, Resource, Text, Trouble};
 use abi::Errno;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Refusal};
@@ -84,13 +84,14 @@ impl Kind for Regular {
                 .refuse("it is secret memory, which nobody else can read", "let the program close it")
                 .into());
         }
-        if let Some(refusal) = process_refusal(seen) {
+        let file = file(seen, from)?;
+        let known = from.files.list[&file].clone();
+        if let Some(refusal) = other_name(seen, &known).or(held_outside(seen, &known, from)?) {
             return Err(refusal.into());
         }
-        let file = file(seen, from)?;
-        let known = &from.files.list[&file];
-        if let Some(refusal) = other_name(seen, known).or(held_outside(seen, known, from)?) {
-            return Err(refusal.into());
+        let shown = Text(seen.link.0.clone());
+        if known.standing == Standing::Named && known.path != shown {
+            from.note(format!("fd {} ({shown})", seen.fd), format!("it goes by its other name: {}", known.path));
         }
         note_shared_position(seen, from)?;
         Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos })

@@ -6,7 +6,7 @@
 //! - refused    a root directory that was removed; either, where it is not on the host (see `place`)
 
 use crate::fd::place::{self, Removed, Wanted};
-use crate::fd::{S_IFDIR, of_a_process};
+use crate::fd::{S_IFDIR, procfile};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Text, Trouble};
 use abi::consts::open::O_DIRECTORY;
 use abi::{Sys, proc};
@@ -50,12 +50,12 @@ impl Capture for Fs {
         }
         let (cwd, removed) = place::see("cwd", from)?;
         let fs = Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed };
-        let own = status.ns_pid.last().is_some_and(|pid| fs.removed.is_none() && fs.is_of(*pid));
-        if of_a_process(&fs.cwd.0) && !own {
-            let why = format!("{} tells of another process of this host", fs.cwd);
-            return Err(Refusal::new("cwd", why, "let the program leave it; this is not supported yet").into());
+        let ended = fs.removed.as_ref().and_then(|_| procfile::process(&fs.cwd.0));
+        let ended = ended.map(|id| format!("it is /proc/{id}, of a process that has ended"));
+        if let Some(why) = ended.or_else(|| procfile::strange(&fs.cwd.0, from)) {
+            return Err(Refusal::new("cwd", why, "let the program leave it").into());
         }
-        if fs.removed.is_none() && !own {
+        if fs.removed.is_none() && procfile::process(&fs.cwd.0).is_none() {
             place::note_closed("cwd", &fs.cwd, place::ENTER, from);
         }
         place::note_closed("root", &fs.root, place::ENTER, from);
@@ -67,7 +67,8 @@ impl Capture for Fs {
         match &self.removed {
             Some(removed) => self.plan_removed(removed, at, to),
             None => {
-                if !self.is_of(at.pid.0) {
+                // A process's own part of /proc is there when the process is.
+                if procfile::process(&self.cwd.0).is_none() {
                     wanted("the working directory").look(&self.cwd, to);
                 }
                 let cwd = Value::Bytes(self.cwd.c_string());
@@ -84,12 +85,6 @@ impl Capture for Fs {
 }
 
 impl Fs {
-    /// Whether the working directory is in the process's own part of /proc, which is there when the process is.
-    fn is_of(&self, pid: u32) -> bool {
-        let own = format!("/proc/{pid}");
-        self.cwd.0.strip_prefix(own.as_bytes()).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/"))
-    }
-
     fn plan_removed(&self, removed: &Removed, at: At, to: &mut Planning<'_>) {
         let descr = to.to.scratch();
         place::make_removed(Self::NAME, descr, &self.cwd, removed, O_DIRECTORY, to);

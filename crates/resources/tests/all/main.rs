@@ -17,6 +17,7 @@ mod locks;
 mod memfd;
 mod mqueue;
 mod pidfd;
+mod procfile;
 mod random;
 mod refusals;
 mod seccomp;

@@ -33,13 +33,6 @@ fn leases_on_any_kind_of_descriptor() {
 }
 
 #[test]
-fn what_tells_of_a_process_of_this_host() {
-    let line = "fd 40 (/proc/123/status): it tells of a process of this host";
-    assert_eq!(why("/proc/123/status", 0o100444, 0, INFO), [line]);
-    assert_eq!(why("/proc/123/fd", 0o040555, 0, INFO), [line.replace("status", "fd")]);
-}
-
-#[test]
 fn descriptors_that_are_not_supported() {
     let devpts = 0x8800 | 77; // 136:77, another terminal than the one that it lives on
     let cases = [
@@ -543,7 +536,7 @@ fn a_removed_directory_that_can_be_made_nowhere() {
     let (mut model, mut host) = python();
     for state in &mut model.processes[0].states {
         if let ProcessState::Fs(fs) = state {
-            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0) }));
+            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0 }));
         }
     }
     let made = |host: &Host| {

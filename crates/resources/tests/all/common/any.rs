@@ -11,8 +11,8 @@ use resources::fd::file::{File, Standing};
 use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
-    memfd::Memfd, mqueue::Mqueue, opath::OPath, pipe::PipeEnd, place::Removed, regular::Regular, rotation,
-    signalfd::Signalfd, timerfd::Timerfd, tty::Tty, unix::Name, unix::UnixSocket,
+    memfd::Memfd, mqueue::Mqueue, opath::OPath, pipe::PipeEnd, place::Removed, procfile::Procfile, regular::Regular,
+    rotation, signalfd::Signalfd, timerfd::Timerfd, tty::Tty, unix::Name, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -68,7 +68,7 @@ fn file() -> impl Strategy<Value = File> {
 }
 
 fn removed() -> impl Strategy<Value = Option<Removed>> {
-    of(any::<(u32, (u32, u32))>().prop_map(|(mode, owner)| Removed { mode, owner }))
+    of(any::<(u32, (u32, u32), u32)>().prop_map(|(mode, owner, number)| Removed { mode, owner, number }))
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
@@ -138,6 +138,11 @@ fn description() -> impl Strategy<Value = Description> {
             flags
         })),
         (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
+        (text(), flags, any::<u64>()).prop_map(|(path, flags, position)| Description::Procfile(Procfile {
+            path,
+            flags,
+            position
+        })),
         tty.prop_map(Description::Tty),
         timer.prop_map(Description::Timerfd),
         queue().prop_map(Description::Mqueue),

@@ -1,0 +1,63 @@
+//! What stands in /proc of a process: of whom, and when it is opened again.
+
+use crate::common::*;
+use resources::Description;
+use resources::fd::procfile::Procfile;
+use resources::tree::process::Fd;
+
+fn info(pos: u32) -> String {
+    format!("pos:\t{pos}\nflags:\t0100000\nmnt_id:\t26\nino:\t77\n")
+}
+
+/// A process that has this open, which stands there for it.
+fn sample(link: &str, mode: u32) -> Recorded {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, link, mode, 0, &info(12));
+    let stat = sample.stats["fd/40"];
+    sample.paths.insert(link.as_bytes().to_vec(), stat);
+    sample
+}
+
+fn why(link: &str, mode: u32) -> Vec<String> {
+    reasons(&refused(describe(&sample(link, mode), 40)))
+}
+
+#[test]
+fn of_the_tree_and_of_the_first_process() {
+    let own = Recorded::sample("bash").threads[0];
+    let open = [(format!("/proc/{own}/status"), 0o100_444), (format!("/proc/{own}"), 0o040_555)];
+    for (path, mode) in open.into_iter().chain([("/proc/1/status".to_owned(), 0o100_444)]) {
+        let expected = Procfile { path: path.as_bytes().into(), flags: 0o100_000, position: 12 };
+        assert_eq!(describe(&sample(&path, mode), 40).unwrap(), Description::Procfile(expected));
+    }
+}
+
+#[test]
+fn of_others_and_of_what_stands_there_no_more() {
+    let line = "fd 40 (/proc/123/status): /proc/123 tells of a process outside of the tree, or of one that has ended";
+    assert_eq!(why("/proc/123/status", 0o100_444), [line]);
+    assert_eq!(why("/proc/123/fd", 0o040_555), [line.replace("status", "fd")]);
+    assert_eq!(why("/proc/123 (deleted)", 0o040_555), [line.replace("/status", " (deleted)")]);
+    let own = Recorded::sample("bash").threads[0];
+    let mut hidden = sample(&format!("/proc/{own}/status"), 0o100_444);
+    hidden.paths.clear();
+    let line = format!("fd 40 (/proc/{own}/status): its path leads somewhere else");
+    assert_eq!(reasons(&refused(describe(&hidden, 40))), [line]);
+}
+
+#[test]
+fn opened_when_all_are_born_and_read_on_when_their_memory_is_there() {
+    let mut model = model("sleep");
+    let pid = model.processes[0].process.pid;
+    let path = format!("/proc/{pid}/maps").as_bytes().into();
+    model.descriptions.insert(40, Description::Procfile(Procfile { path, flags: 0o100_000, position: 99 }));
+    model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    assert_eq!(steps(&plan, &["procfile"]).len(), 2);
+    let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let at =
+        |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("no {what}: {lines:#?}"));
+    assert!(["clone t", "/maps", ", 900, "].map(at).is_sorted(), "{lines:#?}");
+    assert!(["read 96 KiB", "lseek(d40, 99", "close_range("].map(at).is_sorted(), "{lines:#?}");
+}
