@@ -77,6 +77,7 @@ const PLAIN: &[&str] = &[
     "pipe-no-reader",
     "eventfd",
     "epoll-watches",
+    "epoll-moved",
     "timerfd",
     "pidfd",
     "inet-ended",
@@ -335,7 +336,6 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["outside", "epoll"]).refused(&["eventpoll", "eventfd", "outside of the tree"]),
         Case::specimen(&["outside", "memory"]).refused(&["area", "/dev/zero", "outside of the tree"]),
         Case::specimen(&["outside", "deleted"]).refused(&["deleted", "outside of the tree"]),
-        Case::specimen(&["epoll-reused"]).refused(&["eventpoll", "another one by now"]),
         // It is not waited for as long as for what may stop any time.
         Case { within: Some(Duration::from_secs(6)), ..Case::specimen(&["vfork-waits"]) }
             .refused(&["waits in vfork(2) for process", "or end it: kill"]),

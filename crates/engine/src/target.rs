@@ -361,7 +361,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn watches(&self, by: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
-        match tracee::sys::kcmp_watch(self.pid, Slot { efd: by, tfd: number, toff: nth }) {
+        match tracee::sys::kcmp_watch((self.pid, number), self.pid, Slot { efd: by, tfd: number, toff: nth }) {
             Ok(order) => Ok(Some(order.is_eq())),
             // It has no such number, or no such watch.
             Err(fault) if matches!(fault.errno, Errno::EBADF | Errno::ENOENT) => Ok(Some(false)),
@@ -369,6 +369,21 @@ impl Probe for Target<'_, '_, '_> {
             Err(fault) if matches!(fault.errno, Errno::ENOSYS | Errno::EPERM) => Ok(None),
             Err(fault) => Err(fault),
         }
+    }
+
+    fn watched(&self, by: u32, (number, inode): (u32, u64), nth: u32) -> Result<Option<u32>, Fault> {
+        let slot = Slot { efd: by, tfd: number, toff: nth };
+        let like = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| seen.stat.ino == inode);
+        for (seen, id) in like {
+            match tracee::sys::kcmp_watch((seen.pid as i32, seen.fd), self.pid, slot) {
+                Ok(order) if order.is_eq() => return Ok(Some(id)),
+                Ok(_) => {}
+                // It has no such number, or the kernel does not tell.
+                Err(f) if matches!(f.errno, Errno::EBADF | Errno::ENOENT | Errno::ENOSYS | Errno::EPERM) => {}
+                Err(fault) => return Err(fault),
+            }
+        }
+        Ok(None)
     }
 
     fn other_holders(&self, link: &[u8]) -> Result<Vec<u32>, Fault> {

@@ -1,6 +1,6 @@
 //! What must be true of a plan before anything of it is done. A violation is a bug of a resource.
 
-use crate::{Actor, Birth, Fact, HostEffect, Op, Plan, Step, Value};
+use crate::{Actor, Birth, Fact, HostEffect, Moment, Op, Plan, Step, Value};
 use abi::Sys;
 use std::collections::{HashMap, HashSet};
 
@@ -51,11 +51,11 @@ fn harmless(step: &Step) {
     }
 }
 
-/// The number to which the step puts a description, in the table of its actor.
+/// The number to which the step puts a description for good, in the table of its actor.
 fn places(step: &Step) -> Option<u64> {
-    match (&step.op, step.actor) {
-        (Op::Call { sys: Sys::Dup3, args, .. }, Actor::Thread(_)) => match args[..] {
-            [Value::Descr(_), Value::Int(number), ..] => Some(number),
+    match (&step.op, step.actor, step.moment) {
+        (Op::Call { sys: Sys::Dup3, args, .. }, Actor::Thread(_), Moment::Place) => match args[..] {
+            [_, Value::Int(number), ..] => Some(number),
             _ => None,
         },
         _ => None,

@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{file::File, inet, locks, place, unix};
+use crate::fd::{epoll, file::File, inet, locks, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, segment};
 use crate::task::ticks;
@@ -253,6 +253,12 @@ impl Model {
     /// The sockets of AF_UNIX.
     pub(crate) fn sockets(&self) -> impl Iterator<Item = &unix::UnixSocket> {
         self.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None })
+    }
+
+    /// What its epoll instances watch.
+    pub(crate) fn watches(&self) -> impl Iterator<Item = &epoll::Watch> {
+        let all = self.descriptions.values().filter_map(|d| if let Description::Epoll(e) = d { Some(e) } else { None });
+        all.flat_map(|epoll| &epoll.watches)
     }
 
     /// The descriptions of POSIX message queues.

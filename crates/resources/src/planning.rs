@@ -133,7 +133,9 @@ fn slots(model: &Model) -> u32 {
 /// The numbers from which on so many are free, in the tree and in the executor: above all that the tree has open; or, where
 /// fewer may be open than that takes, the first that lie between.
 fn reserve(model: &Model, host: &Host, needed: u32) -> u32 {
-    let own: BTreeSet<u32> = abi::gathered(model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number)));
+    let fds = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number));
+    // What these led to stands there for a while.
+    let own: BTreeSet<u32> = abi::gathered(fds.chain(model.watches().map(|watch| watch.fd)));
     // What the executor has open, or will have in passing, is below.
     let first = host.highest_fd.max(2) + PASSING + 2 * slots(model) + 1;
     let above = own.last().map_or(first, |last| first.max(last + 1));

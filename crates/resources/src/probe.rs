@@ -211,6 +211,11 @@ pub trait Probe {
     fn watches(&self, _epoll: u32, _number: u32, _nth: u32) -> Result<Option<bool>, Fault> {
         Ok(None)
     }
+    /// The description of the tree, by its id, that an epoll instance watches where its number leads elsewhere by now; the inode is
+    /// that of what is watched, `nth` as above.
+    fn watched(&self, _epoll: u32, _number_and_inode: (u32, u64), _nth: u32) -> Result<Option<u32>, Fault> {
+        Ok(None)
+    }
     /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`). Of this and the next two: those that we
     /// may not look at are not seen.
     fn other_holders(&self, _link: &[u8]) -> Result<Vec<u32>, Fault> {

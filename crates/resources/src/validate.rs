@@ -43,6 +43,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     queues(model).map_err(of(0))?;
     watches(model).map_err(of(0))?;
     pidfds(model).map_err(of(0))?;
+    watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
@@ -241,6 +242,12 @@ fn sockets(model: &Model) -> Found {
     let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);
     let unsound = known.values().find(|s| !s.is_sound(&known) || both(s));
     holds(unsound.is_none(), || format!("there cannot be a socket {}", unsound.map_or(0, |s| s.socket)))
+}
+
+fn watched(model: &Model) -> Found {
+    let mut ids = model.watches().filter_map(|watch| watch.description);
+    let strange = ids.find(|id| !model.descriptions.contains_key(id));
+    holds(strange.is_none(), || format!("description {} is watched and not there", strange.unwrap_or(0)))
 }
 
 fn pidfds(model: &Model) -> Found {

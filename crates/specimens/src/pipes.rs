@@ -219,3 +219,22 @@ pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
     let expected: Vec<u64> = [0, 2, 3].map(|at| watched[at] as u64).to_vec();
     Living::reads(move |_| same("what is ready", &expected, &ready(epoll)?))
 }
+
+/// What is watched goes by other numbers by now: where it was, something else is, or nothing.
+pub(crate) fn watches_moved(_: &[String]) -> Result<Living, String> {
+    let [reused, closed, other] = [eventfd(1, 0)?, eventfd(1, 0)?, eventfd(0, 0)?];
+    let epoll = epoll_of(&[reused, closed])?;
+    let kept = [sys::fcntl(reused, libc::F_DUPFD, 0)?, sys::fcntl(closed, libc::F_DUPFD_CLOEXEC, 0)?];
+    // SAFETY: takes integers; nobody needs the number as it was.
+    must("dup3", unsafe { libc::dup3(other, reused, libc::O_CLOEXEC) })?;
+    // SAFETY: as above.
+    must("close", unsafe { libc::close(closed) })?;
+    Living::reads(move |_| {
+        let mut now = ready(epoll)?;
+        now.sort_unstable();
+        same("what is ready", &vec![reused as u64, closed as u64], &now)?;
+        same("readable", &[true, true, false], &[kept[0], kept[1], reused].map(sys::readable))?;
+        same("flags of the number", &libc::FD_CLOEXEC, &sys::fcntl(reused, libc::F_GETFD, 0)?)?;
+        same("the other number", &true, &sys::fcntl(closed, libc::F_GETFD, 0).is_err())
+    })
+}

@@ -1,7 +1,6 @@
 //! Things that are not supported yet: the harness wants to see each refused, and the program unharmed.
 
 use crate::life::Living;
-use crate::pipes;
 use crate::sys::{self, must, same};
 
 /// A child that sleeps until it is killed.
@@ -67,17 +66,4 @@ pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
 pub(crate) fn pty_master(_: &[String]) -> Result<Living, String> {
     let fd = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
     Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
-}
-
-/// A watched eventfd lives on under another number, and its own number is that of another eventfd now.
-pub(crate) fn watch_reused(_: &[String]) -> Result<Living, String> {
-    let (watched, other) = (pipes::eventfd(1, 0)?, pipes::eventfd(0, 0)?);
-    let epoll = pipes::epoll_of(&[watched])?;
-    let kept = sys::fcntl(watched, libc::F_DUPFD, 0)?;
-    // SAFETY: takes integers; nobody needs the number as it was.
-    must("dup2", unsafe { libc::dup2(other, watched) })?;
-    Living::reads(move |_| {
-        same("what is ready", &vec![watched as u64], &pipes::ready(epoll)?)?;
-        same("readable", &[true, false], &[kept, watched].map(sys::readable))
-    })
 }

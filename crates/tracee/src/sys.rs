@@ -118,9 +118,9 @@ pub struct Slot {
     pub toff: u32,
 }
 
-/// kcmp(2) of the description behind a number of a process, and of what its epoll instance watches under that number.
-pub fn kcmp_watch(pid: i32, slot: Slot) -> Result<Ordering, Fault> {
-    kcmp(KCMP_EPOLL_TFD, pid, pid, u64::from(slot.tfd), &raw const slot as u64)
+/// kcmp(2) of the description behind a number of a process, and of what an epoll instance of `pid` watches.
+pub fn kcmp_watch(it: (i32, u32), pid: i32, slot: Slot) -> Result<Ordering, Fault> {
+    kcmp(KCMP_EPOLL_TFD, it.0, pid, it.1.into(), &raw const slot as u64)
 }
 
 /// kcmp(2) with a type that takes numbers, or the address of a [`Slot`].

@@ -4,12 +4,12 @@
 //! - captured   the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
 //!   the inode where there is no kcmp
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
-//!   number and description
-//! - refused    a watch whose number leads elsewhere by now, or nowhere; an instance that a process outside of the tree has
-//!   too
+//!   number and description. Where the number leads elsewhere by now, or nowhere, what is watched stands there for the time
+//!   of the call
+//! - refused    a watch of what nobody in the tree has a number for; an instance that a process outside of the tree has too
 //! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
 
-use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, shared_outside};
+use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
 use abi::consts::fd::EPOLL_CTL_ADD;
@@ -32,6 +32,11 @@ pub struct Watch {
     /// What the program gets back with an event.
     #[n(2)]
     pub data: u64,
+    /// The description that is watched, if the number does not lead there any more.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<u32>,
 }
 
 /// See the module.
@@ -70,27 +75,59 @@ impl Kind for Epoll {
         let mut nth: BTreeMap<u32, u32> = BTreeMap::new();
         for w in proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)? {
             let before = nth.entry(w.fd).or_default();
+            let watch = Watch { fd: w.fd, events: w.events, data: w.data, description: None };
             if leads_there(seen.fd, &w, *before, from)? {
-                watches.push(Watch { fd: w.fd, events: w.events, data: w.data });
+                watches.push(watch);
+            } else if let Some(id) = from.probe.watched(seen.fd, (w.fd, w.ino), *before)? {
+                watches.push(Watch { description: Some(id), ..watch });
             } else {
-                let why = format!("it watches what was number {}, which is closed or another one by now", w.fd);
-                refusals.push(seen.refuse(why, "this is not supported yet"));
+                let why = format!("it watches what was number {}, which nobody in the tree has any more", w.fd);
+                refusals.push(seen.refuse(why, "freeze it with whoever has that"));
             }
             *before += 1;
         }
-        watches.sort_unstable_by_key(|w| w.fd);
+        watches.sort_unstable_by_key(|w| (w.fd, w.description));
         if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }
     }
 
     fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
         to.to.make(Self::NAME, descr, Sys::EpollCreate1, vec![0.into()]);
+        let fds = to.model.process(at.pid.0).map_or(&[][..], |p| &p.process.fds);
+        let flags = |close_on_exec| if close_on_exec { u64::from(flags::CLOEXEC) } else { 0 };
+        let own: BTreeMap<u32, (Descr, u64)> =
+            abi::gathered(fds.iter().map(|fd| (fd.number, (Descr(fd.description), flags(fd.close_on_exec)))));
         for w in &self.watches {
             // struct epoll_event is packed on x86-64 (linux/eventpoll.h).
             let event = [&w.events.to_ne_bytes()[..], &w.data.to_ne_bytes()].concat();
             let args = vec![Value::Descr(descr), EPOLL_CTL_ADD.into(), u64::from(w.fd).into(), Value::Bytes(event)];
-            let op = Op::Call { sys: Sys::EpollCtl, args, expect: Expect::Success };
-            let needs = vec![Fact::Made(descr), Fact::Files(at.pid)];
-            to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Linked(descr)]);
+            let mut needs = vec![Fact::Made(descr), Fact::Files(at.pid)];
+            needs.extend(w.description.map(|id| Fact::Made(Descr(id))));
+            let mut call = |sys, args, expect| {
+                let op = Op::Call { sys, args, expect };
+                let makes = vec![Fact::Linked(descr)];
+                to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs.clone(), makes);
+            };
+            // All three have the same needs, so nothing comes between them.
+            if let Some(id) = w.description {
+                let args = vec![Value::Descr(Descr(id)), u64::from(w.fd).into(), 0.into()];
+                call(Sys::Dup3, args, Expect::Exactly(w.fd.into()));
+            }
+            call(Sys::EpollCtl, args, Expect::Success);
+            if w.description.is_some() {
+                let (sys, args, expect) = put_back(w.fd, own.get(&w.fd).copied());
+                call(sys, args, expect);
+            }
         }
+    }
+}
+
+/// A number leads where it led, or nowhere.
+fn put_back(number: u32, own: Option<(Descr, u64)>) -> (Sys, Vec<Value>, Expect) {
+    let at = Value::Int(number.into());
+    match own {
+        Some((descr, flags)) => {
+            (Sys::Dup3, vec![Value::Descr(descr), at, flags.into()], Expect::Exactly(number.into()))
+        }
+        None => (Sys::Close, vec![at], Expect::Success),
     }
 }

@@ -5,12 +5,13 @@ use abi::layout::FileStat;
 use abi::proc::smaps;
 use abi::{Errno, Sys};
 use plan::{FilePolicy, Host, Options, Pids, PlaceFacts};
-use resources::fd::place::Removed;
+use resources::fd::{epoll, place::Removed};
 use resources::mm::area::Backing;
 use resources::mm::modes::Modes;
 use resources::mm::space::Space;
 use resources::task::{attributes::Attributes, creds::Creds, fs::Fs, posix_timers::PosixTimers};
-use resources::{Blob, Capture, Capturing, Files, Holder, Keep, Model, ProcessState, ThreadState};
+use resources::tree::process::Fd;
+use resources::{Blob, Capture, Capturing, Description, Files, Holder, Keep, Model, ProcessState, ThreadState};
 
 const INFO: &str = "pos:\t0\nflags:\t0100002\nmnt_id:\t26\nino:\t77\n";
 
@@ -179,16 +180,46 @@ fn a_watch_whose_number_leads_elsewhere() {
     sample.open(40, link, 0o600, 0, &info);
     sample.open(41, "anon_inode:[eventfd]", 0o600, 0, INFO);
     sample.open(42, "anon_inode:[eventfd]", 0o600, 0, INFO);
-    let line = |fd| format!("fd 40 ({link}): it watches what was number {fd}, which is closed or another one by now");
+    let line = |fd| format!("fd 40 ({link}): it watches what was number {fd}, which nobody in the tree has any more");
     sample.watches = [((41, 0), false), ((41, 1), true), ((42, 0), true)].into();
     assert_eq!(reasons(&refused(describe(&sample, 40))), [line(41)]);
     sample.watches.insert((42, 0), false);
     assert_eq!(reasons(&refused(describe(&sample, 40))), [line(41), line(42)]);
+    // Somebody has it, by another number.
+    sample.watched = [((41, 0), 5), ((42, 0), 6)].into();
+    let Description::Epoll(epoll) = describe(&sample, 40).unwrap() else { panic!("it is one") };
+    let all: Vec<_> = epoll.watches.iter().map(|w| (w.fd, w.description)).collect();
+    assert_eq!(all, [(41, None), (41, Some(5)), (42, Some(6))]);
+    sample.watched.clear();
     // Where the kernel does not tell, the inode does: 41 and 42 have it, and 43 is closed.
     sample.watches.clear();
     assert!(describe(&sample, 40).is_ok());
     sample.open(40, link, 0o600, 0, &[INFO, &watch(43)].concat());
     assert_eq!(reasons(&refused(describe(&sample, 40))), [line(43)]);
+}
+
+#[test]
+fn what_is_watched_stands_under_its_old_number_for_a_while() {
+    let mut model = model("sleep");
+    let fd = model.processes[0].process.fds[0].clone();
+    let watch = |fd, description| epoll::Watch { fd, events: 1, data: 7, description };
+    let (closed, base) = (70_000, planned(&model, &host("root", &model)).base);
+    let watches = vec![watch(fd.number, Some(fd.description)), watch(closed, Some(fd.description))];
+    model.descriptions.insert(40, Description::Epoll(epoll::Epoll { watches }));
+    model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
+    survives(&model);
+    let mut host = host("root", &model);
+    host.max_files = 1 << 20;
+    let plan = planned(&model, &host);
+    let calls: Vec<_> =
+        steps(&plan, &["epoll"]).iter().filter_map(|l| Some(l.split_once("  t")?.1.to_owned())).collect();
+    let names: Vec<_> = calls.iter().filter_map(|l| Some(l.split_once(' ')?.1.trim().split_once('(')?.0)).collect();
+    assert_eq!(names, ["dup3", "epoll_ctl", "dup3", "dup3", "epoll_ctl", "close"], "{calls:#?}");
+    // Nothing of the executor stands there.
+    assert!(base < closed && plan.reserve > closed);
+    let Description::Epoll(it) = model.descriptions.get_mut(&40).expect("it is there") else { panic!("it is one") };
+    it.watches[0].description = Some(777);
+    assert!(Model::from_records(&records(&model)).is_err());
 }
 
 #[test]

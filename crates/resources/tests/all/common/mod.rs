@@ -64,6 +64,8 @@ pub(crate) struct Recorded {
     pub(crate) users: Vec<Holder>,
     /// By number and place among the watches of that number.
     pub(crate) watches: BTreeMap<(u32, u32), bool>,
+    /// What they watch, likewise, where that is not what the number leads to.
+    pub(crate) watched: BTreeMap<(u32, u32), u32>,
     pub(crate) guards: Vec<Range<u64>>,
     /// Of files whose links may be opened.
     pub(crate) seals: BTreeMap<String, u32>,
@@ -379,6 +381,9 @@ impl Probe for Recorded {
     }
     fn watches(&self, _: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
         Ok(self.watches.get(&(number, nth)).copied())
+    }
+    fn watched(&self, _: u32, (number, _): (u32, u64), nth: u32) -> Result<Option<u32>, Fault> {
+        Ok(self.watched.get(&(number, nth)).copied())
     }
     fn other_holders(&self, _: &[u8]) -> Result<Vec<u32>, Fault> {
         Ok(self.holders.clone())
