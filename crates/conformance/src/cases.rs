@@ -209,6 +209,7 @@ const MOVING: &[&str] = &[
     "file-deleted-longer",
     "posix-memory",
     "inherited-deleted-file",
+    "inotify-removed",
     // Each that has it makes one of its own.
     "pidfd-inherited",
     // It is made again as a file in memory.

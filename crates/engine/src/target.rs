@@ -12,7 +12,7 @@ use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
 use resources::fd::Seen;
-use resources::{Holder, Probe, Queue, Saved, SavedSegment, Still, Told, Which};
+use resources::{Holder, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -267,6 +267,16 @@ impl Probe for Target<'_, '_, '_> {
         let path = read_link(format!("/proc/self/fd/{fd}"));
         here::close_range(fd, fd);
         path.ok()
+    }
+
+    fn removed(&self) -> Vec<Removed> {
+        let all =
+            self.table.descriptions.iter().zip(1..).filter(|(seen, _)| seen.stat.nlink == 0 && !seen.names_only());
+        let removed = |(seen, description): (&Seen, u32)| {
+            let FileStat { dev, ino, mode, .. } = seen.stat;
+            Removed { dev, ino, mode, description, shown: seen.link.0.clone() }
+        };
+        all.map(removed).collect()
     }
 
     fn open_paths(&self) -> Vec<Vec<u8>> {

@@ -63,6 +63,21 @@ pub struct Holder {
     pub writes: bool,
 }
 
+/// A file or directory of the tree without a name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Removed {
+    /// Its device and inode number.
+    pub dev: u64,
+    /// See `dev`.
+    pub ino: u64,
+    /// Type and permission bits (inode(7)).
+    pub mode: u32,
+    /// The id of a description of it.
+    pub description: u32,
+    /// What /proc shows of that.
+    pub shown: Vec<u8>,
+}
+
 /// What /proc tells of a descriptor of the tree, in lines that may stand there more than once.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Told {
@@ -132,6 +147,10 @@ pub trait Probe {
     /// who asks may not know, or there is no such thing.
     fn path_of(&self, _mount_point: &[u8], _kind: i32, _handle: &[u8]) -> Option<Vec<u8>> {
         None
+    }
+    /// What the tree has open that has no name.
+    fn removed(&self) -> Vec<Removed> {
+        Vec::new()
     }
     /// Where the descriptors of the tree lead, as far as that is a path.
     fn open_paths(&self) -> Vec<Vec<u8>> {

@@ -1,6 +1,7 @@
 //! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
+use crate::fd::inotify;
 use crate::fd::locks::{Held, Of};
 use crate::fd::unix::UnixSocket;
 use crate::ipc::{shm::Segment, undo::Change};
@@ -222,6 +223,8 @@ fn watches(model: &Model) -> Found {
     all.into_iter().try_for_each(|inotify| {
         let watches = &inotify.watches;
         let possible = watches.is_sorted_by(|a, b| a.wd < b.wd) && watches.iter().all(|w| (1..1 << 31).contains(&w.wd));
+        let found = |w: &inotify::Watch| w.description.is_none_or(|id| model.descriptions.contains_key(&id));
+        let possible = possible && watches.iter().all(found);
         holds(possible && !inotify.is_too_far(), || "there cannot be such watches".into())
     })
 }

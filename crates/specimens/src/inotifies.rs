@@ -97,13 +97,34 @@ pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// A watch of a file whose name is gone.
+/// A watch of a file that is mapped, and has no name and no descriptor.
 pub(crate) fn lost(_: &[String]) -> Result<Living, String> {
+    fine("write", std::fs::write("lost", b"text"))?;
+    let (file, fd) = (sys::open("lost", libc::O_RDONLY)?, inotify(libc::IN_NONBLOCK)?);
+    watch(fd, "lost", libc::IN_MODIFY)?;
+    // SAFETY: a new area.
+    let area = unsafe { libc::mmap(std::ptr::null_mut(), 4096, libc::PROT_READ, libc::MAP_PRIVATE, file, 0) };
+    sys::must("mmap", if area == libc::MAP_FAILED { -1 } else { 0 })?;
+    // SAFETY: it is ours.
+    sys::must("close", unsafe { libc::close(file) })?;
+    fine("remove", std::fs::remove_file("lost"))?;
+    Living::reads(move |_| same("events", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100])))
+}
+
+/// A watch of a file whose name is gone, and one of a directory likewise.
+pub(crate) fn removed(_: &[String]) -> Result<Living, String> {
     fine("write", std::fs::write("lost", b"text"))?;
     let (file, fd) = (sys::open("lost", libc::O_RDWR)?, inotify(libc::IN_NONBLOCK)?);
     watch(fd, "lost", libc::IN_MODIFY)?;
     fine("remove", std::fs::remove_file("lost"))?;
+    fine("mkdir", std::fs::create_dir_all("left"))?;
+    let directory = sys::open("left", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let left = watch(fd, "left", libc::IN_ATTRIB)?;
+    fine("rmdir", std::fs::remove_dir("left"))?;
     Living::reads(move |_| {
+        // SAFETY: takes integers.
+        must("fchmod", unsafe { libc::fchmod(directory, 0o700) })?;
+        same("event", &vec![(left, libc::IN_ATTRIB | libc::IN_ISDIR, String::new())], &events(fd)?)?;
         sys::write(file, b"more")?;
         same("events", &vec![(1, libc::IN_MODIFY, String::new())], &events(fd)?)
     })

@@ -40,7 +40,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
-    "inotify" inotifies::watches; "inotify-lost" inotifies::lost;
+    "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;

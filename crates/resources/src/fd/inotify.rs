@@ -2,7 +2,8 @@
 //!
 //! - seen as    `anon_inode:inotify`
 //! - captured   the watches, with their ids, from fdinfo. Of what is watched the kernel tells only the inode: its path is that
-//!   of its handle, which only root may ask for (open_by_handle_at(2)); else it is looked for where it is likely, see `Search`
+//!   of its handle, which only root may ask for (open_by_handle_at(2)); else it is looked for where it is likely, see `Search`.
+//!   What was removed is found if the tree has it open
 //! - recreated  `inotify_init1`; `inotify_add_watch` as the last of all steps, so that nothing which the thaw does is an
 //!   event. Ids are given one after the other: those between are given to watches that are removed at once
 //! - refused    a watch whose inode is not found, or is a symbolic link; one of what is not on the host; ids that are too
@@ -47,6 +48,11 @@ pub struct Watch {
     /// The type bits of what is watched.
     #[n(3)]
     pub file_type: u32,
+    /// The description by which it is found, if it has no name any more.
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub description: Option<u32>,
 }
 
 /// See the module.
@@ -90,9 +96,19 @@ impl<'a, 'b> Search<'a, 'b> {
         let dev = (proc::major(there.dev), proc::minor(there.dev));
         let file_type = there.mode & S_IFMT;
         let here = watches.extract_if(.., |w| proc::kernel_dev(w.sdev) == dev);
-        self.found.extend(here.map(|w| Watch { wd: w.wd, path: Text(path.into()), mask: w.mask, file_type }));
+        self.found.extend(here.map(|w| found(w, path, file_type, None)));
         if file_type == S_IFDIR {
             self.next.push(path.into());
+        }
+    }
+
+    /// What is open needs no name.
+    fn by_descriptions(&mut self) {
+        for seen in self.from.probe.removed() {
+            let (dev, file_type) = ((proc::major(seen.dev), proc::minor(seen.dev)), seen.mode & S_IFMT);
+            let Some(watches) = self.wanted.get_mut(&seen.ino) else { continue };
+            let here = watches.extract_if(.., |w| proc::kernel_dev(w.sdev) == dev);
+            self.found.extend(here.map(|w| found(w, &seen.shown, file_type, Some(seen.description))));
         }
     }
 
@@ -145,6 +161,10 @@ impl<'a, 'b> Search<'a, 'b> {
     }
 }
 
+fn found(w: InotifyWatch, path: &[u8], file_type: u32, description: Option<u32>) -> Watch {
+    Watch { wd: w.wd, path: Text(path.into()), mask: w.mask, file_type, description }
+}
+
 /// Where the watches lead, ascending by id; those that were not found.
 fn find(watches: Vec<InotifyWatch>, from: &Capturing<'_>) -> Result<(Vec<Watch>, Vec<InotifyWatch>), Trouble> {
     let mut search = Search::new(watches, from);
@@ -152,6 +172,7 @@ fn find(watches: Vec<InotifyWatch>, from: &Capturing<'_>) -> Result<(Vec<Watch>,
     if !search.is_done() {
         search.by_guesses()?;
     }
+    search.by_descriptions();
     search.found.sort_unstable_by_key(|w| w.wd);
     Ok((search.found, search.wanted.into_values().flatten().collect()))
 }
@@ -213,13 +234,13 @@ impl Kind for Inotify {
         for w in &self.watches {
             adding.look(w);
             adding.skip(next, w);
-            adding.add(w.wd, &w.path, w.mask);
+            adding.add(w.wd, w, w.mask);
             next = w.wd + 1;
         }
     }
 
     fn places(&self) -> Vec<&Text> {
-        self.watches.iter().map(|w| &w.path).collect()
+        self.watches.iter().filter(|w| w.description.is_none()).map(|w| &w.path).collect()
     }
 }
 
@@ -248,13 +269,15 @@ impl Adding<'_, '_> {
     /// What is watched is here, unless the image puts it there.
     fn look(&mut self, w: &Watch) {
         let saved = self.to.model.files.values().any(|f| f.path == w.path && f.contents.is_some() && !f.is_gone());
-        if !saved {
+        if !saved && w.description.is_none() {
             let wanted = Wanted { what: "what is watched", kind: w.file_type, access: READ, flags: 0 };
             wanted.look(&w.path, self.to);
         }
     }
 
-    fn add(&mut self, wd: u32, path: &Text, mask: u32) {
+    fn add(&mut self, wd: u32, w: &Watch, mask: u32) {
+        let number = w.description.map(|id| self.to.number(Descr(id)));
+        let path = number.map_or(w.path.clone(), |n| Text(format!("/proc/self/fd/{n}").into_bytes()));
         let args = vec![Value::Descr(self.descr), Value::Bytes(path.c_string()), u64::from(mask).into()];
         self.call(Sys::InotifyAddWatch, args, Expect::Exactly(wd.into()));
     }
@@ -265,7 +288,7 @@ impl Adding<'_, '_> {
         for start in (first..w.wd).step_by(ROUND as usize) {
             let round = start..w.wd.min(start + ROUND);
             for wd in round.clone() {
-                self.add(wd, &w.path, IN_DELETE_SELF);
+                self.add(wd, w, IN_DELETE_SELF);
                 let args = vec![Value::Descr(self.descr), u64::from(wd).into()];
                 self.call(Sys::InotifyRmWatch, args, Expect::Success);
             }

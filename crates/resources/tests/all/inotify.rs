@@ -5,7 +5,8 @@ use abi::Sys;
 use abi::layout::FileStat;
 use abi::proc::makedev;
 use resources::fd::inotify::{Inotify, Watch};
-use resources::{Capturing, Description, Files, Keep, Model, Trouble};
+use resources::tree::process::Fd;
+use resources::{Capturing, Description, Files, Keep, Model, Removed, Trouble};
 
 const LINK: &str = "anon_inode:inotify";
 /// Linux 6.18.
@@ -36,6 +37,7 @@ fn record(mask: [(u32, &str, u32, u32); 2]) -> Inotify {
         path: path.as_bytes().into(),
         mask,
         file_type,
+        description: None,
     };
     Inotify { flags: 0o4000, watches: mask.map(watch).into() }
 }
@@ -45,6 +47,33 @@ fn seen(sample: &Recorded) -> (Result<Description, Trouble>, Vec<String>) {
     let mut from = Capturing { probe: sample, files: &mut files, keep: Keep::default(), notes: &mut notes };
     let found = Description::capture(&sample.seen(40), &mut from);
     (found, notes.into_iter().map(|note| note.why).collect())
+}
+
+#[test]
+fn what_was_removed_is_found_if_it_is_open() {
+    let mut sample = sample();
+    sample.paths.insert(b"/home/me/src".into(), stat(0x3c4a7, 0o040_755));
+    sample.paths.insert(b"/home/me".into(), stat(0x99, 0o040_755));
+    let (dev, shown) = (stat(0, 0).dev, b"/home/me/it (deleted)".to_vec());
+    sample.removed = [(0x2e0, 6), (0x2e1, 7)]
+        .map(|(ino, description)| Removed { dev, ino, mode: 0o100_600, description, shown: shown.clone() })
+        .into();
+    let (Description::Inotify(found), _) = (seen(&sample).0.unwrap(), ()) else { panic!("it is one") };
+    let all: Vec<_> = found.watches.iter().map(|w| (w.wd, w.description)).collect();
+    assert_eq!(all, [(1, None), (10, Some(7))]);
+    let mut model = model("sleep");
+    let (mut watch, id) = (found.watches[1].clone(), *model.descriptions.keys().next().expect("something is open"));
+    (watch.wd, watch.description) = (1, Some(id));
+    let inotify = |watch: &Watch| Description::Inotify(Inotify { flags: 0, watches: vec![watch.clone()] });
+    model.descriptions.insert(40, inotify(&watch));
+    model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    let path = format!("/proc/self/fd/{}", plan.base + id);
+    assert!(steps(&plan, &["inotify"]).iter().any(|line| line.contains(&path)), "{path}");
+    watch.description = Some(777);
+    model.descriptions.insert(40, inotify(&watch));
+    assert!(Model::from_records(&records(&model)).is_err());
 }
 
 #[test]

@@ -95,7 +95,8 @@ fn queue() -> impl Strategy<Value = Mqueue> {
 
 fn watches() -> impl Strategy<Value = Inotify> {
     let watch = (text(), any::<u32>(), any::<u32>());
-    let watch = watch.prop_map(|(path, mask, file_type)| inotify::Watch { wd: 0, path, mask, file_type });
+    let watch =
+        watch.prop_map(|(path, mask, file_type)| inotify::Watch { wd: 0, path, mask, file_type, description: None });
     (any::<u32>(), btree_map(1..99u32, watch, 0..4)).prop_map(|(flags, all)| {
         let watches = all.into_iter().map(|(wd, watch)| inotify::Watch { wd, ..watch }).collect();
         Inotify { flags, watches }

@@ -14,8 +14,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Saved, SavedSegment,
-    Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Removed, Saved,
+    SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -62,6 +62,8 @@ pub(crate) struct Recorded {
     pub(crate) holders: Vec<u32>,
     pub(crate) sharers: Vec<u32>,
     pub(crate) users: Vec<Holder>,
+    /// What the tree has open that has no name.
+    pub(crate) removed: Vec<Removed>,
     /// By number and place among the watches of that number.
     pub(crate) watches: BTreeMap<(u32, u32), bool>,
     /// What they watch, likewise, where that is not what the number leads to.
@@ -311,6 +313,9 @@ impl Probe for Recorded {
     }
     fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {
         self.handles.get(&(mount_point.to_vec(), kind, handle.to_vec())).cloned()
+    }
+    fn removed(&self) -> Vec<Removed> {
+        self.removed.clone()
     }
     fn open_paths(&self) -> Vec<Vec<u8>> {
         self.links.values().filter(|link| link.starts_with(b"/")).cloned().collect()
