@@ -25,16 +25,22 @@ fn places(all: &[(Kin, &'static str)]) -> Result<Vec<String>, String> {
     all.iter().map(|(kin, question)| if question.is_empty() { kin.place() } else { kin.ask(question) }).collect()
 }
 
-/// A child leads a session; of its children one was born before it did, one later; a third leads a session in turn.
+/// A child leads a session; of its children one was born before it did, one later; a third leads a session in
+/// turn. So does a fourth, which was born before, and so was a child of its own.
 pub(crate) fn sessions(_: &[String]) -> Result<Living, String> {
     let leader = kin::child(|| {
         let before = kin::plain()?;
+        let deep = kin::child(|| {
+            let before = kin::plain()?;
+            lead_session().map(|()| kin::parent_of(vec![before]))
+        })?;
         lead_session()?;
         let own = kin::child(|| lead_session().map(|()| kin::obey))?;
-        Ok(kin::parent_of(vec![before, kin::plain()?, own]))
+        Ok(kin::parent_of(vec![before, kin::plain()?, own, deep]))
     })?;
-    let all = [(leader, ""), (leader, "below 0 who"), (leader, "below 1 who"), (leader, "below 2 who")];
-    let untold = move |at: usize, text: &str| if at == 1 { told(text) } else { text.to_owned() };
+    let below = ["", "below 0 who", "below 1 who", "below 2 who", "below 3 who", "below 3 below 0 who"];
+    let all = below.map(|question| (leader, question));
+    let untold = move |at: usize, text: &str| if at == 1 || at == 5 { told(text) } else { text.to_owned() };
     let seen = move || -> Result<Vec<String>, String> {
         Ok(places(&all)?.iter().enumerate().map(|(at, text)| untold(at, text)).collect())
     };

@@ -161,11 +161,15 @@ impl Lineage {
             spare,
             ..Lineage::default()
         };
+        let mut wanted: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for k in kin.iter().rev() {
+            let all = births(children.get(&k.pid()).map_or(&[][..], Vec::as_slice), &wanted);
+            wanted.insert(k.pid(), all);
+        }
         let mut choices: BTreeMap<u32, Choice> = BTreeMap::new();
         for k in &kin {
-            let own = children.get(&k.pid()).map_or(&[][..], Vec::as_slice);
             let parent = choices.get(&k.p.process.parent);
-            let start = k.leads().then(|| first_session(own, k.pid(), parent)).flatten();
+            let start = k.leads().then(|| first_session(&wanted[&k.pid()], k.pid(), parent)).flatten();
             if k.leads() {
                 lineage.leaders.entry(k.pid()).or_default();
             }
@@ -453,14 +457,21 @@ impl Lineage {
     }
 }
 
-/// The session in which a leader must be born, so that children which are in it can be made before it leaves it.
-fn first_session(children: &[Kin<'_>], pid: u32, parent: Option<&Choice>) -> Option<u32> {
+/// The sessions in which these children are to be born: those in which they are, then those of which leaders among them need one
+/// for children of their own.
+fn births(children: &[Kin<'_>], wanted: &BTreeMap<u32, Vec<u32>>) -> Vec<u32> {
+    let (leaders, others): (Vec<&Kin<'_>>, Vec<&Kin<'_>>) = children.iter().partition(|c| c.leads());
+    let of_leaders = leaders.iter().flat_map(|c| wanted[&c.pid()].iter().copied().filter(|s| *s != c.pid()));
+    others.iter().map(|c| c.session).chain(of_leaders).collect()
+}
+
+/// The session in which a leader must be born, so that those who are to be born in it can be before it leaves it.
+fn first_session(wanted: &[u32], pid: u32, parent: Option<&Choice>) -> Option<u32> {
     let offered = |session: &u32| match parent {
         Some(parent) => *session == parent.end || Some(*session) == parent.start,
         None => *session == OUTER,
     };
-    let wanted = children.iter().filter(|c| !c.leads()).map(|c| c.session);
-    wanted.filter(|session| *session != pid).find(offered)
+    wanted.iter().copied().filter(|session| *session != pid).find(offered)
 }
 
 /// The flags with which it comes to share with its maker what it is to share; `None`: it is not the maker's.

@@ -94,6 +94,18 @@ fn who_was_born_before_a_session_was_made_is_born_before_again() {
 }
 
 #[test]
+fn so_is_its_parent_if_that_made_a_session_later() {
+    let model = tree(vec![
+        process([10, 0, 10, 0]),
+        process([11, 10, 11, 11]),
+        process([12, 11, 12, 12]),
+        process([13, 12, 10, 0]),
+    ]);
+    let births = ["store clone t10", "t10 clone t11", "t11 clone t12", "t12 clone t13", "t11 setsid()", "t12 setsid()"];
+    assert_eq!(steps(&model)[..6], births);
+}
+
+#[test]
 fn an_orphan_is_made_by_the_leader_of_its_session() {
     let model = tree(vec![process([10, 0, 10, 0]), process([11, 10, 11, 11]), process([12, 10, 11, 11])]);
     assert_eq!(
@@ -296,7 +308,7 @@ fn trees_that_nobody_can_make() {
         process([10, 0, 10, 0]),
         process([11, 10, 9, 9]),
         process([12, 11, 12, 12]),
-        process([13, 12, 13, 13]),
+        process([13, 12, 12, 12]),
         process([14, 13, 9, 9]),
     ]);
     assert_eq!(refused(&round), [11]);
