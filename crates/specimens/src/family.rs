@@ -199,7 +199,31 @@ pub(crate) fn nobody_waits(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// Its state letter.
+/// Two children that outlive us by some seconds, unless somebody ends them.
+pub(crate) fn lasting(_: &[String]) -> Result<Living, String> {
+    let (ends, said) = (kin::pipe()?, kin::pipe()?);
+    let child = || match kin::lasting_fork()? {
+        0 => {
+            [0, 1, 2, ends[1]].into_iter().for_each(sys::close);
+            // Our end is that of the session.
+            // SAFETY: no handler is named.
+            unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
+            let _ = sys::write(said[1], b"x");
+            // The end of file: we have ended.
+            while sys::read(ends[0], &mut [0]).is_ok_and(|count| count > 0) {}
+            sys::pause_for(4000);
+            kin::exit(0)
+        }
+        pid => {
+            sys::read(said[0], &mut [0]).map_err(|errno| format!("read: errno {errno}"))?;
+            Ok::<_, String>(pid)
+        }
+    };
+    let pids = [child()?, child()?];
+    Living::reads(move |_| pids.iter().try_for_each(|pid| sys::soon("its sleep", || state(*pid) == Some('S'))))
+}
+
+/// The state of a process, as ps(1) shows it.
 pub(crate) fn state(pid: i32) -> Option<char> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     text.rsplit_once(") ")?.1.chars().next()

@@ -69,7 +69,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
     "mq-named" queues::named; "mq-nameless" queues::nameless; "mq-waits" queues::waits; "mq-notices" queues::notices;
     "mq-refused" queues::notice_refused; "mq-long" queues::large;
-    "family" family::generations; "family-waits" family::waiting; "family-ends" family::ends; "zombies" family::zombies;
+    "family" family::generations; "family-waits" family::waiting; "family-lasting" family::lasting; "family-ends" family::ends; "zombies" family::zombies;
     "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
     "family-unheard" family::nobody_waits;
     "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;

@@ -2,9 +2,10 @@
 
 use crate::asleep::Asleep;
 use crate::envoy::Stayed;
+use crate::heir::{Heir, Legacy};
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
-use crate::procfs::numbers;
+use crate::procfs::{numbers, read_record};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
 use crate::vfork::{self, Watch};
@@ -261,15 +262,13 @@ impl Process {
 
     /// Ends all of them, as if at once: each is sent SIGKILL before the end of any is waited for. After an error all run on;
     /// once one has ended there is no way back, so of a later one that cannot be ended the fault is given beside.
+    /// If we are killed meanwhile, an heir ends those who are left: none or all of them.
     pub fn kill_all(all: Vec<Process>) -> Result<(Vec<Ended>, Vec<Fault>), Fault> {
-        let mut faults = Vec::new();
-        for (n, process) in all.iter().enumerate() {
-            match process.send_kill() {
-                Err(fault) if n == 0 => return Err(fault),
-                sent => faults.extend(sent.err()),
-            }
-        }
-        let at = Instant::now();
+        let heir = if all.len() > 1 { Some(last_will(&all)?) } else { None };
+        let mut sent = all.iter().map(Process::send_kill);
+        let faults = sent.next().transpose().map(|_| sent.filter_map(Result::err).collect::<Vec<_>>());
+        heir.into_iter().for_each(Heir::keep);
+        let (at, faults) = (Instant::now(), faults?);
         let end = |mut process: Process| {
             process.stayed = None;
             let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
@@ -307,6 +306,38 @@ impl Process {
             thread.dispatches_again();
             let _ = let_go(thread.tid());
         }
+    }
+}
+
+/// An heir that ends all of them if we do not come to it. It is one word that decides so, whole or not at all.
+fn last_will(all: &[Process]) -> Result<Heir, Fault> {
+    let fault = |e: std::io::Error| Fault::new("write", "an heir", e);
+    let mut heir = Heir::new(|legacy, told| {
+        if legacy == Legacy::Undone {
+            told.iter().flat_map(|will| will.chunks_exact(16)).for_each(end_by_name);
+        }
+    })?;
+    let name = |process: &Process| Ok([process.pid as u64, begun(process.pid)?].map(u64::to_ne_bytes).concat());
+    let will: Vec<Vec<u8>> = all.iter().map(name).collect::<Result<_, Fault>>()?;
+    fault::point().map_err(|e| fault(e.into()))?;
+    heir.tell(&will.concat()).map_err(fault)?;
+    Ok(heir)
+}
+
+/// When a process began, which tells it from others of the same id.
+fn begun(pid: i32) -> Result<u64, Fault> {
+    let text = read_record(format!("/proc/{pid}/stat"))?;
+    abi::proc::stat(&text).map(|stat| stat.starttime).map_err(|e| Fault::new(e.to_string(), pid, Errno::EINVAL))
+}
+
+/// In the heir: the process with this id and this beginning gets SIGKILL.
+fn end_by_name(name: &[u8]) {
+    let word = |n: usize| name[8 * n..8 * n + 8].try_into().map_or(0, u64::from_ne_bytes);
+    let pid = word(0) as i32;
+    if let Ok(pidfd) = sys::pidfd_open(pid)
+        && begun(pid) == Ok(word(1))
+    {
+        let _ = sys::pidfd_kill(pidfd.as_fd());
     }
 }
 

@@ -42,7 +42,7 @@ enum Ask {
     After(u64),
 }
 
-const SPECS: [Spec; 10] = [
+const SPECS: [Spec; 11] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["threads", "2"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
@@ -53,6 +53,7 @@ const SPECS: [Spec; 10] = [
     Spec { words: &["socket-messages"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["mq-nameless"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["family-waits"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["family-lasting"], uid: USER, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
 ];
 
 /// Programs whose calls are filtered, or come back to them. Whoever would be killed there is the guardian, who alone must not be.
@@ -128,9 +129,14 @@ fn freeze_once(stage: &Stage, victim: &mut Victim, target: &Path, blow: Blow, at
         // That a victim was ended its parent hears only when its tracer is gone.
         freezer.end_within(Duration::from_secs(10))?;
     }
-    let ended = word.is_some() || victim.terminal.program.ended().is_some();
-    if !(whole && ended && ending == Ending::End) {
-        victim.unharmed().map_err(told)?;
+    // Who is left is ended by an heir of the freezer.
+    let patience = Duration::from_millis(if whole && word.is_none() { 300 } else { 0 });
+    let ended = word.is_some() || until(patience, || victim.terminal.program.ended()).is_some();
+    match word {
+        // Of a process that could not be ended the user was told.
+        Some(_) if whole && ending == Ending::End => {}
+        None if whole && ended && ending == Ending::End => victim.is_gone().map_err(told)?,
+        _ => victim.unharmed().map_err(told)?,
     }
     drop(freezer.child().stdin.take());
     let expected = if word.is_some() { 0 } else { 128 + 9 };
@@ -280,6 +286,14 @@ impl Victim {
     /// Its call is about to end.
     fn is_due(&self) -> bool {
         matches!(self.spec.ask, Ask::After(seconds) if self.began.elapsed() + Duration::from_secs(1) > Duration::from_secs(seconds))
+    }
+
+    /// All of it has ended, whoever ended it.
+    fn is_gone(&self) -> Result<(), String> {
+        let lives = |pid: &i32| process::look(*pid).is_some_and(|p| !matches!(p.state, 'Z' | 'X'));
+        let left = || self.before.iter().filter_map(|t| t.threads.first()).map(|t| t.0).find(lives);
+        let gone = until(Duration::from_secs(2), || left().is_none().then_some(()));
+        gone.ok_or_else(|| format!("process {:?} lives, and its relatives were ended", left()))
     }
 
     /// The last question.
