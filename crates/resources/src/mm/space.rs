@@ -390,6 +390,7 @@ pub(crate) fn plan_ground(pid: u32, areas: &[KernelArea], was: Ground, to: &mut 
     if was == Ground::Full {
         let partly = Fact::Made(to.to.scratch());
         to.to.step(Moment::Birth, Space::NAME, by, Op::Empty, needs, vec![partly.clone()]);
+        plan_silence(pid, partly.clone(), to);
         needs = vec![partly];
     }
     let areas = areas.iter().map(|a| (a.name.clone(), a.start)).collect();
@@ -398,6 +399,44 @@ pub(crate) fn plan_ground(pid: u32, areas: &[KernelArea], was: Ground, to: &mut 
     to.to.step(Moment::Birth, Space::NAME, by, Op::MoveKernelAreas { areas }, needs, makes);
     if was == Ground::Full {
         to.staging.clone().plan(Pid(pid), in_place, to);
+    }
+}
+
+/// Nobody is shown arguments any more. Where they were, something of the tree will be; and if that is below a stack, which
+/// may grow down to there, the stack does for whoever looks (mm/memory.c, `__access_remote_vm`): ps(1), at a bad moment.
+fn plan_silence(pid: u32, emptied: Fact, to: &mut Planning<'_>) {
+    let Some(space) = to.model.space(pid) else { return };
+    let marks = &space.marks;
+    let map = PrctlMmMap { arg_end: marks.args.0, env_end: marks.env.0, ..marks.map(u32::MAX) }.to_bytes();
+    let args = vec![PR_SET_MM.into(), PR_SET_MM_MAP.into(), Value::Bytes(map.to_vec()), size_of_map(), 0.into()];
+    let op = Op::Call { sys: Sys::Prctl, args, expect: Expect::Whatever };
+    let (by, bare) = (Actor::Thread(Tid(pid)), Fact::Bare(Pid(pid)));
+    to.to.step(Moment::Birth, Space::NAME, by, op, vec![emptied], vec![bare]);
+}
+
+fn size_of_map() -> Value {
+    (PrctlMmMap::SIZE as u64).into()
+}
+
+impl Marks {
+    /// What the kernel is told of them, all but the auxiliary vector.
+    fn map(&self, exe_fd: u32) -> PrctlMmMap {
+        PrctlMmMap {
+            start_code: self.code.0,
+            end_code: self.code.1,
+            start_data: self.data.0,
+            end_data: self.data.1,
+            start_brk: self.brk.0,
+            brk: self.brk.1,
+            start_stack: self.stack,
+            arg_start: self.args.0,
+            arg_end: self.args.1,
+            env_start: self.env.0,
+            env_end: self.env.1,
+            auxv: 0,
+            auxv_size: 0,
+            exe_fd,
+        }
     }
 }
 
@@ -517,24 +556,10 @@ impl Space {
         let exe = to.open(self.exe, Access::Read);
         self.note_executable(to);
         let auxv: Vec<u8> = m.auxv.iter().flat_map(|(k, v)| [k.to_ne_bytes(), v.to_ne_bytes()].concat()).collect();
-        let map = PrctlMmMap {
-            start_code: m.code.0,
-            end_code: m.code.1,
-            start_data: m.data.0,
-            end_data: m.data.1,
-            start_brk: m.brk.0,
-            brk: m.brk.1,
-            start_stack: m.stack,
-            arg_start: m.args.0,
-            arg_end: m.args.1,
-            env_start: m.env.0,
-            env_end: m.env.1,
-            auxv: 0,
-            auxv_size: auxv.len() as u32,
-            exe_fd: exe.map_or(u32::MAX, |d| to.number(d) as u32),
-        };
+        let exe_fd = exe.map_or(u32::MAX, |d| to.number(d) as u32);
+        let map = PrctlMmMap { auxv_size: auxv.len() as u32, ..m.map(exe_fd) };
         let map = Value::Nested { bytes: map.to_bytes().to_vec(), at: PrctlMmMap::AUXV_AT, inner: auxv };
-        let args = vec![PR_SET_MM.into(), PR_SET_MM_MAP.into(), map, (PrctlMmMap::SIZE as u64).into(), 0.into()];
+        let args = vec![PR_SET_MM.into(), PR_SET_MM_MAP.into(), map, size_of_map(), 0.into()];
         let op = Op::Call { sys: Sys::Prctl, args, expect: Expect::Success };
         let mut needs = vec![Fact::Loaded(at.pid)];
         needs.extend(exe.map(Fact::Made));
