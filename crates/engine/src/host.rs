@@ -219,15 +219,20 @@ fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
     gathered(parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()))
 }
 
-/// The highest ids that are free here and not the tree's.
+/// Among so many a look begins.
+const SPREAD: u32 = 128;
+
+/// High ids that are free here and not the tree's; others at each look, as another thaw may look for some at this moment.
 fn spare(model: &Model) -> Vec<u32> {
     let needed = resources::tree::lineage::helpers(model);
     let highest = number("/proc/sys/kernel/pid_max").map_or(1 << 15, |max| max as u32);
     let own: BTreeSet<u32> = gathered(model.ids().into_iter().chain(model.leaders()));
-    (2..highest).rev().filter(|id| !own.contains(id) && !is_taken(*id)).take(needed).collect()
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let apart = now.map_or(0, |now| now.subsec_micros()) % SPREAD;
+    (2..highest.saturating_sub(apart)).rev().filter(|id| !own.contains(id) && !is_taken(*id)).take(needed).collect()
 }
 
-/// An id is free when it is that of no process, thread, process group or session.
+/// An id is free when it is that of no process, thread or process group. That it is only that of a session, nothing tells but a birth.
 fn is_taken(id: u32) -> bool {
     use rustix::process::{Pid, test_kill_process, test_kill_process_group};
     let Some(pid) = Pid::from_raw(id as i32) else { return true };

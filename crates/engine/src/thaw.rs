@@ -72,23 +72,29 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
     Ok(plan)
 }
 
-/// Brings the tree back. When an id is taken between the look and the act, and any id will do, the tree gets a
-/// namespace of its own after all.
+/// How often ids are looked for once more.
+const TRIES: u32 = 4;
+
+/// Brings the tree back. When an id is taken between the look and the act, it looks again: an id of the tree itself is taken now, and
+/// the tree gets a namespace of its own if any id will do; or only one that was to be a helper's, for which another will do.
 pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<Thawed, Error> {
     progress.stage("checking", loaded.image.source().len().unwrap_or(0));
     loaded.image.verify(&mut |done, _| progress.done(done))?;
-    let host = crate::survey(&loaded.model)?;
-    let plan = plan_for(loaded, &host, options)?;
-    progress.planned(&plan);
-    progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
-    match execute(&plan, loaded, progress) {
-        Err(Error::Fault(f))
-            if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3") && options.pids == Pids::Auto =>
-        {
-            let options = Options { pids: Pids::New, ..options.clone() };
-            let plan = plan_for(loaded, &host, &options)?;
-            execute(&plan, loaded, progress)
+    let taken =
+        |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3"));
+    let mut tries = 0..TRIES;
+    loop {
+        let host = crate::survey(&loaded.model)?;
+        let plan = plan_for(loaded, &host, options)?;
+        progress.planned(&plan);
+        progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
+        match execute(&plan, loaded, progress) {
+            Err(e) if taken(&e) && tries.next().is_some() => {}
+            Err(e) if taken(&e) && options.pids == Pids::Auto => {
+                let options = Options { pids: Pids::New, ..options.clone() };
+                return execute(&plan_for(loaded, &host, &options)?, loaded, progress);
+            }
+            result => return result,
         }
-        result => result,
     }
 }
