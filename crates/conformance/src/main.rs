@@ -8,8 +8,10 @@ use conformance::case::Flavour;
 use conformance::kit::Kit;
 use conformance::runner::{self, Test};
 use conformance::{cases, faults, process, programs};
-use std::path::PathBuf;
-use std::process::ExitCode;
+use rustix::process::Signal;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
 
 struct Wanted {
     sections: Vec<String>,
@@ -111,6 +113,20 @@ fn section_tests(section: &str, wanted: &Wanted) -> Vec<Test> {
     }
 }
 
+/// What whoever started us had ignored, all that we start would ignore, too: so we begin anew without that.
+fn heed_signals(specimen: &Path) -> Result<(), String> {
+    let me = std::process::id().cast_signed();
+    let set = |name| u64::from_str_radix(&process::status(me, name), 16).unwrap_or(0);
+    // SIGPIPE is ignored by every program in Rust, and not by its children; 32 and 33 are the C library's own.
+    let others = 1 << (Signal::PIPE.as_raw() - 1) | 0b11 << 31;
+    if (set("SigIgn") | set("SigBlk")) & !others == 0 {
+        return Ok(());
+    }
+    let own = std::env::current_exe().map_err(|e| format!("its own path: {e}"))?;
+    let failed = Command::new(specimen).arg("plainly").arg(own).args(std::env::args_os().skip(1)).exec();
+    Err(format!("{}: {failed}", specimen.display()))
+}
+
 fn judge(wanted: &Wanted) -> Result<ExitCode, String> {
     let tests = tests(wanted);
     if wanted.list {
@@ -123,6 +139,7 @@ fn judge(wanted: &Wanted) -> Result<ExitCode, String> {
     if !rustix::process::geteuid().is_root() {
         return Err("the cases need root, which becomes an ordinary user where a case asks for it".into());
     }
+    heed_signals(&wanted.specimen)?;
     process::reap_orphans()?;
     let kit = Kit::new(&wanted.cryopid, &wanted.specimen)?;
     let tell = |line: &str| {

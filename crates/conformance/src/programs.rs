@@ -49,7 +49,8 @@ fn shells() -> Vec<Case> {
             &[
                 Type("bind 'set enable-bracketed-paste off'; PS1='p''> '; n=0; trap 'n=$((n+1))' CHLD\n"),
                 Expect("p> "),
-                Type("sleep 1000 & kill -STOP $!; wait\n"),
+                // Stopped while it is a copy of bash still, it would have a handler for SIGHUP in which that may be lost.
+                Type("sleep 1000 & until read c </proc/$!/comm; [ $c = sleep ]; do :; done; kill -STOP $!; wait\n"),
                 Expect("[1]+  Stopped"),
                 Expect("p> "),
                 Type("sh -c \"echo u''p; exec cat\"\n"),

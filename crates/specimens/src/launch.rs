@@ -1,4 +1,4 @@
-//! The first program in a new pseudo-terminal: a session of its own, nothing inherited, the uid that was asked for.
+//! The first program in a new pseudo-terminal: a session of its own, nothing inherited, not even an ignored signal, the uid that was asked for.
 //!
 //! `specimen launch UID PROGRAM…` makes the terminal on descriptor 0 its controlling terminal (`tty_ioctl(4)`: only a
 //! session leader without one may), closes every other descriptor, drops to UID (0: stays root), and executes PROGRAM.
@@ -13,8 +13,28 @@ pub(crate) fn launch(words: &[String]) -> ExitCode {
     ExitCode::from(126)
 }
 
+/// `specimen plainly PROGRAM…` executes PROGRAM as if nobody had ignored or blocked a signal.
+pub(crate) fn plainly(words: &[String]) -> ExitCode {
+    heed_signals();
+    let reason = execute(words).expect_err("a program that was executed never returns");
+    sys::say(&format!("plainly: {reason}"));
+    ExitCode::from(126)
+}
+
+/// What is ignored or blocked is inherited by execve(2): a shell without job control has SIGINT ignored in what it starts in the
+/// background, nohup(1) SIGHUP.
+fn heed_signals() {
+    for signal in 1..=libc::SIGRTMAX() {
+        // SAFETY: no handler is named; those signals that have to stay as they are the call refuses.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    // SAFETY: an empty set is one of zeroes (linux/signal.h), and only read.
+    unsafe { libc::sigprocmask(libc::SIG_SETMASK, &std::mem::zeroed(), std::ptr::null_mut()) };
+}
+
 fn become_program(words: &[String]) -> Result<(), String> {
     let (uid, command) = words.split_first().ok_or("launch needs a uid and a program")?;
+    heed_signals();
     own_terminal()?;
     drop_to(uid.parse().map_err(|_| format!("not a uid: {uid}"))?)?;
     execute(command)

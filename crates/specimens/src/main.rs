@@ -5,7 +5,8 @@
 //! status 0 if every check was fine. It never asks whether it was frozen: it knows only what it set up, and what it sees.
 //!
 //! `specimen list` prints the kinds; `specimen launch` is the little program that a pseudo-terminal is opened with; `specimen
-//! forget FILE` removes what specimens left that outlives them.
+//! plainly PROGRAM…` executes a program with all signals as they are by default; `specimen forget FILE` removes what specimens
+//! left that outlives them.
 
 mod args;
 mod attrs;
@@ -58,10 +59,11 @@ fn main() -> ExitCode {
     let words: Vec<String> = std::env::args().skip(1).collect();
     match words.first().map(String::as_str) {
         Some("launch") => launch::launch(&words[1..]),
+        Some("plainly") => launch::plainly(&words[1..]),
         Some("list") => print_kinds(),
         Some("forget") => ipc::forget(&words[1..]),
         Some(name) => live(name, &words[1..]),
-        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM… | forget FILE"),
+        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM… | plainly PROGRAM… | forget FILE"),
     }
 }
 
