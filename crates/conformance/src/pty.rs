@@ -15,6 +15,9 @@ use std::time::{Duration, Instant};
 /// How long an answer may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
+/// Who has said nothing for so long has drawn all that he wanted to.
+const REST: Duration = Duration::from_millis(100);
+
 /// Rows and columns.
 #[derive(Debug, Clone, Copy)]
 pub struct Size(pub u16, pub u16);
@@ -182,7 +185,19 @@ impl Terminal {
         let what = format!("{text:?} on the screen");
         let outcome =
             self.wait_for(&what, PATIENCE, |terminal| terminal.screen.screen().contents().contains(text).then_some(()));
-        outcome.map_err(|reason| format!("{reason}; the screen: {:?}", self.screen.screen().contents()))
+        outcome.map_err(|reason| format!("{reason}; the screen: {:?}", self.screen.screen().contents()))?;
+        self.rests();
+        Ok(())
+    }
+
+    /// Listens until nothing is said for a while: who is drawing still may lose a key. nano(1) does, if its terminal is resized in
+    /// the moment in which it is pressed.
+    fn rests(&mut self) {
+        let (end, mut before) = (Instant::now() + PATIENCE, usize::MAX);
+        while self.seen.len() != before && Instant::now() < end {
+            before = self.seen.len();
+            self.listen(REST);
+        }
     }
 
     /// Waits for the end of the program that was started here.
