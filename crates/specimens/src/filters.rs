@@ -143,12 +143,13 @@ pub(crate) fn sleeper(_: &[String]) -> Result<Living, String> {
         loop {
             // SAFETY: a time and a byte of ours.
             unsafe {
-                libc::syscall(libc::SYS_nanosleep, &raw const time, 0);
                 libc::write(beats[1], (&raw const time).cast(), 1);
+                libc::syscall(libc::SYS_nanosleep, &raw const time, 0);
             }
         }
     }
     sys::close(beats[1]);
+    sys::soon("a child with a filter", || sys::readable(beats[0]))?;
     Living::reads(move |_| {
         // What it wrote so far, and then what it writes.
         for _ in 0..2 {
