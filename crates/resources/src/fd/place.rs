@@ -5,7 +5,8 @@
 //! - recreated  by its path. A directory that was removed is empty for ever (rmdir(2)): a new one is made where it was,
 //!   opened, and removed; once, whoever has it
 //! - refused    what is not on the host, is of another kind there, or may not be entered
-//! - not kept   the parent of a removed directory, where nothing can be made in that: told
+//! - not kept   that a removed directory is one, if its owner may not enter it; its parent, where nothing can be made in that:
+//!   told
 
 use super::file::{Standing, may_give, split};
 use super::{S_IFDIR, S_IFMT};
@@ -125,8 +126,9 @@ pub(crate) fn make_removed(
     flags: u32,
     to: &mut Planning<'_>,
 ) {
-    if let Some(first) = to.removed.get(&removed.number).copied() {
-        // That it has no name any more does not matter to `.`.
+    // That it has no name any more does not matter to `.`, but whoever goes there must be allowed to enter it (path_resolution(7)).
+    let enters = removed.mode & 0o100 != 0;
+    if let Some(first) = to.removed.get(&removed.number).copied().filter(|_| enters) {
         let args = vec![Value::Descr(first), Value::Bytes(b".\0".to_vec()), u64::from(flags).into(), 0.into()];
         let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
         return to.to.step(Moment::Make, by, Actor::Store, op, vec![Fact::Made(first)], vec![Fact::Made(descr)]);

@@ -461,7 +461,8 @@ impl Lineage {
 /// for children of their own.
 fn births(children: &[Kin<'_>], wanted: &BTreeMap<u32, Vec<u32>>) -> Vec<u32> {
     let (leaders, others): (Vec<&Kin<'_>>, Vec<&Kin<'_>>) = children.iter().partition(|c| c.leads());
-    let of_leaders = leaders.iter().flat_map(|c| wanted[&c.pid()].iter().copied().filter(|s| *s != c.pid()));
+    let of_leaders =
+        leaders.iter().flat_map(|c| wanted.get(&c.pid()).into_iter().flatten().copied().filter(|s| *s != c.pid()));
     others.iter().map(|c| c.session).chain(of_leaders).collect()
 }
 
