@@ -115,6 +115,13 @@ pub mod fcntl {
     pub const F_SEAL_EXEC: u32 = 0x20;
 }
 
+/// What is true of a descriptor (poll(2), asm-generic/poll.h).
+pub mod poll {
+    pub const POLLIN: u16 = 1;
+    pub const POLLPRI: u16 = 2;
+    pub const POLLERR: u16 = 8;
+}
+
 /// Sockets (linux/socket.h, asm-generic/socket.h, linux/net.h).
 pub mod socket {
     pub const AF_UNIX: u64 = 1;
@@ -125,15 +132,20 @@ pub mod socket {
     pub const SOCK_DGRAM: u8 = 2;
     pub const SOCK_SEQPACKET: u8 = 5;
     pub const SOCK_NONBLOCK: u64 = 0o4000;
+    pub const SOCK_CLOEXEC: u64 = 0o200_0000;
     /// As many connections as may wait in any case (net.core.somaxconn).
     pub const SOMAXCONN: u64 = 4096;
 
+    /// Levels of options; protocols, too (linux/in.h).
     pub const SOL_SOCKET: u64 = 1;
-    pub const SO_REUSEADDR: u64 = 2;
+    pub const IPPROTO_IP: u64 = 0;
+    pub const IPPROTO_TCP: u64 = 6;
+    pub const IPPROTO_UDP: u64 = 17;
+    pub const IPPROTO_IPV6: u64 = 41;
+
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
-    pub const SO_REUSEPORT: u64 = 15;
     pub const SO_PEERCRED: u64 = 17;
     pub const SO_GET_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;

@@ -1,6 +1,8 @@
 //! What the kernel tells of sockets: messages of sock_diag(7), of which /proc has only a part.
 
 use crate::Errno;
+use crate::consts::socket::AF_UNIX;
+use std::collections::{BTreeMap, HashMap};
 
 /// A socket of the family AF_UNIX, which is AF_LOCAL, too.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -32,6 +34,71 @@ pub const CLOSE: u8 = 7;
 /// It waits for connections.
 pub const LISTEN: u8 = 10;
 
+/// What tells from which socket one was accepted: kind, name, and the file that has it.
+type Key = (u8, Vec<u8>, Option<u64>);
+
+/// All of them, and how they belong together.
+#[derive(Clone, Debug, Default)]
+pub struct LocalSockets {
+    all: BTreeMap<u64, LocalSocket>,
+    alike: HashMap<Key, Vec<u64>>,
+    followers: HashMap<u64, Vec<u64>>,
+    waits: HashMap<u64, u64>,
+}
+
+impl LocalSockets {
+    /// From what was told of each.
+    pub fn of(told: impl IntoIterator<Item = LocalSocket>) -> LocalSockets {
+        let mut it = LocalSockets::default();
+        for socket in told.into_iter().filter(|s| s.inode != 0) {
+            if let Some(key) = socket.key() {
+                it.alike.entry(key).or_default().push(socket.inode);
+            }
+            if let Some(peer) = socket.peer.filter(|peer| *peer != 0) {
+                it.followers.entry(peer).or_default().push(socket.inode);
+            }
+            it.waits.extend(socket.pending.iter().map(|client| (*client, socket.inode)));
+            it.all.insert(socket.inode, socket);
+        }
+        it
+    }
+
+    /// The one with this inode number.
+    pub fn get(&self, inode: u64) -> Option<&LocalSocket> {
+        self.all.get(&inode)
+    }
+
+    /// Every one, by inode number.
+    pub fn iter(&self) -> impl Iterator<Item = &LocalSocket> {
+        self.all.values()
+    }
+
+    fn some<'a>(&'a self, inodes: Option<&'a Vec<u64>>) -> impl Iterator<Item = &'a LocalSocket> {
+        inodes.into_iter().flatten().filter_map(|inode| self.get(*inode))
+    }
+
+    /// The others of the same kind that have the same name: one that takes connections, and those that it has taken.
+    pub fn namesakes<'a>(&'a self, of: &'a LocalSocket) -> impl Iterator<Item = &'a LocalSocket> {
+        self.some(of.key().and_then(|key| self.alike.get(&key))).filter(|s| s.inode != of.inode)
+    }
+
+    /// Those that are connected to this one.
+    pub fn followers(&self, inode: u64) -> impl Iterator<Item = &LocalSocket> {
+        self.some(self.followers.get(&inode))
+    }
+
+    /// Who is to accept the connection of this one, which waits for that.
+    pub fn waits_for(&self, inode: u64) -> Option<u64> {
+        self.waits.get(&inode).copied()
+    }
+}
+
+impl LocalSocket {
+    fn key(&self) -> Option<Key> {
+        Some((self.kind, self.name.clone()?, self.file))
+    }
+}
+
 /// A part of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Part {
@@ -44,6 +111,8 @@ pub enum Part {
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
 /// NLM_F_REQUEST | NLM_F_DUMP (netlink(7)).
 const DUMP: u16 = 0x301;
+/// NLM_F_DUMP_INTR: what is told changed meanwhile, and something may be missing.
+const CHANGED: u16 = 0x10;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 /// UDIAG_SHOW_NAME, _VFS, _PEER, _ICONS and _RQLEN (linux/unix_diag.h).
@@ -68,12 +137,16 @@ pub fn local_request() -> Vec<u8> {
 /// What a datagram of the answer tells.
 ///
 /// # Errors
-/// What the kernel says: ENOENT where it was built without CONFIG_UNIX_DIAG. EBADMSG: it is no such answer.
+/// What the kernel says: ENOENT where it was built without CONFIG_UNIX_DIAG. EINTR: it is to be asked again. EBADMSG: it is no
+/// such answer.
 pub fn local_part(mut bytes: &[u8]) -> Result<Part, Errno> {
     let mut all = Vec::new();
     while bytes.len() >= HEAD {
         let len = u32_at(bytes, 0)? as usize;
         let message = bytes.get(HEAD..len).ok_or(Errno::EBADMSG)?;
+        if u16_at(bytes, 6)? & CHANGED != 0 {
+            return Err(Errno::EINTR);
+        }
         match u16_at(bytes, 4)? {
             NLMSG_DONE => return Ok(Part::Last(all)),
             NLMSG_ERROR => return Err(Errno(-(u32_at(message, 0)? as i32))),
@@ -111,6 +184,17 @@ fn socket(message: &[u8]) -> Result<LocalSocket, Errno> {
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
     }
     Ok(it)
+}
+
+/// `struct sockaddr_un` of a name, as far as it counts (unix(7)): without the byte of its kind before, an abstract one.
+pub fn local_address(name: &[u8], is_abstract: bool) -> Vec<u8> {
+    /// As long as a name may be: one that is as long has no end.
+    const LONGEST: usize = 108;
+    let (before, behind): (&[u8], &[u8]) = match is_abstract {
+        true => (b"\0", b""),
+        false => (b"", if name.len() < LONGEST { b"\0" } else { b"" }),
+    };
+    [&(AF_UNIX as u16).to_ne_bytes()[..], before, name, behind].concat()
 }
 
 fn u16_at(bytes: &[u8], at: usize) -> Result<u16, Errno> {
@@ -162,6 +246,20 @@ mod tests {
         let all = vec![pair, named, left];
         assert_eq!(local_part(&bytes(TOLD)), Ok(Part::Some(all.clone())));
         assert_eq!(local_part(&bytes(&format!("{TOLD}{DONE}"))), Ok(Part::Last(all)));
+    }
+
+    #[test]
+    fn what_changed_meanwhile_is_asked_again() {
+        let mut changed = bytes(TOLD);
+        changed[6] |= 0x10;
+        assert_eq!(local_part(&changed), Err(Errno::EINTR));
+    }
+
+    #[test]
+    fn addresses() {
+        assert_eq!(local_address(b"/x", false), b"\x01\0/x\0");
+        assert_eq!(local_address(b"x", true), b"\x01\0\0x");
+        assert_eq!(local_address(&[b'x'; 108], false).len(), 110);
     }
 
     #[test]

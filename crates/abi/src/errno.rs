@@ -62,8 +62,10 @@ errnos! {
     EIDRM 43 "identifier removed";
     EBADMSG 74 "bad message";
     EOVERFLOW 75 "value too large for defined data type";
+    ENOPROTOOPT 92 "protocol not available";
     EOPNOTSUPP 95 "operation not supported";
     ETIMEDOUT 110 "connection timed out";
+    ECONNREFUSED 111 "connection refused";
     EDQUOT 122 "disk quota exceeded";
 }
 

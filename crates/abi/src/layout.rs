@@ -95,6 +95,19 @@ macro_rules! layout {
 pub(crate) use layout;
 
 layout! {
+    /// A message, of sendmsg(2) and recvmsg(2) (linux/socket.h, `user_msghdr`).
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+    #[allow(missing_docs)]
+    pub struct Msghdr [56] {
+        pub name: u64 = 0,
+        pub namelen: u32 = 8,
+        pub iov: u64 = 16,
+        pub iovlen: u64 = 24,
+        pub control: u64 = 32,
+        pub controllen: u64 = 40,
+        pub flags: u32 = 48,
+    }
+
     /// The map of an address space for `prctl(PR_SET_MM, PR_SET_MM_MAP)` (linux/prctl.h).
     #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
     #[allow(missing_docs)]

@@ -14,6 +14,7 @@ pub mod machine;
 pub mod proc;
 pub mod seccomp;
 pub mod signal;
+pub mod sockopt;
 pub mod x86_64;
 
 pub use call::{Answer, Arg, Call, Place, Sys};

@@ -2,6 +2,7 @@
 
 use crate::arch::{ENTRIES_AT, ENTRY};
 use crate::{EnvoyError, arch, fault, sys};
+use abi::layout::Msghdr;
 use abi::{Answer, Arg, Call, Fault, Place};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -104,10 +105,7 @@ impl Arena {
         match arg {
             Arg::Int(n) => Ok(*n),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
-            Arg::Out(len) => {
-                outs.push((*free, *len));
-                self.put_bytes(&vec![0; *len], free)
-            }
+            Arg::Out(len) => self.put_out(&vec![0; *len], free, outs),
             Arg::Nested { bytes, at, inner } => {
                 let pointer = self.put_bytes(inner, free)?;
                 let mut bytes = bytes.clone();
@@ -120,7 +118,22 @@ impl Arena {
                     |(place, len): &(Place, usize)| [self.place(*place, before), *len as u64].map(u64::to_le_bytes);
                 self.put_bytes(all.iter().map(piece).collect::<Vec<_>>().as_flattened().as_flattened(), free)
             }
+            Arg::Message { data, name } => self.put_message(*data, *name, free, outs),
         }
+    }
+
+    fn put_message(&self, data: usize, name: usize, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+        let base = self.put_out(&vec![0; data], free, outs)?;
+        let name_at = self.put_out(&vec![0; name], free, outs)?;
+        let iov = self.put_bytes([base, data as u64].map(u64::to_le_bytes).as_flattened(), free)?;
+        let header = Msghdr { name: name_at, namelen: name as u32, iov, iovlen: 1, ..Msghdr::default() };
+        self.put_out(&header.to_bytes(), free, outs)
+    }
+
+    /// Bytes that come back.
+    fn put_out(&self, bytes: &[u8], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+        outs.push((*free, bytes.len()));
+        self.put_bytes(bytes, free)
     }
 
     /// The address of a place of the batch in the process.
@@ -164,6 +177,7 @@ fn need(call: &Call) -> usize {
     let arg = |arg: &Arg| match arg {
         Arg::Int(_) | Arg::At(_) => 0,
         Arg::Pieces(all) => PIECE * all.len(),
+        Arg::Message { data, name } => pad(*data) + pad(*name) + PIECE + pad(Msghdr::SIZE),
         Arg::Bytes(bytes) => pad(bytes.len()),
         Arg::Out(len) => pad(*len),
         Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),

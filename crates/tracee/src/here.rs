@@ -28,7 +28,7 @@ pub fn call(call: &Call) -> Answer {
                 outs.push(buffers.len());
                 vec![0; *len]
             }
-            Arg::Nested { .. } | Arg::At(_) | Arg::Pieces(_) => {
+            Arg::Nested { .. } | Arg::At(_) | Arg::Pieces(_) | Arg::Message { .. } => {
                 unreachable!("none of these calls takes a structure with a pointer")
             }
         };

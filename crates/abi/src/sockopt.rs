@@ -1,0 +1,160 @@
+//! Options of sockets that can be asked for and set again: socket(7), ip(7), ipv6(7), tcp(7), udp(7).
+
+/// An option.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SockOpt {
+    /// Of which protocol.
+    pub level: u64,
+    /// Its number there.
+    pub number: u64,
+    /// In bytes, how long its value is.
+    pub len: usize,
+    /// Its name.
+    pub name: &'static str,
+}
+
+macro_rules! options {
+    ($($(#[$doc:meta])* $list:ident of $level:ident { $($name:ident $number:literal $len:literal;)* })*) => { $(
+        $(#[$doc])*
+        pub const $list: &[SockOpt] =
+            &[$(SockOpt { level: $level, number: $number, len: $len, name: stringify!($name) },)*];
+    )* };
+}
+
+use crate::consts::socket::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_SOCKET};
+
+options! {
+    /// Of all sockets (asm-generic/socket.h).
+    SOCKET of SOL_SOCKET {
+        SO_DEBUG 1 4;
+        SO_REUSEADDR 2 4;
+        SO_DONTROUTE 5 4;
+        SO_BROADCAST 6 4;
+        SO_KEEPALIVE 9 4;
+        SO_OOBINLINE 10 4;
+        SO_NO_CHECK 11 4;
+        SO_PRIORITY 12 4;
+        SO_LINGER 13 8;
+        SO_REUSEPORT 15 4;
+        SO_PASSCRED 16 4;
+        SO_RCVLOWAT 18 4;
+        SO_RCVTIMEO 20 16;
+        SO_SNDTIMEO 21 16;
+        SO_BINDTODEVICE 25 16;
+        SO_TIMESTAMP 29 4;
+        SO_PASSSEC 34 4;
+        SO_TIMESTAMPNS 35 4;
+        SO_MARK 36 4;
+        SO_TIMESTAMPING 37 8;
+        SO_RXQ_OVFL 40 4;
+        SO_WIFI_STATUS 41 4;
+        SO_PEEK_OFF 42 4;
+        SO_NOFCS 43 4;
+        SO_LOCK_FILTER 44 4;
+        SO_SELECT_ERR_QUEUE 45 4;
+        SO_BUSY_POLL 46 4;
+        SO_MAX_PACING_RATE 47 8;
+        SO_ZEROCOPY 60 4;
+        SO_TXTIME 61 8;
+        SO_TIMESTAMP_NEW 63 4;
+        SO_TIMESTAMPNS_NEW 64 4;
+        SO_TIMESTAMPING_NEW 65 8;
+        SO_PREFER_BUSY_POLL 69 4;
+        SO_RESERVE_MEM 73 4;
+        SO_TXREHASH 74 4;
+        SO_PASSPIDFD 76 4;
+        SO_PASSRIGHTS 83 4;
+    }
+    /// Of the internet families (linux/in.h).
+    IP of IPPROTO_IP {
+        IP_TOS 1 4;
+        IP_TTL 2 4;
+        IP_RECVOPTS 6 4;
+        IP_RETOPTS 7 4;
+        IP_PKTINFO 8 4;
+        IP_MTU_DISCOVER 10 4;
+        IP_RECVERR 11 4;
+        IP_RECVTTL 12 4;
+        IP_RECVTOS 13 4;
+        IP_FREEBIND 15 4;
+        IP_PASSSEC 18 4;
+        IP_TRANSPARENT 19 4;
+        IP_RECVORIGDSTADDR 20 4;
+        IP_MINTTL 21 4;
+        IP_NODEFRAG 22 4;
+        IP_CHECKSUM 23 4;
+        IP_BIND_ADDRESS_NO_PORT 24 4;
+        IP_RECVFRAGSIZE 25 4;
+        IP_RECVERR_RFC4884 26 4;
+        IP_MULTICAST_IF 32 4;
+        IP_MULTICAST_TTL 33 4;
+        IP_MULTICAST_LOOP 34 4;
+        IP_MULTICAST_ALL 49 4;
+        IP_UNICAST_IF 50 4;
+        IP_LOCAL_PORT_RANGE 51 4;
+    }
+    /// Of the newer of them (linux/in6.h).
+    IPV6 of IPPROTO_IPV6 {
+        IPV6_UNICAST_HOPS 16 4;
+        IPV6_MULTICAST_IF 17 4;
+        IPV6_MULTICAST_HOPS 18 4;
+        IPV6_MULTICAST_LOOP 19 4;
+        IPV6_MTU_DISCOVER 23 4;
+        IPV6_RECVERR 25 4;
+        IPV6_V6ONLY 26 4;
+        IPV6_MULTICAST_ALL 29 4;
+        IPV6_ROUTER_ALERT_ISOLATE 30 4;
+        IPV6_RECVERR_RFC4884 31 4;
+        IPV6_FLOWINFO_SEND 33 4;
+        IPV6_RECVPKTINFO 49 4;
+        IPV6_RECVHOPLIMIT 51 4;
+        IPV6_RECVHOPOPTS 53 4;
+        IPV6_RECVRTHDR 56 4;
+        IPV6_RECVDSTOPTS 58 4;
+        IPV6_RECVPATHMTU 60 4;
+        IPV6_DONTFRAG 62 4;
+        IPV6_RECVTCLASS 66 4;
+        IPV6_TCLASS 67 4;
+        IPV6_AUTOFLOWLABEL 70 4;
+        IPV6_ADDR_PREFERENCES 72 4;
+        IPV6_MINHOPCOUNT 73 4;
+        IPV6_RECVORIGDSTADDR 74 4;
+        IPV6_TRANSPARENT 75 4;
+        IPV6_UNICAST_IF 76 4;
+        IPV6_RECVFRAGSIZE 77 4;
+        IPV6_FREEBIND 78 4;
+    }
+    /// Of TCP (linux/tcp.h).
+    TCP of IPPROTO_TCP {
+        TCP_NODELAY 1 4;
+        TCP_MAXSEG 2 4;
+        TCP_CORK 3 4;
+        TCP_KEEPIDLE 4 4;
+        TCP_KEEPINTVL 5 4;
+        TCP_KEEPCNT 6 4;
+        TCP_SYNCNT 7 4;
+        TCP_LINGER2 8 4;
+        TCP_DEFER_ACCEPT 9 4;
+        TCP_WINDOW_CLAMP 10 4;
+        TCP_CONGESTION 13 16;
+        TCP_THIN_LINEAR_TIMEOUTS 16 4;
+        TCP_THIN_DUPACK 17 4;
+        TCP_USER_TIMEOUT 18 4;
+        TCP_FASTOPEN 23 4;
+        TCP_NOTSENT_LOWAT 25 4;
+        TCP_SAVE_SYN 27 4;
+        TCP_FASTOPEN_CONNECT 30 4;
+        TCP_FASTOPEN_NO_COOKIE 34 4;
+        TCP_INQ 36 4;
+        TCP_TX_DELAY 37 4;
+    }
+    /// Of UDP (linux/udp.h).
+    UDP of IPPROTO_UDP {
+        UDP_CORK 1 4;
+        UDP_ENCAP 100 4;
+        UDP_NO_CHECK6_TX 101 4;
+        UDP_NO_CHECK6_RX 102 4;
+        UDP_SEGMENT 103 4;
+        UDP_GRO 104 4;
+    }
+}
