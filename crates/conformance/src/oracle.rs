@@ -16,6 +16,7 @@ pub const VOLATILE: &[&str] = &[
     "peer",
     "pending",
     "object",
+    "inode",
     // A leader of a session becomes the leader of a group in the session of its new terminal.
     "role",
     "window",

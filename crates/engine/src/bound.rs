@@ -2,15 +2,17 @@
 //! that nobody has any more is put aside. An heir removes what was made, and puts back what was there, when the thaw fails, also
 //! when it is killed.
 
-use crate::replace::Identity;
-use abi::consts::socket::AF_UNIX;
-use abi::{Arg, Call, Sys};
+use crate::replace::{Identity, beside};
+use abi::diag::local_address;
+use abi::{Arg, Call, Errno, Sys};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use tracee::fault::point;
 use tracee::{Heir, Legacy, here};
 
@@ -18,6 +20,7 @@ use tracee::{Heir, Legacy, here};
 pub(crate) struct Bound {
     heir: Heir,
     pid: u32,
+    given: Vec<Identity>,
 }
 
 /// What the file of a name is to be like.
@@ -34,34 +37,36 @@ const TAKEN: u8 = 0;
 /// Told when the socket has it: what has the name now, and the path.
 const GIVEN: u8 = 1;
 
-/// What stood under the name.
-fn beside(path: &Path, pid: u32) -> PathBuf {
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
-    path.with_file_name(format!(".{name}.{pid}.cryopid"))
-}
-
 impl Bound {
     pub(crate) fn new() -> Result<Bound, abi::Fault> {
         let pid = std::process::id();
         let heir = Heir::new(move |legacy, told| told.iter().rev().for_each(|word| end(legacy, word, pid)))?;
-        Ok(Bound { heir, pid })
+        Ok(Bound { heir, pid, given: Vec::new() })
     }
 
     /// Gives the socket of that number the name.
     pub(crate) fn bind(&mut self, number: u64, name: &[u8], path: &Path, looks: Looks) -> io::Result<()> {
         point()?;
-        self.heir.tell(&[&[TAKEN], path.as_os_str().as_bytes()].concat())?;
+        let is_ours = Identity::at(path).is_some_and(|there| self.given.contains(&there));
         let beside = beside(path, self.pid);
+        if !is_ours && is_live(path) {
+            return Err(io::ErrorKind::AddrInUse.into());
+        }
+        if Identity::at(&beside).is_some() {
+            return Err(io::ErrorKind::AlreadyExists.into());
+        }
+        self.heir.tell(&[&[TAKEN], path.as_os_str().as_bytes()].concat())?;
         match fs::rename(path, &beside) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => return Err(e),
             _ => point()?,
         }
         // The file gets the permissions of the socket (net/unix/af_unix.c, `unix_bind_bsd`): none, until the heir knows it.
         change_mode(number, 0)?;
-        bind_from(number, name, path)?;
+        from_there(name, path, || addressed(Sys::Bind, number, name))?;
         point()?;
         let made = Identity::at(path).ok_or(io::ErrorKind::NotFound)?;
         self.heir.tell(&[&[GIVEN], &made.word(path)[..]].concat())?;
+        self.given.push(made);
         change_mode(number, 0o777)?;
         if !looks.stays {
             fs::remove_file(path)?;
@@ -87,22 +92,37 @@ fn change_mode(number: u64, mode: u64) -> io::Result<()> {
     made(Sys::Fchmod, vec![Arg::Int(number), Arg::Int(mode)])
 }
 
-/// From the directory from which the name leads to the path.
-fn bind_from(number: u64, name: &[u8], path: &Path) -> io::Result<()> {
+/// In the directory from which the name leads to the path. A name can be shorter than a path may be (unix(7)).
+fn from_there<T>(name: &[u8], path: &Path, act: impl FnOnce() -> io::Result<T>) -> io::Result<T> {
     let directory = path.as_os_str().as_bytes().strip_suffix(name).filter(|directory| !directory.is_empty());
-    let Some(directory) = directory else { return bind(number, name) };
+    let Some(directory) = directory else { return act() };
     let before = fs::File::open(".")?;
     std::env::set_current_dir(OsStr::from_bytes(directory))?;
-    let bound = bind(number, name);
+    let done = act();
     rustix::process::fchdir(&before)?;
-    bound
+    done
 }
 
-/// `bind`, to a `struct sockaddr_un`.
-fn bind(number: u64, name: &[u8]) -> io::Result<()> {
-    let address = [&(AF_UNIX as u16).to_ne_bytes()[..], name, b"\0"].concat();
+/// `bind` or `connect`, to a `struct sockaddr_un`.
+fn addressed(sys: Sys, number: u64, name: &[u8]) -> io::Result<()> {
+    let address = local_address(name, false);
     let len = Arg::Int(address.len() as u64);
-    made(Sys::Bind, vec![Arg::Int(number), Arg::Bytes(address), len])
+    made(sys, vec![Arg::Int(number), Arg::Bytes(address), len])
+}
+
+/// Connects the socket of that number to the name.
+pub(crate) fn connect(number: u64, name: &[u8], path: &Path) -> io::Result<()> {
+    from_there(name, path, || addressed(Sys::Connect, number, name))
+}
+
+/// Whether somebody has the socket that stands there, or may have it: in whatever namespace. One of messages is connected to it,
+/// which one that takes connections does not feel.
+pub(crate) fn is_live(path: &Path) -> bool {
+    let Ok(asks) = socket_with(AddressFamily::UNIX, SocketType::DGRAM, SocketFlags::CLOEXEC, None) else { return true };
+    let name = path.file_name().unwrap_or_default().as_bytes();
+    let connected = connect(asks.as_raw_fd() as u64, name, path);
+    let dead = [Errno::ECONNREFUSED.0, Errno::ENOENT.0];
+    !connected.is_err_and(|e| e.raw_os_error().is_some_and(|e| dead.contains(&e)))
 }
 
 /// In the heir: however far it came.

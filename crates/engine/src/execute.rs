@@ -297,6 +297,10 @@ impl<'a> Execution<'a> {
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
+            (Op::Connect { descr, name, path, expect }, _) => {
+                let connected = bound::connect(self.number(*descr), name, Path::new(OsStr::from_bytes(path)));
+                Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
+            }
             (Op::Reset { descr, family, waiting }, _) => {
                 let made = sockets::reset(*family == AF_INET6, waiting).map_err(|e| Fault::new("connect", descr, e))?;
                 let number = self.number(*descr) as i32;
@@ -589,11 +593,12 @@ impl<'a> Execution<'a> {
     }
 
     fn feed(&self, descr: Descr, packets: &[Vec<u8>]) -> Result<(), Error> {
-        for packet in packets {
+        for (n, packet) in packets.iter().enumerate() {
             let args = [Arg::Int(self.number(descr)), Arg::Bytes(packet.clone()), Arg::Int(packet.len() as u64)];
             let wrote = here::call(&Call::new(Sys::Write, args)).result;
             if wrote != Ok(packet.len() as u64) {
-                return Err(Fault::new("write", descr, wrote.err().unwrap_or(Errno::EIO)).into());
+                let what = format!("{descr}, {} of {} pieces of what waited in it", n + 1, packets.len());
+                return Err(Fault::new("write", what, wrote.err().unwrap_or(Errno::ENOSPC)).into());
             }
         }
         Ok(())

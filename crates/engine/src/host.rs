@@ -1,6 +1,6 @@
 //! Survey: what planning must know of this machine, looked at once. Nothing is made.
 
-use crate::Error;
+use crate::{Error, bound};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::rlimit::RLIMIT_NOFILE;
 use abi::{gathered, proc};
@@ -11,9 +11,10 @@ use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{ErrorKind, Read};
+use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
 use tracee::ipc::find_mqueue;
 
@@ -75,6 +76,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         keeps_groups: fs::read("/proc/self/setgroups").is_ok_and(|text| text.starts_with(b"deny")),
         foreign_pid_namespace: !tracee::here::rules_pid_namespace(),
         told: told(model),
+        absent: gathered(model.addresses().filter(is_absent).map(|address| address.ip())),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
@@ -142,22 +144,14 @@ fn told(model: &Model) -> BTreeMap<String, String> {
         Some((path, text.trim_end().to_owned()))
     };
     let queue = |name: &resources::Text| Some((format!("/{name}"), find_mqueue(&name.0)?.number.to_string()));
-    let all = model.questions().into_iter().filter_map(ask).chain(model.queue_names().filter_map(queue));
-    gathered(all.chain(live_names(model)))
+    gathered(model.questions().into_iter().filter_map(ask).chain(model.queue_names().filter_map(queue)))
 }
 
-/// The names of sockets that somebody has, by their paths, with the inode number of the socket.
-fn live_names(model: &Model) -> Vec<(String, String)> {
-    let paths: Vec<&resources::Text> = model.socket_paths().collect();
-    // Where the kernel does not tell, bind(2) does.
-    let live = if paths.is_empty() { BTreeMap::new() } else { crate::sockets::local().unwrap_or_default() };
-    let by_file: BTreeMap<u64, u64> = gathered(live.values().filter_map(|s| Some((s.file?, s.inode))));
-    let named = |at: &&resources::Text| {
-        // Of inode numbers, the kernel tells 32 bits.
-        let number = fs::symlink_metadata(path(&at.0)).ok()?.ino() & u64::from(u32::MAX);
-        Some((at.to_string(), by_file.get(&number)?.to_string()))
-    };
-    paths.iter().filter_map(named).collect()
+/// Whether nobody can have this address here, whatever the port.
+fn is_absent(address: &SocketAddr) -> bool {
+    let mut any_port = *address;
+    any_port.set_port(0);
+    UdpSocket::bind(any_port).is_err_and(|e| e.kind() == ErrorKind::AddrNotAvailable)
 }
 
 /// The files that the model names, as they are here.
@@ -203,6 +197,7 @@ fn places(model: &Model) -> BTreeMap<Vec<u8>, PlaceFacts> {
             mode: fs::metadata(at).map_or(itself.mode(), |m| m.mode()),
             link: itself.is_symlink(),
             access: access(at),
+            live: itself.file_type().is_socket() && bound::is_live(at),
         })
     };
     let all = model.places().chain([temporary.as_os_str().as_bytes()]);

@@ -25,9 +25,14 @@ struct Names {
 
 impl Names {
     fn beside(self, target: &Path) -> PathBuf {
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        target.with_file_name(format!(".{name}.{}.cryopid", self.pid))
+        beside(target, self.pid)
     }
+}
+
+/// What is put aside while this process has its place, or is to take it.
+pub(crate) fn beside(target: &Path, pid: u32) -> PathBuf {
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    target.with_file_name(format!(".{name}.{pid}.cryopid"))
 }
 
 /// A file by which it is told from another that stands under the same name.

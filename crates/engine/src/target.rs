@@ -4,10 +4,11 @@ use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
-use abi::diag::{LISTEN, LocalSocket};
+use abi::diag::LocalSockets;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
+use abi::sockopt::SockOpt;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
@@ -24,6 +25,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use tracee::ipc::Window;
 use tracee::procfs::{numbers, read};
 use tracee::sys::Slot;
@@ -45,7 +47,7 @@ pub(crate) struct Before {
     /// What other processes have.
     pub(crate) outside: Outside,
     /// What the kernel tells of sockets, from when it was asked.
-    pub(crate) sockets: OnceCell<Result<BTreeMap<u64, LocalSocket>, Fault>>,
+    pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
 }
 
 /// Our own namespaces, by their names below /proc/self.
@@ -161,16 +163,6 @@ impl Target<'_, '_, '_> {
         let mut whole = self.root.as_os_str().to_owned();
         whole.push(OsStr::from_bytes(path));
         whole.into()
-    }
-
-    fn local_sockets(&self) -> Result<&BTreeMap<u64, LocalSocket>, Fault> {
-        self.before.sockets.get_or_init(sockets::local).as_ref().map_err(Clone::clone)
-    }
-
-    /// The local sockets of the tree that take connections.
-    fn listeners(&self) -> Result<impl Iterator<Item = &LocalSocket>, Fault> {
-        let is_ours = |s: &&LocalSocket| self.table.has_link(format!("socket:[{}]", s.inode).as_bytes());
-        Ok(self.local_sockets()?.values().filter(|s| s.state == LISTEN).filter(is_ours))
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
@@ -414,16 +406,12 @@ impl Probe for Target<'_, '_, '_> {
         Ok(asked[0].revents().bits())
     }
 
-    fn local_socket(&self, inode: u64) -> Result<Option<LocalSocket>, Fault> {
-        Ok(self.local_sockets()?.get(&inode).cloned())
+    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
+        self.before.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
     }
 
-    fn is_pending(&self, inode: u64) -> Result<bool, Fault> {
-        Ok(self.listeners()?.any(|s| s.pending.contains(&inode)))
-    }
-
-    fn listens(&self, name: &[u8]) -> Result<bool, Fault> {
-        Ok(self.listeners()?.any(|s| s.name.as_deref() == Some(name)))
+    fn new_socket(&self, kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+        sockets::new(kind, options)
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

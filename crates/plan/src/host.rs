@@ -2,6 +2,7 @@
 //! A survey fills it in; a test writes it down.
 
 use abi::consts::cap::{CAP_CHECKPOINT_RESTORE, CAP_SYS_ADMIN};
+use core::net::IpAddr;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -49,6 +50,9 @@ pub struct PlaceFacts {
     pub link: bool,
     /// What whoever thaws may do there: bits of access(2), 4 to read, 2 to write, 1 to enter.
     pub access: u32,
+    /// Whether somebody has the socket that stands there, or may have it.
+    #[serde(default)]
+    pub live: bool,
 }
 
 /// The terminal in which the thaw runs.
@@ -111,9 +115,12 @@ pub struct Host {
     /// See `oom_score_adj`.
     pub oom_score_adj_min: i32,
     /// What else the image asks for of /proc and /sys: texts, and where links lead, by path; and the numbers of POSIX message queues,
-    /// by their names with a slash before; and those of sockets that have a name of the file system, by its path.
+    /// by their names with a slash before.
     #[serde(default)]
     pub told: BTreeMap<String, String>,
+    /// Addresses of its sockets that nothing here has.
+    #[serde(default)]
+    pub absent: BTreeSet<IpAddr>,
     /// The user who had logged in whoever thaws (proc_pid_loginuid(5)), on a kernel that counts that.
     #[serde(default)]
     pub loginuid: Option<u32>,

@@ -415,6 +415,17 @@ pub enum Op {
         /// What.
         packets: Vec<Vec<u8>>,
     },
+    /// A socket is connected to a name of the file system, from where it leads to the path.
+    Connect {
+        /// The socket.
+        descr: Descr,
+        /// The name: it may be relative.
+        name: Vec<u8>,
+        /// Where it leads to.
+        path: Vec<u8>,
+        /// For what.
+        expect: Expect,
+    },
     /// A TCP connection is made whose other end resets it, after it has sent something.
     Reset {
         /// Our end.
@@ -593,18 +604,25 @@ impl fmt::Display for HostEffect {
     }
 }
 
+/// What stands behind a call.
+impl fmt::Display for Expect {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Expect::Exactly(n) if *n < 4096 => write!(f, " = {n}"),
+            Expect::Exactly(n) => write!(f, " = {n:#x}"),
+            Expect::Success => Ok(()),
+            Expect::Whatever => f.write_str(" (or not)"),
+            Expect::OrTold(_) => f.write_str(" (or it is told)"),
+        }
+    }
+}
+
 impl fmt::Display for Op {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Op::Call { sys, args, expect } => {
                 call(f, *sys, args)?;
-                match expect {
-                    Expect::Exactly(n) if *n < 4096 => write!(f, " = {n}"),
-                    Expect::Exactly(n) => write!(f, " = {n:#x}"),
-                    Expect::Success => Ok(()),
-                    Expect::Whatever => f.write_str(" (or not)"),
-                    Expect::OrTold(_) => f.write_str(" (or it is told)"),
-                }
+                expect.fmt(f)
             }
             Op::Make { sys, args, descrs } => {
                 let names: Vec<String> = descrs.iter().map(Descr::to_string).collect();
@@ -646,6 +664,7 @@ impl fmt::Display for Op {
                 write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(effect) => effect.fmt(f),
+            Op::Connect { descr, path, expect, .. } => write!(f, "connect {descr} to {}{expect}", path.escape_ascii()),
             Op::Reset { descr, waiting, .. } => {
                 write!(f, "{descr} = a connection that was reset, with {} bytes to read", waiting.len())
             }

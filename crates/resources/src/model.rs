@@ -236,13 +236,12 @@ impl Model {
     pub fn questions(&self) -> Vec<String> {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
-        let of_names = self.sockets().find(|s| s.is_hidden()).map(|_| unix::NAMES.to_owned()).into_iter().collect();
-        [of_ipc, of_locks, of_names, inet::questions(self), huge::questions(self)].concat()
+        [of_ipc, of_locks, unix::plan::questions(self), inet::questions(self), huge::questions(self)].concat()
     }
 
-    /// The paths at which its sockets have names.
-    pub fn socket_paths(&self) -> impl Iterator<Item = &Text> {
-        self.sockets().filter_map(|socket| socket.path.as_ref())
+    /// The addresses of the internet that its sockets must have again.
+    pub fn addresses(&self) -> impl Iterator<Item = core::net::SocketAddr> {
+        self.inet_sockets().filter_map(inet::InetSocket::bound)
     }
 
     /// Those of AF_INET and AF_INET6.

@@ -282,8 +282,9 @@ fn all_resources(to: &mut Planning<'_>) {
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
-    signalling::plan(to);
     unix::plan::plan(to);
+    // O_ASYNC is set when other flags are not set any more.
+    signalling::plan(to);
     stops::plan(to);
     to.to.step(Moment::Commit, "thaw", Actor::Thaw, Op::Commit, committed(model), vec![]);
 }

@@ -4,15 +4,17 @@
 use crate::fd::{Seen, file::File};
 use crate::ipc::Used;
 use crate::{Note, Text, Trouble};
-use abi::diag::LocalSocket;
+use abi::diag::LocalSockets;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
+use abi::sockopt::SockOpt;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
+use std::rc::Rc;
 
 /// Which pages of an area go into the image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -249,17 +251,13 @@ pub trait Probe {
     fn ready(&self, fd: u32) -> Result<u16, Fault> {
         Err(Fault::new("poll", fd, Errno::EBADF))
     }
-    /// What the kernel tells of the socket of AF_UNIX with this inode number, in our own network namespace.
-    fn local_socket(&self, _inode: u64) -> Result<Option<LocalSocket>, Fault> {
-        Ok(None)
+    /// What the kernel tells of sockets of AF_UNIX, in our own network namespace.
+    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
+        Ok(Rc::default())
     }
-    /// Whether the connection of a local socket waits to be accepted by one of the tree.
-    fn is_pending(&self, _inode: u64) -> Result<bool, Fault> {
-        Ok(false)
-    }
-    /// Whether a local socket of the tree takes connections under this name (`sun_path`, unix(7)).
-    fn listens(&self, _name: &[u8]) -> Result<bool, Fault> {
-        Ok(false)
+    /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option.
+    fn new_socket(&self, _kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+        options.iter().map(|option| vec![0; option.len]).collect()
     }
     /// Whether somebody in the tree has the pipe or socket with this link.
     fn is_in_tree(&self, _link: &[u8]) -> bool {

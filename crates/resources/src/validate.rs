@@ -240,7 +240,11 @@ fn sockets(model: &Model) -> Found {
     let mut waiting = BTreeSet::new();
     let twice = model.sockets().flat_map(|s| &s.pending).find(|inode| !waiting.insert(**inode));
     holds(twice.is_none(), || format!("socket {} waits twice", twice.unwrap_or(&0)))?;
-    let accepted = |s: &UnixSocket| s.name.is_some() && listeners.contains(&s.key());
+    let mut names = BTreeSet::new();
+    let twice =
+        model.sockets().find(|s| s.key().is_some_and(|key| !listeners.contains(&Some(key)) && !names.insert(key)));
+    holds(twice.is_none(), || format!("another socket has the name of {}", twice.map_or(0, |s| s.socket)))?;
+    let accepted = |s: &UnixSocket| s.named.is_some() && listeners.contains(&s.key());
     let peer = |s: &UnixSocket| s.peer.and_then(|peer| known.get(&peer).copied());
     let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);
     let unsound = known.values().find(|s| !s.is_sound(&known) || both(s));

@@ -7,19 +7,22 @@
 //!   one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
 //! - refused    TCP connections with `--tcp refuse`, and those whose both ends are in the tree; one that a process outside has too; a
 //!   filter; by the thaw, an address that somebody else has or that needs a privilege
-//! - not kept   datagrams that wait, and connections that nobody has accepted yet: told. That a socket is in a group of multicast:
-//!   told, where it may be so. By what error a connection ended: it is ECONNRESET. What is shut down of one that has no connection
+//! - not kept   datagrams that wait, and connections that nobody has accepted yet: told. That a socket is in a group of multicast, and
+//!   that a program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a
+//!   connection ended: it is ECONNRESET. What is shut down of one that has no connection
 
-use super::socket::{self, Kind as OptionKind, ask, word};
-use super::{Kind, S_IFSOCK, Seen, common_refusals, flags};
+use super::socket::{self, Settings, ask, word};
+use super::{Kind, Seen, common_refusals, flags};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Model, Planning, Resource, Tcp, Trouble};
 use abi::consts::cap::CAP_NET_BIND_SERVICE;
 use abi::consts::fcntl::F_SETFL;
+use abi::consts::poll::POLLIN;
 use abi::consts::socket::{
-    AF_INET, AF_INET6, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL, SO_REUSEADDR, SO_REUSEPORT, SO_TYPE,
+    AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL, SO_TYPE,
     SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
 };
+use abi::sockopt;
 use abi::{Answer, Arg, Call, Sys, proc};
 use core::net::SocketAddr;
 use minicbor::{Decode, Encode};
@@ -28,7 +31,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt;
 
 /// One socket.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct InetSocket {
     /// AF_INET or AF_INET6.
@@ -52,9 +55,9 @@ pub struct InetSocket {
     /// How many connections may wait, if it takes any.
     #[n(6)]
     pub backlog: Option<u32>,
-    /// Level, number and value of the options that are not what they are at first.
+    /// Its options.
     #[n(7)]
-    pub options: Vec<(u64, u64, Blob)>,
+    pub settings: Settings,
     /// Whether it is a connection of TCP.
     #[n(8)]
     pub connected: bool,
@@ -65,10 +68,6 @@ pub struct InetSocket {
 
 const STREAM: u64 = SOCK_STREAM as u64;
 const DGRAM: u64 = SOCK_DGRAM as u64;
-const IPPROTO_IP: u64 = 0;
-const IPPROTO_TCP: u64 = 6;
-const IPPROTO_IPV6: u64 = 41;
-const POLLIN: u16 = 1;
 const TCP_INFO: u64 = 11;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_CLOSE: u8 = 7;
@@ -79,33 +78,18 @@ const WAIT_AT: usize = 24;
 const MAY_WAIT_AT: usize = 28;
 /// `struct sockaddr_in6`, the longest of both.
 const SOCKADDR: usize = 28;
+/// TCP_MAXSEG and TCP_WINDOW_CLAMP: of a connection the kernel tells what both ends agreed on.
+const OF_A_CONNECTION: [u64; 2] = [2, 10];
 /// What a connection that is reset may have to read.
 const ROOM: usize = 1 << 19;
 
-/// Options of these families.
-const OPTIONS: [OptionKind; 15] = [
-    (IPPROTO_TCP, 1, 4, 0),   // TCP_NODELAY
-    (IPPROTO_TCP, 3, 4, 0),   // TCP_CORK
-    (IPPROTO_TCP, 9, 4, 0),   // TCP_DEFER_ACCEPT
-    (IPPROTO_TCP, 18, 4, 0),  // TCP_USER_TIMEOUT
-    (IPPROTO_IP, 1, 4, 0),    // IP_TOS
-    (IPPROTO_IP, 8, 4, 0),    // IP_PKTINFO
-    (IPPROTO_IP, 11, 4, 0),   // IP_RECVERR
-    (IPPROTO_IP, 12, 4, 0),   // IP_RECVTTL
-    (IPPROTO_IP, 13, 4, 0),   // IP_RECVTOS
-    (IPPROTO_IP, 15, 4, 0),   // IP_FREEBIND
-    (IPPROTO_IP, 19, 4, 0),   // IP_TRANSPARENT
-    (IPPROTO_IP, 33, 4, 1),   // IP_MULTICAST_TTL
-    (IPPROTO_IP, 34, 4, 1),   // IP_MULTICAST_LOOP
-    (IPPROTO_IPV6, 25, 4, 0), // IPV6_RECVERR
-    (IPPROTO_IPV6, 49, 4, 0), // IPV6_RECVPKTINFO
-];
 /// Whether it is for the newer family only: what it is at first, the host says.
 const IPV6_V6ONLY: u64 = 26;
 
 /// The texts that tell which addresses are taken here, and the lowest port that needs no privilege.
 const TAKEN: [(u64, [&str; 2]); 2] =
     [(STREAM, ["/proc/net/tcp", "/proc/net/tcp6"]), (DGRAM, ["/proc/net/udp", "/proc/net/udp6"])];
+const LOOPBACK: &str = "/sys/class/net/lo/flags";
 const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 impl Resource for InetSocket {
@@ -137,11 +121,12 @@ struct Asked {
     state: u8,
     wait: u32,
     filtered: bool,
-    /// Bytes that can be read.
+    /// Bytes that can be read, and whether something can be: a datagram may be empty.
     readable: u32,
+    is_ready: bool,
 }
 
-fn look(seen: &Seen, from: &Capturing<'_>) -> Result<Asked, Trouble> {
+fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let fd = seen.fd;
     let calls = [
         ask(fd, SOL_SOCKET, SO_DOMAIN, 4),
@@ -157,36 +142,51 @@ fn look(seen: &Seen, from: &Capturing<'_>) -> Result<Asked, Trouble> {
     let [domain, kind, protocol, local, remote, info, only, inq] = &answers[..] else {
         unreachable!("as many answers as calls")
     };
-    let family = value(domain);
-    let (mut options, filtered) = socket::options(fd, &OPTIONS, from)?;
-    if family == AF_INET6 {
-        options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
-    }
-    let is_stream = value(kind) == STREAM && info.result.is_ok();
+    let (family, kind, protocol) = (value(domain), value(kind), value(protocol));
+    let is_stream = kind == STREAM && info.result.is_ok();
     let state = if is_stream { written(info).first().copied().unwrap_or(TCP_CLOSE) } else { TCP_CLOSE };
+    let is_ready = from.probe.ready(fd)? & POLLIN != 0;
+    // One that has ended is readable: its end is.
+    let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && is_ready);
+    let lists = match kind {
+        STREAM => [sockopt::IP, sockopt::IPV6, sockopt::TCP],
+        _ => [sockopt::IP, sockopt::IPV6, sockopt::UDP],
+    };
+    let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), &lists, from)?;
+    if connected {
+        settings.options.retain(|(level, number, _)| !(*level == IPPROTO_TCP && OF_A_CONNECTION.contains(number)));
+    }
+    if family == AF_INET6 {
+        settings.options.retain(|option| (option.0, option.1) != (IPPROTO_IPV6, IPV6_V6ONLY));
+        settings.options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
+    }
     let socket = InetSocket {
         family,
-        socket_type: value(kind),
-        protocol: value(protocol),
+        socket_type: kind,
+        protocol,
         flags: seen.flags(),
         local: address(local),
         remote: address(remote),
         backlog: (state == TCP_LISTEN).then(|| word(info, MAY_WAIT_AT)),
-        options,
-        // One that has ended is readable: its end is.
-        connected: state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && from.probe.ready(fd)? & POLLIN != 0),
+        settings,
+        connected,
         waiting: Blob(Vec::new()),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
-    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32 })
+    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, is_ready })
 }
 
-/// Whether this host is in any group of multicast but that of all hosts, 224.0.0.1 (/proc/net/igmp): which sockets are in one is
-/// told to nobody.
-fn has_groups(from: &Capturing<'_>) -> bool {
+/// Whether this host is in any group of multicast but those that every host is in (/proc/net/igmp, igmp6): which sockets are in one
+/// is told to nobody.
+fn has_groups(socket: &InetSocket, from: &Capturing<'_>) -> bool {
+    let text = |path: &str| from.probe.host_text(path).unwrap_or_default();
     let is_group = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit()) && word != "010000E0";
-    let groups = |line: &str| line.starts_with("\t\t") && line.split_ascii_whitespace().next().is_some_and(is_group);
-    from.probe.host_text("/proc/net/igmp").is_ok_and(|text| text.lines().any(groups))
+    let four = |line: &str| line.starts_with("\t\t") && line.split_ascii_whitespace().next().is_some_and(is_group);
+    // All nodes and routers, and those who are asked for their addresses (RFC 4291, 2.7.1).
+    let is_common =
+        |word: &str| word.ends_with("0000000001") || word.ends_with("0000000002") || word[..26].ends_with("01ff");
+    let six = |line: &str| line.split_ascii_whitespace().nth(2).is_some_and(|w| w.len() == 32 && !is_common(w));
+    text("/proc/net/igmp").lines().any(four) || socket.family == AF_INET6 && text("/proc/net/igmp6").lines().any(six)
 }
 
 /// Whether the other end of a connection is in the tree.
@@ -211,7 +211,7 @@ fn texts(socket: &InetSocket) -> &'static [&'static str] {
 
 impl Kind for InetSocket {
     fn knows(seen: &Seen) -> bool {
-        seen.file_type() == S_IFSOCK && seen.link.0.starts_with(b"socket:[") && !seen.names_only()
+        socket::is_socket(seen)
     }
 
     fn is(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
@@ -223,49 +223,15 @@ impl Kind for InetSocket {
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let Asked { mut socket, state, wait, filtered, readable } = look(seen, from)?;
-        let mut refusals = common_refusals(seen);
-        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        let what = || socket.remote().map_or("somebody".to_owned(), |whom| whom.to_string());
-        let lives = socket.connected && state != TCP_CLOSE;
-        if lives && is_within(seen, &socket, from)? {
-            refuse(
-                "both ends of its connection are in the tree",
-                "this is not supported yet: let the program close it",
-            );
-        } else if lives && from.keep.tcp == Tcp::Refuse {
-            let why = format!("it is a TCP connection with {}", what());
-            refuse(&why, "use --tcp reset: thawed, the program finds it reset, as by a failure of the network");
-        }
-        if !socket.is_known() {
-            refuse(&format!("its protocol, {}, is not supported yet", socket.protocol), "let the program close it");
-        }
-        if filtered {
-            refuse(
-                "what comes to it is filtered (SO_ATTACH_FILTER)",
-                "let the program close it; this is not supported yet",
-            );
-        }
-        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
-            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
-        }
+        let asked = look(seen, from)?;
+        let refusals = asked.refusals(seen, from)?;
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        let told = format!("fd {} ({})", seen.fd, seen.link);
-        let has_groups = || socket.socket_type == DGRAM && socket.local.is_some() && has_groups(from);
-        let lost = match () {
-            _ if lives => Some(format!("its TCP connection with {} is reset when it is thawed", what())),
-            // As it was.
-            _ if socket.connected => None,
-            _ if readable != 0 && state != TCP_LISTEN => Some("datagrams that wait in it are lost".into()),
-            _ if has_groups() => Some("if it is in a group of multicast, it is in none when it is thawed".into()),
-            _ if wait != 0 => Some(format!("{wait} connections that nobody has accepted yet are lost")),
-            _ => None,
-        };
-        if let Some(why) = lost {
-            from.note(told, why);
+        for why in asked.losses(from) {
+            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
         }
+        let Asked { mut socket, readable, .. } = asked;
         if socket.connected {
             // It comes back with another one.
             socket.local = None;
@@ -284,12 +250,76 @@ impl Kind for InetSocket {
             let kind = self.socket_type | SOCK_NONBLOCK;
             to.to.make(Self::NAME, descr, Sys::Socket, vec![self.family.into(), kind.into(), self.protocol.into()]);
         }
-        socket::plan(&self.options, Self::NAME, descr, to);
+        self.settings.plan(Self::NAME, descr, to);
+        self.settings.plan_room(Self::NAME, descr, false, to);
         if !self.connected {
             self.give_address(descr, to);
         }
         let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
         to.to.on_descr(Moment::Arm, Self::NAME, descr, Sys::Fcntl, args, Expect::Success);
+    }
+}
+
+impl Asked {
+    /// Whether it is a connection that lives.
+    fn lives(&self) -> bool {
+        self.socket.connected && self.state != TCP_CLOSE
+    }
+
+    /// With whom it has a connection.
+    fn whom(&self) -> String {
+        self.socket.remote().map_or("somebody".to_owned(), |whom| whom.to_string())
+    }
+
+    /// Why it cannot be kept.
+    fn refusals(&self, seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Refusal>, Trouble> {
+        let mut refusals = common_refusals(seen);
+        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
+        if self.lives() && is_within(seen, &self.socket, from)? {
+            refuse(
+                "both ends of its connection are in the tree",
+                "this is not supported yet: let the program close it",
+            );
+        } else if self.lives() && from.keep.tcp == Tcp::Refuse {
+            let why = format!("it is a TCP connection with {}", self.whom());
+            refuse(&why, "use --tcp reset: thawed, the program finds it reset, as by a failure of the network");
+        }
+        if !self.socket.is_known() {
+            let why = format!("its protocol, {}, is not supported yet", self.socket.protocol);
+            refuse(&why, "let the program close it");
+        }
+        if self.filtered {
+            let why = "what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)";
+            refuse(why, "let the program close it; this is not supported yet");
+        }
+        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
+            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
+        }
+        Ok(refusals)
+    }
+
+    /// What is not kept, or may not be.
+    fn losses(&self, from: &Capturing<'_>) -> Vec<String> {
+        let Asked { socket, state, wait, .. } = self;
+        let is_bound = !socket.connected && socket.local.is_some();
+        let mut all = Vec::new();
+        if self.lives() {
+            all.push(format!("its TCP connection with {} is reset when it is thawed", self.whom()));
+        }
+        if !socket.connected && *state != TCP_LISTEN && self.is_ready {
+            all.push("datagrams that wait in it are lost".into());
+        }
+        if *wait != 0 {
+            all.push(format!("{wait} connections that nobody has accepted yet are lost"));
+        }
+        if is_bound && socket.socket_type == DGRAM && has_groups(socket, from) {
+            all.push("if it is in a group of multicast, it is in none when it is thawed".into());
+        }
+        if is_bound && socket.settings.has("SO_REUSEPORT") {
+            let program = "a program chooses who gets what among those with its address (SO_ATTACH_REUSEPORT_EBPF)";
+            all.push(format!("if {program}, it does so no more when it is thawed"));
+        }
+        all
     }
 }
 
@@ -315,6 +345,11 @@ impl InetSocket {
         self.remote.as_ref().and_then(|b| proc::sockaddr(&b.0))
     }
 
+    /// The address that it must have again.
+    pub(crate) fn bound(&self) -> Option<SocketAddr> {
+        self.local().filter(|_| !self.connected && self.remote.is_none())
+    }
+
     /// TCP and MPTCP; UDP, UDP-Lite, and ICMP without a privilege (icmp(7)).
     fn is_known(&self) -> bool {
         let protocols: &[u64] = match self.socket_type {
@@ -333,7 +368,10 @@ impl InetSocket {
     fn give_address(&self, descr: Descr, to: &mut Planning<'_>) {
         let given = |address: &Blob| vec![Value::Bytes(address.0.clone()), (address.0.len() as u64).into()];
         if let Some(local) = &self.local {
-            call(descr, Sys::Bind, given(local), Expect::Success, to);
+            // Of one that has somebody to send to it was mostly chosen by the kernel.
+            let lost = "a socket sends from another address now: its own is not to be had here";
+            let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
+            call(descr, Sys::Bind, given(local), expect, to);
         }
         if let Some(remote) = &self.remote {
             let lost = "a socket has nobody to send to: there is no way there now";
@@ -346,11 +384,16 @@ impl InetSocket {
 
     /// Somebody else may have its address by now, or the port may need a privilege.
     fn check(&self, to: &mut Planning<'_>) {
-        let Some(local) = self.local().filter(|_| !self.connected) else { return };
         let told = &to.to.host.told;
+        let is_up =
+            |flags: &String| u64::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|f| f & 1 != 0);
+        if self.connected && !told.get(LOOPBACK).is_none_or(is_up) {
+            let why = "a connection can only be made and reset over the loopback, which is down here";
+            to.to.refuse(Refusal::new("network", why, "ip link set lo up"));
+        }
+        let Some(local) = self.bound() else { return };
         let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
-        let is_set = |option: u64| socket::is_set(&self.options, SOL_SOCKET, option);
-        let (reuses, shares) = (is_set(SO_REUSEADDR), is_set(SO_REUSEPORT));
+        let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
         let meets = |other: &proc::InetLine| {
             let (one, two) = (local.ip(), other.local.ip());
             let everybody = one.is_unspecified() || two.is_unspecified();
@@ -365,7 +408,10 @@ impl InetSocket {
         let is_taken = all.iter().any(|other| meets(other) && counts(other));
         let what = format!("socket {local}");
         let ended = |other: &proc::InetLine| meets(other) && other.state == TCP_TIME_WAIT;
-        if is_taken {
+        if to.to.host.absent.contains(&local.ip()) {
+            let remedy = "give that address to an interface (ip address add)";
+            to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
+        } else if is_taken {
             to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
         } else if self.is_tcp() && !reuses && all.iter().any(ended) {
             let remedy = "try again in a minute";
@@ -378,9 +424,10 @@ impl InetSocket {
 
 /// What a survey has to read for the sockets of a tree.
 pub(crate) fn questions(model: &Model) -> Vec<String> {
-    let bound = || model.inet_sockets().filter(|s| s.local.is_some() && !s.connected);
+    let bound = || model.inet_sockets().filter(|s| s.bound().is_some());
     let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
+    all.extend(model.inet_sockets().find(|s| s.connected).map(|_| LOOPBACK.to_owned()));
     all.sort_unstable();
     all.dedup();
     all

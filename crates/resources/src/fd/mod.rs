@@ -19,7 +19,7 @@ pub mod regular;
 pub mod rotation;
 pub mod signalfd;
 pub mod signalling;
-pub(crate) mod socket;
+pub mod socket;
 pub mod timerfd;
 pub mod tty;
 pub mod unix;

@@ -5,32 +5,35 @@
 //!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
 //! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
 //!   other end, which is closed where it was; `shutdown`
-//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; who is connected by a name that is
-//!   gone; a name below a root directory of its own; in which descriptors, urgent data or an error wait, messages from one that has
-//!   a name, or connections that have something to say; a filter (SO_ATTACH_FILTER); by the thaw, where somebody else has its name
+//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; to which others are connected by a
+//!   name that is gone; several that were accepted from one that is gone; a name below a root directory of its own; in which
+//!   descriptors, urgent data or an error wait, messages from one that has another name than its other end, or connections that have
+//!   something to say; a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
 //! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
 //!   messages that wait behind others, when they were looked at before
 
 pub(crate) mod plan;
 
-use super::socket::{self, ask, word};
+use super::socket::{self, Settings, ask, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
-use crate::task::written;
-use crate::{At, Blob, Capturing, Planning, Resource, Text, Trouble};
+use crate::{At, Blob, Capturing, Planning, Probe, Resource, Text, Trouble};
 use ::plan::Descr;
+use abi::consts::poll::{POLLERR, POLLIN, POLLPRI};
 use abi::consts::socket::{
     AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF, SO_PEERCRED, SOCK_DGRAM,
     SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
-use abi::diag::{self, LocalSocket as Told};
+use abi::diag::{self, LocalSocket as Told, LocalSockets};
+use abi::layout::Msghdr;
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
+use std::rc::Rc;
 
 /// One socket.
-#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct UnixSocket {
     /// Its inode number.
@@ -48,9 +51,9 @@ pub struct UnixSocket {
     /// Which directions are shut down: 1 to receive, 2 to send.
     #[n(4)]
     pub shutdown: u8,
-    /// Level, number and value of the options that are not what they are at first.
+    /// Its options.
     #[n(5)]
-    pub options: Vec<(u64, u64, Blob)>,
+    pub settings: Settings,
     /// What waits to be read: messages; of a stream, pieces.
     #[n(6)]
     pub waiting: Vec<Blob>,
@@ -62,22 +65,34 @@ pub struct UnixSocket {
     pub reset: bool,
     /// Its name.
     #[n(9)]
-    pub name: Option<Name>,
-    /// Type and permission bits, user and group of the file that has its name.
-    #[n(10)]
-    pub file: Option<(u32, u32, u32)>,
+    pub named: Option<Named>,
     /// How many connections may wait, if it takes any.
-    #[n(11)]
+    #[n(10)]
     pub backlog: Option<u32>,
     /// To which name it sends messages, where that is nobody of the tree.
-    #[n(12)]
-    pub to: Option<Name>,
-    /// Where that file stands: a name may be relative.
-    #[n(13)]
-    pub path: Option<Text>,
+    #[n(11)]
+    pub to: Option<Named>,
     /// The other ends of the connections that nobody has accepted yet, in their order.
-    #[n(14)]
+    #[n(12)]
     pub pending: Vec<u64>,
+}
+
+/// A name, and the file that has it, if one has.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Named {
+    /// The name.
+    #[n(0)]
+    pub name: Name,
+    /// The inode number that the file had: which other sockets have the same.
+    #[n(1)]
+    pub inode: Option<u64>,
+    /// Where the file stands: a name may be relative. `None`: it is gone.
+    #[n(2)]
+    pub path: Option<Text>,
+    /// The type and permission bits of the file, and its user and group.
+    #[n(3)]
+    pub looks: Option<(u32, u32, u32)>,
 }
 
 /// What stands in `sun_path` (unix(7)).
@@ -103,15 +118,18 @@ impl Name {
 
     /// `struct sockaddr_un`, as far as it counts.
     fn address(&self) -> Vec<u8> {
-        let family = (AF_UNIX as u16).to_ne_bytes();
         match self {
-            Name::Path(path) => [&family[..], &path.0, b"\0"].concat(),
-            Name::Abstract(name) => [&family[..], b"\0", &name.0].concat(),
+            Name::Path(path) => diag::local_address(&path.0, false),
+            Name::Abstract(name) => diag::local_address(&name.0, true),
         }
     }
 
     fn path(&self) -> Option<&Text> {
         if let Name::Path(path) = self { Some(path) } else { None }
+    }
+
+    fn is_relative(&self) -> bool {
+        self.path().is_some_and(|path| !path.0.starts_with(b"/"))
     }
 }
 
@@ -125,21 +143,17 @@ impl fmt::Display for Name {
     }
 }
 
-/// The text that tells which names are taken here that are none of files.
-pub(crate) const NAMES: &str = "/proc/net/unix";
-
 const RECEIVES: u8 = 1;
 const SENDS: u8 = 2;
+const BOTH: u8 = RECEIVES | SENDS;
 
-const POLLIN: u16 = 1;
-const POLLPRI: u16 = 2;
-const POLLERR: u16 = 8;
 /// Room for a message; a stream is read in pieces of this size.
 const ROOM: usize = 1 << 19;
-const MSGHDR: usize = 56;
-/// `struct sockaddr_un` (unix(7)).
-const SOCKADDR: u32 = 110;
-const MSG_FLAGS_AT: usize = 48;
+/// More messages than a host lets wait in one socket (net.unix.max_dgram_qlen).
+const MESSAGES: usize = 1 << 16;
+/// `struct sockaddr_un` (unix(7)), and the family before the name.
+const SOCKADDR: usize = 110;
+const FAMILY: usize = 2;
 
 impl Resource for UnixSocket {
     const NAME: &'static str = "unix-socket";
@@ -155,222 +169,259 @@ fn maker_and_length(fd: u32, from: &Capturing<'_>) -> Result<(Option<(u32, u32)>
     Ok((ids, word(&answers[1], 0).into()))
 }
 
-/// What a call gives that reads with MSG_PEEK from an offset on. The offset is put back in the same batch, which is made to its end
-/// whatever becomes of us.
-fn at_offset(fd: u32, at: usize, call: Call, from: &Capturing<'_>) -> Result<Answer, Trouble> {
+/// What waits at one place.
+struct Piece {
+    bytes: Vec<u8>,
+    /// The name of who sent it, if that has one.
+    sender: Option<Name>,
+    /// Whether more than bytes came with it: descriptors, or who sent it (unix(7), "Ancillary messages").
+    has_more: bool,
+}
+
+/// What waits behind so many bytes, or before all, as one read gives it; `None`: nothing. The offset is put back in the same batch,
+/// which is made to its end whatever becomes of us. An empty message is seen once, but that before all others always
+/// (net/core/datagram.c, `__skb_try_recv_from_queue`).
+fn piece(fd: u32, at: Option<usize>, from: &Capturing<'_>) -> Result<Option<Piece>, Trouble> {
     let set = |value: Arg| {
         Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, 4.into()])
     };
-    let there = Arg::Bytes((at as u32).to_ne_bytes().to_vec());
-    let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(there), call, set(Arg::At(Place::Out(0, 0)))];
-    Ok(from.probe.calls(&calls)?.swap_remove(2))
-}
-
-/// What waits at an offset, as one read gives it, and whether a message is of one that has a name; `None`: nothing.
-fn piece(fd: u32, at: usize, from: &Capturing<'_>) -> Result<Option<(Vec<u8>, bool)>, Trouble> {
-    let how = Arg::Int(MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC);
-    let room = Arg::Bytes(SOCKADDR.to_ne_bytes().to_vec());
-    let args = [Arg::Int(fd.into()), Arg::Out(ROOM), Arg::Int(ROOM as u64), how, Arg::Out(SOCKADDR as usize), room];
-    let answer = at_offset(fd, at, Call::new(Sys::Recvfrom, args), from)?;
+    let there = at.map_or(-1, |at| at as i32);
+    // A `struct msghdr` without room for control messages tells that there were some.
+    let message = Arg::Message { data: ROOM, name: SOCKADDR };
+    let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC).into()]);
+    let back = set(Arg::At(Place::Out(0, 0)));
+    let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(Arg::Bytes(there.to_ne_bytes().to_vec())), read, back];
+    let answer = from.probe.calls(&calls)?.swap_remove(2);
     match answer.result {
-        Ok(len) if len as usize <= ROOM => {
-            // Behind the family stands who sent it, if that has a name.
-            let from_named =
-                answer.out.get(1).is_some_and(|name| name.get(2..).is_some_and(|n| n.iter().any(|b| *b != 0)));
-            Ok(Some((written(&answer)[..len as usize].to_vec(), from_named)))
-        }
-        Ok(len) => Err(Fault::new("recvfrom", format!("a message of {len} bytes"), Errno::EOVERFLOW).into()),
+        Ok(len) if len as usize <= ROOM => Ok(Some(Piece::of(&answer, len as usize))),
+        Ok(len) => Err(Fault::new("recvmsg", format!("a message of {len} bytes"), Errno::EOVERFLOW).into()),
         Err(Errno::EAGAIN) => Ok(None),
-        Err(e) => Err(Fault::new("recvfrom", "a socket", e).into()),
+        Err(e) => Err(Fault::new("recvmsg", "a socket", e).into()),
     }
 }
 
-/// Whether more than bytes came with what stands at an offset: descriptors, or who sent it (unix(7), "Ancillary messages"). A
-/// `struct msghdr` without room for anything tells that there was something.
-fn has_more(fd: u32, at: usize, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    let args = [Arg::Int(fd.into()), Arg::Out(MSGHDR), Arg::Int(MSG_PEEK | MSG_DONTWAIT)];
-    let answer = at_offset(fd, at, Call::new(Sys::Recvmsg, args), from)?;
-    Ok(answer.result.is_ok() && word(&answer, MSG_FLAGS_AT) & MSG_CTRUNC != 0)
+impl Piece {
+    /// From what [`Arg::Message`] gave.
+    fn of(answer: &Answer, len: usize) -> Piece {
+        let [bytes, name, header] = &answer.out[..] else { unreachable!("a message has three parts") };
+        let header = Msghdr::from_bytes(header).unwrap_or_default();
+        let name = name.get(FAMILY..header.namelen as usize).filter(|name| !name.is_empty());
+        let has_more = header.flags & MSG_CTRUNC != 0;
+        Piece { bytes: bytes[..len].to_vec(), sender: name.map(Name::of), has_more }
+    }
 }
 
-/// Everything that waits, or why it cannot be had.
-fn waiting(
-    fd: u32,
-    told: &Told,
-    inq: u64,
-    ready: u16,
-    from: &Capturing<'_>,
-) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
-    let is_stream = told.kind == SOCK_STREAM;
-    // To read where nothing is would take an error away; what makes one readable that takes connections are those.
-    let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && told.state != diag::LISTEN };
-    let (mut all, mut at) = (Vec::new(), 0);
-    while there && (!is_stream || (at as u64) < inq) {
-        let Some((bytes, from_named)) = piece(fd, at, from)? else { break };
-        if from_named && told.kind == SOCK_DGRAM && told.name.is_some() {
-            return Ok(Err("messages wait in it from one that has a name"));
+/// A socket among all that there are.
+struct Among<'a> {
+    told: Told,
+    all: Rc<LocalSockets>,
+    probe: &'a dyn Probe,
+}
+
+impl<'a> Among<'a> {
+    fn of(seen: &Seen, from: &Capturing<'a>) -> Result<Among<'a>, Trouble> {
+        let all = from.probe.local_sockets()?;
+        Ok(Among { told: all.get(seen.stat.ino).cloned().unwrap_or_default(), all, probe: from.probe })
+    }
+
+    fn is_ours(&self, inode: u64) -> bool {
+        self.probe.is_in_tree(&link(inode))
+    }
+
+    fn name(&self) -> Option<Name> {
+        self.told.name.as_deref().map(Name::of)
+    }
+
+    fn takes_connections(&self) -> bool {
+        self.told.state == diag::LISTEN
+    }
+
+    /// The socket to which it is connected, which is connected to it.
+    fn mutual(&self) -> Option<&Told> {
+        self.told.peer.and_then(|peer| self.all.get(peer)).filter(|peer| peer.peer == Some(self.told.inode))
+    }
+
+    /// Everything that waits, or why it cannot be had. `inq` are bytes.
+    fn waiting(
+        &self,
+        fd: u32,
+        inq: u64,
+        ready: u16,
+        from: &Capturing<'_>,
+    ) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
+        let told = &self.told;
+        let (is_stream, is_dgram) = (told.kind == SOCK_STREAM, told.kind == SOCK_DGRAM);
+        // To read where nothing is would take an error away; what makes one readable that takes connections are those.
+        let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && !self.takes_connections() };
+        // By whom it is written again.
+        let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
+        let (mut all, mut at) = (Vec::new(), 0);
+        while there && (!is_stream || (at as u64) < inq) {
+            let Some(piece) = piece(fd, Some(at).filter(|_| !all.is_empty()), from)? else { break };
+            // The end, and not a message.
+            let may_end = told.shutdown & RECEIVES != 0 && at as u64 >= inq;
+            if piece.bytes.is_empty() && (is_stream || !is_dgram && may_end) {
+                break;
+            }
+            if all.len() == MESSAGES {
+                return Ok(Err("more than 65536 messages wait in it"));
+            }
+            if piece.has_more {
+                return Ok(Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"));
+            }
+            if is_dgram && piece.sender != writer {
+                return Ok(Err("messages wait in it from one that is not its other end"));
+            }
+            at += piece.bytes.len();
+            all.push(Blob(piece.bytes));
         }
-        // The end, and not a message.
-        if bytes.is_empty() && told.shutdown & RECEIVES != 0 {
-            break;
+        let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
+        Ok(if has_writer || all.is_empty() {
+            Ok(all)
+        } else {
+            Err("something waits in it, and nobody can have sent it")
+        })
+    }
+
+    /// Why a socket cannot be kept for whom it is connected to.
+    fn ill_connected(&self, fd: u32) -> Result<Option<String>, Trouble> {
+        let told = &self.told;
+        let Some(inode) = told.peer else { return Ok(None) };
+        let is_dgram = told.kind == SOCK_DGRAM;
+        if let Some(listener) = self.all.waits_for(told.inode) {
+            return self.waits(listener, fd);
         }
-        at += bytes.len();
-        if !bytes.is_empty() && has_more(fd, at - 1, from)? {
-            return Ok(Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"));
+        if inode == 0 {
+            let waits = !is_dgram && told.shutdown != BOTH;
+            return Ok(waits.then(|| "its connection waits to be accepted by somebody outside of the tree".into()));
         }
-        all.push(Blob(bytes));
+        let peer = self.all.get(inode).cloned().unwrap_or_default();
+        let is_mutual = self.mutual().is_some();
+        if !self.is_ours(inode) {
+            let holders = self.probe.other_holders(&link(inode))?;
+            let who = holders.first().map_or("somebody".into(), |pid| format!("process {pid}"));
+            let is_sent_to = is_dgram && peer.name.is_some() && !is_mutual;
+            return Ok((!is_sent_to).then(|| format!("its other end is with {who}, outside of the tree")));
+        }
+        // Who sends to one that is connected to a third may have been first (unix(7)).
+        let third = peer.peer.filter(|third| *third != inode).and_then(|third| self.all.get(third));
+        let of_a_pair = third.is_some_and(|third| third.peer == Some(inode));
+        let elsewhere = !is_mutual && (peer.name.is_none() || of_a_pair);
+        Ok(elsewhere.then(|| "it is connected to one that is connected elsewhere".into()))
     }
-    Ok(Ok(all))
+
+    /// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
+    fn waits(&self, listener: u64, fd: u32) -> Result<Option<String>, Trouble> {
+        if !self.is_ours(listener) {
+            return Ok(Some("its connection waits to be accepted by somebody outside of the tree".into()));
+        }
+        let asked = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]);
+        let sent = self.probe.calls(&[asked])?;
+        let has_sent = sent[0].result.is_ok() && word(&sent[0], 0) != 0;
+        Ok(has_sent.then(|| "its connection waits to be accepted, and it has sent something already".into()))
+    }
+
+    /// Why its name cannot be kept.
+    fn ill_named(&self) -> Result<Option<String>, Trouble> {
+        let (told, Some(name)) = (&self.told, self.name()) else { return Ok(None) };
+        if name.path().is_some() && self.probe.link("root").is_ok_and(|root| root != b"/") {
+            return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
+        }
+        let is_gone = name.path().is_some() && place(told, self.probe)?.is_none();
+        if is_gone && name.is_relative() {
+            return Ok(Some(format!("it has a relative name, {name}, which leads nowhere from its working directory")));
+        }
+        let listener = self.all.namesakes(told).find(|s| s.state == diag::LISTEN);
+        if let Some(listener) = listener.filter(|s| !self.is_ours(s.inode)) {
+            let who = self.probe.other_holders(&link(listener.inode))?;
+            let who = who.first().map_or("somebody".into(), |pid| format!("process {pid}"));
+            return Ok(Some(format!("it was accepted from {name}, which is with {who}, outside of the tree")));
+        }
+        // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
+        let mut others = self.all.namesakes(told).filter(|s| self.is_ours(s.inode));
+        if listener.is_none() && !self.takes_connections() && others.next().is_some() {
+            return Ok(Some(format!("it was accepted from {name}, which is not in the tree any more")));
+        }
+        let mut followers = self.all.followers(told.inode).filter(|s| told.peer != Some(s.inode));
+        let is_sought = match told.kind {
+            SOCK_DGRAM => followers.any(|s| self.is_ours(s.inode)),
+            _ => self.takes_connections() && (others.next().is_some() || !told.pending.is_empty()),
+        };
+        Ok((is_gone && is_sought).then(|| format!("others are connected to it by the name {name}, which is gone")))
+    }
+
+    /// The name of whom it sends messages to, outside of the tree.
+    fn sent_to(&self) -> Result<Option<Named>, Trouble> {
+        let peer = self.told.peer.filter(|inode| *inode != 0 && !self.is_ours(*inode));
+        peer.and_then(|inode| self.all.get(inode)).map_or(Ok(None), |peer| named(peer, self.probe))
+    }
 }
 
-/// Why a socket cannot be kept for whom it is connected to.
-fn ill_connected(told: &Told, fd: u32, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
-    let Some(inode) = told.peer else { return Ok(None) };
-    if inode == 0 && told.kind != SOCK_DGRAM && told.shutdown != RECEIVES | SENDS {
-        return waits(told, fd, from);
-    }
-    if inode == 0 {
-        return lost_name(told, from);
-    }
-    let peer = from.probe.local_socket(inode)?.unwrap_or_default();
-    let link = format!("socket:[{inode}]").into_bytes();
-    if !from.probe.is_in_tree(&link) {
-        let who = from.probe.other_holders(&link)?.first().map_or("somebody".into(), |pid| format!("process {pid}"));
-        let is_sent_to = told.kind == SOCK_DGRAM && peer.name.is_some();
-        return Ok((!is_sent_to).then(|| format!("its other end is with {who}, outside of the tree")));
-    }
-    let is_pair = peer.peer == Some(told.inode);
-    match !is_pair && peer.name.is_none() {
-        true => Ok(Some("it is connected to one that is connected elsewhere".into())),
-        false => lost_name(&peer, from),
-    }
+fn link(inode: u64) -> Vec<u8> {
+    format!("socket:[{inode}]").into_bytes()
 }
 
-/// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
-fn waits(told: &Told, fd: u32, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
-    if !from.probe.is_pending(told.inode)? {
-        return Ok(Some("its connection waits to be accepted by somebody outside of the tree".into()));
-    }
-    let sent = from.probe.calls(&[Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)])])?;
-    let has_sent = sent[0].result.is_ok() && word(&sent[0], 0) != 0;
-    Ok(has_sent.then(|| "its connection waits to be accepted, and it has sent something already".into()))
-}
-
-/// Who is connected by a name must find it.
-fn lost_name(named: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
-    let Some(name @ Name::Path(_)) = named.name.as_deref().map(Name::of) else { return Ok(None) };
-    let lost = place(named, from)?.is_none();
-    Ok(lost.then(|| format!("it is connected by the name {name}, which is gone")))
-}
-
-/// Why its name cannot be kept.
-fn ill_named(told: &Told, from: &Capturing<'_>) -> Result<Option<String>, Trouble> {
-    let Some(name) = told.name.as_deref().map(Name::of) else { return Ok(None) };
-    if name.path().is_some() && from.probe.link("root").is_ok_and(|root| root != b"/") {
-        return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
-    }
-    let is_relative = name.path().is_some_and(|path| !path.0.starts_with(b"/"));
-    if is_relative && place(told, from)?.is_none() {
-        return Ok(Some(format!("it has a relative name, {name}, which leads nowhere from its working directory")));
-    }
-    // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
-    let accepted = told.kind != SOCK_DGRAM && told.state == diag::ESTABLISHED;
-    Ok((accepted && !from.probe.listens(told.name.as_deref().unwrap_or_default())?)
-        .then(|| format!("it was accepted from {name}, which is not in the tree any more")))
-}
-
-/// The file of its name, if it stands there still.
-struct Named {
-    path: Text,
-    mode: u32,
-    owner: (u32, u32),
-}
-
-fn place(told: &Told, from: &Capturing<'_>) -> Result<Option<Named>, Trouble> {
+/// The file of its name, if it stands there still: where, and how it looks.
+fn place(told: &Told, probe: &dyn Probe) -> Result<Option<(Text, (u32, u32, u32))>, Trouble> {
     let Some(Name::Path(name)) = told.name.as_deref().map(Name::of) else { return Ok(None) };
     let path = match name.0.starts_with(b"/") {
         true => name,
-        false => Text([&from.probe.link("cwd")?[..], b"/", &name.0].concat()),
+        false => Text([&probe.link("cwd")?[..], b"/", &name.0].concat()),
     };
-    let stat = from.probe.stat_path(&path.0)?;
+    let stat = probe.stat_path(&path.0)?;
     let stat = stat.filter(|s| s.mode & S_IFMT == S_IFSOCK && Some(s.ino & u64::from(u32::MAX)) == told.file);
-    Ok(stat.map(|s| Named { path, mode: s.mode, owner: (s.uid, s.gid) }))
+    Ok(stat.map(|s| (path, (s.mode, s.uid, s.gid))))
 }
 
-/// The name of whom it sends messages to, outside of the tree.
-fn sent_to(told: &Told, from: &Capturing<'_>) -> Result<Option<Name>, Trouble> {
-    let Some(inode) = told.peer.filter(|inode| *inode != 0) else { return Ok(None) };
-    if from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes()) {
-        return Ok(None);
-    }
-    let peer = from.probe.local_socket(inode)?.and_then(|peer| peer.name);
-    Ok(peer.as_deref().map(Name::of))
+fn named(told: &Told, probe: &dyn Probe) -> Result<Option<Named>, Trouble> {
+    let Some(name) = told.name.as_deref().map(Name::of) else { return Ok(None) };
+    let (path, looks) = place(told, probe)?.unzip();
+    Ok(Some(Named { name, inode: told.file, path, looks }))
 }
 
 impl Kind for UnixSocket {
     fn knows(seen: &Seen) -> bool {
-        seen.file_type() == S_IFSOCK && seen.link.0.starts_with(b"socket:[") && !seen.names_only()
+        socket::is_socket(seen)
     }
 
     fn is(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
-        Ok(Self::knows(seen) && from.probe.local_socket(seen.stat.ino)?.is_some())
+        Ok(Self::knows(seen) && from.probe.local_sockets()?.get(seen.stat.ino).is_some())
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let told = from.probe.local_socket(seen.stat.ino)?.unwrap_or_default();
-        let remedy = "this is not supported yet: let the program close it";
-        let mut refusals = common_refusals(seen);
-        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        for why in [ill_connected(&told, seen.fd, from)?, ill_named(&told, from)?].into_iter().flatten() {
-            refuse(&why, remedy);
-        }
-        let outside = |inode: &u64| !from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
-        if told.pending.iter().any(outside) {
-            refuse("connections of somebody outside of the tree wait to be accepted", "freeze it when none does");
-        }
-        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
-            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
-        }
-        let (options, filtered) = socket::options(seen.fd, &[], from)?;
+        let among = Among::of(seen, from)?;
+        let kind = (AF_UNIX, among.told.kind.into(), 0);
+        let (settings, filtered) = Settings::capture(seen.fd, kind, &[], from)?;
         let ready = from.probe.ready(seen.fd)?;
-        let reset = ready & POLLERR != 0;
-        if filtered {
-            refuse("what comes to it is filtered (SO_ATTACH_FILTER)", remedy);
-        }
-        if ready & POLLPRI != 0 {
-            refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
-        }
-        if reset && (told.kind != SOCK_STREAM || told.peer != Some(0)) {
-            refuse("an error waits to be told (SO_ERROR)", "freeze it when the program has heard of it");
-        }
+        let refusals = among.refusals(seen, ready, filtered)?;
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
         let (maker, inq) = maker_and_length(seen.fd, from)?;
-        let waiting = waiting(seen.fd, &told, inq, ready, from)?;
+        let waiting = among.waiting(seen.fd, inq, ready, from)?;
         let waiting = waiting.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
-        let (place, to) = (place(&told, from)?, sent_to(&told, from)?);
-        let file = place.as_ref().map(|place| (place.mode, place.owner.0, place.owner.1));
-        let path = place.map(|place| place.path);
-        let Told { inode, kind: socket_type, peer, shutdown, .. } = told;
-        let backlog = (told.state == diag::LISTEN).then_some(told.backlog);
-        let (name, flags) = (told.name.as_deref().map(Name::of), seen.flags());
-        let (pending, peer) = (told.pending, peer.filter(|_| to.is_none()));
+        let to = among.sent_to()?;
+        if let Some(Named { name, path: None, .. }) = to.as_ref().filter(|to| to.name.is_relative()) {
+            let why =
+                format!("nobody finds the name to which it sends messages, {name}: thawed, it sends them to nobody");
+            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+        }
+        let takes_connections = among.takes_connections();
+        let named = named(&among.told, from.probe)?;
+        let Told { inode, kind, peer, shutdown, pending, backlog, .. } = among.told;
         Ok(UnixSocket {
             socket: inode,
-            socket_type,
-            flags,
-            peer,
+            socket_type: kind,
+            flags: seen.flags(),
+            peer: peer.filter(|_| to.is_none()),
             shutdown,
-            options,
+            settings,
             waiting,
             maker,
-            reset,
-            name,
-            file,
-            backlog,
+            reset: ready & POLLERR != 0,
+            named,
+            backlog: takes_connections.then_some(backlog),
             to,
-            path,
             pending,
         })
     }
@@ -379,7 +430,36 @@ impl Kind for UnixSocket {
     fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
 
     fn places(&self) -> Vec<&Text> {
-        self.path.iter().collect()
+        self.named.iter().filter_map(Named::at).collect()
+    }
+}
+
+impl Among<'_> {
+    /// Why it cannot be kept, but for what waits in it.
+    fn refusals(&self, seen: &Seen, ready: u16, filtered: bool) -> Result<Vec<::plan::Refusal>, Trouble> {
+        let told = &self.told;
+        let remedy = "this is not supported yet: let the program close it";
+        let mut refusals = common_refusals(seen);
+        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
+        for why in [self.ill_connected(seen.fd)?, self.ill_named()?].into_iter().flatten() {
+            refuse(&why, remedy);
+        }
+        if told.pending.iter().any(|inode| !self.is_ours(*inode)) {
+            refuse("connections of somebody outside of the tree wait to be accepted", "freeze it when none does");
+        }
+        if let Some(holder) = self.probe.other_holders(&seen.link.0)?.first() {
+            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
+        }
+        if filtered {
+            refuse("what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)", remedy);
+        }
+        if ready & POLLPRI != 0 {
+            refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
+        }
+        if ready & POLLERR != 0 && (told.kind != SOCK_STREAM || told.peer != Some(0)) {
+            refuse("an error waits to be told (SO_ERROR)", "freeze it when the program has heard of it");
+        }
+        Ok(refusals)
     }
 }
 
@@ -391,10 +471,13 @@ impl fmt::Display for UnixSocket {
             _ => "seqpacket",
         };
         write!(f, "unix {kind} {}", self.socket)?;
-        match self.peer {
-            None => write!(f, ", not connected")?,
-            Some(0) => write!(f, ", whose other end is closed")?,
-            Some(peer) => write!(f, ", connected to {peer}")?,
+        self.named.as_ref().map_or(Ok(()), |named| write!(f, ", {}", named.name))?;
+        match (self.peer, self.backlog, &self.to) {
+            (_, Some(_), _) => write!(f, ", takes connections")?,
+            (_, _, Some(to)) => write!(f, ", sends to {}", to.name)?,
+            (None, ..) => write!(f, ", not connected")?,
+            (Some(0), ..) => write!(f, ", whose other end is closed")?,
+            (Some(peer), ..) => write!(f, ", connected to {peer}")?,
         }
         match self.waiting.iter().map(|b| b.0.len()).sum::<usize>() {
             0 => Ok(()),
@@ -403,40 +486,61 @@ impl fmt::Display for UnixSocket {
     }
 }
 
-/// The kind and the name of a socket.
-pub(crate) type Key<'a> = (u8, &'a Name);
+/// What tells from which socket one was accepted: the kind, the name, and the file that has it.
+pub(crate) type Key<'a> = (u8, &'a Name, Option<u64>);
 
 impl UnixSocket {
-    /// Whether its name is none of a file.
-    pub(crate) fn is_hidden(&self) -> bool {
-        matches!(self.name, Some(Name::Abstract(_)))
+    /// See [`Key`].
+    pub(crate) fn key(&self) -> Option<Key<'_>> {
+        self.named.as_ref().map(|named| (self.socket_type, &named.name, named.inode))
     }
 
-    /// What tells from which socket one was accepted.
-    pub(crate) fn key(&self) -> Option<Key<'_>> {
-        self.name.as_ref().map(|name| (self.socket_type, name))
+    /// Whether both are connected to each other.
+    fn is_mutual(&self, other: &UnixSocket) -> bool {
+        other.peer == Some(self.socket) && self.peer == Some(other.socket)
     }
 
     /// Whether that one may wait for us to accept it.
     fn is_waited_for_by(&self, other: &UnixSocket) -> bool {
-        other.socket_type == self.socket_type && other.peer == Some(0) && other.name.is_none()
+        other.socket_type == self.socket_type && other.peer == Some(0)
     }
 
     /// Whether there can be such a socket: `others` are all of its image, by inode number.
     pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &UnixSocket>) -> bool {
-        let peer = self.peer.filter(|peer| *peer != 0);
-        let knows = |other: &UnixSocket| {
-            let one_way = self.socket_type == SOCK_DGRAM && other.name.is_some();
-            other.socket_type == self.socket_type && (one_way || other.peer == Some(self.socket))
+        let peer = self.peer.filter(|peer| *peer != 0).map(|peer| others.get(&peer).copied());
+        let is_dgram = self.socket_type == SOCK_DGRAM;
+        let of_a_pair = |other: &UnixSocket| {
+            let third = other.peer.filter(|third| *third != other.socket).and_then(|third| others.get(&third));
+            third.is_some_and(|third| third.is_mutual(other))
         };
-        let is_connected = peer.is_none_or(|peer| others.get(&peer).is_some_and(|other| knows(other)));
+        let knows = |other: &UnixSocket| {
+            let one_way = || is_dgram && other.named.is_some() && !of_a_pair(other);
+            other.socket_type == self.socket_type && (other.is_mutual(self) || one_way())
+        };
+        let to_itself = self.peer == Some(self.socket) && self.socket != 0;
+        let is_connected = peer.is_none_or(|peer| peer.is_some_and(knows)) && (!to_itself || is_dgram);
         let waits = |inode: &u64| others.get(inode).is_some_and(|o| self.is_waited_for_by(o));
-        let may_listen = self.socket_type != SOCK_DGRAM && self.peer.is_none() && self.name.is_some();
-        let listens =
-            (self.backlog.is_none() && self.pending.is_empty()) || may_listen && self.pending.iter().all(waits);
-        let kinds = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET];
-        let is_kind = kinds.contains(&self.socket_type) && self.shutdown <= RECEIVES | SENDS;
-        let to_itself = peer == Some(self.socket) && (self.socket_type != SOCK_DGRAM || self.name.is_none());
-        is_connected && listens && is_kind && !to_itself
+        let may_listen = !is_dgram && self.peer.is_none() && self.named.is_some();
+        let listens = match self.backlog {
+            None => self.pending.is_empty(),
+            Some(_) => may_listen && self.pending.iter().all(waits),
+        };
+        let is_kind = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET].contains(&self.socket_type) && self.shutdown <= BOTH;
+        let is_told = self.to.is_none() || is_dgram && self.peer.is_none();
+        let is_written = self.waiting.is_empty() || self.has_writer(peer.flatten());
+        is_connected && !self.is_in_ring(others) && listens && is_kind && is_told && is_written
+    }
+
+    /// Nobody can be connected in a ring of more than two: who is connected takes no connection of a third (unix(7), EPERM).
+    fn is_in_ring(&self, others: &BTreeMap<u64, &UnixSocket>) -> bool {
+        let next = |inode: &u64| others.get(inode).and_then(|s| s.peer);
+        let mut ring = std::iter::successors(Some(self.socket), next).skip(1).take(others.len());
+        ring.position(|inode| inode == self.socket).is_some_and(|steps| steps > 1)
+    }
+
+    /// Whether somebody can have sent what waits in it.
+    fn has_writer(&self, peer: Option<&UnixSocket>) -> bool {
+        let by_name = self.socket_type == SOCK_DGRAM && self.named.is_some();
+        by_name || self.peer == Some(0) || peer.is_some_and(|other| other.is_mutual(self))
     }
 }

@@ -74,7 +74,7 @@ fn host_with(model: &resources::Model, mode: Option<u32>) -> plan::Host {
     let mut host = host("root", model);
     let path = path();
     host.places.remove(&path.0);
-    host.places.extend(mode.map(|mode| (path.0, PlaceFacts { mode, link: false, access: 7 })));
+    host.places.extend(mode.map(|mode| (path.0, PlaceFacts { mode, ..PLACE })));
     host
 }
 

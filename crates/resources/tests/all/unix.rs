@@ -2,8 +2,12 @@
 
 use crate::common::*;
 use abi::Sys;
+use abi::consts::socket::MSG_CTRUNC;
 use abi::diag::LocalSocket as Told;
-use resources::fd::unix::{Name, UnixSocket};
+use abi::layout::Msghdr;
+use plan::PlaceFacts;
+use resources::fd::socket::Settings;
+use resources::fd::unix::{Name, Named, UnixSocket};
 use resources::{Blob, Description, Model};
 
 const LINK: &str = "socket:[77]";
@@ -23,34 +27,33 @@ fn sample() -> Recorded {
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![0; 4]]);
     sample.answer(Sys::Getsockopt, &[40], Ok(0), vec![vec![0; 4]]);
     sample.answer(Sys::Getsockopt, &[40, 1, 17], Ok(0), vec![[7u32, 1000, 100].map(u32::to_ne_bytes).concat()]);
-    for (option, value) in [(18, 1i32), (42, -1), (83, 1)] {
-        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), vec![value.to_ne_bytes().to_vec()]);
-    }
     sample.answer(Sys::Setsockopt, &[], Ok(0), vec![]);
     sample
 }
 
 fn socket() -> UnixSocket {
-    let (name, file, backlog, to, path, pending) = (None, None, None, None, None, Vec::new());
-    let (options, waiting) = (Vec::new(), Vec::new());
-    let maker = Some((1000, 100));
     UnixSocket {
         socket: 77,
         socket_type: 1,
         flags: 2,
         peer: Some(78),
-        shutdown: 0,
-        options,
-        waiting,
-        maker,
-        reset: false,
-        name,
-        file,
-        backlog,
-        to,
-        path,
-        pending,
+        maker: Some((1000, 100)),
+        ..UnixSocket::default()
     }
+}
+
+fn settings(options: Vec<(u64, u64, Blob)>, room: (u32, u32), chosen: u32) -> Settings {
+    Settings { options, room, chosen }
+}
+
+/// A name of the file system, the file of which stands there, or a hidden one.
+fn named(name: &str) -> Option<Named> {
+    let (name, path) = match name.strip_prefix('@') {
+        Some(rest) => (Name::Abstract(rest.as_bytes().into()), None),
+        None => (Name::Path(name.as_bytes().into()), Some(name.as_bytes().into())),
+    };
+    let looks = path.as_ref().map(|_| (0o140755, 0, 0));
+    Some(Named { name, inode: None, path, looks })
 }
 
 fn captured(sample: &Recorded) -> UnixSocket {
@@ -76,21 +79,27 @@ fn only_options_that_somebody_chose() {
     sample.answer(Sys::Getsockopt, &[40, 1, 7], Ok(0), vec![60_000u32.to_ne_bytes().to_vec()]);
     sample.answer(Sys::Getsockopt, &[40, 1, 16], Ok(0), vec![vec![1, 0, 0, 0]]);
     let passes = (1, 16, Blob(vec![1, 0, 0, 0]));
-    assert_eq!(captured(&sample).options, std::slice::from_ref(&passes));
+    assert_eq!(captured(&sample).settings, settings(vec![passes.clone()], (60_000, 0), 0));
     // SO_BUF_LOCK: the size of what is sent was chosen.
     sample.answer(Sys::Getsockopt, &[40, 1, 72], Ok(0), vec![vec![1, 0, 0, 0]]);
-    assert_eq!(captured(&sample).options, [(1, 7, Blob(60_000u32.to_ne_bytes().to_vec())), passes]);
+    assert_eq!(captured(&sample).settings, settings(vec![passes], (60_000, 0), 1));
+}
+
+/// What recvmsg(2) gives: the bytes, who sent them, and the flags.
+fn message(bytes: &[u8], sender: &[u8], flags: u32) -> Vec<Vec<u8>> {
+    let name = if sender.is_empty() { Vec::new() } else { [&[1, 0][..], sender].concat() };
+    let header = Msghdr { namelen: name.len() as u32, flags, ..Msghdr::default() };
+    vec![bytes.to_vec(), name, header.to_bytes().to_vec()]
 }
 
 #[test]
 fn what_waits_is_looked_at_and_the_offset_put_back() {
     let mut sample = sample();
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![5u32.to_ne_bytes().to_vec()]);
-    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
-    sample.answer(Sys::Recvmsg, &[40], Ok(0), vec![vec![0; 56]]);
+    sample.answer(Sys::Recvmsg, &[40], Ok(5), message(b"hello", b"", 0));
     assert_eq!(captured(&sample).waiting, [Blob(b"hello".to_vec())]);
     let asked = sample.asked.borrow();
-    let read = asked.iter().position(|call| call.sys == Sys::Recvfrom).expect("it was looked at");
+    let read = asked.iter().position(|call| call.sys == Sys::Recvmsg).expect("it was looked at");
     let back = &asked[read + 1];
     assert_eq!((back.sys, &back.args[3]), (Sys::Setsockopt, &abi::Arg::At(abi::Place::Out(0, 0))));
 }
@@ -100,10 +109,7 @@ fn what_came_with_descriptors_is_refused() {
     let mut sample = sample();
     sample.ready = POLLIN;
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![5u32.to_ne_bytes().to_vec()]);
-    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
-    let mut header = vec![0; 56];
-    header[48] = 8;
-    sample.answer(Sys::Recvmsg, &[40], Ok(0), vec![header]);
+    sample.answer(Sys::Recvmsg, &[40], Ok(5), message(b"hello", b"", MSG_CTRUNC));
     assert_eq!(why(&sample), ["descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"]);
 }
 
@@ -116,10 +122,6 @@ fn what_cannot_be_made_again() {
     };
     let relative = "it has a relative name, run/x, which leads nowhere from its working directory";
     assert_eq!(with(&|s| s.name = Some(b"run/x\0".to_vec())), [relative]);
-    assert_eq!(
-        with(&|s| s.name = Some(b"\0x".to_vec())),
-        ["it was accepted from @x, which is not in the tree any more"]
-    );
     let waits = "connections of somebody outside of the tree wait to be accepted";
     assert_eq!(with(&|s| s.pending = vec![99]), [waits]);
     assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted by somebody outside of the tree"]);
@@ -138,7 +140,7 @@ fn what_cannot_be_made_again() {
     assert_eq!(why(&urgent), ["urgent data wait in it (MSG_OOB)", error]);
     let mut filtered = sample();
     filtered.answer(Sys::Getsockopt, &[40, 1, 26], Ok(0), vec![vec![3, 0, 0, 0]]);
-    assert_eq!(why(&filtered), ["what comes to it is filtered (SO_ATTACH_FILTER)"]);
+    assert_eq!(why(&filtered), ["what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)"]);
     // Not of AF_UNIX.
     let mut other = sample();
     other.sockets.clear();
@@ -168,21 +170,22 @@ fn plan_of(sockets: &[UnixSocket]) -> Vec<String> {
     let model = model_of(sockets);
     survives(&model);
     let mut host = host("root", &model);
-    host.places.retain(|path, _| !path.starts_with(b"/run"));
+    host.places.retain(|path, _| !path.starts_with(b"/run/"));
     steps(&planned(&model, &host), &["unix-socket"])
 }
 
 #[test]
 fn a_pair_is_made_at_once_and_filled_from_the_other_end() {
-    let options = vec![(1, 7, Blob(60_000u32.to_ne_bytes().to_vec())), (1, 16, Blob(vec![1, 0, 0, 0]))];
-    let one = UnixSocket { options, shutdown: 2, ..socket() };
+    let settings = settings(vec![(1, 16, Blob(vec![1, 0, 0, 0]))], (60_000, 0), 1);
+    let one = UnixSocket { settings, shutdown: 2, ..socket() };
     let waiting = vec![Blob(b"hello".to_vec())];
     let other = UnixSocket { socket: 78, peer: Some(77), shutdown: 1, flags: 0o4002, waiting, ..socket() };
     let expected = [
         "make    unix-socket store    d40, d41 = socketpair(1, 2049, 0, &out)",
-        "make    unix-socket store    setsockopt(d40, 1, 32, [4 bytes], 4) (or it is told)",
         "make    unix-socket store    setsockopt(d40, 1, 16, [4 bytes], 4) (or it is told)",
+        "make    unix-socket store    setsockopt(d40, 1, 32, [4 bytes], 4) (or not)",
         "fill    unix-socket store    write 5 bytes in 1 packets into d40",
+        "arm     unix-socket store    setsockopt(d40, 1, 32, [4 bytes], 4) (or it is told)",
         "arm     unix-socket store    fcntl(d40, 4, 0)",
         "arm     unix-socket store    fcntl(d41, 4, 2048)",
         "arm     unix-socket store    shutdown(d40, 1)",
@@ -202,19 +205,14 @@ fn an_end_that_is_closed_has_one_in_passing() {
     assert!(plan_of(&[fresh])[0].ends_with("d40 = socket(1, 2049, 0)"));
 }
 
-fn path(name: &str) -> Option<Name> {
-    Some(Name::Path(name.as_bytes().into()))
-}
-
 /// One that takes connections under a path, a connection to it, and one whose client is gone.
 fn server() -> Vec<UnixSocket> {
-    let name = path("/run/x");
-    let (file, path) = (Some((0o140755, 0, 0)), Some(b"/run/x"[..].into()));
-    let listener = UnixSocket { peer: None, backlog: Some(3), file, path, name: name.clone(), ..socket() };
+    let named = named("/run/x");
+    let listener = UnixSocket { peer: None, backlog: Some(3), named: named.clone(), ..socket() };
     let waiting = vec![Blob(b"hello".to_vec())];
-    let accepted = UnixSocket { socket: 80, peer: Some(81), name: name.clone(), waiting, ..socket() };
+    let accepted = UnixSocket { socket: 80, peer: Some(81), named: named.clone(), waiting, ..socket() };
     let client = UnixSocket { socket: 81, peer: Some(80), ..socket() };
-    let left = UnixSocket { socket: 82, peer: Some(0), shutdown: 3, name, ..socket() };
+    let left = UnixSocket { socket: 82, peer: Some(0), shutdown: 3, named, ..socket() };
     vec![listener, accepted, client, left]
 }
 
@@ -225,12 +223,15 @@ fn each_connection_is_accepted_before_the_next_is_made() {
         "make    unix-socket store    bind d40 to /run/x",
         "make    unix-socket store    d42 = socket(1, 2049, 0)",
         "make    unix-socket store    listen(d40, 0x1000)",
-        "make    unix-socket store    connect(d42, [9 bytes], 9)",
+        "make    unix-socket store    connect d42 to /run/x",
         "make    unix-socket store    d41 = accept4(d40, 0, 0, 2048)",
+        "make    unix-socket store    setsockopt(d42, 1, 32, [4 bytes], 4) (or not)",
         "make    unix-socket store    d49 = socket(1, 2049, 0)",
-        "make    unix-socket store    connect(d49, [9 bytes], 9)",
+        "make    unix-socket store    connect d49 to /run/x",
         "make    unix-socket store    d43 = accept4(d40, 0, 0, 2048)",
         "fill    unix-socket store    write 5 bytes in 1 packets into d42",
+        "arm     unix-socket store    setsockopt(d42, 1, 32, [4 bytes], 4) (or it is told)",
+        "arm     unix-socket store    setsockopt(d42, 1, 72, [4 bytes], 4) (or not)",
         "arm     unix-socket store    listen(d40, 3)",
     ];
     let lines = plan_of(&server());
@@ -244,7 +245,7 @@ fn who_waits_is_connected_last_and_in_order() {
     all[0].pending = vec![91, 90];
     all.extend([90, 91].map(|n| UnixSocket { socket: n, peer: Some(0), ..socket() }));
     let lines = plan_of(&all);
-    let connects: Vec<&str> = lines.iter().filter_map(|l| l.split_once("connect(")).map(|(_, c)| &c[..3]).collect();
+    let connects: Vec<&str> = lines.iter().filter_map(|l| l.split_once("connect ")).map(|(_, c)| &c[..3]).collect();
     assert_eq!(connects.len(), 4);
     assert_eq!(connects[2..], ["d45", "d44"], "{lines:?}");
     all[0].pending = vec![91, 91];
@@ -253,7 +254,8 @@ fn who_waits_is_connected_last_and_in_order() {
 
 #[test]
 fn one_of_the_same_name_that_has_no_connection_was_not_accepted() {
-    let lost = UnixSocket { socket: 95, peer: None, name: path("/run/x"), ..socket() };
+    let lost = named("/run/x").map(|named| Named { inode: Some(1), ..named });
+    let lost = UnixSocket { socket: 95, peer: None, named: lost, ..socket() };
     let lines = plan_of(&[server().remove(0), lost]);
     assert!(!lines.iter().any(|l| l.contains("accept4")), "{lines:?}");
     assert_eq!(lines.iter().filter(|l| l.contains("bind d")).count(), 2, "{lines:?}");
@@ -265,28 +267,27 @@ fn what_was_shut_down_before_it_was_connected() {
     all[2].shutdown = 1;
     let lines = plan_of(&all);
     let at = |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {lines:?}"));
-    assert!(at("shutdown(d42, 0)") < at("connect(d42"), "{lines:?}");
+    assert!(at("shutdown(d42, 0)") < at("connect d42"), "{lines:?}");
     assert!(!lines.iter().any(|l| l.contains("shutdown(d41")), "{lines:?}");
 }
 
 #[test]
 fn a_relative_name_is_bound_from_its_directory() {
-    let socket = UnixSocket { peer: None, name: path("x"), path: Some(b"/run/x"[..].into()), ..socket() };
+    let relative = named("/run/x").map(|named| Named { name: Name::Path(b"x"[..].into()), ..named });
+    let socket = UnixSocket { peer: None, named: relative, ..socket() };
     assert!(plan_of(&[socket])[1].ends_with("bind d40 to /run/x"));
 }
 
 #[test]
 fn messages_to_a_name_come_before_anybody_is_connected() {
     let waiting = vec![Blob(b"hello".to_vec())];
-    let place = Some(b"/run/in"[..].into());
-    let inbox = UnixSocket { socket_type: 2, peer: None, name: path("/run/in"), path: place, waiting, ..socket() };
+    let inbox = UnixSocket { socket_type: 2, peer: None, named: named("/run/in"), waiting, ..socket() };
     let sender = UnixSocket { socket: 80, socket_type: 2, peer: Some(77), ..socket() };
-    let to = Some(Name::Abstract(b"journal".as_slice().into()));
-    let logger = UnixSocket { socket: 81, socket_type: 2, peer: None, to, ..socket() };
+    let logger = UnixSocket { socket: 81, socket_type: 2, peer: None, to: named("@journal"), ..socket() };
     let lines = plan_of(&[inbox, sender, logger]);
     let order = |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("{what}: {lines:?}"));
     let sent = order("write 5 bytes in 1 packets");
-    assert!(order("bind d40 to /run/in") < sent && sent < order("connect(d41, [10 bytes], 10)"), "{lines:?}");
+    assert!(order("bind d40 to /run/in") < sent && sent < order("connect d41 to /run/in"), "{lines:?}");
     assert!(lines[order("connect(d42, [10 bytes], 10)")].ends_with("(or it is told)"), "{lines:?}");
 }
 
@@ -295,17 +296,35 @@ fn a_name_that_somebody_else_has() {
     let model = model_of(&server()[..1]);
     let why = |host: &plan::Host| plan_refused(&model, host, &plan::Options::default());
     let mut host = host("root", &model);
-    host.told.insert("/run/x".into(), "4711".into());
-    assert_eq!(why(&host), ["socket /run/x: another socket has that name now"]);
-    host.told.clear();
-    host.places.insert(b"/run/x".to_vec(), plan::PlaceFacts { mode: 0o100644, link: false, access: 7 });
-    assert_eq!(why(&host), ["socket /run/x: something else has that name now"]);
+    let with = |host: &mut plan::Host, path: &[u8], place: Option<PlaceFacts>| {
+        let before = host.places.remove(path);
+        host.places.extend(place.map(|place| (path.to_vec(), place)));
+        let why = why(host);
+        host.places.remove(path);
+        host.places.extend(before.map(|place| (path.to_vec(), place)));
+        why
+    };
+    let socket = PlaceFacts { mode: 0o140755, ..PLACE };
+    host.places.insert(b"/run/x".to_vec(), socket);
+    assert!(resources::plan(&model, &host, &plan::Options::default()).is_ok(), "nobody has it any more");
+    let live = PlaceFacts { live: true, ..socket };
+    assert_eq!(with(&mut host, b"/run/x", Some(live)), ["socket /run/x: another socket has that name now"]);
+    let file = PlaceFacts { mode: 0o100644, ..PLACE };
+    assert_eq!(with(&mut host, b"/run/x", Some(file)), ["socket /run/x: something else has that name now"]);
+    host.places.remove(&b"/run/x"[..]);
+    let mut with = |place: Option<PlaceFacts>| {
+        host.places.remove(&b"/run"[..]);
+        host.places.extend(place.map(|place| (b"/run".to_vec(), place)));
+        why(&host)
+    };
+    assert_eq!(with(None), ["socket /run/x: the directory of that name is not there"]);
+    let closed = PlaceFacts { access: 5, ..PLACE };
+    assert_eq!(with(Some(closed)), ["socket /run/x: you may not write into the directory of that name"]);
 }
 
 #[test]
 fn a_name_that_is_none_of_a_file_may_be_taken() {
-    let name = Some(Name::Abstract(b"x".as_slice().into()));
-    let model = model_of(&[UnixSocket { peer: None, name, ..socket() }]);
+    let model = model_of(&[UnixSocket { peer: None, named: named("@x"), ..socket() }]);
     let mut host = host("root", &model);
     let line = "ffff: 00000002 00000000 00010000 0001 01 4711 @x";
     host.told.insert("/proc/net/unix".into(), format!("{line}y"));
@@ -333,8 +352,8 @@ fn pairs_that_cannot_be() {
         vec![UnixSocket { peer: Some(77), ..socket() }],
         // Two take the same connections, both ends were accepted, one without a name takes connections.
         vec![server().remove(0), UnixSocket { socket: 99, ..server().remove(0) }],
-        vec![server().remove(0), server().remove(1), UnixSocket { name: path("/run/x"), ..server().remove(2) }],
-        vec![UnixSocket { name: None, ..server().remove(0) }],
+        vec![server().remove(0), server().remove(1), UnixSocket { named: named("/run/x"), ..server().remove(2) }],
+        vec![UnixSocket { named: None, ..server().remove(0) }],
         vec![UnixSocket { peer: None, shutdown: 4, ..socket() }],
         vec![UnixSocket { peer: None, socket_type: 3, ..socket() }],
     ];

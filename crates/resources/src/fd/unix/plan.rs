@@ -1,17 +1,23 @@
 //! How sockets of AF_UNIX are made again: who is connected to whom decides by which calls.
 
-use super::{Key, NAMES, Name, RECEIVES, SENDS, UnixSocket};
+use super::{Key, Name, Named, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
-use crate::fd::socket as options;
+use crate::fd::place::parent;
+use crate::fd::socket::widen;
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
-use crate::{Description, Planning, Resource};
+use crate::{Blob, Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
-use abi::consts::socket::{AF_UNIX, SO_SNDBUF, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
+use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
 use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 const NAME: &str = UnixSocket::NAME;
+
+/// The text that tells which names are taken here that are none of files.
+const NAMES: &str = "/proc/net/unix";
+/// How many messages may wait in one whose other end is not connected to it (unix(7)).
+const MAY_WAIT: &str = "/proc/sys/net/unix/max_dgram_qlen";
 
 /// A socket with its description.
 type One<'a> = (Descr, &'a UnixSocket);
@@ -25,26 +31,28 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
-    for one @ (descr, socket) in all {
+    for one @ (descr, socket) in all.iter().copied() {
         let other = socket.peer.and_then(|peer| by_number.get(&peer)).copied();
-        let key = socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key));
-        match (key, other) {
+        let is_pair = other.is_some_and(|(peer, other)| peer != descr && other.is_mutual(socket));
+        match (accepted_by(socket, &listeners), other) {
             _ if pending.contains(&socket.socket) => socket.bare(descr, to),
             // By whom it was accepted from.
             (Some(key), _) => accepted.entry(key).or_default().push((one, other)),
-            (None, Some(other)) if socket.name.is_none() && other.1.name.is_none() => {
+            // The other end is accepted, which furnishes this one, too.
+            (_, Some((_, other))) if accepted_by(other, &listeners).is_some() => socket.bare(descr, to),
+            (_, Some(other)) if is_pair => {
                 if descr < other.0 {
                     pair(one, other, to);
                 }
             }
-            (None, None) if socket.peer.is_some() && socket.name.is_none() => socket.half(descr, to),
-            (None, _) if socket.socket_type == SOCK_DGRAM => socket.plan_messages(descr, other, to),
-            // The other end is accepted, which furnishes this one, too.
-            (None, Some(_)) => socket.bare(descr, to),
-            (None, None) => {
+            (_, None) if socket.peer.is_some() => socket.half(descr, to),
+            _ if socket.socket_type == SOCK_DGRAM => socket.plan_messages(descr, other, &all, to),
+            _ => {
                 socket.bare(descr, to);
-                socket.furnish(descr, None, to);
-                socket.shut_down(descr, to);
+                if socket.backlog.is_none() {
+                    socket.furnish(descr, None, false, to);
+                    socket.shut_down(descr, to);
+                }
             }
         }
     }
@@ -54,19 +62,35 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     }
 }
 
+/// By what is found from whom it was accepted, if it was.
+fn accepted_by<'a>(socket: &'a UnixSocket, listeners: &BTreeMap<Key<'a>, One<'a>>) -> Option<Key<'a>> {
+    socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key))
+}
+
+/// What a survey has to read for the sockets of a tree.
+pub(crate) fn questions(model: &Model) -> Vec<String> {
+    let is_hidden = |s: &UnixSocket| s.named.as_ref().is_some_and(|named| named.name.path().is_none());
+    let names = model.sockets().any(is_hidden).then_some(NAMES);
+    let messages = model.sockets().any(UnixSocket::is_written_to).then_some(MAY_WAIT);
+    names.into_iter().chain(messages).map(str::to_owned).collect()
+}
+
 fn socket(description: &Description) -> Option<&UnixSocket> {
     if let Description::UnixSocket(socket) = description { Some(socket) } else { None }
 }
 
-/// Both ends of a pair.
+/// Both ends of a pair, of which each may have a name besides.
 fn pair(one: One<'_>, other: One<'_>, to: &mut Planning<'_>) {
-    one.1.make_pair([one.0, other.0], to);
+    let nameless = [one, other].into_iter().filter(|(_, s)| s.named.is_none()).map(|(descr, _)| descr);
+    one.1.make_pair([one.0, other.0], nameless, to);
+    one.1.give_name(one.0, to);
+    other.1.give_name(other.0, to);
     furnish_both(one, other, to);
 }
 
 fn furnish_both(one: One<'_>, other: One<'_>, to: &mut Planning<'_>) {
-    one.1.furnish(one.0, Some(other.0), to);
-    other.1.furnish(other.0, Some(one.0), to);
+    one.1.furnish(one.0, Some(other.0), other.1.is_written_to(), to);
+    other.1.furnish(other.0, Some(one.0), one.1.is_written_to(), to);
     // To shut down one end of a connection shuts down the other one as well (net/unix/af_unix.c, `unix_shutdown`).
     one.1.shut_down(one.0, to);
     if one.1.socket_type == SOCK_DGRAM {
@@ -89,17 +113,19 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
             other.shut_down_early(client, accepted, to);
         }
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(client)];
-        connect(client, socket, needs, Moment::Make, Expect::Success, to);
+        connect(client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
         let args = vec![Value::Descr(listener), 0.into(), 0.into(), SOCK_NONBLOCK.into()];
         let op = Op::Make { sys: Sys::Accept4, args, descrs: vec![*descr] };
-        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Linked(client)], vec![Fact::Made(*descr)]);
+        let made = vec![Fact::Made(*descr), Fact::Bound(*descr)];
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Linked(client)], made);
         match other {
             Some(other) => furnish_both(*one, *other, to),
             None => accepted.furnish_half(*descr, client, to),
         }
         before = Fact::Made(*descr);
     }
-    socket.furnish(listener, None, to);
+    // What it accepts has some of its options (net/unix/af_unix.c, `unix_stream_connect`), and those have them already.
+    socket.furnish(listener, None, false, to);
     call(listener, Sys::Listen, vec![u64::from(socket.backlog.unwrap_or(0)).into()], Moment::Arm, to);
     before
 }
@@ -108,19 +134,35 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
 fn await_acceptance((listener, socket): One<'_>, all: &HashMap<u64, One<'_>>, mut before: Fact, to: &mut Planning<'_>) {
     for (client, waits) in socket.pending.iter().filter_map(|inode| all.get(inode)) {
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(*client)];
-        connect(*client, socket, needs, Moment::Make, Expect::Success, to);
-        waits.furnish(*client, None, to);
+        connect(*client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        waits.furnish(*client, None, false, to);
         waits.shut_down(*client, to);
         before = Fact::Linked(*client);
     }
 }
 
-/// `connect` to a socket, by where its name leads.
-fn connect(descr: Descr, whom: &UnixSocket, needs: Vec<Fact>, moment: Moment, expect: Expect, to: &mut Planning<'_>) {
-    let path = whom.path.clone().map(Name::Path);
-    if let Some(name) = path.as_ref().or(whom.name.as_ref()) {
-        connect_to(descr, name, needs, moment, expect, to);
-    }
+/// `connect` to a name, from where it leads.
+fn connect(
+    descr: Descr,
+    whom: Option<&Named>,
+    needs: Vec<Fact>,
+    moment: Moment,
+    expect: Expect,
+    to: &mut Planning<'_>,
+) {
+    let Some(whom) = whom else { return };
+    let op = match &whom.name {
+        Name::Path(name) => {
+            let path = whom.path.as_ref().unwrap_or(name).0.clone();
+            Op::Connect { descr, name: name.0.clone(), path, expect }
+        }
+        Name::Abstract(_) => {
+            let address = whom.name.address();
+            let len = address.len() as u64;
+            Op::Call { sys: Sys::Connect, args: vec![Value::Descr(descr), Value::Bytes(address), len.into()], expect }
+        }
+    };
+    to.to.step(moment, NAME, Actor::Store, op, needs, vec![Fact::Linked(descr)]);
 }
 
 /// A call about a socket that has its name; at first it is a part of that.
@@ -130,28 +172,57 @@ fn call(descr: Descr, sys: Sys, args: Vec<Value>, moment: Moment, to: &mut Plann
     to.to.step(moment, NAME, Actor::Store, op, vec![Fact::Bound(descr)], makes);
 }
 
-impl UnixSocket {
-    /// Somebody else may have its name by now.
-    fn check_name(&self, name: &Name, to: &mut Planning<'_>) {
-        let shown = name.to_string().replace('\0', "@");
+impl Named {
+    /// Somebody else may have the name by now, or it may not be given here.
+    fn check(&self, to: &mut Planning<'_>) {
+        let shown = self.name.to_string().replace('\0', "@");
         let is_it = |line: &str| line.split_ascii_whitespace().nth(7) == Some(&*shown);
-        let told = &to.to.host.told;
-        let taken = match &self.path {
-            Some(path) => told.contains_key(&path.to_string()),
-            None => self.is_hidden() && told.get(NAMES).is_some_and(|text| text.lines().any(is_it)),
+        let host = to.to.host;
+        let taken = match self.at() {
+            Some(path) => host.places.get(&path.0).is_some_and(|place| place.live),
+            None => host.told.get(NAMES).is_some_and(|text| text.lines().any(is_it)),
         };
-        let stands = self.path.as_ref().and_then(|path| to.to.host.places.get(&path.0));
-        let why = match stands {
-            _ if taken => "another socket has that name now",
-            Some(place) if place.mode & S_IFMT != S_IFSOCK || place.link => "something else has that name now",
-            _ => return,
+        let stands = self.at().and_then(|path| host.places.get(&path.0));
+        let (why, remedy) = match stands {
+            _ if taken => ("another socket has that name now", "end whoever has it"),
+            Some(place) if place.mode & S_IFMT != S_IFSOCK || place.link => {
+                ("something else has that name now", "remove it")
+            }
+            _ => match self.ill_placed(to) {
+                Some(why) => (why, "make it, or thaw it as who may write there"),
+                None => return,
+            },
         };
-        to.to.refuse(Refusal::new(format!("socket {shown}"), why, "end whoever has that name, or remove it"));
+        to.to.refuse(Refusal::new(format!("socket {shown}"), why, remedy));
     }
 
+    /// Where a file has the name, or had it.
+    pub(super) fn at(&self) -> Option<&Text> {
+        self.path.as_ref().or(self.name.path())
+    }
+
+    /// Why nobody can make the file.
+    fn ill_placed(&self, to: &Planning<'_>) -> Option<&'static str> {
+        const WRITE_AND_ENTER: u32 = 3;
+        match to.to.host.places.get(parent(&self.at()?.0)) {
+            None => Some("the directory of that name is not there"),
+            Some(place) if place.access & WRITE_AND_ENTER != WRITE_AND_ENTER => {
+                Some("you may not write into the directory of that name")
+            }
+            _ => None,
+        }
+    }
+}
+
+impl UnixSocket {
     /// It never waits while it is furnished; its flags come last.
     fn kind_and_flag(&self) -> Value {
         (u64::from(self.socket_type) | SOCK_NONBLOCK).into()
+    }
+
+    /// Whether something waits in it.
+    fn is_written_to(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     fn make(&self, descr: Descr, makes: Vec<Fact>, to: &mut Planning<'_>) {
@@ -167,25 +238,28 @@ impl UnixSocket {
 
     /// With its name, if it has one, and nothing else.
     fn bare(&self, descr: Descr, to: &mut Planning<'_>) {
-        let Some(name) = &self.name else { return self.other_end(descr, to) };
-        self.check_name(name, to);
-        self.make(descr, vec![Fact::Made(descr)], to);
-        let op = match name {
+        match self.named {
+            None => self.other_end(descr, to),
+            Some(_) => {
+                self.make(descr, vec![Fact::Made(descr)], to);
+                self.give_name(descr, to);
+            }
+        }
+    }
+
+    fn give_name(&self, descr: Descr, to: &mut Planning<'_>) {
+        let Some(named) = &self.named else { return };
+        named.check(to);
+        let op = match &named.name {
             Name::Path(name) => {
-                let (mode, owner) = self.file.map_or((0o140_777, None), |(mode, uid, gid)| (mode, Some((uid, gid))));
+                let (mode, owner) = named.looks.map_or((0o140_777, None), |(mode, uid, gid)| (mode, Some((uid, gid))));
                 let owner = owner.filter(|owner| may_give(*owner, to));
-                let path = self.path.as_ref().unwrap_or(name).0.clone();
-                Op::Host(HostEffect::Bind {
-                    descr,
-                    name: name.0.clone(),
-                    path,
-                    mode,
-                    owner,
-                    stays: self.path.is_some(),
-                })
+                let path = named.path.as_ref().unwrap_or(name).0.clone();
+                let stays = named.path.is_some();
+                Op::Host(HostEffect::Bind { descr, name: name.0.clone(), path, mode, owner, stays })
             }
             Name::Abstract(_) => {
-                let address = name.address();
+                let address = named.name.address();
                 let len = address.len() as u64;
                 let args = vec![Value::Descr(descr), Value::Bytes(address), len.into()];
                 Op::Call { sys: Sys::Bind, args, expect: Expect::Success }
@@ -194,10 +268,10 @@ impl UnixSocket {
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Bound(descr)]);
     }
 
-    fn make_pair(&self, descrs: [Descr; 2], to: &mut Planning<'_>) {
+    fn make_pair(&self, descrs: [Descr; 2], nameless: impl Iterator<Item = Descr>, to: &mut Planning<'_>) {
         self.note_maker(to);
         let args = vec![AF_UNIX.into(), self.kind_and_flag(), 0.into(), Value::Out(8)];
-        let made = descrs.map(Fact::Made).to_vec();
+        let made = descrs.map(Fact::Made).into_iter().chain(nameless.map(Fact::Bound)).collect();
         let op = Op::Make { sys: Sys::Socketpair, args, descrs: descrs.to_vec() };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![], made);
     }
@@ -212,7 +286,9 @@ impl UnixSocket {
     /// One of a pair, whose other end is closed.
     fn half(&self, descr: Descr, to: &mut Planning<'_>) {
         let gone = to.to.scratch();
-        self.make_pair([descr, gone], to);
+        let nameless = [Some(gone), Some(descr).filter(|_| self.named.is_none())].into_iter().flatten();
+        self.make_pair([descr, gone], nameless, to);
+        self.give_name(descr, to);
         self.furnish_half(descr, gone, to);
         if self.socket_type == SOCK_DGRAM {
             self.shut_down(descr, to);
@@ -220,48 +296,87 @@ impl UnixSocket {
     }
 
     fn furnish_half(&self, descr: Descr, gone: Descr, to: &mut Planning<'_>) {
-        let waits: usize = self.waiting.iter().map(|b| b.0.len()).sum();
-        if waits != 0 {
-            options::set_buffer(NAME, gone, SO_SNDBUF, 2 * waits as u64 + (1 << 16), Expect::Whatever, to);
-        }
-        self.furnish(descr, Some(gone), to);
+        self.furnish(descr, Some(gone), false, to);
         if self.reset {
             // What was not read when it was closed.
-            feed(descr, vec![vec![0]], to);
+            feed(descr, vec![vec![0]], vec![], to);
         }
     }
 
     /// One of messages that is no end of a pair: whoever knows its name sends to it.
-    fn plan_messages(&self, descr: Descr, other: Option<One<'_>>, to: &mut Planning<'_>) {
+    fn plan_messages(&self, descr: Descr, other: Option<One<'_>>, all: &[One<'_>], to: &mut Planning<'_>) {
         self.bare(descr, to);
-        let sender = self.name.as_ref().filter(|_| !self.waiting.is_empty()).map(|_| {
-            let sender = to.to.scratch();
-            self.other_end(sender, to);
-            connect(sender, self, vec![Fact::Bound(sender), Fact::Bound(descr)], Moment::Make, Expect::Success, to);
-            sender
-        });
-        self.furnish(descr, sender, to);
+        self.check_room(to);
+        let to_itself = other.filter(|(peer, _)| *peer == descr);
+        self.furnish(descr, to_itself.map(|_| descr), to_itself.is_some() && self.is_written_to(), to);
+        let mut needs = vec![Fact::Bound(descr)];
+        if to_itself.is_none() {
+            needs.extend(self.waiting_groups().map(|group| self.send(descr, group, to)));
+        }
+        // From here on it takes messages of nobody else, so those come first who are connected to it.
+        let followers = all.iter().filter(|(from, s)| s.peer == Some(self.socket) && *from != descr);
+        needs.extend(followers.map(|(from, _)| Fact::Linked(*from)));
         match (other, &self.to) {
             (Some((peer, other)), _) => {
-                let needs = vec![Fact::Bound(descr), Fact::Bound(peer)];
-                // From here on it takes messages of nobody else.
-                connect(descr, other, needs, Moment::Arm, Expect::Success, to);
+                needs.push(Fact::Bound(peer));
+                let moment = if to_itself.is_some() { Moment::Make } else { Moment::Arm };
+                connect(descr, other.named.as_ref(), needs, moment, Expect::Success, to);
             }
-            (_, Some(name)) => {
+            (_, Some(name)) if !name.name.is_relative() || name.path.is_some() => {
                 let lost = "a socket sends its messages to nobody now: nobody has the name to which it sent them";
-                connect_to(descr, name, vec![Fact::Bound(descr)], Moment::Arm, Expect::OrTold(lost), to);
+                connect(descr, Some(name), needs, Moment::Arm, Expect::OrTold(lost), to);
             }
             _ => {}
         }
         self.shut_down(descr, to);
     }
 
-    /// Options, what waits, and flags.
-    fn furnish(&self, descr: Descr, writer: Option<Descr>, to: &mut Planning<'_>) {
-        options::plan(&self.options, NAME, descr, to);
-        if let Some(writer) = writer.filter(|_| !self.waiting.is_empty()) {
-            feed(writer, self.waiting.iter().map(|b| b.0.clone()).collect(), to);
+    /// A host may allow fewer messages than wait.
+    fn check_room(&self, to: &mut Planning<'_>) {
+        let Some(named) = self.named.as_ref().filter(|_| self.peer != Some(self.socket)) else { return };
+        let most = to.to.host.told.get(MAY_WAIT).and_then(|text| text.trim().parse().ok()).unwrap_or(10_usize);
+        if self.waiting.len() > most + 1 {
+            let n = self.waiting.len();
+            let why = format!("{n} messages wait in it, and only {} may wait here", most + 1);
+            let remedy = format!("sysctl -w net.unix.max_dgram_qlen={}", n - 1);
+            to.to.refuse(Refusal::new(format!("socket {}", named.name), why, remedy));
         }
+    }
+
+    /// What waits, in parts none of which is too much for one who sends; or one message.
+    fn waiting_groups(&self) -> impl Iterator<Item = &[Blob]> {
+        const MUCH: usize = 1 << 16;
+        let mut rest = &self.waiting[..];
+        std::iter::from_fn(move || {
+            let mut bytes = 0;
+            let fits = rest.iter().take_while(|message| {
+                bytes += message.0.len().max(1 << 10);
+                bytes <= MUCH
+            });
+            let (group, more) = rest.split_at(fits.count().max(1).min(rest.len()));
+            rest = more;
+            (!group.is_empty()).then_some(group)
+        })
+    }
+
+    /// Somebody without a name sends messages to it. Gives what holds when they are there.
+    fn send(&self, descr: Descr, messages: &[Blob], to: &mut Planning<'_>) -> Fact {
+        let sender = to.to.scratch();
+        self.other_end(sender, to);
+        let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
+        connect(sender, self.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        fill(sender, messages, vec![Fact::Linked(sender)], to);
+        Fact::Filled(sender)
+    }
+
+    /// Options, what waits, and flags. `writes`: it is the one by which something else was filled.
+    fn furnish(&self, descr: Descr, writer: Option<Descr>, writes: bool, to: &mut Planning<'_>) {
+        self.settings.plan(NAME, descr, to);
+        if let Some(writer) = writer.filter(|_| self.is_written_to()) {
+            let needs = if writer == descr { Fact::Linked(descr) } else { Fact::Made(descr) };
+            fill(writer, &self.waiting, vec![needs], to);
+        }
+        self.settings.plan_room(NAME, descr, writes, to);
         let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
         to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
     }
@@ -283,14 +398,17 @@ impl UnixSocket {
     }
 }
 
-fn connect_to(descr: Descr, name: &Name, needs: Vec<Fact>, moment: Moment, expect: Expect, to: &mut Planning<'_>) {
-    let address = name.address();
-    let len = address.len() as u64;
-    let op = Op::Call { sys: Sys::Connect, args: vec![Value::Descr(descr), Value::Bytes(address), len.into()], expect };
-    to.to.step(moment, NAME, Actor::Store, op, needs, vec![Fact::Linked(descr)]);
+/// Messages, or pieces of a stream, are written, by who gets room for that.
+fn fill(writer: Descr, waiting: &[Blob], needs: Vec<Fact>, to: &mut Planning<'_>) {
+    // What the kernel adds to each.
+    const BESIDES: usize = 1 << 10;
+    widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
+    feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
 }
 
-fn feed(writer: Descr, packets: Vec<Vec<u8>>, to: &mut Planning<'_>) {
+fn feed(writer: Descr, packets: Vec<Vec<u8>>, needs: Vec<Fact>, to: &mut Planning<'_>) {
     let op = Op::Feed { descr: writer, packets };
-    to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(writer)], vec![]);
+    // What it writes bears its name.
+    let needs = [vec![Fact::Made(writer), Fact::Bound(writer)], needs].concat();
+    to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![Fact::Filled(writer)]);
 }

@@ -12,7 +12,8 @@ use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
     memfd::Memfd, mqueue::Mqueue, opath::OPath, pipe::PipeEnd, place::Removed, procfile::Procfile, regular::Regular,
-    rotation, signalfd::Signalfd, timerfd::Timerfd, tty::Tty, unix::Name, unix::UnixSocket,
+    rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd, tty::Tty, unix::Name, unix::Named,
+    unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -154,57 +155,56 @@ fn description() -> impl Strategy<Value = Description> {
     ]
 }
 
-fn inet_socket() -> impl Strategy<Value = InetSocket> {
+fn settings() -> impl Strategy<Value = Settings> {
     let options = vec((any::<u64>(), any::<u64>(), blob()), 0..3);
-    let rest = (of(blob()), of(blob()), of(any::<u32>()), options, any::<bool>(), blob());
+    (options, any::<(u32, u32)>(), 0..4u32).prop_map(|(options, room, chosen)| Settings { options, room, chosen })
+}
+
+fn inet_socket() -> impl Strategy<Value = InetSocket> {
+    let rest = (of(blob()), of(blob()), of(any::<u32>()), settings(), any::<bool>(), blob());
     (any::<[u64; 3]>(), any::<u32>(), rest).prop_map(
-        |([family, socket_type, protocol], flags, (local, remote, backlog, options, connected, waiting))| InetSocket {
+        |([family, socket_type, protocol], flags, (local, remote, backlog, settings, connected, waiting))| InetSocket {
             family,
             socket_type,
             protocol,
             flags,
             local,
-            remote,
+            remote: remote.filter(|_| connected || socket_type == 2),
             backlog,
-            options,
+            settings,
             connected,
             waiting,
         },
     )
 }
 
+fn named() -> impl Strategy<Value = Named> {
+    let name = prop_oneof![text().prop_map(Name::Path), text().prop_map(Name::Abstract)];
+    (name, of(any::<u64>()), of(any::<(u32, u32, u32)>())).prop_map(|(name, inode, looks)| Named {
+        name,
+        inode,
+        path: None,
+        looks,
+    })
+}
+
 fn lone_socket() -> impl Strategy<Value = UnixSocket> {
-    let options = vec((any::<u64>(), any::<u64>(), blob()), 0..3);
-    let name = || of(prop_oneof![text().prop_map(Name::Path), text().prop_map(Name::Abstract)]);
-    let rest = (
-        options,
-        vec(blob(), 0..3),
-        of(any::<(u32, u32)>()),
-        any::<bool>(),
-        name(),
-        of(any::<(u32, u32, u32)>()),
-        name(),
-    );
+    let rest = (settings(), vec(blob(), 0..3), of(any::<(u32, u32)>()), any::<bool>(), of(named()), of(named()));
     (any::<u64>(), select(vec![1, 2, 5]), any::<u32>(), select(vec![None, Some(0)]), 0..4u8, rest).prop_map(
-        |(socket, socket_type, flags, peer, shutdown, (options, waiting, maker, reset, name, file, to))| {
-            let backlog = (socket_type != 2 && peer.is_none() && name.is_some()).then_some(7);
-            UnixSocket {
-                socket,
-                socket_type,
-                flags,
-                peer,
-                shutdown,
-                options,
-                waiting,
-                maker,
-                reset,
-                name,
-                file,
-                backlog,
-                to,
-                path: None,
-                pending: Vec::new(),
-            }
+        |(socket, socket_type, flags, peer, shutdown, (settings, waiting, maker, reset, named, to))| UnixSocket {
+            socket,
+            socket_type,
+            flags,
+            peer,
+            shutdown,
+            settings,
+            waiting: if peer.is_some() || socket_type == 2 && named.is_some() { waiting } else { Vec::new() },
+            maker,
+            reset,
+            backlog: (socket_type != 2 && peer.is_none() && named.is_some()).then_some(7),
+            named,
+            to: to.filter(|_| socket_type == 2 && peer.is_none()),
+            pending: Vec::new(),
         },
     )
 }

@@ -3,10 +3,11 @@
 
 pub(crate) mod any;
 
-use abi::diag::LocalSocket;
-use abi::layout::{FileStat, SchedAttr, Timespec};
+use abi::diag::{LocalSocket, LocalSockets};
+use abi::layout::{FileStat, Msghdr, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
+use abi::sockopt::SockOpt;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
@@ -22,6 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
+use std::rc::Rc;
 
 const PAGE: u64 = 4096;
 /// -516: the call is made again by the rest that the kernel has of it (linux/errno.h).
@@ -213,7 +215,12 @@ impl Recorded {
         let known = (0..=numbers.len()).rev().find_map(|n| self.answers.get(&(call.sys, numbers[..n].to_vec())));
         let Answer { result, out } =
             known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
-        let wanted = call.args.iter().filter_map(|a| if let Arg::Out(n) = a { Some(*n) } else { None });
+        let room = |arg: &Arg| match arg {
+            Arg::Out(n) => vec![*n],
+            Arg::Message { data, name } => vec![*data, *name, Msghdr::SIZE],
+            _ => vec![],
+        };
+        let wanted = call.args.iter().flat_map(room);
         let out = wanted.zip(out).map(|(n, mut bytes)| (bytes.resize(n, 0), bytes).1).collect();
         Answer { result, out }
     }
@@ -369,8 +376,12 @@ impl Probe for Recorded {
     fn ready(&self, _: u32) -> Result<u16, Fault> {
         Ok(self.ready)
     }
-    fn local_socket(&self, inode: u64) -> Result<Option<LocalSocket>, Fault> {
-        Ok(self.sockets.get(&inode).cloned())
+    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
+        Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
+    }
+    /// What the recorded socket is told without a further number.
+    fn new_socket(&self, _: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+        options.iter().map(|option| vec![0; option.len]).collect()
     }
     fn is_in_tree(&self, link: &[u8]) -> bool {
         self.held.iter().any(|inode| format!("socket:[{inode}]").as_bytes() == link)
@@ -541,7 +552,7 @@ pub(crate) fn host(name: &str, model: &Model) -> Host {
 }
 
 /// A directory in which all is allowed.
-pub(crate) const PLACE: PlaceFacts = PlaceFacts { mode: 0o040_755, link: false, access: 7 };
+pub(crate) const PLACE: PlaceFacts = PlaceFacts { mode: 0o040_755, link: false, access: 7, live: false };
 
 fn facts(file: &resources::fd::file::File) -> FileFacts {
     let build_id = file.build_id.as_ref().map(|b| b.0.clone());
