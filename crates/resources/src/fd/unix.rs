@@ -92,8 +92,11 @@ pub struct Named {
     pub path: Option<Text>,
     /// The type and permission bits of the file, and its user and group.
     #[n(3)]
-    pub looks: Option<(u32, u32, u32)>,
+    pub looks: Option<Looks>,
 }
+
+/// Type and permission bits of a file, and its user and group.
+pub type Looks = (u32, u32, u32);
 
 /// What stands in `sun_path` (unix(7)).
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -362,7 +365,7 @@ fn link(inode: u64) -> Vec<u8> {
 }
 
 /// The file of its name, if it stands there still: where, and how it looks.
-fn place(told: &Told, probe: &dyn Probe) -> Result<Option<(Text, (u32, u32, u32))>, Trouble> {
+fn place(told: &Told, probe: &dyn Probe) -> Result<Option<(Text, Looks)>, Trouble> {
     let Some(Name::Path(name)) = told.name.as_deref().map(Name::of) else { return Ok(None) };
     let path = match name.0.starts_with(b"/") {
         true => name,
