@@ -2,6 +2,7 @@
 //! by being forgotten: what was made is dropped in the reverse order.
 
 use crate::bound::{self, Bound};
+use crate::fifo;
 use crate::guard::may_go_on;
 use crate::host::{own_areas, vdso_code};
 use crate::objects::{Made, Objects};
@@ -632,6 +633,11 @@ impl<'a> Execution<'a> {
                 let made = self.objects()?.mqueue(name.as_deref(), *limits)?;
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+            }
+            HostEffect::Fifo { descr, path, access } => {
+                let opened = fifo::open(Path::new(OsStr::from_bytes(path)), *access)?;
+                let number = self.number(*descr) as i32;
+                Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }
             HostEffect::Bind { descr, name, path, mode, owner, stays } => {
                 let path = Path::new(OsStr::from_bytes(path));

@@ -8,7 +8,7 @@ use plan::{FileFacts, Host, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::io::{ErrorKind, Read};
@@ -77,6 +77,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         foreign_pid_namespace: !tracee::here::rules_pid_namespace(),
         told: told(model),
         absent: gathered(model.addresses().filter(is_absent).map(|address| address.ip())),
+        openers: openers(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
@@ -193,15 +194,24 @@ fn places(model: &Model) -> BTreeMap<Vec<u8>, PlaceFacts> {
     let facts = |bytes: &[u8]| {
         let at = path(bytes);
         let itself = fs::symlink_metadata(at).ok()?;
-        Some(PlaceFacts {
-            mode: fs::metadata(at).map_or(itself.mode(), |m| m.mode()),
-            link: itself.is_symlink(),
-            access: access(at),
-            live: itself.file_type().is_socket() && bound::is_live(at),
-        })
+        let (link, live) = (itself.is_symlink(), itself.file_type().is_socket() && bound::is_live(at));
+        let m = fs::metadata(at).unwrap_or(itself);
+        let inode = Some((m.dev(), m.ino()));
+        Some(PlaceFacts { mode: m.mode(), link, access: access(at), live, rdev: m.rdev(), inode })
     };
     let all = model.places().chain([temporary.as_os_str().as_bytes()]);
     gathered(all.filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))))
+}
+
+/// Who has the named pipes open that the model names, as they are here.
+fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
+    let inode = |bytes: &[u8]| {
+        let m = fs::metadata(path(bytes)).ok().filter(|m| m.file_type().is_fifo())?;
+        Some((bytes.to_vec(), (m.dev(), m.ino())))
+    };
+    let here: Vec<(Vec<u8>, (u64, u64))> = model.places().filter_map(inode).collect();
+    let all = if here.is_empty() { HashMap::new() } else { crate::outside::openers(&BTreeSet::new()) };
+    gathered(here.into_iter().filter_map(|(path, inode)| Some((path, *all.get(&inode)?))))
 }
 
 /// Directories of files without a name that can hold such a file here.

@@ -8,7 +8,7 @@ use abi::{Fault, proc};
 use resources::Text;
 use resources::fd::Seen;
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 
@@ -18,8 +18,11 @@ pub(crate) struct Table {
     pub(crate) descriptions: Vec<Seen>,
     /// Of each process: number, index of its description, and whether it is closed on `execve`.
     pub(crate) numbers: BTreeMap<i32, Vec<(u32, usize, bool)>>,
-    /// Which ends of each pipe somebody in the tree has, by its link: access modes (open(2)) as bits. And the sockets.
-    ends: HashMap<Text, u32>,
+    /// Which ends of each pipe somebody in the tree has: access modes (open(2)) as bits. A named one may have several names, so
+    /// device and inode number tell which it is.
+    ends: HashMap<(u64, u64), u32>,
+    /// The links of the pipes and sockets.
+    links: HashSet<Text>,
     /// Every descriptor, with the index of its description.
     pub(crate) all: Vec<(usize, Seen)>,
 }
@@ -27,12 +30,12 @@ pub(crate) struct Table {
 impl Table {
     /// Whether somebody in the tree has the end of the pipe that this one is not.
     pub(crate) fn has_other_end(&self, seen: &Seen) -> bool {
-        access(seen) == BOTH || self.ends.get(&seen.link).is_some_and(|ends| ends & !access(seen) != 0)
+        access(seen) == BOTH || self.ends.get(&inode(seen)).is_some_and(|ends| ends & !access(seen) != 0)
     }
 
     /// Whether somebody in the tree has the pipe or socket with this link.
     pub(crate) fn has_link(&self, link: &[u8]) -> bool {
-        self.ends.contains_key(&Text::from(link))
+        self.links.contains(&Text::from(link))
     }
 }
 
@@ -42,6 +45,10 @@ const BOTH: u32 = 4;
 /// What may be done with it, as a bit: 1 to read, 2 to write, or [`BOTH`].
 fn access(seen: &Seen) -> u32 {
     1 << (seen.info.flags & 3)
+}
+
+fn inode(seen: &Seen) -> (u64, u64) {
+    (seen.stat.dev, seen.stat.ino)
 }
 
 /// What stat(2) told, in the form in which the kernel tells it.
@@ -109,9 +116,11 @@ pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<T
     }
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
-    let mut table = Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), all: Vec::new() };
-    for s in seen.iter().filter(|s| [S_IFIFO, S_IFSOCK].contains(&s.file_type())) {
-        *table.ends.entry(s.link.clone()).or_default() |= access(s);
+    let mut table =
+        Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), links: HashSet::new(), all: Vec::new() };
+    for s in seen.iter().filter(|s| [S_IFIFO, S_IFSOCK].contains(&s.file_type()) && !s.names_only()) {
+        *table.ends.entry(inode(s)).or_default() |= access(s);
+        table.links.insert(s.link.clone());
     }
     for (i, s) in seen.iter().enumerate() {
         let at = *index.entry(first[i]).or_insert_with(|| {

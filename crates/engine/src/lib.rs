@@ -10,6 +10,7 @@
 mod bound;
 mod error;
 mod execute;
+mod fifo;
 mod freeze;
 mod guard;
 mod host;

@@ -5,7 +5,8 @@
 //! there is something that could be shared with any of them; of the stopped tree only those are looked at that were born since, as a
 //! description is shared by birth. A descriptor that was found is asked for once more before it counts.
 
-use abi::consts::open::O_ACCMODE;
+use abi::consts::file_type::{S_IFIFO, S_IFMT};
+use abi::consts::open::{O_ACCMODE, O_PATH};
 use abi::{Errno, Fault, proc};
 use resources::Holder;
 use resources::fd::Seen;
@@ -27,6 +28,8 @@ type Links = Catalog<Vec<u8>, Fd>;
 type Areas = Catalog<u64, Use>;
 /// Descriptors of ours, with the processes that have the same description.
 type Sharers = BTreeMap<Fd, Vec<u32>>;
+/// A process that has it open, of each named pipe, by device and inode number.
+pub(crate) type Openers = HashMap<(u64, u64), u32>;
 
 /// That a process has an inode open or mapped.
 #[derive(Clone, Debug)]
@@ -87,6 +90,7 @@ pub(crate) struct Outside {
     /// By inode.
     uses: OnceCell<HashMap<u64, Vec<Use>>>,
     sharers: OnceCell<Result<Sharers, Fault>>,
+    openers: OnceCell<Openers>,
 }
 
 impl Outside {
@@ -150,6 +154,11 @@ impl Outside {
         let found = found.filter(|of| !self.own.contains(&of.holder.pid));
         // It may have ended since.
         found.map(|of| of.holder).filter(|holder| tracee::sys::session(holder.pid as i32).is_some()).collect()
+    }
+
+    /// One that has opened a named pipe of the tree, by whatever name.
+    pub(crate) fn that_opened(&self, dev: u64, inode: u64) -> Option<u32> {
+        self.openers.get_or_init(|| openers(&self.own)).get(&(dev, inode)).copied()
     }
 
     /// Those that have the same description as a descriptor of ours; `own` are all of our descriptions.
@@ -254,6 +263,26 @@ fn areas(pid: u32) -> Vec<(u64, Use)> {
         name: a.name,
     };
     shared.map(|a| (a.inode, of(a))).collect()
+}
+
+/// Who has named pipes open, of all processes but these. Whoever opens one is born of nobody who has it, so all are looked at just
+/// when it is asked.
+pub(crate) fn openers(but: &BTreeSet<u32>) -> Openers {
+    let named = |pid| links(pid).into_iter().filter(|(link, _)| has_path(link)).filter_map(|(_, fd)| named_pipe(fd));
+    let all = numbers("/proc").filter(|pid| !but.contains(pid));
+    abi::gathered(all.flat_map(|pid| named(pid).map(move |inode| (inode, pid))))
+}
+
+/// Device and inode number of the named pipe that a descriptor has open, if it has one.
+fn named_pipe((pid, fd): Fd) -> Option<(u64, u64)> {
+    let asked = StatxFlags::INO | StatxFlags::TYPE;
+    let seen = statx(CWD, format!("/proc/{pid}/fd/{fd}"), AtFlags::STATX_DONT_SYNC, asked).ok()?;
+    if u32::from(seen.stx_mode) & S_IFMT != S_IFIFO {
+        return None;
+    }
+    let info = proc::fdinfo(&read(format!("/proc/{pid}/fdinfo/{fd}")).ok()?).ok()?;
+    let inode = (proc::makedev(seen.stx_dev_major, seen.stx_dev_minor), seen.stx_ino);
+    (info.flags & O_PATH == 0).then_some(inode)
 }
 
 /// What stands behind a descriptor whose link tells that it has no name, by inode. A server of files is not asked

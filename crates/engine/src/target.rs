@@ -4,6 +4,7 @@ use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
+use abi::consts::open::O_ACCMODE;
 use abi::diag::LocalSockets;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
@@ -392,10 +393,23 @@ impl Probe for Target<'_, '_, '_> {
         Ok(self.before.outside.with_link(link))
     }
 
+    fn other_opener(&self, seen: &Seen) -> Result<Option<u32>, Fault> {
+        Ok(self.before.outside.that_opened(seen.stat.dev, seen.stat.ino))
+    }
+
     fn has_hidden_end(&self, seen: &Seen) -> Result<bool, Fault> {
         // fs/pipe.c, pipe_poll: POLLHUP where nobody writes, POLLERR where nobody reads.
         const CLOSED: u16 = 0x18;
-        Ok(!self.table.has_other_end(seen) && self.ready(seen.fd)? & CLOSED == 0)
+        let is_seen = self.table.has_other_end(seen) || self.ready(seen.fd)? & CLOSED != 0;
+        Ok(!is_seen && (seen.info.flags & O_ACCMODE != 0 || !self.is_unheard(seen.fd)?))
+    }
+
+    fn is_unheard(&self, fd: u32) -> Result<bool, Fault> {
+        // Who opened a named one without waiting for a writer is told of no end (POLLHUP) until there was one.
+        const POLLHUP: u16 = 0x10;
+        let pipe = self.with(|p, _| p.descriptor(fd as i32))?;
+        let at_end = is_at_end(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))?;
+        Ok(at_end && self.ready(fd)? & POLLHUP == 0)
     }
 
     fn ready(&self, fd: u32) -> Result<u16, Fault> {
@@ -481,6 +495,13 @@ impl Probe for Target<'_, '_, '_> {
         let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
         self.save(&file, size)
     }
+}
+
+/// Whether nothing waits in a pipe, and nobody writes: where somebody does, tee(2) would block (fs/splice.c, ipipe_prep).
+fn is_at_end(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<bool> {
+    use rustix::pipe::{PipeFlags, SpliceFlags};
+    let (_read, write) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)?;
+    Ok(rustix::pipe::tee(pipe, &write, 1, SpliceFlags::NONBLOCK) == Ok(0))
 }
 
 /// What waits in a pipe, read from a second pipe into which the kernel puts references to the same pages (tee(2)).

@@ -70,7 +70,11 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
             _ => descrs.iter().map(ToString::to_string).collect(),
         },
         Op::Reset { descr, .. }
-        | Op::Host(HostEffect::RemovedDirectory { descr, .. } | HostEffect::Mqueue { descr, .. }) => {
+        | Op::Host(
+            HostEffect::RemovedDirectory { descr, .. }
+            | HostEffect::Mqueue { descr, .. }
+            | HostEffect::Fifo { descr, .. },
+        ) => {
             vec![descr.to_string()]
         }
         Op::Clone { tid, .. } => vec![tid.to_string()],

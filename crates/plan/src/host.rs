@@ -53,6 +53,12 @@ pub struct PlaceFacts {
     /// Whether somebody has the socket that stands there, or may have it.
     #[serde(default)]
     pub live: bool,
+    /// Of a device, which it is (inode(7), `st_rdev`).
+    #[serde(default)]
+    pub rdev: u64,
+    /// Device and inode number.
+    #[serde(default)]
+    pub inode: Option<(u64, u64)>,
 }
 
 /// The terminal in which the thaw runs.
@@ -79,6 +85,9 @@ pub struct Host {
     /// The places that the image names, as they are here; a missing one is not in the map.
     #[serde(with = "crate::paths::map", default)]
     pub places: BTreeMap<Vec<u8>, PlaceFacts>,
+    /// Processes that have a named pipe open that the image names, by its path: one of each, of those that can be seen.
+    #[serde(with = "crate::paths::map", default)]
+    pub openers: BTreeMap<Vec<u8>, u32>,
     /// Where whoever thaws has temporary files.
     #[serde(with = "crate::paths::one", default)]
     pub temporary: Vec<u8>,

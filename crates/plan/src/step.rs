@@ -264,6 +264,15 @@ pub enum HostEffect {
         /// How many messages may wait, and how long each may be.
         limits: (u64, u64),
     },
+    /// A named pipe is opened: one that nobody else has open, as far as that can be told, and in which nothing waits.
+    Fifo {
+        /// The description.
+        descr: Descr,
+        /// Its path.
+        path: Vec<u8>,
+        /// Access mode (open(2)); it never waits.
+        access: u32,
+    },
     /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo, or at once
     /// where the name does not stay.
     Bind {
@@ -593,6 +602,10 @@ impl fmt::Display for HostEffect {
             HostEffect::Mqueue { descr, name, limits: (most, longest) } => {
                 let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
                 write!(f, "{descr} = message queue {name} for {most} messages of {longest} bytes")
+            }
+            HostEffect::Fifo { descr, path, access } => {
+                let how = ["read", "write", "read and write"].get(*access as usize).unwrap_or(&"nothing");
+                write!(f, "{descr} = named pipe {}, open to {how} here alone", path.escape_ascii())
             }
             HostEffect::Bind { descr, path, .. } => write!(f, "bind {descr} to {}", path.escape_ascii()),
             HostEffect::Terminal { settings, typing, .. } => {

@@ -237,14 +237,22 @@ pub trait Probe {
     fn watched(&self, _epoll: u32, _number_and_inode: (u32, u64), _nth: u32) -> Result<Option<u32>, Fault> {
         Ok(None)
     }
-    /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`). Of this and the next two: those that we
+    /// Processes outside the tree that have the same pipe or socket (`pipe:[123]`). Of this and the next three: those that we
     /// may not look at are not seen.
     fn other_holders(&self, _link: &[u8]) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())
     }
+    /// A process outside the tree that has a named pipe open, by whatever name.
+    fn other_opener(&self, _seen: &Seen) -> Result<Option<u32>, Fault> {
+        Ok(None)
+    }
     /// Whether the other end of a pipe is with somebody whom we may not see: nobody in the tree has it, and the kernel does not
     /// say that it is closed.
     fn has_hidden_end(&self, _seen: &Seen) -> Result<bool, Fault> {
+        Ok(false)
+    }
+    /// Whether nothing waits in a pipe, nobody writes, and poll(2) tells of no end, as nobody ever did.
+    fn is_unheard(&self, _fd: u32) -> Result<bool, Fault> {
         Ok(false)
     }
     /// What is true of a descriptor, as poll(2) tells it, in all of its bits.

@@ -10,6 +10,9 @@ use crate::sys::{self, fine, must, same, same_bytes};
 use crate::timerfds;
 
 pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
+    if arguments.first().is_some_and(|what| what == "fifo") {
+        return pipes::named_outside();
+    }
     let living = match arguments.first().map(String::as_str) {
         Some("eventfd") => eventfd(),
         Some("timerfd") => timerfds::modes(&[]),

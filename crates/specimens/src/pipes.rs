@@ -102,8 +102,13 @@ pub(crate) fn no_reader(_: &[String]) -> Result<Living, String> {
 }
 
 fn make_fifo() -> Outcome {
+    make_fifo_at("fifo")
+}
+
+fn make_fifo_at(name: &str) -> Outcome {
+    let name = std::ffi::CString::new(name).expect("no NUL in a name of ours");
     // SAFETY: a NUL-terminated name.
-    must("mkfifo", unsafe { libc::mkfifo(c"fifo".as_ptr(), 0o600) }).map(drop)
+    must("mkfifo", unsafe { libc::mkfifo(name.as_ptr(), 0o600) }).map(drop)
 }
 
 /// A named pipe, open at both ends by us.
@@ -141,6 +146,63 @@ pub(crate) fn named_ends(_: &[String]) -> Result<Living, String> {
         same("what waited", &vec![b"onetwo".to_vec(); 2], &all)?;
         fill()
     })
+}
+
+/// Ends of named pipes of which nobody has the other one: one that is read and was never written to, one that was, both of one pipe,
+/// and one that is written. Nobody hears of an end before there was a writer.
+pub(crate) fn named_lone(_: &[String]) -> Result<Living, String> {
+    const READS: i32 = libc::O_RDONLY | libc::O_NONBLOCK;
+    let reader = |name: &str| make_fifo_at(name).and_then(|()| sys::open(name, READS));
+    let written = |name: &str| sys::open(name, libc::O_WRONLY).map(sys::close);
+    let quiet = reader("quiet")?;
+    let heard = reader("heard")?;
+    written("heard")?;
+    let first = reader("both")?;
+    written("both")?;
+    let second = sys::open("both", READS)?;
+    fcntl(second, libc::F_SETFL, 0)?;
+    let unread = reader("unread")?;
+    let writer = sys::open("unread", libc::O_WRONLY)?;
+    sys::close(unread);
+    Living::reads(move |_| {
+        same("readers hear of an end", &[0, libc::POLLHUP], &[quiet, heard].map(happens))?;
+        same("and two of one pipe", &[libc::POLLHUP, 0], &[first, second].map(happens))?;
+        same("they read nothing", &[Ok(0); 4], &[quiet, heard, first, second].map(|fd| sys::read(fd, &mut [0])))?;
+        same("the writer hears of an end", &libc::POLLERR, &(happens(writer) & libc::POLLERR))?;
+        same("a write succeeds", &false, &sys::write(writer, b"x").is_ok())?;
+        let flags = [quiet, second].map(|fd| fcntl(fd, libc::F_GETFL, 0).map(|flags| flags & libc::O_NONBLOCK));
+        same("whether they wait", &[Ok(libc::O_NONBLOCK), Ok(0)], &flags)
+    })
+}
+
+/// What poll(2) tells besides what it was asked.
+fn happens(fd: i32) -> i16 {
+    let mut entry = libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+    // SAFETY: one entry, and it lives as long as the call.
+    unsafe { libc::poll(&raw mut entry, 1, 0) };
+    entry.revents
+}
+
+/// A named pipe with two names, a reader by one and a writer by the other.
+pub(crate) fn named_twice(_: &[String]) -> Result<Living, String> {
+    make_fifo()?;
+    sys::fine("link", std::fs::hard_link("fifo", "other"))?;
+    let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+    let writer = sys::open("other", libc::O_WRONLY)?;
+    Living::reads(move |_| still_works([reader, writer]))
+}
+
+/// One that a process outside has open, too, by another name.
+pub(crate) fn named_outside() -> Result<Living, String> {
+    make_fifo()?;
+    sys::fine("link", std::fs::hard_link("fifo", "other"))?;
+    let fd = sys::open("fifo", libc::O_RDWR | libc::O_NONBLOCK)?;
+    crate::outside::fork_away(move || {
+        sys::close(fd);
+        // SAFETY: a NUL-terminated name.
+        unsafe { libc::open(c"other".as_ptr(), libc::O_RDWR | libc::O_NONBLOCK) };
+    })?;
+    Living::reads(move |_| still_works([fd, fd]))
 }
 
 /// What was written into a named pipe, and can only be read by who opens it.

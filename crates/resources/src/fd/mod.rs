@@ -38,6 +38,7 @@ pub(crate) mod flags {
         O_LARGEFILE as LARGEFILE, O_NOCTTY as NOCTTY, O_NOFOLLOW as NOFOLLOW, O_NONBLOCK as NONBLOCK, O_PATH as PATH,
         O_RDWR as RDWR, O_TMPFILE as TMPFILE, O_WRONLY as WRONLY,
     };
+    pub(crate) const RDONLY: u32 = 0;
 }
 
 /// One description as the kernel shows it, through one descriptor that leads to it.

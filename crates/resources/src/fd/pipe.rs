@@ -1,15 +1,16 @@
 //! Pipe: one end of a pipe, or of a named pipe (fifo(7)), all of whose ends are in the tree.
 //!
 //! - seen as    `pipe:[inode]`; of a named one, its path
-//! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size
+//! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size, and
+//!   whether poll(2) tells of its end
 //! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
 //!   written, packet by packet where it was in packet mode
 //! - refused    a pipe that a process outside of the tree has too; a named one in which something waits that nobody can read now; by
-//!   the thaw, one that does not stand there
-//! - not kept   a named one whose name is gone has none from then on: told
+//!   the thaw, one that does not stand there, or that somebody there has open
+//! - not kept   a named one whose name is gone has none from then on, and poll(2) tells of its end: told
 
 use super::file::{Standing, split};
-use super::place::Wanted;
+use super::place::{READ, WRITE, Wanted};
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Description, Planning, Resource, Text, Trouble};
@@ -18,7 +19,7 @@ use abi::consts::fd::AT_FDCWD;
 use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 /// One description of an end of a pipe.
@@ -41,6 +42,12 @@ pub struct PipeEnd {
     #[n(4)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<Text>,
+    /// Of a named one, of an end that only reads: nobody writes, and poll(2) does not tell (POLLHUP), as nobody has since it was
+    /// opened.
+    #[n(5)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub quiet: bool,
 }
 
 impl Resource for PipeEnd {
@@ -60,7 +67,11 @@ impl Kind for PipeEnd {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
-        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
+        let holder = match is_named(seen) {
+            true => from.probe.other_opener(seen)?,
+            false => from.probe.other_holders(&seen.link.0)?.first().copied(),
+        };
+        if let Some(holder) = holder {
             let remedy = "freeze what stands at both ends of it together, or start the program without it";
             refusals.push(seen.refuse(format!("its other end is with process {holder}, outside of the tree"), remedy));
         } else if from.probe.has_hidden_end(seen)? {
@@ -73,7 +84,15 @@ impl Kind for PipeEnd {
         let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)]);
         let capacity = from.probe.calls(&[asked])?[0].result.unwrap_or(65536);
         let (pipe, path) = number_and_path(seen, from);
-        let mut end = PipeEnd { pipe, flags: seen.flags(), capacity, waiting: Vec::new(), path };
+        let mut end = PipeEnd { pipe, flags: seen.flags(), capacity, waiting: Vec::new(), path, quiet: false };
+        end.quiet = end.flags & flags::ACCMODE == flags::RDONLY && is_named(seen) && from.probe.is_unheard(seen.fd)?;
+        if end.quiet && end.path.is_none() {
+            from.note(
+                seen.link.to_string(),
+                "nobody has written to it yet: thawed, poll(2) tells of its end all the same",
+            );
+            end.quiet = false;
+        }
         if !end.reads() && is_named(seen) && waits_for_nobody(seen, from)? {
             let why = "something waits in it, and nobody has it open to read";
             return Err(seen.refuse(why, "read it, or let the program close it").into());
@@ -133,22 +152,41 @@ fn waits_for_nobody(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> 
     Ok(answers[0].result.is_ok() && written(&answers[0]).iter().any(|byte| *byte != 0))
 }
 
+/// One that has a name. An end that has heard of no writer is opened while there is none, nor comes one (fs/pipe.c, `fifo_open`: from then
+/// on poll(2) tells of an end).
 fn plan_fifo(path: &Text, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
-    const READ_AND_WRITE: u32 = 6;
-    let wanted = Wanted { what: "a named pipe", kind: S_IFIFO, access: READ_AND_WRITE, flags: 0 };
-    wanted.look(path, to);
+    let (quiet, others): (Vec<_>, Vec<_>) = ends.iter().cloned().partition(|(_, e)| e.quiet);
     // Who has both ends waits for nobody.
-    let both = to.to.scratch();
-    let how = u64::from(flags::RDWR | flags::NONBLOCK);
-    to.to.make(
-        PipeEnd::NAME,
-        both,
-        Sys::Openat,
-        vec![AT_FDCWD.into(), Value::Bytes(path.c_string()), how.into(), 0.into()],
-    );
-    ends.iter().for_each(|(descr, end)| reopen(*descr, end, both, to));
-    fill(both, both, ends, to);
-    set_flags(ends, both, to);
+    let (first, path, access, needed) = match quiet.first() {
+        Some((first, end)) if others.is_empty() => (*first, end.path.as_ref().unwrap_or(path), flags::RDONLY, READ),
+        _ => (to.to.scratch(), path, flags::RDWR, READ | WRITE),
+    };
+    Wanted { what: "a named pipe", kind: S_IFIFO, access: needed, flags: 0 }.look(path, to);
+    if let Some(pid) = to.to.host.openers.get(&path.0) {
+        let why = format!("process {pid} has it open here, and would get, or give, what is the program's");
+        to.to.refuse(Refusal::new(path.to_string(), why, "end that process, or let it close it"));
+    }
+    let here = |path: &Text| to.to.host.places.get(&path.0).and_then(|place| place.inode);
+    let names = ends.iter().filter_map(|(_, end)| end.path.as_ref());
+    if let Some(other) = names.clone().find(|name| here(name) != here(path)) {
+        let why = format!("it was the same named pipe as {path}, and is not here");
+        to.to.refuse(Refusal::new(other.to_string(), why, "make it there again (link(2))"));
+    }
+    let op = Op::Host(HostEffect::Fifo { descr: first, path: path.0.clone(), access });
+    to.to.step(Moment::Make, PipeEnd::NAME, Actor::Thaw, op, vec![], vec![Fact::Made(first)]);
+    others.iter().for_each(|(descr, end)| reopen(*descr, end, first, vec![], to));
+    // Where some have heard of a writer, and others have not, nothing waits.
+    let (mut of, mut needs) = (first, vec![]);
+    if let Some((other, _)) = others.first().filter(|_| !quiet.is_empty()) {
+        let op = Op::Call { sys: Sys::Close, args: vec![Value::Descr(first)], expect: Expect::Success };
+        let opened = others.iter().map(|(descr, _)| Fact::Made(*descr)).collect();
+        to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, opened, vec![Fact::Linked(first)]);
+        (of, needs) = (*other, vec![Fact::Linked(first)]);
+    }
+    let rest = quiet.iter().filter(|(descr, _)| *descr != first);
+    rest.for_each(|(descr, end)| reopen(*descr, end, of, needs.clone(), to));
+    fill(of, of, ends, to);
+    set_flags(ends, of, to);
 }
 
 fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
@@ -171,7 +209,7 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     let made = vec![Fact::Made(reader), Fact::Made(writer)];
     to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![], made);
     for (descr, end) in ends.iter().filter(|(d, _)| *d != reader && *d != writer) {
-        reopen(*descr, end, if end.reads() { reader } else { writer }, to);
+        reopen(*descr, end, if end.reads() { reader } else { writer }, vec![], to);
     }
     fill(reader, writer, ends, to);
     set_flags(ends, reader, to);
@@ -187,13 +225,15 @@ fn set_flags(ends: &[(Descr, PipeEnd)], reader: Descr, to: &mut Planning<'_>) {
     }
 }
 
-/// A further description of an end, by its link.
-fn reopen(descr: Descr, end: &PipeEnd, of: Descr, to: &mut Planning<'_>) {
+/// A further description of an end, by its link, or its own name, when these hold.
+fn reopen(descr: Descr, end: &PipeEnd, of: Descr, mut needs: Vec<Fact>, to: &mut Planning<'_>) {
     let link = format!("/proc/self/fd/{}\0", to.number(of)).into_bytes();
+    let link = end.path.as_ref().map_or(link, Text::c_string);
     let open_flags = end.flags & flags::ACCMODE | flags::NONBLOCK;
     let args = vec![AT_FDCWD.into(), Value::Bytes(link), u64::from(open_flags).into(), 0.into()];
     let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
-    to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![Fact::Made(of)], vec![Fact::Made(descr)]);
+    needs.push(Fact::Made(of));
+    to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
 }
 
 fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bits of access(2).
 pub(crate) const ENTER: u32 = 1;
-const WRITE: u32 = 2;
+pub(crate) const WRITE: u32 = 2;
 pub(crate) const READ: u32 = 4;
 
 /// What is left of a directory that was removed.

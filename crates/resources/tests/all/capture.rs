@@ -348,8 +348,11 @@ fn descriptors_of_every_kind() {
     assert_eq!(described(9), Description::OPath(bin));
     let pipe = sample.stats["fd/5"].ino;
     let waiting = vec![Blob(b"hello".to_vec())];
-    assert_eq!(described(5), Description::PipeEnd(PipeEnd { pipe, flags: 0, capacity: 65536, waiting, path: None }));
-    let writer = PipeEnd { pipe, flags: 1, capacity: 65536, waiting: vec![], path: None };
+    assert_eq!(
+        described(5),
+        Description::PipeEnd(PipeEnd { pipe, flags: 0, capacity: 65536, waiting, path: None, quiet: false })
+    );
+    let writer = PipeEnd { pipe, flags: 1, capacity: 65536, waiting: vec![], path: None, quiet: false };
     assert_eq!(described(6), Description::PipeEnd(writer));
 }
 

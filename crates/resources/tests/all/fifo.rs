@@ -15,7 +15,7 @@ fn path() -> Text {
 
 fn end(flags: u32, waiting: &[&[u8]]) -> PipeEnd {
     let waiting = waiting.iter().map(|bytes| Blob(bytes.to_vec())).collect();
-    PipeEnd { pipe: 9, flags, capacity: 65536, waiting, path: Some(path()) }
+    PipeEnd { pipe: 9, flags, capacity: 65536, waiting, path: Some(path()), quiet: false }
 }
 
 fn sample(link: &str, info: &str) -> Recorded {
@@ -78,19 +78,89 @@ fn host_with(model: &resources::Model, mode: Option<u32>) -> plan::Host {
     host
 }
 
+fn opened(ends: &[PipeEnd]) -> Vec<String> {
+    let model = model_of(ends);
+    survives(&model);
+    let number = |word: &str| word.strip_prefix('d').is_some_and(|n| n.parse::<u32>().is_ok());
+    let lines = steps(&planned(&model, &host_with(&model, Some(0o010600))), &["pipe"]);
+    let opens = lines.iter().filter(|l| ["openat", "named pipe", "close"].iter().any(|word| l.contains(word)));
+    opens
+        .map(|l| {
+            l.split_whitespace().skip_while(|w| !number(w) && !w.starts_with("close")).collect::<Vec<_>>().join(" ")
+        })
+        .collect()
+}
+
 #[test]
 fn both_ends_are_open_before_either_is() {
-    let model = model_of(&[end(0o104000, &[b"waits"]), end(0o100001, &[])]);
-    survives(&model);
-    let lines = steps(&planned(&model, &host_with(&model, Some(0o010600))), &["pipe"]);
-    let opened: Vec<&str> =
-        lines.iter().filter(|l| l.contains("openat")).map(|l| l.split(" = ").nth(1).unwrap()).collect();
-    assert_eq!(opened.len(), 3);
-    assert!(
-        opened[0].starts_with("openat(") && opened[0].contains(", 2050, 0)"),
-        "for reading and writing: {opened:?}"
-    );
-    assert!(opened[1].ends_with(", 2048, 0)") && opened[2].ends_with(", 2049, 0)"), "{opened:?}");
+    let lines = opened(&[end(0o104000, &[b"waits"]), end(0o100001, &[])]);
+    assert_eq!(lines.len(), 3);
+    assert!(lines[0].ends_with("= named pipe /run/fifo, open to read and write here alone"), "{lines:?}");
+    assert!(lines[1].ends_with(", 2048, 0)") && lines[2].ends_with(", 2049, 0)"), "{lines:?}");
+}
+
+#[test]
+fn whoever_heard_of_no_writer_hears_of_none() {
+    let heard = end(0o104000, &[]);
+    let quiet = PipeEnd { quiet: true, ..heard.clone() };
+    let lines = opened(&[quiet.clone(), quiet.clone()]);
+    assert_eq!(lines[0], "d40 = named pipe /run/fifo, open to read here alone");
+    assert!(lines.len() == 2 && lines[1].starts_with("d41 = openat(") && lines[1].ends_with(", 2048, 0)"), "{lines:?}");
+    // Beside one that had a writer, it is opened when there is none any more.
+    let lines = opened(&[quiet, heard]);
+    let first: Vec<&str> = lines.iter().map(|l| l.split([' ', '(']).next().unwrap()).collect();
+    assert_eq!(first[1..], ["d41", "close", "d40"], "{lines:?}");
+}
+
+#[test]
+fn whoever_has_it_open_there_is_named() {
+    for ends in [vec![end(0o104002, &[b"waits"])], vec![PipeEnd { quiet: true, ..end(0o104000, &[]) }]] {
+        let model = model_of(&ends);
+        let mut host = host_with(&model, Some(0o010600));
+        host.openers.insert(path().0, 99);
+        let line = "/run/fifo: process 99 has it open here, and would get, or give, what is the program's";
+        assert_eq!(plan_refused(&model, &host, &Options::default()), [line]);
+    }
+}
+
+#[test]
+fn who_opened_it_by_another_name_is_outside() {
+    let mut sample = sample("/run/fifo", INFO);
+    sample.opener = Some(99);
+    let line = "fd 40 (/run/fifo): its other end is with process 99, outside of the tree";
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
+}
+
+#[test]
+fn whether_an_end_is_heard_of() {
+    let quiet = |link, flags, unheard| {
+        let mut sample = sample(link, &INFO.replace("0104000", flags));
+        sample.unheard = unheard;
+        let (end, notes) = captured(&sample);
+        (end.quiet, notes.len())
+    };
+    assert_eq!(quiet("/run/fifo", "0104000", Some(())), (true, 0));
+    assert_eq!(quiet("/run/fifo", "0104000", None), (false, 0));
+    assert_eq!(quiet("/run/fifo", "0100001", Some(())), (false, 0), "a writer hears of none");
+    // A pipe that has no name tells its end.
+    assert_eq!(quiet("/run/fifo (deleted)", "0104000", Some(())), (false, 2));
+    assert_eq!(quiet("/run/fifo (deleted)", "0104000", None), (false, 1));
+}
+
+#[test]
+fn its_names_lead_to_one_pipe() {
+    let other = Text::from(&b"/run/other"[..]);
+    let ends = [end(0o104000, &[]), PipeEnd { path: Some(other.clone()), ..end(0o100001, &[]) }];
+    let model = model_of(&ends);
+    let host = |inode| {
+        let mut host = host_with(&model, Some(0o010600));
+        host.places.insert(other.0.clone(), PlaceFacts { mode: 0o010600, inode, ..PLACE });
+        host
+    };
+    let lines = steps(&planned(&model, &host(None)), &["pipe"]);
+    assert!(lines.iter().any(|l| l.contains("openat(-100, \"/run/other\", 2049, 0)")), "{lines:?}");
+    let line = "/run/other: it was the same named pipe as /run/fifo, and is not here";
+    assert_eq!(plan_refused(&model, &host(Some((1, 2))), &Options::default()), [line]);
 }
 
 #[test]

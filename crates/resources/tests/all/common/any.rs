@@ -73,8 +73,16 @@ fn removed() -> impl Strategy<Value = Option<Removed>> {
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
-    (1..4u64, any::<u32>(), any::<u64>(), vec(blob(), 0..3), of(text()))
-        .prop_map(|(pipe, flags, capacity, waiting, path)| PipeEnd { path, pipe, flags, capacity, waiting })
+    (1..4u64, any::<u32>(), any::<u64>(), vec(blob(), 0..3), of(text())).prop_map(
+        |(pipe, flags, capacity, waiting, path)| PipeEnd {
+            path,
+            pipe,
+            flags,
+            capacity,
+            waiting,
+            quiet: flags & 4 != 0,
+        },
+    )
 }
 
 fn queue() -> impl Strategy<Value = Mqueue> {

@@ -62,6 +62,9 @@ pub(crate) struct Recorded {
     pub(crate) wait_channel: Vec<u8>,
     pub(crate) peeked: BTreeMap<u32, Vec<Vec<u8>>>,
     pub(crate) holders: Vec<u32>,
+    /// Of a named pipe.
+    pub(crate) opener: Option<u32>,
+    pub(crate) unheard: Option<()>,
     pub(crate) sharers: Vec<u32>,
     pub(crate) users: Vec<Holder>,
     /// What the tree has open that has no name.
@@ -404,6 +407,12 @@ impl Probe for Recorded {
     fn other_holders(&self, _: &[u8]) -> Result<Vec<u32>, Fault> {
         Ok(self.holders.clone())
     }
+    fn is_unheard(&self, _: u32) -> Result<bool, Fault> {
+        Ok(self.unheard.is_some())
+    }
+    fn other_opener(&self, _: &Seen) -> Result<Option<u32>, Fault> {
+        Ok(self.opener)
+    }
     fn other_sharers(&self, _: &Seen) -> Result<Vec<u32>, Fault> {
         Ok(self.sharers.clone())
     }
@@ -544,6 +553,9 @@ pub(crate) fn host(name: &str, model: &Model) -> Host {
     let named = model.files.values().filter(|f| !f.is_gone());
     host.files = named.map(|f| (f.path.0.clone(), facts(f))).collect();
     host.places = model.places().map(|path| (path.to_vec(), PLACE)).collect();
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        host.places.entry(format!("/dev/{name}").into_bytes()).and_modify(|place| *place = device(minor));
+    }
     host.temporary = b"/tmp".to_vec();
     host.vdso = model.kernel_areas().into_iter().map(|a| (a.name, a.len)).collect();
     host.vdso_sum = vdso_sum(model);
@@ -552,7 +564,13 @@ pub(crate) fn host(name: &str, model: &Model) -> Host {
 }
 
 /// A directory in which all is allowed.
-pub(crate) const PLACE: PlaceFacts = PlaceFacts { mode: 0o040_755, link: false, access: 7, live: false };
+pub(crate) const PLACE: PlaceFacts =
+    PlaceFacts { mode: 0o040_755, link: false, access: 7, live: false, rdev: 0, inode: None };
+
+/// One of the devices of memory: major 1.
+pub(crate) fn device(minor: u64) -> PlaceFacts {
+    PlaceFacts { mode: 0o020_666, access: 6, rdev: 0x100 | minor, ..PLACE }
+}
 
 fn facts(file: &resources::fd::file::File) -> FileFacts {
     let build_id = file.build_id.as_ref().map(|b| b.0.clone());
