@@ -3,16 +3,22 @@
 //! - seen as    a path, `st_mode` S_IFCHR, major 1 (Documentation/admin-guide/devices.txt)
 //! - captured   which, and flags
 //! - recreated  `openat` of its usual name
-//! - refused    every other device, by name
+//! - refused    every other device, by name; by the thaw, where another device has that name
+//! - not kept   that it was opened by another name, or has other permissions there: told
 
+use super::place::{READ, WRITE, Wanted};
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
+use abi::layout::FileStat;
+use abi::proc::makedev;
 use minicbor::{Decode, Encode};
-use plan::{Descr, Value};
+use plan::{Descr, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
+/// The major number (Documentation/admin-guide/devices.txt).
+const MEMORY: u32 = 1;
 const DEVICES: [(u32, &str); 5] = [(3, "null"), (5, "zero"), (7, "full"), (8, "random"), (9, "urandom")];
 
 /// See the module.
@@ -36,11 +42,11 @@ impl Kind for Chardev {
         let (major, minor) = (abi::proc::major(seen.stat.rdev), abi::proc::minor(seen.stat.rdev));
         seen.file_type() == S_IFCHR
             && !seen.names_only()
-            && major == 1
+            && major == MEMORY
             && DEVICES.iter().any(|(number, _)| *number == minor)
     }
 
-    fn capture(seen: &Seen, _: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let refusals = common_refusals(seen);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
@@ -48,10 +54,26 @@ impl Kind for Chardev {
         // By the name that it has everywhere: the one that the program used may be gone.
         let minor = abi::proc::minor(seen.stat.rdev);
         let name = DEVICES.iter().find(|(number, _)| *number == minor).map_or("null", |(_, name)| *name);
-        Ok(Chardev { path: Text(format!("/dev/{name}").into_bytes()), flags: seen.flags() })
+        let path = Text(format!("/dev/{name}").into_bytes());
+        let looks = |s: &FileStat| (s.mode, s.uid, s.gid);
+        let usual = from.probe.stat_path(&path.0)?;
+        let (mode, uid, gid) = looks(&seen.stat);
+        let mut lost = Vec::new();
+        if seen.link != path {
+            lost.push("its own name".to_owned());
+        }
+        if usual.is_some_and(|usual| looks(&usual) != looks(&seen.stat)) {
+            lost.push(format!("mode {:04o} of user {uid} and group {gid}", mode & 0o7777));
+        }
+        if !lost.is_empty() {
+            let why = format!("thawed, it is {path} as that is then, without {}", lost.join(", and "));
+            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+        }
+        Ok(Chardev { path, flags: seen.flags() })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        self.check(to);
         let args = vec![
             AT_FDCWD.into(),
             Value::Bytes(self.path.c_string()),
@@ -59,5 +81,28 @@ impl Kind for Chardev {
             0.into(),
         ];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
+    }
+
+    fn places(&self) -> Vec<&Text> {
+        vec![&self.path]
+    }
+}
+
+impl Chardev {
+    /// What has its name must be that device.
+    fn check(&self, to: &mut Planning<'_>) {
+        let what = self.path.to_string();
+        if to.to.refused(&what) {
+            return;
+        }
+        let access = [READ, WRITE, READ | WRITE, READ | WRITE][(self.flags & flags::ACCMODE) as usize];
+        Wanted { what: "a device", kind: S_IFCHR, access, flags: 0 }.look(&self.path, to);
+        let is_it = |(minor, name): &(u32, &str)| {
+            let there = to.to.host.places.get(&self.path.0).map(|place| place.rdev);
+            self.path.0.strip_prefix(b"/dev/") == Some(name.as_bytes()) && there == Some(makedev(MEMORY, *minor))
+        };
+        if !to.to.refused(&what) && !DEVICES.iter().any(is_it) {
+            to.to.refuse(Refusal::new(what, "it is another device here", "make it there again (mknod(1))"));
+        }
     }
 }

@@ -3,6 +3,7 @@
 //! `cargo test -p resources --test all -- NAME` makes only the tests that have NAME in their names.
 
 mod capture;
+mod chardev;
 mod common;
 mod damage;
 mod dispatch;
