@@ -12,7 +12,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 11] = [
+    let sorts: [(&str, Sort); 13] = [
         ("usage", usage),
         ("no such process", no_process),
         ("own tree", own_tree),
@@ -24,6 +24,8 @@ pub fn tests() -> Vec<Test> {
         ("shared position", shared_position),
         ("other mounts", other_mounts),
         ("keyrings", keyrings),
+        ("pipe of others", pipe_of_others),
+        ("device", device),
     ];
     sorts
         .into_iter()
@@ -189,6 +191,66 @@ fn keyrings(scene: &mut Scene) -> Outcome {
         let tells = said.text.contains("keyring:");
         same(&format!("keys are told of {kind}; it says {:.300}", said.text), &!told.is_empty(), &tells)?;
         same(&format!("what is told; it says {:.300}", said.text), &true, &said.text.contains(told))?;
+    }
+    Ok(())
+}
+
+/// What waits in a named pipe goes to nobody else who has it open by the time of the thaw, whether he can be seen or not, and nothing
+/// is mixed with what is in it then.
+fn pipe_of_others(scene: &mut Scene) -> Outcome {
+    let seen = "has it open here";
+    fed_to_nobody(scene, [seen, seen])?;
+    let mut other = Scene::new(scene.kit, USER)?;
+    let outcome = fed_to_nobody(&mut other, ["another process here has it open to read", "something waits in it"]);
+    other.close(outcome)
+}
+
+fn fed_to_nobody(scene: &mut Scene, told: [&str; 2]) -> Outcome {
+    use std::fs::OpenOptions;
+    use std::io::{Read, Write};
+    use std::os::unix::fs::OpenOptionsExt;
+    let image = super::image_of(scene, &["fifo"])?;
+    let path = scene.path("fifo");
+    let flags = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let open = |how: &mut OpenOptions| fine("open the pipe", how.custom_flags(flags).open(&path));
+    let mut refuses = |why: &str| {
+        let mut thaw = scene.thaw(&image)?;
+        same(&format!("exit status of the thaw; it said {:?}", thaw.said()), &125, &thaw.exit()?)?;
+        same(&format!("it says {why:?}; it said {:?}", thaw.said()), &true, &thaw.said().contains(why))
+    };
+    let mut reader = open(OpenOptions::new().read(true))?;
+    refuses(told[0])?;
+    let mut got = Vec::new();
+    fine("read", reader.read_to_end(&mut got))?;
+    same("what somebody else got", &"", &&*String::from_utf8_lossy(&got))?;
+    let mut writer = open(OpenOptions::new().write(true))?;
+    fine("write", writer.write_all(b"theirs"))?;
+    drop(reader);
+    refuses(told[1])?;
+    let mut reader = open(OpenOptions::new().read(true))?;
+    drop(writer);
+    fine("read", reader.read_to_end(&mut got))?;
+    same("what was in it", &"theirs", &&*String::from_utf8_lossy(&got))?;
+    drop(reader);
+    super::answers(&mut scene.thaw(&image)?)
+}
+
+/// That a device was opened by another name, with other permissions, is told; of the usual one nothing is.
+fn device(scene: &mut Scene) -> Outcome {
+    let specimen = scene.kit.specimen.display().to_string();
+    for (script, told) in [
+        ("mknod -m 600 n c 1 3 && exec 3<>n && rm n", "/dev/null as that is then, without its own name, and mode 0600"),
+        ("exec 3<>/dev/null", ""),
+    ] {
+        let script = format!("{script} && exec \"$0\" ids");
+        let mut terminal = scene.open(&["/bin/sh", "-c", &script, &specimen].map(String::from), FIRST)?;
+        terminal.expect("ready\r\n")?;
+        let pid = terminal.program.pid().to_string();
+        let said = scene.run(&["freeze", &pid, "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+        terminal.exit()?;
+        same(&format!("{told:?} is told; it says {:.300}", said.text), &true, &said.text.contains(told))?;
+        same("a device is told of", &!told.is_empty(), &said.text.contains("/dev/null"))?;
+        super::answers(&mut scene.thaw(&scene.path("a.cryo"))?)?;
     }
     Ok(())
 }
