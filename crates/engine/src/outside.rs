@@ -268,13 +268,13 @@ fn areas(pid: u32) -> Vec<(u64, Use)> {
 /// Who has named pipes open, of all processes but these. Whoever opens one is born of nobody who has it, so all are looked at just
 /// when it is asked.
 pub(crate) fn openers(but: &BTreeSet<u32>) -> Openers {
-    let named = |pid| links(pid).into_iter().filter(|(link, _)| has_path(link)).filter_map(|(_, fd)| named_pipe(fd));
+    let named = |pid| links(pid).into_iter().filter(|(link, _)| has_path(link)).filter_map(|(_, fd)| fifo(fd));
     let all = numbers("/proc").filter(|pid| !but.contains(pid));
     abi::gathered(all.flat_map(|pid| named(pid).map(move |inode| (inode, pid))))
 }
 
 /// Device and inode number of the named pipe that a descriptor has open, if it has one.
-fn named_pipe((pid, fd): Fd) -> Option<(u64, u64)> {
+fn fifo((pid, fd): Fd) -> Option<(u64, u64)> {
     let asked = StatxFlags::INO | StatxFlags::TYPE;
     let seen = statx(CWD, format!("/proc/{pid}/fd/{fd}"), AtFlags::STATX_DONT_SYNC, asked).ok()?;
     if u32::from(seen.stx_mode) & S_IFMT != S_IFIFO {
