@@ -1,11 +1,12 @@
 //! What cannot be done is said before anything is done: exit status, message, and the program as it was.
 
 use crate::kit::USER;
-use crate::process::unharmed;
+use crate::process::{unharmed, until};
 use crate::pty::{FIRST, SECOND};
 use crate::runner::Test;
 use crate::scene::Scene;
 use crate::{Outcome, fine, same};
+use std::time::Duration;
 
 type Sort = fn(&mut Scene) -> Outcome;
 
@@ -218,20 +219,28 @@ fn fed_to_nobody(scene: &mut Scene, told: [&str; 2]) -> Outcome {
         same(&format!("exit status of the thaw; it said {:?}", thaw.said()), &125, &thaw.exit()?)?;
         same(&format!("it says {why:?}; it said {:?}", thaw.said()), &true, &thaw.said().contains(why))
     };
+    // What another test starts in this instant has what we have open, until it is executed.
+    let time = Duration::from_secs(5);
+    let unread = || until(time, || open(OpenOptions::new().write(true)).err()).ok_or("somebody reads from the pipe");
+    let mut got = Vec::new();
+    let read_all = |reader: &mut std::fs::File, got: &mut Vec<u8>| {
+        until(time, || reader.read_to_end(got).ok()).ok_or("somebody has the pipe open to write")
+    };
     let mut reader = open(OpenOptions::new().read(true))?;
     refuses(told[0])?;
-    let mut got = Vec::new();
-    fine("read", reader.read_to_end(&mut got))?;
+    read_all(&mut reader, &mut got)?;
     same("what somebody else got", &"", &&*String::from_utf8_lossy(&got))?;
     let mut writer = open(OpenOptions::new().write(true))?;
     fine("write", writer.write_all(b"theirs"))?;
     drop(reader);
+    unread()?;
     refuses(told[1])?;
     let mut reader = open(OpenOptions::new().read(true))?;
     drop(writer);
-    fine("read", reader.read_to_end(&mut got))?;
+    read_all(&mut reader, &mut got)?;
     same("what was in it", &"theirs", &&*String::from_utf8_lossy(&got))?;
     drop(reader);
+    unread()?;
     super::answers(&mut scene.thaw(&image)?)
 }
 
