@@ -16,6 +16,7 @@ use crate::task::written;
 use crate::{At, Blob, Capturing, Description, Planning, Resource, Text, Trouble};
 use abi::consts::fcntl::{F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::poll::POLLERR;
 use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -143,7 +144,6 @@ fn number_and_path(seen: &Seen, from: &mut Capturing<'_>) -> (u64, Option<Text>)
 
 /// Whether bytes are in a pipe that only writers have (fs/pipe.c: POLLERR, FIONREAD).
 fn waits_for_nobody(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    const POLLERR: u16 = 8;
     if from.probe.ready(seen.fd)? & POLLERR == 0 {
         return Ok(false);
     }
