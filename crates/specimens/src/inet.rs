@@ -19,6 +19,18 @@ fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
     must("setsockopt", unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
 }
 
+/// Binds to a port that no other process is given by chance while we are away: below those that the kernel chooses (ip(7),
+/// ip_local_port_range).
+fn own_port<T>(bind: impl Fn(u16) -> std::io::Result<T>) -> Result<T, String> {
+    let first = std::process::id() % 2000 * 10;
+    let ports = (0..10).map(|n| (10_000 + first + n) as u16);
+    ports
+        .map(bind)
+        .find(Result::is_ok)
+        .unwrap_or_else(|| Err(std::io::ErrorKind::AddrInUse.into()))
+        .map_err(|e| e.to_string())
+}
+
 /// A socket that has no address yet.
 fn fresh(family: i32, kind: i32) -> Result<i32, String> {
     // SAFETY: takes integers.
@@ -28,16 +40,26 @@ fn fresh(family: i32, kind: i32) -> Result<i32, String> {
 /// Listeners of both families, one of them for the newer only; sockets of messages, of which one has somebody to send to; one that
 /// has nothing yet.
 pub(crate) fn addresses(_: &[String]) -> Result<Living, String> {
-    let four = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let four = own_port(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)))?;
     let six = fresh(libc::AF_INET6, libc::SOCK_STREAM)?;
     set(six, libc::SOL_SOCKET, libc::SO_REUSEADDR, 1)?;
     set(six, libc::IPPROTO_IPV6, libc::IPV6_V6ONLY, 1)?;
+    own_port(|port| {
+        // SAFETY: zero is a value of the type.
+        let mut any: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+        (any.sin6_family, any.sin6_port) = (libc::AF_INET6 as u16, port.to_be());
+        // SAFETY: the address lives as long as the call.
+        match unsafe { libc::bind(six, (&raw const any).cast(), size_of_val(&any) as u32) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()),
+        }
+    })?;
     // SAFETY: takes integers.
     must("listen", unsafe { libc::listen(six, 3) })?;
     // SAFETY: nobody else has it.
     let six = unsafe { TcpListener::from_raw_fd(six) };
-    let inbox = fine("bind", UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)))?;
-    let sender = fine("bind", UdpSocket::bind((Ipv6Addr::UNSPECIFIED, 0)))?;
+    let inbox = own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?;
+    let sender = own_port(|port| UdpSocket::bind((Ipv6Addr::UNSPECIFIED, port)))?;
     fine(
         "connect",
         sender.connect(((Ipv4Addr::LOCALHOST).to_ipv6_mapped(), fine("name", inbox.local_addr())?.port())),

@@ -3,8 +3,8 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet, inherited,
-    inotifies, ipc, keyrings, locks, mem, memfds, outside, pidfds, pipes, procfiles, queues, refused, regs, rseq,
-    signalfds, signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
+    inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues, refused, regs,
+    rseq, signalfds, signalling, signals, sockets, stops, terminal, threads, timerfds, timers, vdso,
 };
 
 /// One specimen.
@@ -38,6 +38,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
+    "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;

@@ -33,6 +33,7 @@ mod list;
 mod locks;
 mod mem;
 mod memfds;
+mod neighbours;
 mod outside;
 mod pidfds;
 mod pipes;

@@ -3,6 +3,7 @@
 use crate::kin;
 use crate::life::Living;
 use crate::signals;
+use crate::sockets;
 use crate::sys::{self, must, same};
 
 const F_SETSIG: i32 = 10;
@@ -40,7 +41,7 @@ fn settings(fd: i32) -> Result<(Owner, i32, i32), String> {
     Ok((owner(fd)?, sys::fcntl(fd, F_GETSIG, 0)?, sys::fcntl(fd, libc::F_GETFL, 0)?))
 }
 
-/// Of a process, a thread, a group, a child; with a signal of its own or without; and one that only has an owner.
+/// Of a process, a thread, a group, a child, and of a socket; with a signal of its own or without; and one that only has an owner.
 pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
     const OWN: i32 = 41;
     signals::catch(libc::SIGIO)?;
@@ -53,11 +54,12 @@ pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
     for pipe in pipes {
         ends.push(pipe?);
     }
-    for (end, (kind, id)) in ends.iter().zip([(1, pid), (0, pid), (2, group), (1, child.pid), (1, pid)]) {
+    ends.insert(4, sockets::pair(libc::SOCK_STREAM)?);
+    for (end, (kind, id)) in ends.iter().zip([(1, pid), (0, pid), (2, group), (1, child.pid), (1, pid), (1, pid)]) {
         own(end[0], kind, id)?;
     }
     [ends[1][0], ends[3][0]].iter().try_for_each(|fd| sys::fcntl(*fd, F_SETSIG, OWN).map(drop))?;
-    for end in &ends[..4] {
+    for end in &ends[..5] {
         sys::fcntl(end[0], libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK)?;
     }
     let all = move |ends: &[[i32; 2]]| ends.iter().map(|end| settings(end[0])).collect::<Result<Vec<_>, _>>();
@@ -65,11 +67,11 @@ pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| {
         same("owners, signals and flags", &expected, &all(&ends)?)?;
         let before = [signals::count(libc::SIGIO), signals::count(OWN)];
-        for end in [ends[0], ends[1], ends[4]] {
+        for end in [ends[0], ends[1], ends[4], ends[5]] {
             sys::write(end[1], b"x")?;
             same("what came", &b"x".to_vec(), &sys::read_up_to(end[0], 10)?)?;
         }
-        same("signals", &[before[0] + 1, before[1] + 1], &[signals::count(libc::SIGIO), signals::count(OWN)])
+        same("signals", &[before[0] + 2, before[1] + 1], &[signals::count(libc::SIGIO), signals::count(OWN)])
     })
 }
 

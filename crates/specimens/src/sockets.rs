@@ -4,7 +4,7 @@ use crate::kin;
 use crate::life::Living;
 use crate::sys::{self, Outcome, must, same};
 
-fn pair(kind: i32) -> Result<[i32; 2], String> {
+pub(crate) fn pair(kind: i32) -> Result<[i32; 2], String> {
     let mut ends = [0; 2];
     // SAFETY: room for two descriptors.
     must("socketpair", unsafe { libc::socketpair(libc::AF_UNIX, kind, 0, ends.as_mut_ptr()) })?;
@@ -12,13 +12,13 @@ fn pair(kind: i32) -> Result<[i32; 2], String> {
 }
 
 /// Messages are sent, and not written: so many bytes of an end that is shut down give an error, and no signal.
-fn send(fd: i32, bytes: &[u8]) -> Result<usize, i32> {
+pub(crate) fn send(fd: i32, bytes: &[u8]) -> Result<usize, i32> {
     // SAFETY: the bytes live as long as the call.
     let r = unsafe { libc::send(fd, bytes.as_ptr().cast(), bytes.len(), libc::MSG_NOSIGNAL | libc::MSG_DONTWAIT) };
     if r < 0 { Err(sys::errno()) } else { Ok(r as usize) }
 }
 
-fn receive(fd: i32, length: usize) -> Result<Vec<u8>, i32> {
+pub(crate) fn receive(fd: i32, length: usize) -> Result<Vec<u8>, i32> {
     let mut bytes = vec![0; length];
     // SAFETY: as much room as is told.
     let r = unsafe { libc::recv(fd, bytes.as_mut_ptr().cast(), length, libc::MSG_DONTWAIT) };
@@ -39,7 +39,7 @@ fn set(fd: i32, name: i32, value: i32) -> Outcome {
     must("setsockopt", unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, (&raw const value).cast(), 4) }).map(drop)
 }
 
-fn shut_down(fd: i32, how: i32) -> Outcome {
+pub(crate) fn shut_down(fd: i32, how: i32) -> Outcome {
     // SAFETY: takes integers.
     must("shutdown", unsafe { libc::shutdown(fd, how) }).map(drop)
 }
@@ -186,25 +186,25 @@ fn address(name: &str) -> (libc::sockaddr_un, u32) {
     (address, 2 + bytes.len() as u32)
 }
 
-fn socket(kind: i32) -> Result<i32, String> {
+pub(crate) fn socket(kind: i32) -> Result<i32, String> {
     // SAFETY: takes integers.
     must("socket", unsafe { libc::socket(libc::AF_UNIX, kind, 0) }).map(|fd| fd as i32)
 }
 
-fn bind(fd: i32, name: &str) -> Outcome {
+pub(crate) fn bind(fd: i32, name: &str) -> Outcome {
     let (address, len) = address(name);
     // SAFETY: the address lives as long as the call.
     must("bind", unsafe { libc::bind(fd, (&raw const address).cast(), len) }).map(drop)
 }
 
-fn connect(fd: i32, name: &str) -> Outcome {
+pub(crate) fn connect(fd: i32, name: &str) -> Outcome {
     let (address, len) = address(name);
     // SAFETY: the address lives as long as the call.
     must("connect", unsafe { libc::connect(fd, (&raw const address).cast(), len) }).map(drop)
 }
 
 /// Its own name, and that of the other end.
-fn names(fd: i32) -> Result<[String; 2], String> {
+pub(crate) fn names(fd: i32) -> Result<[String; 2], String> {
     let name = |own: bool| {
         let (mut address, mut len) = (address("").0, 110);
         let room = (&raw mut address).cast();
@@ -220,7 +220,19 @@ fn names(fd: i32) -> Result<[String; 2], String> {
     Ok([name(true), name(false)])
 }
 
-fn listening(kind: i32, name: &str) -> Result<i32, String> {
+/// A message, and the name of who sent it, as in [`address`].
+pub(crate) fn address_of(fd: i32) -> Result<(Vec<u8>, String), String> {
+    let (mut bytes, mut address, mut len) = (vec![0; 100], address("").0, 110);
+    let (room, name) = (bytes.as_mut_ptr().cast(), (&raw mut address).cast());
+    // SAFETY: room for so many bytes, an address, and its length.
+    let got = unsafe { libc::recvfrom(fd, room, 100, libc::MSG_DONTWAIT, name, &raw mut len) };
+    let got = must("recvfrom", got as i64)?;
+    bytes.truncate(got as usize);
+    let path = address.sun_path[..len.saturating_sub(2) as usize].iter().map(|b| *b as u8).collect::<Vec<_>>();
+    Ok((bytes, String::from_utf8_lossy(&path).replacen('\0', "@", 1)))
+}
+
+pub(crate) fn listening(kind: i32, name: &str) -> Result<i32, String> {
     let fd = socket(kind)?;
     bind(fd, name)?;
     // SAFETY: takes integers.
@@ -228,7 +240,7 @@ fn listening(kind: i32, name: &str) -> Result<i32, String> {
     Ok(fd)
 }
 
-fn accept(listener: i32) -> Result<i32, String> {
+pub(crate) fn accept(listener: i32) -> Result<i32, String> {
     // SAFETY: nobody asks who it is.
     let server = unsafe { libc::accept(listener, std::ptr::null_mut(), std::ptr::null_mut()) };
     must("accept", server).map(|fd| fd as i32)

@@ -13,7 +13,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 13] = [
+    let sorts: [(&str, Sort); 14] = [
         ("usage", usage),
         ("no such process", no_process),
         ("own tree", own_tree),
@@ -26,6 +26,7 @@ pub fn tests() -> Vec<Test> {
         ("other mounts", other_mounts),
         ("keyrings", keyrings),
         ("pipe of others", pipe_of_others),
+        ("name of others", name_of_others),
         ("device", device),
     ];
     sorts
@@ -194,6 +195,24 @@ fn keyrings(scene: &mut Scene) -> Outcome {
         same(&format!("what is told; it says {:.300}", said.text), &true, &said.text.contains(told))?;
     }
     Ok(())
+}
+
+/// A name that somebody has in another network namespace, where its socket is not told to us, is not taken from him.
+fn name_of_others(scene: &mut Scene) -> Outcome {
+    let image = super::image_of(scene, &["socket-waiting"])?;
+    for name in ["waiting", "own"] {
+        fine("remove the name", std::fs::remove_file(scene.path(name)))?;
+    }
+    let specimen = scene.kit.specimen.display().to_string();
+    let mut other = scene.open(&["/usr/bin/unshare", "-n", &specimen, "socket-waiting"].map(String::from), SECOND)?;
+    other.expect("ready\r\n")?;
+    let mut thaw = scene.thaw(&image)?;
+    same(&format!("exit status of the thaw; it said {:?}", thaw.said()), &125, &thaw.exit()?)?;
+    let why = "another socket has that name now";
+    same(&format!("why; it said {:?}", thaw.said()), &true, &thaw.said().contains(why))?;
+    super::answers(&mut other)?;
+    other.exit()?;
+    super::answers(&mut scene.thaw(&image)?)
 }
 
 /// What waits in a named pipe goes to nobody else who has it open by the time of the thaw, whether he can be seen or not, and nothing

@@ -1,0 +1,138 @@
+//! Sockets of AF_UNIX that are full, hold empty messages, or are found by names of their own.
+
+use crate::life::Living;
+use crate::sockets::{accept, address_of, bind, connect, listening, names, pair, receive, send, shut_down, socket};
+use crate::sys::{self, Outcome, same};
+
+/// Fills one end with pieces of a length until no more goes in. Gives how many bytes.
+fn fill(fd: i32, length: usize) -> Result<usize, String> {
+    let mut sent = 0;
+    loop {
+        match send(fd, &sys::pattern(sent as u64, length)) {
+            Ok(n) => sent += n,
+            Err(libc::EAGAIN) => return Ok(sent),
+            Err(e) => return Err(format!("send gives {e}")),
+        }
+    }
+}
+
+fn drain(fd: i32) -> Result<Vec<Vec<u8>>, String> {
+    let mut all = Vec::new();
+    loop {
+        match receive(fd, 1 << 18) {
+            Ok(bytes) => all.push(bytes),
+            Err(libc::EAGAIN) => return Ok(all),
+            Err(e) => return Err(format!("recv gives {e}")),
+        }
+    }
+}
+
+/// As much waits as goes in, in pieces of several sizes.
+pub(crate) fn full(_: &[String]) -> Result<Living, String> {
+    let lengths = [1, 4000, 53_000, 106_432, 150_000];
+    let mut ends = Vec::new();
+    for (kind, length) in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET]
+        .into_iter()
+        .flat_map(|kind| lengths.map(|length| (kind, length)))
+    {
+        let ends_of = pair(kind)?;
+        let before = fill(ends_of[0], length)?;
+        ends.push((kind, length, ends_of, before));
+    }
+    Living::reads(move |_| {
+        for (kind, length, [writer, reader], before) in &ends {
+            let what = format!("kind {kind}, pieces of {length}");
+            // Of a stream, what waited in many pieces may take less room in few.
+            let more = if *kind == libc::SOCK_STREAM { Err(libc::EAGAIN) } else { send(*writer, &vec![0; *length]) };
+            same(&format!("nothing more goes in: {what}"), &Err(libc::EAGAIN), &more)?;
+            let all = drain(*reader)?;
+            if *kind != libc::SOCK_STREAM {
+                same(&format!("messages: {what}"), &(before / length), &all.len())?;
+            }
+            let all = all.concat();
+            let expected: Vec<u8> = (0..*before)
+                .step_by(*length)
+                .flat_map(|sent| sys::pattern(sent as u64, *length))
+                .take(*before)
+                .collect();
+            sys::same_bytes(&what, &expected, &all)?;
+            same(&format!("as much goes in as before: {what}"), before, &fill(*writer, *length)?)?;
+        }
+        Ok(())
+    })
+}
+
+/// Messages of no bytes, also in one that is shut down.
+pub(crate) fn empty(_: &[String]) -> Result<Living, String> {
+    let ends = [pair(libc::SOCK_DGRAM)?, pair(libc::SOCK_SEQPACKET)?];
+    let deaf = pair(libc::SOCK_SEQPACKET)?;
+    let messages = [&b""[..], b"abc", b""];
+    let fill = move || ends.iter().try_for_each(|ends| messages.iter().try_for_each(|m| send(ends[0], m).map(drop)));
+    let fill = move || fill().map_err(|e| format!("send gives {e}"));
+    fill()?;
+    messages[..2].iter().try_for_each(|m| send(deaf[0], m).map(drop)).map_err(|e| format!("send gives {e}"))?;
+    shut_down(deaf[1], libc::SHUT_RD)?;
+    Living::reads_at_first(move |first| {
+        for ends in ends {
+            let all = drain(ends[1])?;
+            same("messages", &messages.map(<[u8]>::to_vec).to_vec(), &all)?;
+        }
+        if first {
+            same("an empty one", &Ok(Vec::new()), &receive(deaf[1], 9))?;
+            same("what was behind", &Ok(b"abc".to_vec()), &receive(deaf[1], 9))?;
+        }
+        same("the end", &Ok(Vec::new()), &receive(deaf[1], 9))?;
+        fill()
+    })
+}
+
+/// Ends of a pair with names, a client that has one, a connection whose listener is gone, and a row of three.
+pub(crate) fn named(_: &[String]) -> Result<Living, String> {
+    let name = |which: &str| format!("@cryopid-{}-{which}", std::process::id());
+    let ends = pair(libc::SOCK_DGRAM)?;
+    bind(ends[0], &name("end"))?;
+    let row = [(); 3].map(|()| socket(libc::SOCK_DGRAM));
+    let [first, second, third] = row;
+    let (first, second, third) = (first?, second?, third?);
+    bind(second, &name("second"))?;
+    bind(third, &name("third"))?;
+    connect(first, &name("second"))?;
+    connect(second, &name("third"))?;
+    let listener = listening(libc::SOCK_STREAM, &name("listener"))?;
+    let [client, left] = [socket(libc::SOCK_STREAM)?, socket(libc::SOCK_STREAM)?];
+    bind(client, &name("client"))?;
+    connect(client, &name("listener"))?;
+    let server = accept(listener)?;
+    let gone = listening(libc::SOCK_SEQPACKET, &name("gone"))?;
+    let orphan = socket(libc::SOCK_SEQPACKET)?;
+    connect(orphan, &name("gone"))?;
+    let accepted = accept(gone)?;
+    [gone, left].into_iter().for_each(sys::close);
+    let all = [ends[0], ends[1], first, second, third, client, server, orphan, accepted];
+    let told = move || all.iter().map(|fd| names(*fd)).collect::<Result<Vec<_>, _>>();
+    let expected = told()?;
+    let pairs = [(ends[0], ends[1]), (client, server), (accepted, orphan)];
+    let fill = move || -> Outcome {
+        for (one, other) in pairs {
+            sys::write(one, b"there")?;
+            sys::write(other, b"back")?;
+        }
+        Ok(())
+    };
+    fill()?;
+    Living::reads(move |_| {
+        same("names", &expected, &told()?)?;
+        let (bytes, sender) = address_of(ends[1])?;
+        same("what came of whom", &(b"there".to_vec(), name("end")), &(bytes, sender))?;
+        for (one, other) in pairs {
+            if other != ends[1] {
+                same("there", &b"there".to_vec(), &sys::read_up_to(other, 9)?)?;
+            }
+            same("back", &b"back".to_vec(), &sys::read_up_to(one, 9)?)?;
+        }
+        sys::write(second, b"on")?;
+        same("on", &b"on".to_vec(), &sys::read_up_to(third, 9)?)?;
+        same("to one that is connected to another", &Err(libc::EPERM), &send(first, b"x"))?;
+        fill()
+    })
+}
