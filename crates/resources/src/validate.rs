@@ -46,6 +46,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
+    let unsound = model.inet_sockets().any(|s| !s.is_sound());
+    holds(!unsound, || "a socket of TCP has somebody at its other end, and no connection".into()).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;
     files(model).map_err(of(0))

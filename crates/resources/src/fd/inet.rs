@@ -70,6 +70,7 @@ const STREAM: u64 = SOCK_STREAM as u64;
 const DGRAM: u64 = SOCK_DGRAM as u64;
 const TCP_INFO: u64 = 11;
 /// States of a TCP socket (include/net/tcp_states.h).
+const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
 const TCP_TIME_WAIT: u8 = 6;
 const TCP_LISTEN: u8 = 10;
@@ -143,8 +144,13 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         unreachable!("as many answers as calls")
     };
     let (family, kind, protocol) = (value(domain), value(kind), value(protocol));
-    let is_stream = kind == STREAM && info.result.is_ok();
-    let state = if is_stream { written(info).first().copied().unwrap_or(TCP_CLOSE) } else { TCP_CLOSE };
+    let is_stream = kind == STREAM;
+    // Not every kernel tells the state of one of MPTCP.
+    let state = match info.result {
+        Ok(_) if is_stream => written(info).first().copied().unwrap_or(TCP_CLOSE),
+        _ if is_stream && remote.result.is_ok() => TCP_ESTABLISHED,
+        _ => TCP_CLOSE,
+    };
     let is_ready = from.probe.ready(fd)? & POLLIN != 0;
     // One that has ended is readable: its end is.
     let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && is_ready);
@@ -343,6 +349,11 @@ impl InetSocket {
 
     fn remote(&self) -> Option<SocketAddr> {
         self.remote.as_ref().and_then(|b| proc::sockaddr(&b.0))
+    }
+
+    /// To whom a socket of messages sends is an address; that of TCP has a connection.
+    pub(crate) fn is_sound(&self) -> bool {
+        !self.is_tcp() || self.connected || self.remote.is_none()
     }
 
     /// The address that it must have again.

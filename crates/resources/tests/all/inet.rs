@@ -147,6 +147,15 @@ fn a_connection_comes_back_reset() {
 }
 
 #[test]
+fn nobody_is_connected_to_by_an_image() {
+    let mut model = model("sleep");
+    let remote = Some(Blob(address(6667)));
+    model.descriptions.insert(40, Description::InetSocket(InetSocket { backlog: None, remote, ..listener() }));
+    let damage = Model::from_records(&records(&model)).expect_err("there is no such socket");
+    assert!(damage.to_string().contains("no connection"), "{damage}");
+}
+
+#[test]
 fn addresses_that_cannot_be_had() {
     let why = |name: &str, socket: InetSocket, text: &str| {
         let model = model_of(socket);
