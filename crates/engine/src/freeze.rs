@@ -222,6 +222,7 @@ fn capture(
     }
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::tree::lineage::refusals(&captured.model));
+    all.findings.refusals.extend(resources::fd::epoll::refusals(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;

@@ -1,7 +1,9 @@
 //! Descriptors of processes: what a real kernel told of them, and how they are made again.
 
 use crate::common::*;
+use resources::fd::epoll::{Epoll, Watch, refusals};
 use resources::fd::pidfd::Pidfd;
+use resources::tree::process::Fd;
 use resources::{Description, Model};
 
 const LINK: &str = "anon_inode:[pidfd]";
@@ -62,4 +64,19 @@ fn made_by_who_has_it_before_it_is_put_into_its_place() {
 #[test]
 fn one_of_nobody_is_damage() {
     assert!(Model::from_records(&records(&tree(77))).is_err());
+}
+
+#[test]
+fn a_watch_of_what_only_a_relative_has_is_refused() {
+    let mut model = model("sleep");
+    let pid = model.processes[0].process.pid;
+    let watch = Watch { fd: 6, events: 1, data: 0, description: Some(41) };
+    model.descriptions.insert(40, Description::Epoll(Epoll { watches: vec![watch] }));
+    model.descriptions.insert(41, Description::Pidfd(Pidfd { id: pid, flags: 2 }));
+    let fd = |number, description| Fd { number, description, close_on_exec: false };
+    model.processes[0].process.fds.push(fd(50, 40));
+    let line = "epoll: it watches what was number 6, which only a relative has now";
+    assert_eq!(reasons(&refusals(&model)), [line]);
+    model.processes[0].process.fds.push(fd(51, 41));
+    assert!(refusals(&model).is_empty());
 }
