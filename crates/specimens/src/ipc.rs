@@ -114,6 +114,12 @@ fn control(id: i32, command: i32) -> Outcome {
     must("shmctl", unsafe { libc::shmctl(id, command, std::ptr::null_mut()) }).map(drop)
 }
 
+/// What is told of a segment is what was told before: who looked into it and was killed has it attached until he is gone.
+fn same_told(before: &(i32, u32, u32, usize, u64), id: i32) -> Outcome {
+    let _ = sys::soon("what is told of it", || about(id).is_ok_and(|now| now == *before));
+    same("what is told of it", before, &about(id)?)
+}
+
 /// One with a key, attached twice: for writing, and only for reading; and its size is no whole number of pages.
 pub(crate) fn shared(_: &[String]) -> Result<Living, String> {
     let size = 10 * PAGE + 100;
@@ -151,7 +157,7 @@ pub(crate) fn huge(_: &[String]) -> Result<Living, String> {
     write.page(last).copy_from_slice(&pattern(7, PAGE));
     let before = about(id)?;
     Living::reads(move |_| {
-        same("what is told of it", &before, &about(id)?)?;
+        same_told(&before, id)?;
         let shown = fine("smaps", std::fs::read_to_string("/proc/self/smaps"))?;
         let of_huge = shown.matches("KernelPageSize:     2048 kB").count();
         same("attachments with such pages", &2, &of_huge)?;
@@ -174,7 +180,7 @@ pub(crate) fn removed(_: &[String]) -> Result<Living, String> {
     let before = about(id)?;
     holds("it is locked and goes", sys::Truth(before.2 & !0o777 == SHM_STAT_LOCKED | SHM_STAT_DEST))?;
     Living::reads(move |_| {
-        same("what is told of it", &before, &about(id)?)?;
+        same_told(&before, id)?;
         same_bytes("the last page", &pattern(3, PAGE), area.page(2))
     })
 }
@@ -196,7 +202,7 @@ pub(crate) fn pieces(_: &[String]) -> Result<Living, String> {
     area.page(2).fill(9);
     let before = about(id)?;
     Living::reads(move |_| {
-        same("what is told of it", &before, &about(id)?)?;
+        same_told(&before, id)?;
         for n in [0, 1, 4, 5, 6] {
             same_bytes(&format!("page {n}"), &pattern(n as u64, PAGE), area.page(n))?;
         }
@@ -227,7 +233,7 @@ pub(crate) fn apart(_: &[String]) -> Result<Living, String> {
     must("shmdt", unsafe { libc::shmdt(area.start as *const _) })?;
     let before = about(id)?;
     Living::reads(move |_| {
-        same("what is told of it", &before, &about(id)?)?;
+        same_told(&before, id)?;
         let area = Attached::new(id, 2 * PAGE, 0)?;
         let seen = area.page(1).to_vec();
         // SAFETY: our own attachment, which is not used any more.
