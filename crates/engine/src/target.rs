@@ -17,7 +17,7 @@ use resources::fd::Seen;
 use resources::{Holder, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -49,6 +49,8 @@ pub(crate) struct Before {
     pub(crate) outside: Outside,
     /// What the kernel tells of sockets, from when it was asked.
     pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
+    /// What new sockets have of each option, by family, type and protocol.
+    pub(crate) new_sockets: RefCell<HashMap<(u64, u64, u64), Vec<Vec<u8>>>>,
 }
 
 /// Our own namespaces, by their names below /proc/self.
@@ -425,7 +427,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn new_socket(&self, kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
-        sockets::new(kind, options)
+        self.before.new_sockets.borrow_mut().entry(kind).or_insert_with(|| sockets::new(kind, options)).clone()
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

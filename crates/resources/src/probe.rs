@@ -263,7 +263,8 @@ pub trait Probe {
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::default())
     }
-    /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option.
+    /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
+    /// same options are asked for each time.
     fn new_socket(&self, _kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
         options.iter().map(|option| vec![0; option.len]).collect()
     }
