@@ -150,7 +150,7 @@ const RECEIVES: u8 = 1;
 const SENDS: u8 = 2;
 const BOTH: u8 = RECEIVES | SENDS;
 
-/// Room for a message; a stream is read in pieces of this size.
+/// A stream, and a long message, are read in pieces of this size.
 const ROOM: usize = 1 << 19;
 /// More messages than a host lets wait in one socket (net.unix.max_dgram_qlen).
 const MESSAGES: usize = 1 << 16;
@@ -179,6 +179,8 @@ struct Piece {
     sender: Option<Name>,
     /// Whether more than bytes came with it: descriptors, or who sent it (unix(7), "Ancillary messages").
     has_more: bool,
+    /// Whether it is a part of a message, of which the rest stands behind it.
+    goes_on: bool,
 }
 
 /// What waits behind so many bytes, or before all, as one read gives it; `None`: nothing. The offset is put back in the same batch,
@@ -196,8 +198,7 @@ fn piece(fd: u32, at: Option<usize>, from: &Capturing<'_>) -> Result<Option<Piec
     let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(Arg::Bytes(there.to_ne_bytes().to_vec())), read, back];
     let answer = from.probe.calls(&calls)?.swap_remove(2);
     match answer.result {
-        Ok(len) if len as usize <= ROOM => Ok(Some(Piece::of(&answer, len as usize))),
-        Ok(len) => Err(Fault::new("recvmsg", format!("a message of {len} bytes"), Errno::EOVERFLOW).into()),
+        Ok(len) => Ok(Some(Piece::of(&answer, len as usize))),
         Err(Errno::EAGAIN) => Ok(None),
         Err(e) => Err(Fault::new("recvmsg", "a socket", e).into()),
     }
@@ -210,7 +211,8 @@ impl Piece {
         let header = Msghdr::from_bytes(header).unwrap_or_default();
         let name = name.get(FAMILY..header.namelen as usize).filter(|name| !name.is_empty());
         let has_more = header.flags & MSG_CTRUNC != 0;
-        Piece { bytes: bytes[..len].to_vec(), sender: name.map(Name::of), has_more }
+        let bytes = bytes[..len.min(bytes.len())].to_vec();
+        Piece { goes_on: bytes.len() < len, bytes, sender: name.map(Name::of), has_more }
     }
 }
 
@@ -258,7 +260,7 @@ impl<'a> Among<'a> {
         let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && !self.takes_connections() };
         // By whom it is written again.
         let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
-        let (mut all, mut at) = (Vec::new(), 0);
+        let (mut all, mut at, mut goes_on) = (Vec::<Blob>::new(), 0, false);
         while there && (!is_stream || (at as u64) < inq) {
             let Some(piece) = piece(fd, Some(at).filter(|_| !all.is_empty()), from)? else { break };
             // The end, and not a message.
@@ -276,7 +278,11 @@ impl<'a> Among<'a> {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
             at += piece.bytes.len();
-            all.push(Blob(piece.bytes));
+            match all.last_mut().filter(|_| goes_on) {
+                Some(message) => message.0.extend(piece.bytes),
+                None => all.push(Blob(piece.bytes)),
+            }
+            goes_on = piece.goes_on;
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
         Ok(if has_writer || all.is_empty() {
