@@ -1,5 +1,11 @@
 //! Options of sockets that can be asked for and set again: socket(7), ip(7), ipv6(7), tcp(7), udp(7).
 
+/// Family, type and protocol (socket(2)).
+pub type SocketKind = (u64, u64, u64);
+
+/// What a socket has of each of some options; nothing where there is no such option.
+pub type Values = Vec<Vec<u8>>;
+
 /// An option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SockOpt {

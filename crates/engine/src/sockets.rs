@@ -2,7 +2,7 @@
 
 use abi::consts::socket::SOCK_CLOEXEC;
 use abi::diag::{self, LocalSocket, LocalSockets, Part};
-use abi::sockopt::SockOpt;
+use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::{Arg, Call, Errno, Fault, Sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
@@ -55,7 +55,7 @@ fn local_once() -> Result<Vec<LocalSocket>, Fault> {
 }
 
 /// What a new socket, of this family, type and protocol, has of each option; nothing where it has none.
-pub(crate) fn new((family, kind, protocol): (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+pub(crate) fn new((family, kind, protocol): SocketKind, options: &[SockOpt]) -> Values {
     let socket = here::call(&Call::new(Sys::Socket, [family, kind | SOCK_CLOEXEC, protocol].map(Arg::Int))).result;
     let Ok(number) = socket else { return Vec::new() };
     let ask = |option: &SockOpt| {

@@ -9,7 +9,7 @@ use abi::diag::LocalSockets;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::sockopt::SockOpt;
+use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
@@ -50,7 +50,7 @@ pub(crate) struct Before {
     /// What the kernel tells of sockets, from when it was asked.
     pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
     /// What new sockets have of each option, by family, type and protocol.
-    pub(crate) new_sockets: RefCell<HashMap<(u64, u64, u64), Vec<Vec<u8>>>>,
+    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
 }
 
 /// Our own namespaces, by their names below /proc/self.
@@ -426,7 +426,7 @@ impl Probe for Target<'_, '_, '_> {
         self.before.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
     }
 
-    fn new_socket(&self, kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Values {
         self.before.new_sockets.borrow_mut().entry(kind).or_insert_with(|| sockets::new(kind, options)).clone()
     }
 

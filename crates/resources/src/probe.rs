@@ -8,7 +8,7 @@ use abi::diag::LocalSockets;
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::sockopt::SockOpt;
+use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault};
 use image::Extent;
@@ -265,7 +265,7 @@ pub trait Probe {
     }
     /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
     /// same options are asked for each time.
-    fn new_socket(&self, _kind: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Values {
         options.iter().map(|option| vec![0; option.len]).collect()
     }
     /// Whether somebody in the tree has the pipe or socket with this link.

@@ -7,14 +7,11 @@ use abi::consts::cap::CAP_NET_ADMIN;
 use abi::consts::socket::{
     SO_BUF_LOCK, SO_GET_FILTER, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
 };
-use abi::sockopt::{self, SockOpt};
+use abi::sockopt::{self, SockOpt, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
-
-/// Family, type and protocol (socket(2)).
-pub type SocketKind = (u64, u64, u64);
 
 /// What was set.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]

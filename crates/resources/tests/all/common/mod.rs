@@ -7,7 +7,7 @@ use abi::diag::{LocalSocket, LocalSockets};
 use abi::layout::{FileStat, Msghdr, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
-use abi::sockopt::SockOpt;
+use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
@@ -383,7 +383,7 @@ impl Probe for Recorded {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
     /// What the recorded socket is told without a further number.
-    fn new_socket(&self, _: (u64, u64, u64), options: &[SockOpt]) -> Vec<Vec<u8>> {
+    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Values {
         options.iter().map(|option| vec![0; option.len]).collect()
     }
     fn is_in_tree(&self, link: &[u8]) -> bool {
