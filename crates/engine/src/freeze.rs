@@ -221,8 +221,7 @@ fn capture(
         captured.model.processes.push(ProcessModel { process: record, states, threads });
     }
     // Who ends a tree that nobody can make again has lost it.
-    all.findings.refusals.extend(resources::tree::lineage::refusals(&captured.model));
-    all.findings.refusals.extend(resources::fd::epoll::refusals(&captured.model));
+    all.findings.refusals.extend(resources::never_made(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;

@@ -25,7 +25,7 @@ pub use fd::tty::Typed;
 pub use list::{Coverage, Description, ProcessState, ThreadState, TreeState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;
-pub use planning::{Planning, plan};
+pub use planning::{Planning, never_made, plan};
 pub use probe::{Capturing, Files, Holder, Keep, Probe, Queue, Removed, Saved, SavedSegment, Still, Tcp, Told, Which};
 pub use text::{Blob, Text};
 pub use trouble::Trouble;

@@ -1,7 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::{signalling, unix};
+use crate::fd::{epoll, signalling, unix};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -183,6 +183,11 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
         let remedy = "allow them (sysctl user.max_user_namespaces, kernel.unprivileged_userns_clone, apparmor_restrict_unprivileged_userns), or thaw as root";
         Err(vec![Refusal::new("user namespaces", why, remedy)])
     }
+}
+
+/// Why nobody could make a tree again, on whatever host.
+pub fn never_made(model: &Model) -> Vec<Refusal> {
+    [lineage::refusals(model), epoll::refusals(model)].concat()
 }
 
 /// The plan that makes the tree again on this host, in order, checked.
