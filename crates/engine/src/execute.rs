@@ -354,7 +354,8 @@ impl<'a> Execution<'a> {
 
     /// A new descriptor takes the lowest free number; it is moved to the number of its description at once.
     fn make_here(&self, step: &Step, sys: Sys, args: &[Value], descrs: &[Descr]) -> Result<(), Error> {
-        let answer = here::call(&Call::new(sys, self.args(args)));
+        let call = Call::new(sys, self.args(args));
+        let answer = if sys == Sys::Accept4 { sockets::accept(&call) } else { here::call(&call) };
         let first = answer.result.map_err(|e| Fault::new(step.op.to_string(), "this process", e))? as i32;
         let made = match answer.out.first() {
             Some(pair) => pair.chunks(4).map(|n| i32::from_ne_bytes(n.try_into().expect("four bytes"))).collect(),

@@ -1,9 +1,9 @@
 //! What the kernel tells of sockets (sock_diag(7)), in the network namespace of whoever asks; and connections that were reset.
 
-use abi::consts::socket::SOCK_CLOEXEC;
+use abi::consts::socket::{SO_PEERCRED, SOCK_CLOEXEC, SOL_SOCKET};
 use abi::diag::{self, LocalSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
-use abi::{Arg, Call, Errno, Fault, Sys};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
@@ -67,6 +67,31 @@ pub(crate) fn new((family, kind, protocol): SocketKind, options: &[SockOpt]) -> 
     let all = options.iter().map(ask).collect();
     here::close_range(number as u32, number as u32);
     all
+}
+
+/// The connection that we have made ourselves. Whoever else was faster finds nobody, as if the program had not been there yet.
+pub(crate) fn accept(call: &Call) -> Answer {
+    loop {
+        let answer = here::call(call);
+        match answer.result {
+            Ok(number) if maker(number) != Some(std::process::id()) => here::close_range(number as u32, number as u32),
+            _ => return answer,
+        }
+    }
+}
+
+/// Who has made a connection (SO_PEERCRED).
+fn maker(number: u64) -> Option<u32> {
+    let args = [
+        Arg::Int(number),
+        SOL_SOCKET.into(),
+        SO_PEERCRED.into(),
+        Arg::Out(12),
+        Arg::Bytes(12u32.to_ne_bytes().to_vec()),
+    ];
+    let answer = here::call(&Call::new(Sys::Getsockopt, args));
+    answer.result.ok()?;
+    answer.out.first()?.first_chunk().map(|pid| u32::from_ne_bytes(*pid))
 }
 
 /// A TCP connection that its other end has reset, after it has sent something: both over the loopback. `is_six`: of AF_INET6.
