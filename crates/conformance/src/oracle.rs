@@ -47,7 +47,20 @@ fn story(scene: &Scene, image: &str) -> Result<Value, String> {
     forget_session(&mut story);
     forget_places(&mut story);
     forget_ages(&mut story);
+    forget_resizes(&mut story);
     Ok(story)
+}
+
+/// That its terminal has another size (SIGWINCH) may reach a program at any time after a thaw, and so wait at the next freeze.
+fn forget_resizes(story: &mut Value) {
+    const SIGWINCH: &str = "1c000000";
+    let Some(processes) = story["model"]["processes"].as_array_mut() else { return };
+    let threads = processes.iter_mut().filter_map(|p| p["threads"].as_array_mut()).flatten();
+    for state in threads.filter_map(|t| t["states"].as_array_mut()).flatten() {
+        if let Some(pending) = state["process_pending"].as_array_mut() {
+            pending.retain(|info| !info.as_str().is_some_and(|info| info.starts_with(SIGWINCH)));
+        }
+    }
 }
 
 /// Which of two siblings is the elder, who were born within one tick of the clock, is not told.

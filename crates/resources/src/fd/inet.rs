@@ -19,8 +19,8 @@ use abi::consts::cap::CAP_NET_BIND_SERVICE;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::poll::POLLIN;
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL, SO_TYPE,
-    SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL,
+    SO_TYPE, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::sockopt;
 use abi::{Answer, Arg, Call, Sys, proc};
@@ -72,7 +72,8 @@ const TCP_INFO: u64 = 11;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
-const TCP_TIME_WAIT: u8 = 6;
+/// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING.
+const ENDING: [u8; 6] = [4, 5, 6, 8, 9, 11];
 const TCP_LISTEN: u8 = 10;
 /// `struct tcp_info`: how many connections of a listener wait, and how many may.
 const WAIT_AT: usize = 24;
@@ -81,6 +82,11 @@ const MAY_WAIT_AT: usize = 28;
 const SOCKADDR: usize = 28;
 /// TCP_MAXSEG and TCP_WINDOW_CLAMP: of a connection the kernel tells what both ends agreed on.
 const OF_A_CONNECTION: [u64; 2] = [2, 10];
+/// IP_MULTICAST_IF, _TTL and _LOOP, and IPV6_MULTICAST_IF, _HOPS and _LOOP: of TCP they can be asked for, and not set.
+const OF_MESSAGES: [(u64, u64); 6] =
+    [(IPPROTO_IP, 32), (IPPROTO_IP, 33), (IPPROTO_IP, 34), (IPPROTO_IPV6, 17), (IPPROTO_IPV6, 18), (IPPROTO_IPV6, 19)];
+/// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
+const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
 /// What a connection that is reset may have to read.
 const ROOM: usize = 1 << 19;
 
@@ -161,6 +167,9 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), &lists, from)?;
     if connected {
         settings.options.retain(|(level, number, _)| !(*level == IPPROTO_TCP && OF_A_CONNECTION.contains(number)));
+    }
+    if is_stream {
+        settings.options.retain(|(level, number, _)| !OF_MESSAGES.contains(&(*level, *number)));
     }
     if family == AF_INET6 {
         settings.options.retain(|option| (option.0, option.1) != (IPPROTO_IPV6, IPV6_V6ONLY));
@@ -418,8 +427,9 @@ impl InetSocket {
         let all: Vec<_> = all.filter(|_| local.port() != 0).collect();
         let is_taken = all.iter().any(|other| meets(other) && counts(other));
         let what = format!("socket {local}");
-        let ended = |other: &proc::InetLine| meets(other) && other.state == TCP_TIME_WAIT;
-        if to.to.host.absent.contains(&local.ip()) {
+        let ended = |other: &proc::InetLine| meets(other) && ENDING.contains(&other.state);
+        let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
+        if to.to.host.absent.contains(&local.ip()) && !anywhere {
             let remedy = "give that address to an interface (ip address add)";
             to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
         } else if is_taken {

@@ -417,6 +417,11 @@ impl Kind for UnixSocket {
         }
         let takes_connections = among.takes_connections();
         let named = named(&among.told, from.probe)?;
+        let is_sought = takes_connections || among.told.kind == SOCK_DGRAM;
+        if let Some(Named { name: Name::Path(name), path: None, .. }) = named.as_ref().filter(|_| is_sought) {
+            let why = format!("its file is not at {name} any more: thawed, nobody finds it by a name");
+            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+        }
         let Told { inode, kind, peer, shutdown, pending, backlog, .. } = among.told;
         Ok(UnixSocket {
             socket: inode,
