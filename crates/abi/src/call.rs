@@ -36,6 +36,7 @@ macro_rules! syscalls {
 syscalls! {
     Read "read" 0;
     Write "write" 1;
+    Open "open" 2;
     Close "close" 3;
     Fstat "fstat" 5;
     Poll "poll" 7;

@@ -5,6 +5,7 @@
 use crate::replace::{Identity, beside};
 use abi::diag::local_address;
 use abi::{Arg, Call, Errno, Sys};
+use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -12,7 +13,7 @@ use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use tracee::fault::point;
 use tracee::{Heir, Legacy, here};
 
@@ -72,16 +73,26 @@ impl Bound {
             fs::remove_file(path)?;
             return if beside.exists() { fs::rename(&beside, path) } else { Ok(()) };
         }
-        if let Some((uid, gid)) = looks.owner {
-            std::os::unix::fs::lchown(path, Some(uid), Some(gid))?;
-        }
-        fs::set_permissions(path, Permissions::from_mode(looks.mode & 0o7777))
+        give_looks(path, made, looks)
     }
 
     /// The names stay.
     pub(crate) fn keep(self) {
         self.heir.keep();
     }
+}
+
+/// Owner and permissions, of the very file: whoever may write into its directory may exchange it meanwhile.
+fn give_looks(path: &Path, made: Identity, looks: Looks) -> io::Result<()> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
+    if Identity::of(&fs::metadata(&link)?) != made {
+        return Err(io::ErrorKind::NotFound.into());
+    }
+    if let Some((uid, gid)) = looks.owner {
+        std::os::unix::fs::chown(&link, Some(uid), Some(gid))?;
+    }
+    fs::set_permissions(&link, Permissions::from_mode(looks.mode & 0o7777))
 }
 
 fn made(sys: Sys, args: Vec<Arg>) -> io::Result<()> {

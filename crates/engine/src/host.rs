@@ -210,7 +210,10 @@ fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
         Some((bytes.to_vec(), (m.dev(), m.ino())))
     };
     let here: Vec<(Vec<u8>, (u64, u64))> = model.places().filter_map(inode).collect();
-    let all = if here.is_empty() { HashMap::new() } else { crate::outside::openers(&BTreeSet::new()) };
+    let mut all = if here.is_empty() { HashMap::new() } else { crate::outside::openers(&BTreeSet::new()) };
+    if !here.is_empty() {
+        all.extend(crate::fifo::waiting());
+    }
     gathered(here.into_iter().filter_map(|(path, inode)| Some((path, *all.get(&inode)?))))
 }
 

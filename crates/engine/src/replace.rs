@@ -43,7 +43,7 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    fn of(m: &fs::Metadata) -> Identity {
+    pub(crate) fn of(m: &fs::Metadata) -> Identity {
         Identity { dev: m.dev(), ino: m.ino() }
     }
 

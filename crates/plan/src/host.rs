@@ -85,7 +85,7 @@ pub struct Host {
     /// The places that the image names, as they are here; a missing one is not in the map.
     #[serde(with = "crate::paths::map", default)]
     pub places: BTreeMap<Vec<u8>, PlaceFacts>,
-    /// Processes that have a named pipe open that the image names, by its path: one of each, of those that can be seen.
+    /// Processes that have a named pipe open that the image names, or wait for that, by its path: one of each, of those that can be seen.
     #[serde(with = "crate::paths::map", default)]
     pub openers: BTreeMap<Vec<u8>, u32>,
     /// Where whoever thaws has temporary files.

@@ -239,6 +239,12 @@ impl Model {
         [of_ipc, of_locks, unix::plan::questions(self), inet::questions(self), huge::questions(self)].concat()
     }
 
+    /// A socket of which the file stands at a path.
+    pub(crate) fn bound_at(&self, path: &Text) -> Option<u32> {
+        let is_it = |d: &Description| matches!(d, Description::UnixSocket(s) if s.file() == Some(path));
+        self.descriptions.iter().find(|(_, d)| is_it(d)).map(|(id, _)| *id)
+    }
+
     /// The addresses of the internet that its sockets must have again.
     pub fn addresses(&self) -> impl Iterator<Item = core::net::SocketAddr> {
         self.inet_sockets().filter_map(inet::InetSocket::bound)

@@ -326,12 +326,23 @@ pub(crate) fn addressed(_: &[String]) -> Result<Living, String> {
     bind(other, &hidden)?;
     connect(sender, &path)?;
     connect(other, &path)?;
+    let place = format!("/proc/self/fd/{}", sys::open(&path, libc::O_PATH)?);
+    // SAFETY: takes integers.
+    must("fchmod", unsafe { libc::fchmod(sender, 0o640) })?;
+    let mode = move || -> Result<u32, String> {
+        let link = format!("/proc/self/fd/{sender}");
+        Ok(std::os::unix::fs::MetadataExt::mode(&sys::fine("stat", std::fs::metadata(link))?))
+    };
     let told = move || [inbox, other, sender].map(names).into_iter().collect::<Result<Vec<_>, _>>();
     let expected = told()?;
     let fill = move || [&b"one"[..], b"two"].iter().try_for_each(|m| sys::write(sender, m).map(drop));
     fill()?;
     Living::reads(move |_| {
         same("names", &expected, &told()?)?;
+        same("the mode of a socket", &0o140_640, &mode()?)?;
+        let new = socket(libc::SOCK_DGRAM)?;
+        connect(new, &place)?;
+        sys::close(new);
         for message in [&b"one"[..], b"two"] {
             same("a message", &message.to_vec(), &sys::read_up_to(inbox, 100)?)?;
         }

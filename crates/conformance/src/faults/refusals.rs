@@ -6,6 +6,7 @@ use crate::pty::{FIRST, SECOND};
 use crate::runner::Test;
 use crate::scene::Scene;
 use crate::{Outcome, fine, same};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 type Sort = fn(&mut Scene) -> Outcome;
@@ -13,7 +14,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// Refusals and wrong usage.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, Sort); 14] = [
+    let sorts: [(&str, Sort); 15] = [
         ("usage", usage),
         ("no such process", no_process),
         ("own tree", own_tree),
@@ -26,6 +27,7 @@ pub fn tests() -> Vec<Test> {
         ("other mounts", other_mounts),
         ("keyrings", keyrings),
         ("pipe of others", pipe_of_others),
+        ("pipe that others wait for", pipe_that_others_wait_for),
         ("name of others", name_of_others),
         ("device", device),
     ];
@@ -260,6 +262,29 @@ fn fed_to_nobody(scene: &mut Scene, told: [&str; 2]) -> Outcome {
     same("what was in it", &"theirs", &&*String::from_utf8_lossy(&got))?;
     drop(reader);
     unread()?;
+    super::answers(&mut scene.thaw(&image)?)
+}
+
+/// Who waits to open a named pipe, to read or to write, waits on after a thaw that is refused for him.
+fn pipe_that_others_wait_for(scene: &mut Scene) -> Outcome {
+    let image = super::image_of(scene, &["fifo"])?;
+    for script in ["exec cat fifo", "echo theirs > fifo"] {
+        let mut other = fine(
+            "start a shell",
+            Command::new("/bin/sh").args(["-c", script]).current_dir(scene.path(".")).stdout(Stdio::null()).spawn(),
+        )?;
+        let syscall = format!("/proc/{}/syscall", other.id());
+        let opens = || std::fs::read_to_string(&syscall).is_ok_and(|text| text.starts_with("257 "));
+        until(Duration::from_secs(5), || opens().then_some(())).ok_or("nobody waits for the pipe")?;
+        let mut thaw = scene.thaw(&image)?;
+        let status = thaw.exit()?;
+        let waits = opens();
+        fine("end the shell", other.kill())?;
+        fine("end the shell", other.wait())?;
+        same(&format!("exit status of the thaw; it said {:?}", thaw.said()), &125, &status)?;
+        same("he is told", &true, &thaw.said().contains("or waits for that"))?;
+        same("he waits on", &true, &waits)?;
+    }
     super::answers(&mut scene.thaw(&image)?)
 }
 

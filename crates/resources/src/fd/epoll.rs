@@ -6,7 +6,8 @@
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
 //!   number and description. Where the number leads elsewhere by now, or nowhere, what is watched stands there for the time
 //!   of the call
-//! - refused    a watch of what nobody in the tree has a number for, or of what is made by each who has it, by who has it not; an instance that a process outside of the tree has too
+//! - refused    a watch of what nobody in the tree has a number for, or of what is made by each who has it, by who has it not; an
+//!   instance that a process outside of the tree has too
 //! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
 
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
@@ -123,23 +124,22 @@ impl Kind for Epoll {
 
 /// The watches that cannot be set again: of what each process that has it makes for itself, by one that has it not any more.
 pub fn refusals(model: &Model) -> Vec<Refusal> {
-    let epolls = model
-        .descriptions
-        .iter()
-        .filter_map(|(id, d)| if let Description::Epoll(e) = d { Some((*id, e)) } else { None });
-    let own = |id: &u32| matches!(model.descriptions.get(id), Some(Description::Pidfd(_) | Description::Procfile(_)));
-    let of_one = |(id, epoll): (u32, &Epoll)| {
-        let has = |p: &&ProcessModel, what: u32| p.process.fds.iter().any(|fd| fd.description == what);
-        let holder = model.processes.iter().find(|p| has(p, id));
-        let lost = |w: &&Watch| w.description.filter(own).is_some_and(|what| holder.is_some_and(|p| !has(&p, what)));
-        let why = |w: &Watch| format!("it watches what was number {}, which only a relative has now", w.fd);
-        let refuse = |w: &Watch| {
-            let refusal = Refusal::new("epoll", why(w), "let the program close one of both; this is not supported yet");
-            holder.map_or(refusal.clone(), |p| refusal.of(p.process.pid))
-        };
-        epoll.watches.iter().filter(lost).map(refuse).collect::<Vec<_>>()
-    };
-    epolls.flat_map(of_one).collect()
+    let has = |p: &ProcessModel, what: u32| p.process.fds.iter().any(|fd| fd.description == what);
+    let of_each =
+        |id: u32| matches!(model.descriptions.get(&id), Some(Description::Pidfd(_) | Description::Procfile(_)));
+    let mut all = Vec::new();
+    for (id, description) in &model.descriptions {
+        let Description::Epoll(epoll) = description else { continue };
+        let Some(holder) = model.processes.iter().find(|p| has(p, *id)) else { continue };
+        for w in &epoll.watches {
+            if w.description.is_some_and(|what| of_each(what) && !has(holder, what)) {
+                let why = format!("it watches what was number {}, which only a relative has now", w.fd);
+                let remedy = "let the program close one of both; this is not supported yet";
+                all.push(Refusal::new("epoll", why, remedy).of(holder.process.pid));
+            }
+        }
+    }
+    all
 }
 
 /// A number leads where it led, or nowhere.

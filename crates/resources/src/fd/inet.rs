@@ -19,8 +19,8 @@ use abi::consts::cap::CAP_NET_BIND_SERVICE;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::poll::POLLIN;
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SO_DOMAIN, SO_PROTOCOL,
-    SO_TYPE, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SIOCOUTQ, SO_DOMAIN,
+    SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::sockopt;
 use abi::{Answer, Arg, Call, Sys, proc};
@@ -131,6 +131,8 @@ struct Asked {
     /// Bytes that can be read, and whether something can be: a datagram may be empty.
     readable: u32,
     is_ready: bool,
+    /// Bytes that were not sent yet, or not received by the other end.
+    unsent: u32,
 }
 
 fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
@@ -144,9 +146,10 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         ask(fd, IPPROTO_TCP, TCP_INFO, 64),
         ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, 4),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
+        Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]),
     ];
     let answers = from.probe.calls(&calls)?;
-    let [domain, kind, protocol, local, remote, info, only, inq] = &answers[..] else {
+    let [domain, kind, protocol, local, remote, info, only, inq, outq] = &answers[..] else {
         unreachable!("as many answers as calls")
     };
     let (family, kind, protocol) = (value(domain), value(kind), value(protocol));
@@ -188,7 +191,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         waiting: Blob(Vec::new()),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
-    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, is_ready })
+    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, is_ready, unsent: value(outq) as u32 })
 }
 
 /// Whether this host is in any group of multicast but those that every host is in (/proc/net/igmp, igmp6): which sockets are in one
@@ -323,6 +326,9 @@ impl Asked {
         }
         if !socket.connected && *state != TCP_LISTEN && self.is_ready {
             all.push("datagrams that wait in it are lost".into());
+        }
+        if socket.socket_type == DGRAM && self.unsent != 0 {
+            all.push("if it has begun a message (UDP_CORK, MSG_MORE), that is lost".into());
         }
         if *wait != 0 {
             all.push(format!("{wait} connections that nobody has accepted yet are lost"));

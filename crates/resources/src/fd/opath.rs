@@ -2,7 +2,7 @@
 //!
 //! - seen as    `flags` with O_PATH in fdinfo, whatever stands there
 //! - captured   path, flags, type of what stands there; whether it is a directory that was removed
-//! - recreated  `openat` with the same flags; a removed directory is made and removed once more
+//! - recreated  `openat` with the same flags, of the file of a socket of the tree when that has its name; a removed directory is made and removed once more
 //! - refused    a place that is gone and was no directory; one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
@@ -11,7 +11,7 @@ use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
 use minicbor::{Decode, Encode};
-use plan::{Descr, Value};
+use plan::{Actor, Descr, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -58,9 +58,14 @@ impl Kind for OPath {
         if let Some(removed) = &self.removed {
             return place::make_removed(Self::NAME, descr, &self.path, removed, self.flags, to);
         }
+        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), u64::from(self.flags).into(), 0.into()];
+        if let Some(socket) = to.model.bound_at(&self.path) {
+            let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+            let needs = vec![Fact::Bound(Descr(socket))];
+            return to.to.step(Moment::Make, Self::NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
+        }
         let what = "a place that it has open (O_PATH)";
         Wanted { what, kind: self.file_type, access: 0, flags: self.flags }.look(&self.path, to);
-        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), u64::from(self.flags).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);
     }
 

@@ -163,7 +163,8 @@ fn plan_fifo(path: &Text, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     };
     Wanted { what: "a named pipe", kind: S_IFIFO, access: needed, flags: 0 }.look(path, to);
     if let Some(pid) = to.to.host.openers.get(&path.0) {
-        let why = format!("process {pid} has it open here, and would get, or give, what is the program's");
+        let why =
+            format!("process {pid} has it open here, or waits for that, and would get, or give, what is the program's");
         to.to.refuse(Refusal::new(path.to_string(), why, "end that process, or let it close it"));
     }
     let here = |path: &Text| to.to.host.places.get(&path.0).and_then(|place| place.inode);

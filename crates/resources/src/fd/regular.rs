@@ -5,8 +5,8 @@
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
 //! - refused    a lease on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
-//!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or by policy one that
-//!   has changed
+//!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or
+//!   by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};

@@ -75,6 +75,11 @@ pub struct UnixSocket {
     /// The other ends of the connections that nobody has accepted yet, in their order.
     #[n(12)]
     pub pending: Vec<u64>,
+    /// What fstat(2) tells of its permission bits, if somebody has changed them (fchmod(2)).
+    #[n(13)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mode: Option<u32>,
 }
 
 /// A name, and the file that has it, if one has.
@@ -152,6 +157,8 @@ const BOTH: u8 = RECEIVES | SENDS;
 
 /// A stream, and a long message, are read in pieces of this size.
 const ROOM: usize = 1 << 19;
+/// The permission bits of a new socket (net/socket.c, `sock_alloc`).
+const UNCHANGED: u32 = 0o777;
 /// More messages than a host lets wait in one socket (net.unix.max_dgram_qlen).
 const MESSAGES: usize = 1 << 16;
 /// `struct sockaddr_un` (unix(7)), and the family before the name.
@@ -437,6 +444,7 @@ impl Kind for UnixSocket {
             backlog: takes_connections.then_some(backlog),
             to,
             pending,
+            mode: Some(seen.stat.mode & 0o7777).filter(|mode| *mode != UNCHANGED),
         })
     }
 
@@ -504,6 +512,11 @@ impl fmt::Display for UnixSocket {
 pub(crate) type Key<'a> = (u8, &'a Name, Option<u64>);
 
 impl UnixSocket {
+    /// Where its file stands.
+    pub(crate) fn file(&self) -> Option<&Text> {
+        self.named.as_ref()?.path.as_ref()
+    }
+
     /// See [`Key`].
     pub(crate) fn key(&self) -> Option<Key<'_>> {
         self.named.as_ref().map(|named| (self.socket_type, &named.name, named.inode))

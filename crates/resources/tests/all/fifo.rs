@@ -118,7 +118,8 @@ fn whoever_has_it_open_there_is_named() {
         let model = model_of(&ends);
         let mut host = host_with(&model, Some(0o010600));
         host.openers.insert(path().0, 99);
-        let line = "/run/fifo: process 99 has it open here, and would get, or give, what is the program's";
+        let line =
+            "/run/fifo: process 99 has it open here, or waits for that, and would get, or give, what is the program's";
         assert_eq!(plan_refused(&model, &host, &Options::default()), [line]);
     }
 }

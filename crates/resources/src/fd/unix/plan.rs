@@ -377,6 +377,17 @@ impl UnixSocket {
             fill(writer, &self.waiting, vec![needs], to);
         }
         self.settings.plan_room(NAME, descr, writes, to);
+        if let Some(mode) = self.mode {
+            let lost = Expect::OrTold("a socket has not the permission bits that fstat(2) told of it");
+            to.to.on_descr(
+                Moment::Arm,
+                NAME,
+                descr,
+                Sys::Fchmod,
+                vec![Value::Descr(descr), u64::from(mode).into()],
+                lost,
+            );
+        }
         let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
         to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
     }
