@@ -34,7 +34,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
-use tracee::stub::{Clocks, Ground, Nest, Part, Stubs};
+use tracee::stub::{Clocks, Ground, HeldCalls, Nest, Part, Stubs};
 use tracee::{here, ipc, job};
 
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
@@ -730,21 +730,18 @@ impl<'a> Execution<'a> {
     /// The last of us goes out of the processes: our descriptors in them, and the memory that we share. What processes share
     /// with each other is left once.
     fn leave_ground(&mut self) -> Result<(), Error> {
-        let numbers = [u64::from(self.plan.reserve), u64::from(self.plan.base) - 1, 0];
-        let loaded = self.loaded;
+        let numbers = vec![u64::from(self.plan.reserve), u64::from(self.plan.base) - 1, 0];
+        let ground = self.stubs().ground();
+        let memory = vec![ground.start, ground.end - ground.start];
+        let (loaded, mut all) = (self.loaded, Vec::new());
         for p in loaded.model.processes.iter().map(|p| &p.process).filter(|p| !p.is_zombie()) {
             let tid = self.stubs().living(p.pid).expect("a process that lives has a thread that does");
             let gate = self.gate_of(Tid(tid))?;
-            let stubs = self.stubs();
-            let ground = stubs.ground();
-            if p.shares.files.is_none() {
-                stubs.call_held(tid, gate, Sys::CloseRange, &numbers)?;
-            }
-            if p.shares.space.is_none() {
-                stubs.call_held(tid, gate, Sys::Munmap, &[ground.start, ground.end - ground.start])?;
-            }
+            let files = p.shares.files.is_none().then(|| (Sys::CloseRange, numbers.clone()));
+            let space = p.shares.space.is_none().then(|| (Sys::Munmap, memory.clone()));
+            all.push(HeldCalls { tid, gate, calls: files.into_iter().chain(space).collect() });
         }
-        Ok(())
+        Ok(self.stubs().call_held(&all)?)
     }
 }
 

@@ -6,30 +6,47 @@ use crate::process::await_event;
 use crate::ptrace::{self, Stop};
 use abi::x86_64::UserRegs;
 use abi::{Errno, Fault, Sys};
+use std::collections::BTreeSet;
 use std::time::Duration;
+
+/// Calls of a held thread.
+#[derive(Debug)]
+pub struct HeldCalls {
+    /// Which one.
+    pub tid: u32,
+    /// Where it has a `syscall` instruction.
+    pub gate: u64,
+    /// What it calls, one after the other.
+    pub calls: Vec<(Sys, Vec<u64>)>,
+}
 
 impl Stubs {
     /// Stops every thread, in an orderly way: from here on [`Stubs::set`] may be called. Those that have ended are left out.
     pub fn hold(&mut self) -> Result<(), Fault> {
         let is_held = |process: &u32| self.processes[process].stopped.is_some();
-        let living: Vec<u32> = self.processes().filter(|p| !self.has_ended(*p) && !is_held(p)).collect();
-        living.into_iter().try_for_each(|process| self.hold_process(process).map(drop))
+        let living = abi::gathered(self.processes().filter(|p| !self.has_ended(*p) && !is_held(p)));
+        self.hold_processes(&living).map(drop)
     }
 
-    /// Stops the threads of a process, likewise; gives their ids here.
-    fn hold_process(&mut self, process: u32) -> Result<Vec<i32>, Fault> {
-        self.find_threads(process)?;
+    /// Stops the threads of processes, likewise; gives their ids here. All are told before any is waited for: to come to a stop
+    /// takes each of them a while.
+    fn hold_processes(&mut self, processes: &BTreeSet<u32>) -> Result<Vec<i32>, Fault> {
+        processes.iter().try_for_each(|process| self.find_threads(*process))?;
         let mut held = Vec::new();
-        let (pid, first_ended) = (self.pid(process), self.processes[&process].ended.is_some());
-        let own = self.threads.values_mut().filter(|s| s.process == Some(process));
-        for (tid, stub) in own.filter_map(|s| Some((s.tid.filter(|tid| !(first_ended && *tid == pid))?, s))) {
+        for stub in self.threads.values_mut() {
+            let Some(body) = stub.process.filter(|own| processes.contains(own)).map(|own| &self.processes[&own]) else {
+                continue;
+            };
+            let Some(tid) = stub.tid.filter(|tid| body.ended.is_none() || *tid != body.pid) else { continue };
             if stub.tie == Tie::Socket {
                 ptrace::seize(tid, ptrace::O_TRACESYSGOOD | ptrace::O_EXITKILL)?;
                 stub.tie = Tie::Trace;
             }
             ptrace::interrupt(tid)?;
-            await_event(tid).map_err(|lost| lost_stub(lost, tid))?;
             held.push(tid);
+        }
+        for tid in &held {
+            await_event(*tid).map_err(|lost| lost_stub(lost, *tid))?;
         }
         Ok(held)
     }
@@ -67,7 +84,7 @@ impl Stubs {
     /// stays so when we let it go, and then nobody is told once more (kernel/signal.c, task_participate_group_stop). It is held
     /// from here on.
     pub fn stop(&mut self, process: u32, signal: i32) -> Result<(), Fault> {
-        let threads = self.hold_process(process)?;
+        let threads = self.hold_processes(&abi::gathered([process]))?;
         // Where nobody would let the group go on, only SIGSTOP stops it (kernel/signal.c, is_current_pgrp_orphaned).
         let is_stopped = self.begin_stop(process, threads[0], signal)?
             || signal != libc::SIGSTOP && self.begin_stop(process, threads[0], libc::SIGSTOP)?;
@@ -123,16 +140,28 @@ impl Stubs {
         ptrace::cont(here, 0)
     }
 
-    /// One call of a held thread, through the `syscall` instruction at `gate`; none of its memory is needed.
-    pub fn call_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
-        let tid = self.held(tid);
-        let regs = self.regs_for(tid, gate, sys, args)?;
-        ptrace::setregs(tid, &regs)?;
-        self.to_syscall_stop(tid)?;
-        self.to_syscall_stop(tid)?;
-        let rax = self.getregs(tid)?.rax;
-        self.to_event_stop(tid)?;
-        Errno::from_raw(rax).map_err(|e| Fault::new(sys.name(), tid, e))
+    /// Each of these held threads makes its calls, through a `syscall` instruction of its own; none of its memory is needed. They
+    /// make them beside each other.
+    pub fn call_held(&self, all: &[HeldCalls]) -> Result<(), Fault> {
+        let most = all.iter().map(|one| one.calls.len()).max().unwrap_or(0);
+        for n in 0..most {
+            let making: Vec<_> = all.iter().filter_map(|o| Some((self.held(o.tid), o.gate, o.calls.get(n)?))).collect();
+            for (tid, gate, (sys, args)) in &making {
+                ptrace::setregs(*tid, &self.regs_for(*tid, *gate, *sys, args)?)?;
+                ptrace::syscall(*tid, 0)?;
+            }
+            for (tid, ..) in &making {
+                self.await_syscall_stop(*tid)?;
+                ptrace::syscall(*tid, 0)?;
+            }
+            for (tid, _, (sys, _)) in &making {
+                self.await_syscall_stop(*tid)?;
+                Errno::from_raw(self.getregs(*tid)?.rax).map_err(|e| Fault::new(sys.name(), tid, e))?;
+            }
+        }
+        let tids = || all.iter().filter(|one| !one.calls.is_empty()).map(|one| self.held(one.tid));
+        tids().try_for_each(to_event)?;
+        tids().try_for_each(|tid| await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid)))
     }
 
     /// A call that is begun and interrupted before it can sleep: the kernel keeps the rest of it. Gives the raw value of
@@ -175,6 +204,10 @@ impl Stubs {
 
     fn to_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
         ptrace::syscall(tid, 0)?;
+        self.await_syscall_stop(tid)
+    }
+
+    fn await_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
         loop {
             match ptrace::wait(tid, Duration::from_secs(10))? {
                 Some(Stop::Syscall) => return Ok(()),
@@ -188,8 +221,12 @@ impl Stubs {
 
     /// From a stop at a system call to one on the way of signals, without an instruction of the thread between.
     fn to_event_stop(&self, tid: i32) -> Result<(), Fault> {
-        ptrace::interrupt(tid)?;
-        ptrace::cont(tid, 0)?;
+        to_event(tid)?;
         await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid))
     }
+}
+
+fn to_event(tid: i32) -> Result<(), Fault> {
+    ptrace::interrupt(tid)?;
+    ptrace::cont(tid, 0)
 }

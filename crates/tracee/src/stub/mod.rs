@@ -20,6 +20,7 @@ mod pass;
 pub use clocks::Clocks;
 pub use commit::Free;
 pub use ground::Ground;
+pub use hold::HeldCalls;
 pub use nest::Nest;
 
 use crate::arena::Arena;
@@ -155,9 +156,12 @@ impl Stubs {
     /// A thread of the process that lives.
     pub fn living(&self, process: u32) -> Option<u32> {
         let ended = |tid: u32| tid == process && self.processes[&process].ended.is_some();
-        let own = self.threads.iter().filter(|(_, stub)| stub.process == Some(process)).map(|(tid, _)| *tid);
         // The first thread, if it may be.
-        own.filter(|tid| !ended(*tid)).min_by_key(|tid| *tid != process)
+        if self.threads.contains_key(&process) && !ended(process) {
+            return Some(process);
+        }
+        let mut own = self.threads.iter().filter(|(_, stub)| stub.process == Some(process)).map(|(tid, _)| *tid);
+        own.find(|tid| !ended(*tid))
     }
 
     /// The registration for restartable sequences that the first stub was born with.
