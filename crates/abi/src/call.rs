@@ -257,13 +257,15 @@ pub enum Arg {
     At(Place),
     /// A pointer to pieces of memory (readv(2), `iovec`): places of the batch, and their lengths.
     Pieces(Vec<(Place, usize)>),
-    /// A pointer to a `struct msghdr` (recvmsg(2)) with room for so many bytes, and for a name, and none for control messages. What
-    /// came in, the name, and the structure come back in [`Answer::out`], in this order.
+    /// A pointer to a `struct msghdr` (recvmsg(2)) with room for so many bytes, for a name, and for control messages. What came in,
+    /// the name, the control messages and the structure come back in [`Answer::out`], in this order.
     Message {
         /// Room for what comes in.
         data: usize,
         /// Room for the name of who sent it.
         name: usize,
+        /// Room for control messages.
+        control: usize,
     },
 }
 

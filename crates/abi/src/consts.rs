@@ -159,6 +159,7 @@ pub mod socket {
     pub const MSG_CTRUNC: u32 = 8;
     pub const MSG_TRUNC: u64 = 0x20;
     pub const MSG_DONTWAIT: u64 = 0x40;
+    pub const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 
     /// How many bytes can be read (asm-generic/sockios.h).
     pub const SIOCINQ: u64 = 0x541b;

@@ -87,7 +87,8 @@ struct Execution<'a> {
     signals: Vec<(Tid, i32)>,
     /// Threads whose system calls come back to them.
     dispatches: Vec<(Tid, &'a DispatchConfiguration)>,
-    tids: Vec<u32>,
+    /// Every thread of the tree in the order of their births, with the one that makes it.
+    born: Vec<(u32, u32)>,
 }
 
 /// The descriptors that the thawing process makes for the tree: closed when it is born, or when it is not to be.
@@ -128,10 +129,9 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let _errors_only = job::ErrorsOnly::begin();
     let quiet = Quiet::new();
     raise_file_limit();
-    // The first one is born first.
-    let born = |step: &Step| if let Op::Clone { tid, .. } = step.op { Some(tid.0) } else { None };
-    let tids: Vec<u32> = plan.steps.iter().filter_map(born).collect();
-    let (ground, hop) = hole(loaded, plan.staging, tids.len())?;
+    // The first one is born first, to nobody.
+    let born: Vec<(u32, u32)> = plan.steps.iter().filter_map(birth).collect();
+    let (ground, hop) = hole(loaded, plan.staging, born.len())?;
     let mut execution = Execution {
         plan,
         loaded,
@@ -152,7 +152,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         states: Vec::new(),
         signals: Vec::new(),
         dispatches: Vec::new(),
-        tids,
+        born,
     };
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
@@ -164,6 +164,16 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     // What comes from now on is for the program, and is passed on by whoever stands for it.
     std::mem::forget(quiet);
     Ok(thawed)
+}
+
+/// Who is born by a step, and who makes it.
+fn birth(step: &Step) -> Option<(u32, u32)> {
+    match (&step.op, step.actor) {
+        (Op::Clone { tid, birth: Birth::Thread { of } }, _) => Some((tid.0, of.0)),
+        (Op::Clone { tid, .. }, Actor::Thread(by)) => Some((tid.0, by.0)),
+        (Op::Clone { tid, .. }, _) => Some((tid.0, 0)),
+        _ => None,
+    }
 }
 
 /// Which step it was, for whoever looks into it; a fault keeps its error.
@@ -391,10 +401,10 @@ impl<'a> Execution<'a> {
             Namespaces::Pid => Nest::Pid,
             Namespaces::UserPid { uid, gid } => Nest::UserPid { uid, gid },
         };
-        let ground = Ground::map(self.ground, self.tids.len())?;
+        let ground = Ground::map(self.ground, self.born.len())?;
         let reserve = self.plan.reserve as i32;
         let clocks = self.plan.clocks.map(|c| Clocks { monotonic: c.monotonic, boottime: c.boottime });
-        let stubs = Stubs::first(&self.tids, nest, clocks, ground, reserve)?;
+        let stubs = Stubs::first(&self.born, nest, clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
         if let Some(r) = rseq {

@@ -118,15 +118,19 @@ impl Arena {
                     |(place, len): &(Place, usize)| [self.place(*place, before), *len as u64].map(u64::to_le_bytes);
                 self.put_bytes(all.iter().map(piece).collect::<Vec<_>>().as_flattened().as_flattened(), free)
             }
-            Arg::Message { data, name } => self.put_message(*data, *name, free, outs),
+            Arg::Message { data, name, control } => self.put_message([*data, *name, *control], free, outs),
         }
     }
 
-    fn put_message(&self, data: usize, name: usize, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
-        let base = self.put_out(&vec![0; data], free, outs)?;
-        let name_at = self.put_out(&vec![0; name], free, outs)?;
-        let iov = self.put_bytes([base, data as u64].map(u64::to_le_bytes).as_flattened(), free)?;
-        let header = Msghdr { name: name_at, namelen: name as u32, iov, iovlen: 1, ..Msghdr::default() };
+    fn put_message(&self, room: [usize; 3], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+        let mut at = [0; 3];
+        for (at, len) in at.iter_mut().zip(room) {
+            *at = self.put_out(&vec![0; len], free, outs)?;
+        }
+        let ([base, name, control], [len, namelen, controllen]) = (at, room.map(|len| len as u64));
+        let iov = self.put_bytes([base, len].map(u64::to_le_bytes).as_flattened(), free)?;
+        let namelen = namelen as u32;
+        let header = Msghdr { name, namelen, iov, iovlen: 1, control, controllen, ..Msghdr::default() };
         self.put_out(&header.to_bytes(), free, outs)
     }
 
@@ -177,7 +181,7 @@ fn need(call: &Call) -> usize {
     let arg = |arg: &Arg| match arg {
         Arg::Int(_) | Arg::At(_) => 0,
         Arg::Pieces(all) => PIECE * all.len(),
-        Arg::Message { data, name } => pad(*data) + pad(*name) + PIECE + pad(Msghdr::SIZE),
+        Arg::Message { data, name, control } => pad(*data) + pad(*name) + pad(*control) + PIECE + pad(Msghdr::SIZE),
         Arg::Bytes(bytes) => pad(bytes.len()),
         Arg::Out(len) => pad(*len),
         Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),

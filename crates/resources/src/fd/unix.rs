@@ -199,7 +199,7 @@ fn piece(fd: u32, at: Option<usize>, from: &Capturing<'_>) -> Result<Option<Piec
     };
     let there = at.map_or(-1, |at| at as i32);
     // A `struct msghdr` without room for control messages tells that there were some.
-    let message = Arg::Message { data: ROOM, name: SOCKADDR };
+    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: 0 };
     let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC).into()]);
     let back = set(Arg::At(Place::Out(0, 0)));
     let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(Arg::Bytes(there.to_ne_bytes().to_vec())), read, back];
@@ -214,7 +214,7 @@ fn piece(fd: u32, at: Option<usize>, from: &Capturing<'_>) -> Result<Option<Piec
 impl Piece {
     /// From what [`Arg::Message`] gave.
     fn of(answer: &Answer, len: usize) -> Piece {
-        let [bytes, name, header] = &answer.out[..] else { unreachable!("a message has three parts") };
+        let [bytes, name, _, header] = &answer.out[..] else { unreachable!("a message has four parts") };
         let header = Msghdr::from_bytes(header).unwrap_or_default();
         let name = name.get(FAMILY..header.namelen as usize).filter(|name| !name.is_empty());
         let has_more = header.flags & MSG_CTRUNC != 0;

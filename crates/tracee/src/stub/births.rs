@@ -2,10 +2,12 @@
 
 use super::calls::put;
 use super::nest::{self, HelperEnds, Nest, Word};
-use super::{Adopter, Body, Clocks, Fate, Ground, Stub, Stubs, Tie, clone_self, end, lost_stub, reap};
+use super::pass::MOST;
+use super::{Adopter, Body, Clocks, Fate, Ground, Stub, Stubs, Tie, Unborn, clone_self, end, lost_stub, reap};
 use crate::arena::Arena;
 use crate::process::await_event;
 use crate::{arch, fault, ptrace, sys};
+use abi::consts::fcntl::F_DUPFD_CLOEXEC;
 use abi::layout::CloneArgs;
 use abi::x86_64::RseqConfiguration;
 use abi::{Arg, Call, Fault, Sys};
@@ -14,8 +16,8 @@ use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 
-/// A socket pair: our end, and the number at which the stub has its own.
-fn channel(number: RawFd) -> Result<(OwnedFd, OwnedFd), Fault> {
+/// A socket pair: our end, and that of the stub.
+fn channel() -> Result<(OwnedFd, OwnedFd), Fault> {
     let call = |e| Fault::new("socketpair", "a stub", e);
     fault::point().map_err(call)?;
     let mut ends = [0; 2];
@@ -23,12 +25,16 @@ fn channel(number: RawFd) -> Result<(OwnedFd, OwnedFd), Fault> {
     let r = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr()) };
     sys::result(i64::from(r)).map_err(call)?;
     // SAFETY: both were made just now.
-    let (ours, theirs) = unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) };
-    // SAFETY: dup3 to a number that the caller set apart.
-    let r = unsafe { libc::dup3(theirs.as_raw_fd(), number, libc::O_CLOEXEC) };
-    sys::result(i64::from(r)).map_err(call)?;
+    Ok(unsafe { (OwnedFd::from_raw_fd(ends[0]), OwnedFd::from_raw_fd(ends[1])) })
+}
+
+/// A copy with this number, which the caller set apart.
+fn numbered(fd: &OwnedFd, number: RawFd) -> Result<OwnedFd, Fault> {
+    // SAFETY: dup3 reads no memory of ours.
+    let r = unsafe { libc::dup3(fd.as_raw_fd(), number, libc::O_CLOEXEC) };
+    sys::result(i64::from(r)).map_err(|e| Fault::new("dup3", "a stub", e))?;
     // SAFETY: made just now.
-    Ok((ours, unsafe { OwnedFd::from_raw_fd(number) }))
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// What the first stub needs to begin.
@@ -55,38 +61,45 @@ impl Start {
 }
 
 impl Stubs {
-    /// The first thread of the first process, in `nest`, waiting for calls; `tids` are the ids that it and all further
-    /// threads shall have. The numbers from `reserve` on, one for each thread, are ours until the commit.
+    /// The first thread of the first process, in `nest`, waiting for calls. `born` are the ids that it and all further threads shall
+    /// have, in the order of their births, each with the thread that makes it; of the first one that says nothing. The numbers
+    /// from `reserve` on, one for each thread, are ours until the commit.
     pub fn first(
-        tids: &[u32],
+        born: &[(u32, u32)],
         nest: Nest,
         clocks: Option<Clocks>,
         ground: Ground,
         reserve: RawFd,
     ) -> Result<Stubs, Fault> {
-        assert!(tids.len() <= ground.slots, "the ground has a slot for each thread");
-        let (mut threads, mut theirs, mut ours) = (BTreeMap::new(), Vec::new(), Vec::new());
-        for (slot, tid) in tids.iter().enumerate() {
-            let (socket, end) = channel(reserve + slot as RawFd)?;
-            ours.push(socket.as_raw_fd());
-            theirs.push(end);
-            let arena = Arena::at(ground.arena(slot));
-            threads.insert(*tid, Stub { slot, process: None, tid: None, tie: Tie::Socket, socket, arena });
+        assert!(born.len() <= ground.slots, "the ground has a slot for each thread");
+        let (mut threads, mut unborn) = (BTreeMap::new(), BTreeMap::<u32, Unborn>::new());
+        for (slot, (tid, _)) in born.iter().enumerate() {
+            let (socket, end) = channel()?;
+            let (arena, other) = (Arena::at(ground.arena(slot)), Some(end));
+            let stub = Stub { slot, number: None, process: None, tid: None, tie: Tie::Socket, socket, other, arena };
+            threads.insert(*tid, stub);
         }
+        born[1..].iter().for_each(|(tid, by)| unborn.entry(*by).or_default().tids.push_back(*tid));
+        let root = born[0].0;
+        let first = threads.get_mut(&root).expect("it is among them");
+        let its = numbered(first.other.as_ref().expect("it was made just now"), reserve)?;
+        (first.number, first.other) = (Some(reserve), None);
+        let all = || threads.values().flat_map(|stub| [Some(&stub.socket), stub.other.as_ref()]).flatten();
+        let ours = all().map(AsRawFd::as_raw_fd).collect();
         let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
         let (pid, init) = match nest {
-            Nest::Same => (born_here(tids[0], &start)?, None),
-            _ => born_in(nest, tids[0], &mut start).map(|(pid, init)| (pid, Some(init)))?,
+            Nest::Same => (born_here(root, &start)?, None),
+            _ => born_in(nest, root, &mut start).map(|(pid, init)| (pid, Some(init)))?,
         };
-        drop(theirs);
+        drop(its);
         let pidfd = sys::pidfd_open(pid).inspect_err(|_| end(pid))?;
         // From here on it is killed when this is dropped.
-        let root = tids[0];
         let mut stubs = Stubs {
             root,
             order: Vec::new(),
             processes: BTreeMap::new(),
             threads,
+            unborn,
             unseen: None,
             init,
             rseq: None,
@@ -146,16 +159,52 @@ impl Stubs {
     }
 
     fn clone_by(&mut self, by: u32, tid: u32, args: CloneArgs) -> Result<(), Fault> {
+        let flags = args.flags;
         let (bytes, inner) = (args.to_bytes().to_vec(), tid.to_ne_bytes().to_vec());
         let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
         let call = Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)]);
-        let slot = self.threads[&tid].slot;
-        let (arena, socket) = (self.ground.arena(slot), (self.reserve + slot as RawFd) as u64);
+        if self.threads[&tid].number.is_none() {
+            self.send_sockets(by)?;
+        }
+        let newborn = &self.threads[&tid];
+        let arena = self.ground.arena(newborn.slot);
+        let number = newborn.number.expect("births come in the order that was told");
+        if flags & libc::CLONE_FILES as u64 == 0 {
+            self.unborn.entry(by).or_default().useless.push(number);
+        }
         let (stub, body) = self.parts(by);
         let batch = put(&stub.arena, &[call])?;
-        stub.arena.set_twin(0, arena, socket)?;
+        stub.arena.set_twin(0, arena, number as u64)?;
         let answers = stub.run(body, &batch)?;
         answers[0].result.map(drop).map_err(|e| Fault::new(format!("clone3(set_tid {tid})"), body.pid, e))
+    }
+
+    /// The process of a thread gets the sockets of the next ones that the thread makes. Those of processes that it made before go:
+    /// if it had all of them at once, each newborn would have a copy of each.
+    fn send_sockets(&mut self, by: u32) -> Result<(), Fault> {
+        let unborn = self.unborn.entry(by).or_default();
+        let count = unborn.tids.len().min(MOST);
+        let next: Vec<u32> = unborn.tids.drain(..count).collect();
+        let useless = std::mem::take(&mut unborn.useless);
+        let other = |tid: &u32| self.threads.get_mut(tid).and_then(|stub| stub.other.take());
+        let sockets: Vec<OwnedFd> = next.iter().filter_map(other).collect();
+        let (stub, body) = self.parts(by);
+        let came = stub.take(body, &sockets)?;
+        let call = |e| Fault::new("fcntl(F_DUPFD_CLOEXEC)", "a stub", e);
+        // What belongs to the tree has the numbers below, and is at some of them already.
+        let close = |fd: RawFd| Call::new(Sys::Close, [Arg::Int(fd as u64)]);
+        let (mut calls, reserve) = (useless.into_iter().map(close).collect::<Vec<_>>(), self.reserve);
+        for fd in came.iter().filter(|fd| **fd < reserve) {
+            let args = [*fd as u64, F_DUPFD_CLOEXEC, reserve as u64].map(Arg::Int);
+            calls.extend([Call::new(Sys::Fcntl, args), close(*fd)]);
+        }
+        let answers = self.calls(by, &calls)?;
+        let mut moved = calls.iter().zip(&answers).filter(|(call, _)| call.sys == Sys::Fcntl).map(|(_, a)| a.result);
+        for (tid, fd) in next.iter().zip(came) {
+            let number = if fd < reserve { moved.next().map_or(Ok(fd), |to| to.map(|to| to as RawFd)) } else { Ok(fd) };
+            self.threads.get_mut(tid).expect("every id was told").number = Some(number.map_err(call)?);
+        }
+        Ok(())
     }
 
     /// A descriptor of the newborn. Its id here is its id there, unless it is in a pid namespace of its own: then its maker

@@ -1,12 +1,14 @@
 //! Calls: batches that a stub makes, and the wait for their answers.
 
+use super::pass::{received, room, send_fds};
 use super::{Body, Part, Stub, Stubs, Tie};
 use crate::arena::{Arena, Batch};
 use crate::process::has_ended;
 use crate::ptrace::{self, Stop};
 use crate::{fault, sys};
-use abi::{Answer, Call, Errno, Fault};
-use std::os::fd::{AsFd, AsRawFd, RawFd};
+use abi::consts::socket::MSG_CMSG_CLOEXEC;
+use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 /// How often a stub that takes long to answer is looked at, in milliseconds. It may take as long as it lives.
@@ -61,6 +63,21 @@ impl Stub {
         self.send(body.pid, batch)?;
         self.answered(body)?;
         Ok(self.arena.answers(batch))
+    }
+
+    /// Takes descriptors; gives the numbers that they have there, the lowest that were free.
+    pub(super) fn take(&mut self, body: &Body, fds: &[OwnedFd]) -> Result<Vec<RawFd>, Fault> {
+        let message = Arg::Message { data: 1, name: 0, control: room(fds.len()) };
+        let args = [Arg::Int(self.number.unwrap_or(-1) as u64), message, Arg::Int(MSG_CMSG_CLOEXEC)];
+        let batch = put(&self.arena, &[Call::new(Sys::Recvmsg, args)])?;
+        self.send(body.pid, &batch)?;
+        send_fds(&self.socket, fds).map_err(|e| Fault::new("sendmsg", body.pid, e))?;
+        self.answered(body)?;
+        let answer = self.arena.answers(&batch).remove(0);
+        answer.result.map_err(|e| Fault::new("recvmsg", body.pid, e))?;
+        let all = received(&answer.out[2]);
+        // What there was no number for is missing.
+        if all.len() == fds.len() { Ok(all) } else { Err(Fault::new("recvmsg", body.pid, Errno::EMFILE)) }
     }
 
     fn send(&self, pid: i32, batch: &Batch) -> Result<(), Fault> {

@@ -1,6 +1,6 @@
 //! The end of a thaw: threads get their state, and are let go.
 
-use super::pass::send_fd;
+use super::pass::send_fds;
 use super::{Fate, Part, Stubs};
 use crate::process::take_note;
 use crate::{fault, ptrace, sys};
@@ -39,8 +39,9 @@ impl Stubs {
         match &self.init {
             None => Ok(()),
             Some(link) => {
-                let root = &self.processes[&self.root].pidfd;
-                send_fd(link, root).map_err(|e| Fault::new("sendmsg", "the namespace", e))?;
+                let root = self.processes[&self.root].pidfd.try_clone();
+                let root = root.map_err(|e| Fault::new("dup", "a pidfd", e))?;
+                send_fds(link, &[root]).map_err(|e| Fault::new("sendmsg", "the namespace", e))?;
                 // It has let go of everything else that it had of ours.
                 let mut said = [0];
                 (&*link).read_exact(&mut said).map_err(|e| Fault::new("recv", "the namespace", e))

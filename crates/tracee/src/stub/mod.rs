@@ -29,7 +29,7 @@ use crate::{fault, sys};
 use abi::layout::CloneArgs;
 use abi::x86_64::RseqConfiguration;
 use abi::{Errno, Fault};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
@@ -39,12 +39,16 @@ use std::time::Duration;
 #[derive(Debug)]
 struct Stub {
     slot: usize,
+    /// The number that its socket has in its process; known once that has it.
+    number: Option<RawFd>,
     /// The process that it is a thread of; known once it is born.
     process: Option<u32>,
     /// Its id here; known once it was looked for.
     tid: Option<i32>,
     tie: Tie,
     socket: OwnedFd,
+    /// The other end of the socket, until its process has it.
+    other: Option<OwnedFd>,
     arena: ManuallyDrop<Arena>,
 }
 
@@ -78,6 +82,13 @@ pub enum Part {
     Thread,
 }
 
+/// Whom a thread is to make.
+#[derive(Debug, Default)]
+struct Unborn {
+    tids: VecDeque<u32>,
+    useless: Vec<RawFd>,
+}
+
 /// The processes and threads of a tree to be, all of them stubs. Killed when dropped, unless committed.
 #[derive(Debug)]
 pub struct Stubs {
@@ -87,6 +98,9 @@ pub struct Stubs {
     order: Vec<u32>,
     processes: BTreeMap<u32, Body>,
     threads: BTreeMap<u32, Stub>,
+    /// Threads that are to be born, in their order, by the thread that makes them; and numbers of sockets in its process that are
+    /// of no more use there.
+    unborn: BTreeMap<u32, Unborn>,
     /// The id of a newborn that is in none of those yet.
     unseen: Option<i32>,
     /// What the first process of a new pid namespace listens to.

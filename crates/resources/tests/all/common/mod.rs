@@ -220,7 +220,7 @@ impl Recorded {
             known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
         let room = |arg: &Arg| match arg {
             Arg::Out(n) => vec![*n],
-            Arg::Message { data, name } => vec![*data, *name, Msghdr::SIZE],
+            Arg::Message { data, name, control } => vec![*data, *name, *control, Msghdr::SIZE],
             _ => vec![],
         };
         let wanted = call.args.iter().flat_map(room);
