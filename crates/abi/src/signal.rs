@@ -8,6 +8,11 @@ use std::fmt;
 
 /// How many signals there are, numbered from 1 (arch/x86/include/uapi/asm/signal.h).
 pub const NSIG: i32 = 64;
+
+/// Every signal whose handler can be set (sigaction(2)).
+pub fn settable() -> impl Iterator<Item = i32> {
+    (1..=NSIG).filter(|signal| *signal != SIGKILL && *signal != SIGSTOP)
+}
 /// The first real-time signal as the kernel counts; glibc and musl keep the first two or three for themselves.
 pub const SIGRTMIN: i32 = 32;
 

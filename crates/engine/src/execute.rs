@@ -19,14 +19,16 @@ use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
+use abi::signal::{KernelSigaction, settable};
 use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
-    Actor, Birth, Descr, End, Expect, HostEffect, Lasting, Namespaces, Object, Op, Plan, Restart, Step, Tid, Typing,
-    Value,
+    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Moment, Namespaces, Object, Op, Plan, Restart, Step,
+    Tid, Typing, Value,
 };
 use resources::mm::vdso;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsStr;
 use std::fs::{self, File, Permissions};
 use std::os::fd::AsRawFd;
@@ -34,22 +36,36 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
-use tracee::stub::{Clocks, Ground, HeldCalls, Nest, Part, Stubs};
+use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Nest, Part, Stubs};
 use tracee::{here, ipc, job};
 
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
 const READ_MAX: u64 = 64 << 20;
 const PIECES_MAX: usize = 1000;
+/// Bytes of pages that are read in one batch with what else their thread does; of more the progress is told.
+const AT_ONCE: u64 = 4 << 20;
 /// Calls that wait to be made together.
 const BATCH: usize = 4096;
 const MREMAP_MAYMOVE_FIXED: u64 = 3;
 
-/// A step that has been put off until its batch is full, and the call that it is.
+/// A call that is put off until its batch is full, or that is being made.
 struct Waiting<'a> {
     /// Which step of the plan it is.
     n: usize,
     step: &'a Step,
-    call: Call,
+    expect: Expect,
+}
+
+/// What threads are doing. One thread after the other is told what to do, and none is waited for before there is a need: together
+/// they use all processors.
+#[derive(Default)]
+struct AtWork<'a> {
+    all: VecDeque<(Begun, Vec<Waiting<'a>>)>,
+    /// What will be so when all of them are done.
+    facts: HashSet<&'a Fact>,
+    tids: HashSet<Tid>,
+    /// Steps of different moments do not overlap: as they are told apart, somebody may count on it.
+    moment: Option<Moment>,
 }
 
 /// What a thread goes on with, set when all is done.
@@ -80,8 +96,10 @@ struct Execution<'a> {
     ground: u64,
     /// The offset of a `syscall` instruction in the vdso.
     gate: u64,
-    batch: Vec<Waiting<'a>>,
+    /// Calls of one thread that are to be made together.
+    batch: Vec<(Waiting<'a>, Call)>,
     actor: Option<Tid>,
+    at_work: AtWork<'a>,
     states: Vec<State<'a>>,
     /// Signals that processes are sent at the end: by the thread that is to send them.
     signals: Vec<(Tid, i32)>,
@@ -149,6 +167,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         gate: gate()?,
         batch: Vec::new(),
         actor: None,
+        at_work: AtWork::default(),
         states: Vec::new(),
         signals: Vec::new(),
         dispatches: Vec::new(),
@@ -216,6 +235,21 @@ fn hole(loaded: &Loaded, staging: (u64, u64), threads: usize) -> Result<(u64, u6
     Err(Error::refuse("memory", "the program's areas leave no room to work in", ""))
 }
 
+impl<'a> AtWork<'a> {
+    fn add(&mut self, tid: Tid, begun: Begun, waiting: Vec<Waiting<'a>>) {
+        self.tids.insert(tid);
+        self.moment = waiting.first().map(|w| w.step.moment);
+        self.facts.extend(waiting.iter().flat_map(|w| &w.step.makes));
+        self.all.push_back((begun, waiting));
+    }
+
+    /// Whether the step needs what is not done yet.
+    fn must_end_before(&self, step: &Step) -> bool {
+        self.moment.is_some_and(|moment| moment != step.moment)
+            || step.needs.iter().any(|fact| self.facts.contains(fact))
+    }
+}
+
 impl<'a> Execution<'a> {
     fn image_number(&self) -> i32 {
         self.plan.base as i32 - 1
@@ -256,9 +290,16 @@ impl<'a> Execution<'a> {
         let point = point().map_err(|e| Fault::new(step.op.to_string(), step.actor, e).into());
         point.map_err(|e| at_step(e, n, step))?;
         match (&step.op, step.actor) {
-            (Op::Call { sys, args, .. }, Actor::Thread(tid)) => {
+            (Op::Call { sys, args, expect }, Actor::Thread(tid)) => {
                 let call = Call::new(*sys, self.args(args));
-                self.put_off(tid, Waiting { n, step, call })
+                self.put_off(tid, Waiting { n, step, expect: *expect }, call)
+            }
+            (Op::Pages { extents }, Actor::Thread(tid)) if extents.iter().map(|e| e.len).sum::<u64>() <= AT_ONCE => {
+                for group in groups(extents) {
+                    let (call, expect) = self.read(&group);
+                    self.put_off(tid, Waiting { n, step, expect }, call)?;
+                }
+                Ok(())
             }
             (Op::Regs { regs, xstate, mask, restart }, Actor::Thread(tid)) => {
                 self.states.push(State { tid, regs, xstate, mask: *mask, restart });
@@ -324,24 +365,44 @@ impl<'a> Execution<'a> {
     }
 
     /// Calls of one thread wait for each other, and are made in one batch.
-    fn put_off(&mut self, tid: Tid, waiting: Waiting<'a>) -> Result<(), Error> {
+    fn put_off(&mut self, tid: Tid, waiting: Waiting<'a>, call: Call) -> Result<(), Error> {
         if self.actor != Some(tid) || self.batch.len() == BATCH {
+            self.send()?;
+        }
+        if self.at_work.must_end_before(waiting.step) {
             self.flush()?;
         }
         self.actor = Some(tid);
-        self.batch.push(waiting);
+        self.batch.push((waiting, call));
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), Error> {
+    /// The thread whose calls were put off begins to make them.
+    fn send(&mut self) -> Result<(), Error> {
         let Some(tid) = self.actor.take() else { return Ok(()) };
-        let (steps, calls): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.batch).into_iter().map(|w| ((w.n, w.step), w.call)).unzip();
-        let answers = self.stubs().calls(tid.0, &calls)?;
-        for ((n, step), answer) in steps.into_iter().zip(answers) {
-            let Op::Call { expect, .. } = &step.op else { unreachable!("only calls wait") };
-            self.expected(step, *expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
+        let (waiting, calls): (Vec<_>, Vec<_>) = std::mem::take(&mut self.batch).into_iter().unzip();
+        if self.at_work.tids.contains(&tid) {
+            self.await_all()?;
         }
+        let begun = self.stubs().begin(tid.0, &calls)?;
+        self.at_work.add(tid, begun, waiting);
+        Ok(())
+    }
+
+    /// Whatever was put off is done.
+    fn flush(&mut self) -> Result<(), Error> {
+        self.send()?;
+        self.await_all()
+    }
+
+    fn await_all(&mut self) -> Result<(), Error> {
+        while let Some((begun, waiting)) = self.at_work.all.pop_front() {
+            let answers = self.stubs().finish(begun)?;
+            for (Waiting { n, step, expect }, answer) in waiting.into_iter().zip(answers) {
+                self.expected(step, expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
+            }
+        }
+        self.at_work = AtWork::default();
         Ok(())
     }
 
@@ -407,11 +468,16 @@ impl<'a> Execution<'a> {
         let stubs = Stubs::first(&self.born, nest, clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
+        let mut calls = Vec::new();
         if let Some(r) = rseq {
             let args = [r.pointer, r.size.into(), RSEQ_FLAG_UNREGISTER, r.signature.into()].map(Arg::Int);
-            self.succeed(tid, vec![Call::new(Sys::Rseq, args)])?;
+            calls.push(Call::new(Sys::Rseq, args));
         }
-        Ok(())
+        // What we do with signals is nothing for it, nor for those that are born of it.
+        let none = KernelSigaction::default().to_bytes();
+        let reset = |signal: i32| [Arg::Int(signal as u64), Arg::Bytes(none.to_vec()), Arg::Int(0), Arg::Int(8)];
+        calls.extend(settable().map(|signal| Call::new(Sys::RtSigaction, reset(signal))));
+        self.succeed(tid, calls).map(drop)
     }
 
     fn areas_of(&mut self, tid: Tid) -> Result<Vec<proc::Area>, Error> {
@@ -536,17 +602,9 @@ impl<'a> Execution<'a> {
         let mut done = 0;
         for group in groups(extents) {
             may_go_on("the thaw")?;
-            let bytes: u64 = group.iter().map(|e| e.len).sum();
-            let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
-            let count = group.len() as u64;
-            let args = [
-                Arg::Int(self.image_number() as u64),
-                Arg::Bytes(pieces),
-                Arg::Int(count),
-                Arg::Int(group[0].offset),
-                Arg::Int(0),
-            ];
-            let got = self.succeed(tid, vec![Call::new(Sys::Preadv, args)])?[0];
+            let (call, expect) = self.read(&group);
+            let got = self.succeed(tid, vec![call])?[0];
+            let Expect::Exactly(bytes) = expect else { unreachable!("a read gives what there is") };
             if got != bytes {
                 return Err(Fault::new(format!("preadv of {bytes} bytes gave {got}"), tid, Errno::EIO).into());
             }
@@ -554,6 +612,14 @@ impl<'a> Execution<'a> {
             self.progress.done(done);
         }
         Ok(())
+    }
+
+    /// The call that reads one of the [`groups`] into place.
+    fn read(&self, group: &[Extent]) -> (Call, Expect) {
+        let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
+        let (image, count) = (self.image_number() as u64, group.len() as u64);
+        let args = [Arg::Int(image), Arg::Bytes(pieces), Arg::Int(count), Arg::Int(group[0].offset), Arg::Int(0)];
+        (Call::new(Sys::Preadv, args), Expect::Exactly(group.iter().map(|e| e.len).sum()))
     }
 
     fn contents(&self, fd: i32, (size, page): (u64, u64), mtime: (i64, u32), extents: &[Extent]) -> Result<(), Fault> {

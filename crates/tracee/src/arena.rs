@@ -25,6 +25,7 @@ pub(crate) struct Arena {
 }
 
 /// Calls of a batch that is in the arena, by where their results will be.
+#[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) entries: usize,
     outs: Vec<Outs>,

@@ -2,10 +2,10 @@
 //!
 //! - seen as    nothing in /proc but masks
 //! - captured   `rt_sigaction` of every signal, by the process itself
-//! - recreated  the same call, for all of them: what the thawing program had set must go too
+//! - recreated  the same call, for those that are not the default ones: a process of a thaw is born with the default ones
 
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
-use abi::signal::{KernelSigaction, NSIG, SIGKILL, SIGSTOP};
+use abi::signal::{KernelSigaction, settable};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Expect, Value};
@@ -36,11 +36,6 @@ impl Resource for Handlers {
     const NAME: &'static str = "handlers";
 }
 
-/// Every signal whose handler can be set.
-fn settable() -> impl Iterator<Item = i32> {
-    (1..=NSIG).filter(|s| *s != SIGKILL && *s != SIGSTOP)
-}
-
 impl Capture for Handlers {
     const OF: Owner = Owner::Handlers;
 
@@ -60,10 +55,8 @@ impl Capture for Handlers {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
-        let mut set = self.set.iter().peekable();
-        for signal in settable() {
-            let action = set.next_if(|h| h.signal == signal).map_or_else(KernelSigaction::default, |h| h.action);
-            let args = vec![(signal as u64).into(), Value::Bytes(action.to_bytes().to_vec()), 0.into(), 8.into()];
+        for Handler { signal, action } in &self.set {
+            let args = vec![(*signal as u64).into(), Value::Bytes(action.to_bytes().to_vec()), 0.into(), 8.into()];
             to.to.arm(Self::NAME, at.tid, Sys::RtSigaction, args, Expect::Success);
         }
     }

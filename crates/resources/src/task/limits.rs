@@ -2,7 +2,7 @@
 //!
 //! - seen as    /proc/PID/limits
 //! - captured   `prlimit64` of all sixteen, by the process itself
-//! - recreated  the same call, late: nothing that the thaw needs is limited before
+//! - recreated  the same call where it is not as here, late: nothing that the thaw needs is limited before
 //! - not kept   a hard limit above that of who thaws, without CAP_SYS_RESOURCE: the user is told
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 /// How many limits there are (RLIM_NLIMITS).
 pub const COUNT: u32 = 16;
+const NOFILE: usize = 7;
 const NAMES: [&str; COUNT as usize] = [
     "cpu",
     "fsize",
@@ -78,6 +79,10 @@ impl Capture for Limits {
                 hard = ours;
             }
             let limit = Rlimit64 { cur: (*soft).min(hard), max: hard };
+            // The number of descriptors is raised for the thaw.
+            if n != NOFILE && to.to.host.limits.get(n) == Some(&(limit.cur, limit.max)) {
+                continue;
+            }
             let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
             let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
             let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)];

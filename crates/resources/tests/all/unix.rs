@@ -89,7 +89,7 @@ fn only_options_that_somebody_chose() {
 fn message(bytes: &[u8], sender: &[u8], flags: u32) -> Vec<Vec<u8>> {
     let name = if sender.is_empty() { Vec::new() } else { [&[1, 0][..], sender].concat() };
     let header = Msghdr { namelen: name.len() as u32, flags, ..Msghdr::default() };
-    vec![bytes.to_vec(), name, header.to_bytes().to_vec()]
+    vec![bytes.to_vec(), name, Vec::new(), header.to_bytes().to_vec()]
 }
 
 #[test]

@@ -14,6 +14,15 @@ use std::time::Duration;
 /// How often a stub that takes long to answer is looked at, in milliseconds. It may take as long as it lives.
 const LOOK: i32 = 20;
 
+/// Calls that a thread is making, perhaps while others make theirs.
+#[derive(Debug)]
+pub struct Begun {
+    tid: u32,
+    /// Of earlier batches.
+    answers: Vec<Answer>,
+    batch: Batch,
+}
+
 impl Stubs {
     /// The thread, and the process that it is of.
     pub(super) fn parts(&mut self, tid: u32) -> (&mut Stub, &Body) {
@@ -24,14 +33,31 @@ impl Stubs {
 
     /// Calls made by a thread, in batches as large as its arena allows; it stops at none that fails.
     pub fn calls(&mut self, tid: u32, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        let begun = self.begin(tid, calls)?;
+        self.finish(begun)
+    }
+
+    /// The same; but of the last batch only the beginning is seen. Until the end of it the thread is asked for nothing else.
+    pub fn begin(&mut self, tid: u32, calls: &[Call]) -> Result<Begun, Fault> {
         let (stub, body) = self.parts(tid);
-        let mut answers = Vec::with_capacity(calls.len());
-        let mut rest = calls;
-        while !rest.is_empty() {
+        let (mut answers, mut rest) = (Vec::with_capacity(calls.len()), calls);
+        loop {
             let batch = put(&stub.arena, rest)?;
+            if batch.entries == rest.len() {
+                stub.send(body.pid, &batch)?;
+                return Ok(Begun { tid, answers, batch });
+            }
             answers.extend(stub.run(body, &batch)?);
             rest = &rest[batch.entries..];
         }
+    }
+
+    /// Waits for the end of what was begun; gives all answers.
+    pub fn finish(&mut self, begun: Begun) -> Result<Vec<Answer>, Fault> {
+        let Begun { tid, mut answers, batch } = begun;
+        let (stub, body) = self.parts(tid);
+        stub.answered(body)?;
+        answers.append(&mut stub.arena.answers(&batch));
         Ok(answers)
     }
 

@@ -17,6 +17,7 @@ mod hold;
 pub(crate) mod nest;
 mod pass;
 
+pub use calls::Begun;
 pub use clocks::Clocks;
 pub use commit::Free;
 pub use ground::Ground;
