@@ -36,7 +36,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
-use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Nest, Part, Stubs};
+use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Kind, Nest, Newborn, Part, Stubs};
 use tracee::{here, ipc, job};
 
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
@@ -54,6 +54,14 @@ struct Waiting<'a> {
     n: usize,
     step: &'a Step,
     expect: Expect,
+}
+
+/// Threads and processes that a thread is to make, and the first of the steps.
+struct Births<'a> {
+    by: u32,
+    n: usize,
+    step: &'a Step,
+    newborns: Vec<Newborn>,
 }
 
 /// What threads are doing. One thread after the other is told what to do, and none is waited for before there is a need: together
@@ -100,6 +108,7 @@ struct Execution<'a> {
     batch: Vec<(Waiting<'a>, Call)>,
     actor: Option<Tid>,
     at_work: AtWork<'a>,
+    births: Option<Births<'a>>,
     states: Vec<State<'a>>,
     /// Signals that processes are sent at the end: by the thread that is to send them.
     signals: Vec<(Tid, i32)>,
@@ -148,7 +157,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let quiet = Quiet::new();
     raise_file_limit();
     // The first one is born first, to nobody.
-    let born: Vec<(u32, u32)> = plan.steps.iter().filter_map(birth).collect();
+    let born: Vec<(u32, u32)> = plan.steps.iter().filter_map(birth_of).collect();
     let (ground, hop) = hole(loaded, plan.staging, born.len())?;
     let mut execution = Execution {
         plan,
@@ -168,6 +177,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         batch: Vec::new(),
         actor: None,
         at_work: AtWork::default(),
+        births: None,
         states: Vec::new(),
         signals: Vec::new(),
         dispatches: Vec::new(),
@@ -185,8 +195,15 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     Ok(thawed)
 }
 
+fn kind(birth: &Birth) -> Kind {
+    match *birth {
+        Birth::Process { flags, exit_signal } => Kind::Process { flags, exit_signal },
+        _ => Kind::Thread,
+    }
+}
+
 /// Who is born by a step, and who makes it.
-fn birth(step: &Step) -> Option<(u32, u32)> {
+fn birth_of(step: &Step) -> Option<(u32, u32)> {
     match (&step.op, step.actor) {
         (Op::Clone { tid, birth: Birth::Thread { of } }, _) => Some((tid.0, of.0)),
         (Op::Clone { tid, .. }, Actor::Thread(by)) => Some((tid.0, by.0)),
@@ -313,6 +330,10 @@ impl<'a> Execution<'a> {
                 self.dispatches.push((tid, config));
                 Ok(())
             }
+            (Op::Clone { tid, birth }, _) if *birth != Birth::Root => {
+                let by = birth_of(step).map_or(0, |(_, by)| by);
+                self.bear(by, n, step, Newborn { tid: tid.0, kind: kind(birth) })
+            }
             _ => {
                 self.flush()?;
                 self.act(step).map_err(|e| at_step(e, n, step))
@@ -329,10 +350,6 @@ impl<'a> Execution<'a> {
             (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
             (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
             (Op::Clone { tid, birth: Birth::Root }, _) => self.birth(*tid),
-            (Op::Clone { tid, birth: Birth::Thread { of } }, _) => Ok(self.stubs().thread(of.0, tid.0)?),
-            (Op::Clone { tid, birth: Birth::Process { flags, exit_signal } }, Actor::Thread(by)) => {
-                Ok(self.stubs().process(by.0, tid.0, *flags, *exit_signal)?)
-            }
             (Op::End(end), Actor::Thread(tid)) => self.end(tid, *end),
             (Op::Stop { signal }, Actor::Thread(tid)) => {
                 let stubs = self.stubs();
@@ -369,7 +386,7 @@ impl<'a> Execution<'a> {
         if self.actor != Some(tid) || self.batch.len() == BATCH {
             self.send()?;
         }
-        if self.at_work.must_end_before(waiting.step) {
+        if self.births.is_some() || self.at_work.must_end_before(waiting.step) {
             self.flush()?;
         }
         self.actor = Some(tid);
@@ -392,7 +409,21 @@ impl<'a> Execution<'a> {
     /// Whatever was put off is done.
     fn flush(&mut self) -> Result<(), Error> {
         self.send()?;
-        self.await_all()
+        self.await_all()?;
+        let Some(Births { by, n, step, newborns }) = self.births.take() else { return Ok(()) };
+        Ok(self.stubs().make(by, &newborns).map_err(|fault| at_step(fault.into(), n, step))?)
+    }
+
+    /// Those who are born one after the other of the same thread are made together.
+    fn bear(&mut self, by: u32, n: usize, step: &'a Step, newborn: Newborn) -> Result<(), Error> {
+        const TOGETHER: usize = 64;
+        let is_next = |births: &Births<'_>| births.by == by && births.newborns.len() < TOGETHER;
+        if !self.births.as_ref().is_some_and(is_next) {
+            self.flush()?;
+        }
+        let births = self.births.get_or_insert(Births { by, n, step, newborns: Vec::new() });
+        births.newborns.push(newborn);
+        Ok(())
     }
 
     fn await_all(&mut self) -> Result<(), Error> {

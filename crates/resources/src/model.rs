@@ -236,7 +236,8 @@ impl Model {
     pub fn questions(&self) -> Vec<String> {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
-        [of_ipc, of_locks, unix::plan::questions(self), inet::questions(self), huge::questions(self)].concat()
+        let of_modes = vec![crate::mm::modes::CORE_DUMP.to_owned()];
+        [of_ipc, of_locks, of_modes, unix::plan::questions(self), inet::questions(self), huge::questions(self)].concat()
     }
 
     /// A socket of which the file stands at a path.

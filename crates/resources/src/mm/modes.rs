@@ -3,7 +3,7 @@
 //! - seen as    /proc/PID/coredump_filter; the rest by `prctl`
 //! - captured   which areas a core dump has, whether memory may become executable (PR_SET_MDWE), whether equal pages are
 //!   merged (PR_SET_MEMORY_MERGE)
-//! - recreated  by a write to /proc; by `prctl`, once every area stands
+//! - recreated  by a write to /proc where it is not as here; by `prctl`, once every area stands
 //! - refused    segments of its own (modify_ldt), tags in addresses (LAM)
 //! - not kept   nodes of memory of single areas (mbind(2)): the user is told. Keys that were allocated and guard nothing
 //!   (pkey_alloc(2))
@@ -15,6 +15,9 @@ use abi::{Answer, Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal};
 use serde::{Deserialize, Serialize};
+
+/// What a survey has to read for it.
+pub(crate) const CORE_DUMP: &str = "/proc/self/coredump_filter";
 
 const ARCH_GET_UNTAG_MASK: u64 = 0x4001;
 
@@ -65,7 +68,9 @@ impl Capture for Modes {
             let remedy = "thaw it from outside of what says so (MemoryDenyWriteExecute= of systemd)";
             to.to.refuse(Refusal::new("PR_SET_MDWE", why, remedy));
         }
-        if let Some(filter) = self.core_dump {
+        // Who is born has what is here: nobody writes before all are born.
+        let here = to.to.host.told.get(CORE_DUMP).map(|text| number(text.as_bytes(), 16) as u32);
+        if let Some(filter) = self.core_dump.filter(|filter| Some(*filter) != here) {
             write_own(Self::NAME, "coredump_filter", &format!("{filter:#x}"), at, to);
         }
         let mut set = |option: u64, value: u64, expect| {

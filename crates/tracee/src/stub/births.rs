@@ -11,10 +11,53 @@ use abi::consts::fcntl::F_DUPFD_CLOEXEC;
 use abi::layout::CloneArgs;
 use abi::x86_64::RseqConfiguration;
 use abi::{Arg, Call, Fault, Sys};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
+
+/// Whom a thread makes.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Newborn {
+    /// The id that it shall have.
+    pub tid: u32,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What a newborn is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A further thread of the process.
+    Thread,
+    /// The first thread of a further process.
+    Process {
+        /// CLONE_ flags.
+        flags: u64,
+        /// What its parent is sent at its end.
+        exit_signal: u32,
+    },
+}
+
+impl Newborn {
+    fn flags(&self) -> u64 {
+        const THREAD: i32 = libc::CLONE_VM
+            | libc::CLONE_FS
+            | libc::CLONE_FILES
+            | libc::CLONE_SIGHAND
+            | libc::CLONE_THREAD
+            | libc::CLONE_SYSVSEM;
+        if let Kind::Process { flags, .. } = self.kind { flags } else { THREAD as u64 }
+    }
+
+    fn call(&self) -> Call {
+        let exit_signal = if let Kind::Process { exit_signal, .. } = self.kind { exit_signal.into() } else { 0 };
+        let args = CloneArgs { flags: self.flags(), exit_signal, set_tid_size: 1, ..CloneArgs::default() };
+        let (bytes, inner) = (args.to_bytes().to_vec(), self.tid.to_ne_bytes().to_vec());
+        let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
+        Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)])
+    }
+}
 
 /// A socket pair: our end, and that of the stub.
 fn channel() -> Result<(OwnedFd, OwnedFd), Fault> {
@@ -100,7 +143,7 @@ impl Stubs {
             processes: BTreeMap::new(),
             threads,
             unborn,
-            unseen: None,
+            unseen: VecDeque::new(),
             init,
             rseq: None,
             reserve,
@@ -132,51 +175,59 @@ impl Stubs {
         Ok(rseq)
     }
 
-    /// A further thread of the process, cloned by its first one, with id `tid`.
-    pub fn thread(&mut self, process: u32, tid: u32) -> Result<(), Fault> {
-        let flags = libc::CLONE_VM
-            | libc::CLONE_FS
-            | libc::CLONE_FILES
-            | libc::CLONE_SIGHAND
-            | libc::CLONE_THREAD
-            | libc::CLONE_SYSVSEM;
-        let args = CloneArgs { flags: flags as u64, set_tid_size: 1, ..CloneArgs::default() };
-        self.clone_by(process, tid, args)?;
-        self.threads.get_mut(&tid).expect("every id was told").process = Some(process);
+    /// A thread makes threads and processes, in their order, until one cannot be made.
+    pub fn make(&mut self, by: u32, newborns: &[Newborn]) -> Result<(), Fault> {
+        let mut rest = newborns;
+        while let Some(next) = rest.first() {
+            if self.threads[&next.tid].number.is_none() {
+                self.send_sockets(by)?;
+            }
+            let ready = rest.iter().take_while(|newborn| self.threads[&newborn.tid].number.is_some()).count();
+            let (some, later) = rest.split_at(ready);
+            self.clone_by(by, some)?;
+            rest = later;
+        }
         Ok(())
     }
 
-    /// The first thread of a further process, cloned by thread `by` with these CLONE_ flags.
-    pub fn process(&mut self, by: u32, tid: u32, flags: u64, exit_signal: u32) -> Result<(), Fault> {
-        let args = CloneArgs { flags, exit_signal: exit_signal.into(), set_tid_size: 1, ..CloneArgs::default() };
-        self.clone_by(by, tid, args)?;
-        self.unseen = self.init.is_none().then_some(tid as i32);
-        let pidfd = self.pidfd_of(by, tid)?;
-        let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
-        self.is_born(tid, Body { pid, pidfd, ended: None, stopped: None });
-        self.unseen = None;
-        Ok(())
-    }
-
-    fn clone_by(&mut self, by: u32, tid: u32, args: CloneArgs) -> Result<(), Fault> {
-        let flags = args.flags;
-        let (bytes, inner) = (args.to_bytes().to_vec(), tid.to_ne_bytes().to_vec());
-        let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
-        let call = Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)]);
-        if self.threads[&tid].number.is_none() {
-            self.send_sockets(by)?;
-        }
-        let newborn = &self.threads[&tid];
-        let arena = self.ground.arena(newborn.slot);
-        let number = newborn.number.expect("births come in the order that was told");
-        if flags & libc::CLONE_FILES as u64 == 0 {
-            self.unborn.entry(by).or_default().useless.push(number);
-        }
+    /// Those have their sockets.
+    fn clone_by(&mut self, by: u32, newborns: &[Newborn]) -> Result<(), Fault> {
+        let number = |newborn: &Newborn| self.threads[&newborn.tid].number.expect("it was sent just now");
+        let twins: Vec<(u64, RawFd)> =
+            newborns.iter().map(|n| (self.ground.arena(self.threads[&n.tid].slot), number(n))).collect();
+        let own_table = newborns.iter().zip(&twins).filter(|(n, _)| n.flags() & libc::CLONE_FILES as u64 == 0);
+        self.unborn.entry(by).or_default().useless.extend(own_table.map(|(_, (_, number))| number));
         let (stub, body) = self.parts(by);
-        let batch = put(&stub.arena, &[call])?;
-        stub.arena.set_twin(0, arena, number as u64)?;
+        let (pid, process) = (body.pid, stub.process.expect("who makes others is born"));
+        let batch = put(&stub.arena, &newborns.iter().map(Newborn::call).collect::<Vec<_>>())?;
+        assert_eq!(batch.entries, newborns.len(), "there is room for so many clones");
+        for (n, (arena, number)) in twins.into_iter().enumerate() {
+            stub.arena.set_twin(n, arena, number as u64)?;
+        }
         let answers = stub.run(body, &batch)?;
-        answers[0].result.map(drop).map_err(|e| Fault::new(format!("clone3(set_tid {tid})"), body.pid, e))
+        let made = newborns.iter().zip(&answers).filter(|(_, answer)| answer.result.is_ok()).map(|(n, _)| *n);
+        self.are_born(by, process, &made.collect::<Vec<_>>())?;
+        let failed =
+            newborns.iter().zip(answers).find_map(|(newborn, answer)| Some((newborn.tid, answer.result.err()?)));
+        failed.map_or(Ok(()), |(tid, e)| Err(Fault::new(format!("clone3(set_tid {tid})"), pid, e)))
+    }
+
+    /// They are made by a thread of that process.
+    fn are_born(&mut self, by: u32, process: u32, newborns: &[Newborn]) -> Result<(), Fault> {
+        let processes = newborns.iter().filter(|n| n.kind != Kind::Thread).map(|n| n.tid);
+        if self.init.is_none() {
+            self.unseen = processes.clone().map(|tid| tid as i32).collect();
+        }
+        for newborn in newborns.iter().filter(|n| n.kind == Kind::Thread) {
+            self.threads.get_mut(&newborn.tid).expect("every id was told").process = Some(process);
+        }
+        for tid in processes {
+            let pidfd = self.pidfd_of(by, tid)?;
+            let pid = if self.init.is_none() { tid as i32 } else { sys::pid_of(&pidfd)? };
+            self.is_born(tid, Body { pid, pidfd, ended: None, stopped: None });
+            self.unseen.pop_front();
+        }
+        Ok(())
     }
 
     /// The process of a thread gets the sockets of the next ones that the thread makes. Those of processes that it made before go:

@@ -17,6 +17,7 @@ mod hold;
 pub(crate) mod nest;
 mod pass;
 
+pub use births::{Kind, Newborn};
 pub use calls::Begun;
 pub use clocks::Clocks;
 pub use commit::Free;
@@ -102,8 +103,8 @@ pub struct Stubs {
     /// Threads that are to be born, in their order, by the thread that makes them; and numbers of sockets in its process that are
     /// of no more use there.
     unborn: BTreeMap<u32, Unborn>,
-    /// The id of a newborn that is in none of those yet.
-    unseen: Option<i32>,
+    /// The ids of newborns that are in none of those yet.
+    unseen: VecDeque<i32>,
     /// What the first process of a new pid namespace listens to.
     init: Option<UnixStream>,
     rseq: Option<RseqConfiguration>,
@@ -205,7 +206,7 @@ impl Drop for Stubs {
                 has_ended(body.pidfd.as_fd(), Duration::from_secs(10));
                 reap(body.pid);
             }
-            self.unseen.into_iter().for_each(end);
+            std::mem::take(&mut self.unseen).into_iter().for_each(end);
         }
     }
 }
