@@ -72,6 +72,16 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
     Ok(plan)
 }
 
+/// What is here, and the plan for it.
+fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
+    let host = crate::survey(&loaded.model)?;
+    let plan = plan_for(loaded, &host, options)?;
+    Ok((host, plan))
+}
+
+/// From so many processes on.
+const MANY: usize = 16;
+
 /// How often ids are looked for once more.
 const TRIES: u32 = 4;
 
@@ -79,13 +89,24 @@ const TRIES: u32 = 4;
 /// the tree gets a namespace of its own if any id will do; or only one that was to be a helper's, for which another will do.
 pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<Thawed, Error> {
     progress.stage("checking", loaded.image.source().len().unwrap_or(0));
-    loaded.image.verify(&mut |done, _| progress.done(done))?;
+    // A plan of many processes takes as long as the look at their pages: they are made beside each other.
+    let mut beside = None;
+    if loaded.model.processes.len() < MANY {
+        loaded.image.verify(&mut |done, _| progress.done(done))?;
+    } else {
+        let host = crate::survey(&loaded.model)?;
+        let plan = std::thread::scope(|scope| {
+            let plan = scope.spawn(|| plan_for(loaded, &host, options));
+            loaded.image.verify(&mut |done, _| progress.done(done))?;
+            plan.join().expect("a bug of a plan ends us at once")
+        })?;
+        beside = Some((host, plan));
+    }
     let taken =
         |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3"));
     let mut tries = 0..TRIES;
     loop {
-        let host = crate::survey(&loaded.model)?;
-        let plan = plan_for(loaded, &host, options)?;
+        let (host, plan) = beside.take().map_or_else(|| surveyed(loaded, options), Ok)?;
         progress.planned(&plan);
         progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
         match execute(&plan, loaded, progress) {
