@@ -5,12 +5,12 @@ use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces};
-use crate::tree::{Member, Tree};
+use crate::tree::{Member, Texts, Tree};
 use crate::typed::{LATE, keep_typed, keyboard};
 use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::signal::{self, Siginfo};
-use abi::{Machine, proc};
+use abi::{Call, Machine, proc};
 use image::{Header, Writer};
 use plan::Refusal;
 use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
@@ -19,12 +19,12 @@ use resources::{
     ThreadState, TreeState, Trouble,
 };
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
-use tracee::{Envoy, Process, job};
+use tracee::{Envoy, Process, envoys, job};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -206,19 +206,22 @@ fn capture(
     let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
     let mut all = Gathered { saver, keep, ends, before: &*before, table: &table, files: Files::default(), findings };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
-    let last = tree.members.iter().rposition(|m| m.process.is_some());
-    for (n, (member, threads)) in tree.members.iter_mut().zip(&threads).enumerate() {
-        let record = ids.record(member, threads, &table);
-        // What is of the whole tree is asked when all of its processes were.
-        let scope = if Some(n) == last { Scope::Tree } else { Scope::Process };
-        let (states, mut threads) = match &mut member.process {
-            Some(process) => all.member(process, &member.texts, &record.shares, scope, &mut captured)?,
-            None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
-        };
-        if matches!(record.ended, Some(Ended::FirstThread(_))) {
-            threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
+    let mut records: VecDeque<_> = tree.members.iter().zip(&threads).map(|(m, t)| ids.record(m, t, &table)).collect();
+    let last = tree.members.iter().rev().find(|m| m.process.is_some()).map_or(0, |m| m.pid);
+    for group in groups(&mut tree.members, &all.before.share_memory) {
+        for (pid, texts, envoy) in all.envoys(group)? {
+            let record = records.pop_front().expect("there is one for each member");
+            // What is of the whole tree is asked when all of its processes were.
+            let scope = if pid == last { Scope::Tree } else { Scope::Process };
+            let (states, mut threads) = match envoy {
+                Some(envoy) => all.member(envoy, texts, &record.shares, scope, &mut captured)?,
+                None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
+            };
+            if matches!(record.ended, Some(Ended::FirstThread(_))) {
+                threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
+            }
+            captured.model.processes.push(ProcessModel { process: record, states, threads });
         }
-        captured.model.processes.push(ProcessModel { process: record, states, threads });
     }
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
@@ -226,6 +229,16 @@ fn capture(
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
+}
+
+/// Processes that have their envoys at once.
+const AT_ONCE: usize = 16;
+
+/// The members in their order, in groups of those that have nothing in common which an envoy changes.
+fn groups<'t>(members: &'t mut [Member], share_memory: &BTreeSet<i32>) -> impl Iterator<Item = &'t mut [Member]> {
+    let alone = |m: &Member| m.shares != Shares::default() || share_memory.contains(&m.pid);
+    let groups = members.chunk_by_mut(move |a, b| !alone(a) && !alone(b));
+    groups.flat_map(|group| group.chunks_mut(AT_ONCE))
 }
 
 /// A thread of it that lives.
@@ -344,23 +357,46 @@ struct Gathered<'g, 's, 'p> {
     findings: Findings,
 }
 
+/// A member that is to be captured: its id, texts of it, and its envoy, if it lives.
+type Ready<'t> = (i32, &'t Texts, Option<Envoy<'t>>);
+
 impl Gathered<'_, '_, '_> {
+    /// Those of them that live get envoys, which begin with what they will be asked.
+    fn envoys<'t>(&mut self, group: &'t mut [Member]) -> Result<Vec<Ready<'t>>, Error> {
+        let mut all: Vec<Ready<'t>> = Vec::with_capacity(group.len());
+        let (mut living, mut shares) = (Vec::new(), Vec::new());
+        for member in group {
+            all.push((member.pid, &member.texts, None));
+            if let Some(process) = &mut member.process {
+                // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
+                let index = process.threads().len() - 1;
+                living.push((process, index));
+                shares.push((all.len() - 1, index, &member.shares));
+            }
+        }
+        for (envoy, (n, index, shares)) in envoys(living).into_iter().zip(shares) {
+            let begin = |mut envoy: Envoy<'t>| envoy.begin(asks(index, shares)).map(|()| envoy);
+            let envoy = envoy.and_then(begin);
+            let whom = all[n].0;
+            all[n].2 = Some(envoy.map_err(|e| std::mem::take(&mut self.findings).with(envoy_error(e, whom)))?);
+        }
+        Ok(all)
+    }
+
     /// Captures what a process and its living threads have.
     fn member(
         &mut self,
-        process: &mut Process,
-        texts: &BTreeMap<&'static str, Vec<u8>>,
+        envoy: Envoy<'_>,
+        texts: &Texts,
         shares: &Shares,
         scope: Scope,
         into: &mut Captured,
     ) -> Result<(Vec<ProcessState>, Vec<ThreadModel>), Error> {
-        let whom = process.pid();
-        let lead = process.threads()[0].tid();
+        let (whom, threads) = (envoy.process().pid(), envoy.process().threads());
+        let (lead, last) = (threads[0].tid(), threads.len() - 1);
         let (mut notes, mut threads, mut own) = (Vec::new(), Vec::new(), Vec::new());
         let (root, namespaces) = (root_of(lead), RefCell::default());
-        // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
-        let last = process.threads().len() - 1;
-        let mut at_work = process.envoy(last);
+        let mut at_work = Ok(envoy);
         for index in (0..=last).rev() {
             may_go_on("the freeze")?;
             let here = if index == last { at_work } else { at_work.and_then(|envoy| envoy.move_to(index)) };
@@ -372,8 +408,7 @@ impl Gathered<'_, '_, '_> {
             let (root, answers, namespaces) = (root.as_path(), RefCell::default(), &namespaces);
             let envoy = RefCell::new(envoy);
             let target = Target { envoy, index, pid: lead, before, texts, namespaces, root, saver, table, answers };
-            let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
-            target.ask_ahead([ThreadState::asks(), of_process].concat())?;
+            target.ask_ahead(asks(index, shares))?;
             if index > 0 {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
             }
@@ -407,6 +442,12 @@ impl Gathered<'_, '_, '_> {
         into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));
         Ok((own, threads))
     }
+}
+
+/// What a thread of that index is asked in any case.
+fn asks(index: usize, shares: &Shares) -> Vec<Call> {
+    let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
+    [ThreadState::asks(), of_process].concat()
 }
 
 fn target_tid(target: &Target<'_, '_, '_>) -> i32 {

@@ -19,6 +19,9 @@ const PATIENCE: Duration = Duration::from_secs(20);
 const LOOKS: u32 = 5;
 const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
+/// Texts of /proc by their names below that of a process.
+pub(crate) type Texts = BTreeMap<&'static str, Vec<u8>>;
+
 /// A process of the tree.
 pub(crate) struct Member {
     /// Its id here.
@@ -27,7 +30,7 @@ pub(crate) struct Member {
     pub(crate) stat: Stat,
     pub(crate) status: Status,
     /// The texts that those were read from.
-    pub(crate) texts: BTreeMap<&'static str, Vec<u8>>,
+    pub(crate) texts: Texts,
     /// Held; `None`: it has ended, and its parent has yet to take note of that.
     pub(crate) process: Option<Process>,
     /// What it shares with a member before it, by the ids of those here.

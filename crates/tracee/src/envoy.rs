@@ -16,7 +16,7 @@
 //! and registers are put back with the call as it was interrupted, so that the kernel itself restarts it.
 
 use crate::arch::{self, calls as nr};
-use crate::arena::{Arena, SIZE};
+use crate::arena::{Arena, Batch, SIZE};
 use crate::place::{Place, Slot, Tail};
 use crate::process::{Lost, PATIENCE, await_event, has_ended};
 use crate::ptrace::{self, Stop};
@@ -35,6 +35,8 @@ pub struct Envoy<'p> {
     post: Option<Post<'p>>,
     arena: Arena,
     socket: Rc<OwnedFd>,
+    /// Calls that it is making.
+    begun: Option<(Vec<Call>, Batch)>,
 }
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
@@ -61,6 +63,90 @@ struct Post<'p> {
     halting: Cell<bool>,
 }
 
+/// A thread that is in the envoy, which makes what it needs, call after call.
+struct Recruit<'p> {
+    post: Post<'p>,
+    status: Status,
+    memfd: Option<OwnedFd>,
+    arena: Option<Arena>,
+    socket: Option<OwnedFd>,
+}
+
+/// A stop on the way of a recruit: the entry of a call, or its exit.
+#[derive(Clone, Copy)]
+enum Way {
+    Entry(u64),
+    Exit(&'static str),
+}
+
+/// Step 5: its stops.
+const WAY: [Way; 7] = [
+    Way::Entry(nr::MEMFD_CREATE),
+    Way::Exit("memfd_create"),
+    Way::Entry(nr::MMAP),
+    Way::Exit("mmap"),
+    Way::Entry(nr::SOCKETPAIR),
+    Way::Exit("socketpair"),
+    Way::Entry(nr::CLOSE),
+];
+
+impl<'p> Recruit<'p> {
+    /// It has come to that stop.
+    fn arrive(&mut self, way: Way) -> Result<(), EnvoyError> {
+        let regs = self.post.arrive()?;
+        match way {
+            Way::Entry(nr::CLOSE) if regs.orig_rax == nr::CLOSE => {
+                self.socket = Some(self.post.take(arch::peer(&regs))?);
+                self.memfd = None;
+                Ok(ptrace::cont(self.post.tid(), 0)?)
+            }
+            Way::Entry(number) if regs.orig_rax == number => self.post.go_on(),
+            Way::Entry(_) => Err(EnvoyError::Silent),
+            Way::Exit(name) => {
+                let failed = |e| EnvoyError::Setup(Fault::new(name, self.post.process.pid(), e));
+                let gave = Errno::from_raw(regs.rax).map_err(failed)?;
+                self.made(name, gave)?;
+                self.post.go_on()
+            }
+        }
+    }
+
+    fn made(&mut self, by: &str, what: u64) -> Result<(), EnvoyError> {
+        match (by, &self.memfd) {
+            ("memfd_create", _) => set_size(self.memfd.insert(self.post.take(what as i32)?))?,
+            ("mmap", Some(memfd)) => self.arena = Some(Arena::map(memfd, what)?),
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// It waits for a batch.
+    fn done(self) -> Result<Envoy<'p>, EnvoyError> {
+        let (Some(arena), Some(socket)) = (self.arena, self.socket) else { unreachable!("it has gone all the way") };
+        let mut envoy = Envoy { post: Some(self.post), arena, socket: Rc::new(socket), begun: None };
+        envoy.learn_interrupting(&self.status)?;
+        Ok(envoy)
+    }
+}
+
+/// Makes a thread of each of the processes, which have nothing in common, an envoy. They make what they need beside each other.
+pub fn envoys<'p>(of: impl IntoIterator<Item = (&'p mut Process, usize)>) -> Vec<Result<Envoy<'p>, EnvoyError>> {
+    let mut all: Vec<_> = of.into_iter().map(|(process, index)| process.recruit(index)).collect();
+    let mut step = |act: &dyn Fn(&mut Recruit<'p>) -> Result<(), EnvoyError>| {
+        for one in &mut all {
+            if let Ok(recruit) = one
+                && let Err(e) = act(recruit)
+            {
+                let _ = recruit.post.go_home();
+                *one = Err(e);
+            }
+        }
+    };
+    step(&|recruit| recruit.post.go_on());
+    WAY.iter().for_each(|way| step(&|recruit| recruit.arrive(*way)));
+    all.into_iter().map(|one| one.and_then(Recruit::done)).collect()
+}
+
 /// Calls that would not come back as the same thread, would wipe out the kernel's restart block, or open the mask.
 const FORBIDDEN: [Sys; 14] = [
     Sys::Clone,
@@ -82,21 +168,16 @@ const FORBIDDEN: [Sys; 14] = [
 impl Process {
     /// Makes the thread of that index an envoy.
     pub fn envoy(&mut self, index: usize) -> Result<Envoy<'_>, EnvoyError> {
+        envoys([(self, index)]).remove(0)
+    }
+
+    /// An envoy that has yet to make what it needs.
+    fn recruit(&mut self, index: usize) -> Result<Recruit<'_>, EnvoyError> {
         self.bring_home()?;
         let place = self.place.ok_or(EnvoyError::NoRoom)?;
         let status = self.fit(index, place)?;
-        let mut post = self.install(index, place, &status)?;
-        match post.set_up() {
-            Ok((arena, socket)) => {
-                let mut envoy = Envoy { post: Some(post), arena, socket: Rc::new(socket) };
-                envoy.learn_interrupting(&status)?;
-                Ok(envoy)
-            }
-            Err(e) => {
-                let _ = post.go_home();
-                Err(e)
-            }
-        }
+        let post = self.install(index, place, &status)?;
+        Ok(Recruit { post, status, memfd: None, arena: None, socket: None })
     }
 
     /// Sees that whom [`Envoy::stay`] left standing has come to a stop.
@@ -281,36 +362,29 @@ impl Post<'_> {
         }
     }
 
-    /// Step 5. On return the envoy waits for a batch.
-    fn set_up(&self) -> Result<(Arena, OwnedFd), EnvoyError> {
-        self.next_entry(nr::MEMFD_CREATE)?;
-        let memfd = self.next_exit("memfd_create")?;
-        let memfd = self.take(memfd as i32)?;
-        set_size(&memfd)?;
-        self.next_entry(nr::MMAP)?;
-        let theirs = self.next_exit("mmap")?;
-        let arena = Arena::map(&memfd, theirs)?;
-        self.next_entry(nr::SOCKETPAIR)?;
-        self.next_exit("socketpair")?;
-        let regs = self.next_entry(nr::CLOSE)?;
-        let socket = self.take(arch::peer(&regs))?;
-        ptrace::cont(self.tid(), 0)?;
-        Ok((arena, socket))
-    }
-
     fn take(&self, fd: i32) -> Result<OwnedFd, EnvoyError> {
         Ok(self.process.descriptor(fd)?)
     }
 
     /// Runs to the next entry or exit of a system call.
     fn next_stop(&self) -> Result<UserRegs, EnvoyError> {
-        let mut pass = ptrace::look(self.tid())?.map_or(0, Stop::signal_to_pass);
+        self.go_on()?;
+        self.arrive()
+    }
+
+    /// Lets it run to the next entry or exit of a system call.
+    fn go_on(&self) -> Result<(), EnvoyError> {
+        let pass = ptrace::look(self.tid())?.map_or(0, Stop::signal_to_pass);
+        Ok(ptrace::syscall(self.tid(), pass)?)
+    }
+
+    /// Waits until it is there.
+    fn arrive(&self) -> Result<UserRegs, EnvoyError> {
         loop {
-            ptrace::syscall(self.tid(), pass)?;
-            pass = match ptrace::wait(self.tid(), PATIENCE)? {
+            match ptrace::wait(self.tid(), PATIENCE)? {
                 Some(Stop::Syscall) => return self.regs(),
                 Some(Stop::Exited) => return Err(self.died()),
-                Some(stop) => stop.signal_to_pass(),
+                Some(stop) => ptrace::syscall(self.tid(), stop.signal_to_pass())?,
                 None => return Err(EnvoyError::Silent),
             }
         }
@@ -320,17 +394,6 @@ impl Post<'_> {
     fn regs(&self) -> Result<UserRegs, EnvoyError> {
         let regs = ptrace::getregs(self.tid())?;
         regs.filter(|regs| self.place.contains(regs.rip)).ok_or(EnvoyError::Silent)
-    }
-
-    fn next_entry(&self, number: u64) -> Result<UserRegs, EnvoyError> {
-        let regs = self.next_stop()?;
-        if regs.orig_rax == number { Ok(regs) } else { Err(EnvoyError::Silent) }
-    }
-
-    /// What the call at whose entry the thread stands gives.
-    fn next_exit(&self, name: &str) -> Result<u64, EnvoyError> {
-        let raw = self.next_stop()?.rax;
-        Errno::from_raw(raw).map_err(|e| EnvoyError::Setup(Fault::new(name, self.process.pid(), e)))
     }
 
     /// Stops the envoy wherever it is; the signal of the stop.
@@ -553,6 +616,10 @@ impl<'p> Envoy<'p> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
         }
+        match self.end_begun()? {
+            Some((begun, batch)) if begun == calls => return Ok(self.arena.answers(&batch)),
+            _ => {}
+        }
         self.post().rouse().map_err(|lost| self.post().lost(lost))?;
         let mut answers = Vec::with_capacity(calls.len());
         while answers.len() < calls.len() {
@@ -562,6 +629,26 @@ impl<'p> Envoy<'p> {
             answers.extend(self.arena.answers(&batch));
         }
         Ok(answers)
+    }
+
+    /// Has it begin with calls, as far as they go into one batch: to make them while we do other things. Their answers are what
+    /// [`Envoy::calls`] gives when it is asked for the same, before all else.
+    pub fn begin(&mut self, calls: Vec<Call>) -> Result<(), EnvoyError> {
+        if calls.iter().any(|call| FORBIDDEN.contains(&call.sys)) || self.begun.is_some() {
+            return Ok(());
+        }
+        let batch = self.arena.put(&calls)?;
+        if batch.entries == calls.len() {
+            self.send(batch.entries as u32)?;
+            self.begun = Some((calls, batch));
+        }
+        Ok(())
+    }
+
+    /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
+    fn end_begun(&mut self) -> Result<Option<(Vec<Call>, Batch)>, EnvoyError> {
+        let begun = self.begun.take();
+        begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
     }
 
     /// The process, to be asked what needs no call of its own.
@@ -574,6 +661,7 @@ impl<'p> Envoy<'p> {
     /// Until the word behind the code changes, our death sends both home, and arena and socket go with the first; after it, with
     /// the second. So there is nothing that both undo, nor anything that neither does.
     pub fn move_to(mut self, index: usize) -> Result<Self, EnvoyError> {
+        self.end_begun()?;
         let place = self.post().place;
         if !place.is_double {
             return self.leave_to(index);
@@ -604,6 +692,7 @@ impl<'p> Envoy<'p> {
     /// Leaves the thread where it stands, to come to a stop: the process is to be ended, and that spares its way home. It takes
     /// it when the process is let go after all, or when we die.
     pub fn stay(mut self) -> Result<(), EnvoyError> {
+        self.end_begun()?;
         self.rest()?;
         let post = self.post.take().expect("only leaving takes the post");
         let Post { index, place, slot, .. } = post;
@@ -624,6 +713,7 @@ impl<'p> Envoy<'p> {
     }
 
     fn go(&mut self) -> Result<(), EnvoyError> {
+        let _ = self.end_begun();
         self.post.take().map_or(Ok(()), |mut post| post.leave(&self.socket))
     }
 

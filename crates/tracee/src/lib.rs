@@ -34,7 +34,7 @@ pub mod blob {
     };
 }
 
-pub use envoy::Envoy;
+pub use envoy::{Envoy, envoys};
 pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;
