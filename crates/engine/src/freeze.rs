@@ -1,11 +1,12 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
+use crate::ahead::Ahead;
 use crate::guard::may_go_on;
 use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
-use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces};
-use crate::tree::{Member, Texts, Tree};
+use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
+use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, keep_typed, keyboard};
 use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Look, Output, Progress, Published};
@@ -101,9 +102,9 @@ fn header(pid: i32, processes: usize) -> Header {
 }
 
 /// Paths that /proc shows of a process in another mount namespace are found below its root directory.
-fn root_of(pid: i32) -> PathBuf {
-    let namespace = |who: &str| fs::read_link(format!("/proc/{who}/ns/mnt")).ok();
-    match namespace(&pid.to_string()) == namespace("self") {
+fn root_of(pid: i32, its: &Links, own: &Links) -> PathBuf {
+    const NAMESPACE: &str = "ns/mnt";
+    match its.get(NAMESPACE) == own.get(NAMESPACE) {
         true => PathBuf::new(),
         false => PathBuf::from(format!("/proc/{pid}/root")),
     }
@@ -199,22 +200,29 @@ fn capture(
     before.root = lead(&tree.members[0]);
     before.share_memory = tree.sharing_memory();
     before.outside.is_now(tree.ids());
-    let own_tables = tree.members.iter().filter(|m| m.process.is_some() && m.shares.files.is_none());
-    let leads: Vec<(i32, i32)> = own_tables.map(|m| (m.pid, lead(m))).collect();
-    let table = identify::table(&leads, tree.members[0].stat.terminal)?;
+    let terminal = tree.members[0].stat.terminal;
+    let (mut leads, mut descriptors) = (Vec::new(), Vec::new());
+    for member in tree.members.iter_mut().filter(|m| m.process.is_some() && m.shares.files.is_none()) {
+        leads.push((member.pid, lead(member)));
+        descriptors.push(std::mem::replace(&mut member.descriptors, Ok(Vec::new()))?);
+    }
+    let table = identify::table(&leads, descriptors, terminal)?;
     let ids = Ids::of(tree, &before.inner);
     let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
-    let mut all = Gathered { saver, keep, ends, before: &*before, table: &table, files: Files::default(), findings };
+    let shown = Some(shown(&tree.members));
+    let mut all =
+        Gathered { saver, keep, ends, before: &*before, table: &table, shown, files: Files::default(), findings };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
     let mut records: VecDeque<_> = tree.members.iter().zip(&threads).map(|(m, t)| ids.record(m, t, &table)).collect();
     let last = tree.members.iter().rev().find(|m| m.process.is_some()).map_or(0, |m| m.pid);
     for group in groups(&mut tree.members, &all.before.share_memory) {
         for (pid, texts, envoy) in all.envoys(group)? {
+            let n = captured.model.processes.len();
             let record = records.pop_front().expect("there is one for each member");
             // What is of the whole tree is asked when all of its processes were.
             let scope = if pid == last { Scope::Tree } else { Scope::Process };
             let (states, mut threads) = match envoy {
-                Some(envoy) => all.member(envoy, texts, &record.shares, scope, &mut captured)?,
+                Some(envoy) => all.member(envoy, (n, texts), &record.shares, scope, &mut captured)?,
                 None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
             };
             if matches!(record.ended, Some(Ended::FirstThread(_))) {
@@ -229,6 +237,18 @@ fn capture(
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
+}
+
+/// Texts and links of the members, by their places.
+fn shown(members: &[Member]) -> Ahead<(Texts, Links)> {
+    let leads: Vec<Option<i32>> = members.iter().map(|m| m.process.as_ref().map(|_| lead(m))).collect();
+    let [texts, links] = ProcessState::shown();
+    Ahead::begin(leads.len(), 0..leads.len(), move |n| {
+        let Some(lead) = leads[n] else { return Default::default() };
+        let text = |name: &&'static str| Some((*name, tracee::procfs::read(format!("/proc/{lead}/{name}")).ok()?));
+        let link = |name: &&str| Some(((*name).into(), read_link(format!("/proc/{lead}/{name}")).ok()?));
+        (abi::gathered(texts.iter().filter_map(text)), abi::gathered(links.iter().filter_map(link)))
+    })
 }
 
 /// Processes that have their envoys at once.
@@ -353,6 +373,8 @@ struct Gathered<'g, 's, 'p> {
     ends: bool,
     before: &'g Before,
     table: &'g identify::Table,
+    /// Of each member, until what is of the whole tree is asked: we have no other thread then.
+    shown: Option<Ahead<(Texts, Links)>>,
     files: Files,
     findings: Findings,
 }
@@ -387,7 +409,7 @@ impl Gathered<'_, '_, '_> {
     fn member(
         &mut self,
         envoy: Envoy<'_>,
-        texts: &Texts,
+        (n, texts): (usize, &Texts),
         shares: &Shares,
         scope: Scope,
         into: &mut Captured,
@@ -395,7 +417,8 @@ impl Gathered<'_, '_, '_> {
         let (whom, threads) = (envoy.process().pid(), envoy.process().threads());
         let (lead, last) = (threads[0].tid(), threads.len() - 1);
         let (mut notes, mut threads, mut own) = (Vec::new(), Vec::new(), Vec::new());
-        let (root, namespaces) = (root_of(lead), RefCell::default());
+        let (more, links) = self.shown.as_ref().expect("its members come before the tree").take(n);
+        let (root, texts, links) = (root_of(lead, &links, &self.before.own_links), [texts, &more], RefCell::new(links));
         let mut at_work = Ok(envoy);
         for index in (0..=last).rev() {
             may_go_on("the freeze")?;
@@ -405,9 +428,9 @@ impl Gathered<'_, '_, '_> {
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
             let (before, saver, table) = (self.before, self.saver, self.table);
-            let (root, answers, namespaces) = (root.as_path(), RefCell::default(), &namespaces);
+            let (root, answers, links) = (root.as_path(), RefCell::default(), &links);
             let envoy = RefCell::new(envoy);
-            let target = Target { envoy, index, pid: lead, before, texts, namespaces, root, saver, table, answers };
+            let target = Target { envoy, index, pid: lead, before, texts, links, root, saver, table, answers };
             target.ask_ahead(asks(index, shares))?;
             if index > 0 {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
@@ -427,6 +450,7 @@ impl Gathered<'_, '_, '_> {
                 self.saver.borrow_mut().doomed = self.findings.is_against();
                 ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));
                 if scope == Scope::Tree {
+                    self.shown = None;
                     TreeState::capture_all(&mut from, &mut |s| into.model.tree.extend(self.findings.take(whom, s)));
                 }
             }

@@ -70,7 +70,7 @@ pub(crate) fn file_stat(m: &std::fs::Metadata) -> FileStat {
     }
 }
 
-fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
+fn see(pid: i32, fd: u32) -> Result<Seen, Error> {
     let path = format!("/proc/{pid}/fd/{fd}");
     let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
@@ -83,7 +83,7 @@ fn see(pid: i32, fd: u32, terminal: Option<(u32, u32)>) -> Result<Seen, Error> {
         link: Text::from(link.as_os_str().as_bytes()),
         stat: file_stat(&stat),
         info,
-        terminal,
+        terminal: None,
     })
 }
 
@@ -96,14 +96,16 @@ fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
     Ok(all)
 }
 
-/// The tables of stopped processes, each given by its id and that of a living thread of it.
-pub(crate) fn table(of: &[(i32, i32)], terminal: Option<(u32, u32)>) -> Result<Table, Error> {
-    let mut seen = Vec::new();
-    for (pid, lead) in of {
-        for fd in numbers(*lead)? {
-            seen.push(Seen { pid: *pid as u32, ..see(*lead, fd, terminal)? });
-        }
-    }
+/// The table of a stopped process, of which that is a living thread.
+pub(crate) fn descriptors(lead: i32) -> Result<Vec<Seen>, Error> {
+    numbers(lead)?.into_iter().map(|fd| see(lead, fd)).collect()
+}
+
+/// The tables of stopped processes, each given by its id and that of a living thread of it, and by what was seen of its
+/// descriptors.
+pub(crate) fn table(of: &[(i32, i32)], all: Vec<Vec<Seen>>, terminal: Option<(u32, u32)>) -> Result<Table, Error> {
+    let owned = of.iter().zip(all).flat_map(|((pid, _), own)| own.into_iter().map(|seen| (*pid as u32, seen)));
+    let seen: Vec<Seen> = owned.map(|(pid, seen)| Seen { pid, terminal, ..seen }).collect();
     // Only what looks alike can be the same: the same inode, flags and offset.
     let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (i, s) in seen.iter().enumerate() {

@@ -7,6 +7,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod ahead;
 mod bound;
 mod error;
 mod execute;

@@ -4,6 +4,7 @@ use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
+use crate::tree::{Links, Texts};
 use abi::consts::open::O_ACCMODE;
 use abi::diag::LocalSockets;
 use abi::layout::FileStat;
@@ -107,9 +108,9 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) pid: i32,
     pub(crate) before: &'a Before,
     /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
-    pub(crate) texts: &'a BTreeMap<&'static str, Vec<u8>>,
-    /// Links of its namespaces, which do not change while it stands still.
-    pub(crate) namespaces: &'a RefCell<BTreeMap<String, Vec<u8>>>,
+    pub(crate) texts: [&'a Texts; 2],
+    /// Links, which do not change while it stands still.
+    pub(crate) links: &'a RefCell<Links>,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: &'a Path,
     pub(crate) saver: &'s RefCell<Saver<'p>>,
@@ -178,14 +179,15 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
 }
 
 /// Where a link leads.
-fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", path.as_ref(), e))?;
     Ok(link.into_os_string().into_vec())
 }
 
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        self.texts.get(name).map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
+        let known = self.texts.iter().find_map(|texts| texts.get(name));
+        known.map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
@@ -196,12 +198,12 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
-        if let Some(link) = self.namespaces.borrow().get(name) {
+        if let Some(link) = self.links.borrow().get(name) {
             return Ok(link.clone());
         }
         let link = read_link(self.path(name))?;
         if name.starts_with("ns/") {
-            self.namespaces.borrow_mut().insert(name.into(), link.clone());
+            self.links.borrow_mut().insert(name.into(), link.clone());
         }
         Ok(link)
     }

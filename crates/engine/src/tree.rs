@@ -1,17 +1,21 @@
 //! A tree of processes while it is held: all of them stand still, and who is whose child is known.
 
 use crate::Error;
+use crate::ahead::Ahead;
+use crate::identify;
 use crate::look::children;
 use crate::unfit::{filtered_just_now, seize_error};
 use abi::proc::{self, Stat, Status};
 use resources::Trouble;
+use resources::fd::Seen;
 use resources::tree::process::{Ended, Shares};
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracee::job::Hurry;
 use tracee::procfs::read_record;
 use tracee::sys::Sharing;
-use tracee::{Caught, Process, SeizeError};
+use tracee::{Caught, Process, SeizeError, Shown};
 
 /// For how long new processes may appear while the tree is being stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -21,6 +25,9 @@ const MORE_PATIENCE: Duration = Duration::from_secs(60);
 
 /// Texts of /proc by their names below that of a process.
 pub(crate) type Texts = BTreeMap<&'static str, Vec<u8>>;
+
+/// Links, likewise.
+pub(crate) type Links = BTreeMap<String, Vec<u8>>;
 
 /// A process of the tree.
 pub(crate) struct Member {
@@ -33,13 +40,55 @@ pub(crate) struct Member {
     pub(crate) texts: Texts,
     /// Held; `None`: it has ended, and its parent has yet to take note of that.
     pub(crate) process: Option<Process>,
+    /// Its descriptors; taken once.
+    pub(crate) descriptors: Result<Vec<Seen>, Error>,
     /// What it shares with a member before it, by the ids of those here.
     pub(crate) shares: Shares,
+}
+
+/// What is looked at first of a process that stands still.
+struct First {
+    shown: Shown,
+    descriptors: Result<Vec<Seen>, Error>,
+}
+
+impl First {
+    /// Of one with these threads; nothing of one that has none.
+    fn of((pid, tids): &(i32, Vec<u32>)) -> Option<First> {
+        let lead = tids.iter().find(|tid| **tid == *pid as u32).or(tids.first())?;
+        Some(First { shown: Shown::of(tids), descriptors: identify::descriptors(*lead as i32) })
+    }
 }
 
 /// The members of a tree, parents before children. Let go as they were found when dropped.
 pub(crate) struct Tree {
     pub(crate) members: Vec<Member>,
+}
+
+/// From so many processes on a second thread compares them, too.
+const MANY: usize = 64;
+
+/// Members that share it with one before them, each given by its place and a thread. The order of kcmp is total: a sort brings
+/// together what is the same.
+fn alike(what: Sharing, living: &[(usize, i32)]) -> Result<Vec<(usize, usize)>, Error> {
+    let mut fault = None;
+    let mut compare = |a: &(usize, i32), b: &(usize, i32)| {
+        what.kcmp(a.1, b.1).unwrap_or_else(|f| {
+            fault = Some(f);
+            Ordering::Equal
+        })
+    };
+    let mut sorted = living.to_vec();
+    sorted.sort_unstable_by(|a, b| compare(a, b).then(a.0.cmp(&b.0)));
+    let groups: Vec<Vec<usize>> = sorted
+        .chunk_by(|a, b| compare(a, b).is_eq())
+        .filter(|group| group.len() > 1)
+        .map(|group| group.iter().map(|(n, _)| *n).collect())
+        .collect();
+    match fault {
+        Some(fault) => Err(fault.into()),
+        None => Ok(groups.iter().flat_map(|g| g[1..].iter().map(|n| (*n, g[0]))).collect()),
+    }
 }
 
 /// What was found under an id.
@@ -71,17 +120,21 @@ impl Tree {
             }
         }
         let mut tree = Tree { members: Vec::with_capacity(found.len()) };
-        for pid in order {
-            let process = match found.remove(&pid).expect("it was found") {
-                Found::Held(caught) => match caught.read() {
-                    Ok(process) => Some(process),
-                    Err(SeizeError::Zombie { .. }) if pid != root => None,
+        let tids = |found: &Found| if let Found::Held(caught) = found { caught.tids().collect() } else { Vec::new() };
+        let threads: Vec<(i32, Vec<u32>)> = order.iter().map(|pid| (*pid, tids(&found[pid]))).collect();
+        // Most of what it takes to read a process is to read /proc.
+        let shown = Ahead::begin(order.len(), (0..order.len()).rev(), move |n| First::of(&threads[n]));
+        for (n, pid) in order.into_iter().enumerate() {
+            let (process, descriptors) = match (found.remove(&pid).expect("it was found"), shown.take(n)) {
+                (Found::Held(caught), Some(First { shown, descriptors })) => match caught.read(shown) {
+                    Ok(process) => (Some(process), descriptors),
+                    Err(SeizeError::Zombie { .. }) if pid != root => (None, Ok(Vec::new())),
                     Err(SeizeError::Died { .. }) if pid != root => continue,
                     Err(e) => return Err(seize_error(e, pid)),
                 },
-                Found::Zombie => None,
+                _ => (None, Ok(Vec::new())),
             };
-            tree.members.extend(member(pid, process)?);
+            tree.members.extend(member(pid, process)?.map(|member| Member { descriptors, ..member }));
         }
         tree.sort();
         tree.find_shares()?;
@@ -108,40 +161,31 @@ impl Tree {
 
     /// Which of them have one address space, one table of descriptors and so on (kcmp(2)).
     fn find_shares(&mut self) -> Result<(), Error> {
-        let living: Vec<usize> = (0..self.members.len()).filter(|n| self.members[*n].process.is_some()).collect();
-        for what in [Sharing::Space, Sharing::Files, Sharing::Fs, Sharing::Actions] {
-            for (n, with) in self.alike(what, &living)? {
-                let with = Some(self.members[with].pid as u32);
-                let shares = &mut self.members[n].shares;
-                match what {
-                    Sharing::Space => shares.space = with,
-                    Sharing::Files => shares.files = with,
-                    Sharing::Fs => shares.fs = with,
-                    Sharing::Actions => shares.actions = with,
-                }
+        let thread = |(n, m): (usize, &Member)| Some((n, m.process.as_ref()?.threads()[0].tid()));
+        let living: Vec<(usize, i32)> = self.members.iter().enumerate().filter_map(thread).collect();
+        let pairs = |of: [Sharing; 2]| of.map(|what| alike(what, &living));
+        let (first, second) = std::thread::scope(|scope| {
+            let beside = (living.len() > MANY).then(|| scope.spawn(|| pairs([Sharing::Fs, Sharing::Actions])));
+            let first = pairs([Sharing::Space, Sharing::Files]);
+            let second = beside.map(|thread| thread.join().expect("a bug ends us at once"));
+            (first, second.unwrap_or_else(|| pairs([Sharing::Fs, Sharing::Actions])))
+        });
+        let [space, files] = first;
+        let [fs, actions] = second;
+        type Place = fn(&mut Shares) -> &mut Option<u32>;
+        let all: [(_, Place); 4] = [
+            (space, |shares| &mut shares.space),
+            (files, |shares| &mut shares.files),
+            (fs, |shares| &mut shares.fs),
+            (actions, |shares| &mut shares.actions),
+        ];
+        for (pairs, place) in all {
+            for (n, with) in pairs? {
+                let with = self.members[with].pid as u32;
+                *place(&mut self.members[n].shares) = Some(with);
             }
         }
         Ok(())
-    }
-
-    /// Members that share it with one before them. The order of kcmp is total: a sort brings together what is the same.
-    fn alike(&self, what: Sharing, living: &[usize]) -> Result<Vec<(usize, usize)>, Error> {
-        let mut fault = None;
-        let thread = |n: usize| self.members[n].process.as_ref().map_or(0, |p| p.threads()[0].tid());
-        let mut compare = |a: usize, b: usize| {
-            what.kcmp(thread(a), thread(b)).unwrap_or_else(|f| {
-                fault = Some(f);
-                std::cmp::Ordering::Equal
-            })
-        };
-        let mut sorted = living.to_vec();
-        sorted.sort_unstable_by(|a, b| compare(*a, *b).then(a.cmp(b)));
-        let groups: Vec<Vec<usize>> =
-            sorted.chunk_by(|a, b| compare(*a, *b).is_eq()).filter(|g| g.len() > 1).map(<[usize]>::to_vec).collect();
-        match fault {
-            Some(fault) => Err(fault.into()),
-            None => Ok(groups.iter().flat_map(|g| g[1..].iter().map(|n| (*n, g[0]))).collect()),
-        }
     }
 
     /// The members that live.
@@ -220,7 +264,7 @@ fn member(pid: i32, mut process: Option<Process>) -> Result<Option<Member>, Erro
             texts.insert(name, if lead == pid { of_first } else { text(lead, name)? });
         }
     }
-    Ok(Some(Member { pid, stat, status, texts, process, shares: Shares::default() }))
+    Ok(Some(Member { pid, stat, status, texts, process, descriptors: Ok(Vec::new()), shares: Shares::default() }))
 }
 
 impl Member {

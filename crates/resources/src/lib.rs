@@ -69,6 +69,10 @@ pub trait Capture: Resource {
     fn asks() -> Vec<abi::Call> {
         Vec::new()
     }
+    /// The texts below /proc/PID for which it asks in any case: they may be read before.
+    const TEXTS: &'static [&'static str] = &[];
+    /// The links there, likewise.
+    const LINKS: &'static [&'static str] = &[];
     /// Asks what is to be known of it. Consumes nothing and changes nothing.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
     /// Asks what can only be known at the very end.

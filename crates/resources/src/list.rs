@@ -92,6 +92,13 @@ macro_rules! resources {
                 })*
                 all
             }
+            /// The texts and links of /proc/PID for which is asked of every process.
+            pub fn shown() -> [Vec<&'static str>; 2] {
+                [
+                    [$(<$($pp)::+::$pn as crate::Capture>::TEXTS,)* $(<$($tp)::+::$tn as crate::Capture>::TEXTS),*].concat(),
+                    [$(<$($pp)::+::$pn as crate::Capture>::LINKS,)* $(<$($tp)::+::$tn as crate::Capture>::LINKS),*].concat(),
+                ]
+            }
             /// Captures every resource of a process.
             /// What it shares with another process, that one has.
             pub fn capture_all(

@@ -104,6 +104,22 @@ fn is_gone(fault: &Fault) -> bool {
     fault.errno == Errno::ESRCH
 }
 
+/// What /proc shows of the areas and threads of a process that stands still; any thread of ours may look.
+#[derive(Debug)]
+pub struct Shown {
+    areas: Result<Areas, Fault>,
+    statuses: BTreeMap<i32, Vec<u8>>,
+}
+
+impl Shown {
+    /// Looks at a process with these threads.
+    pub fn of(tids: &[u32]) -> Shown {
+        // What cannot be read is tried once more, and told, by whoever needs it.
+        let status = |tid: &u32| Some((*tid as i32, status::text(*tid as i32).ok()?));
+        Shown { areas: Areas::of(tids[0] as i32), statuses: abi::gathered(tids.iter().filter_map(status)) }
+    }
+}
+
 /// A process all of whose threads are stopped, and which was not looked at yet. They are let go when it is dropped.
 #[derive(Debug)]
 pub struct Caught {
@@ -132,19 +148,20 @@ impl Caught {
         self.traced.threads.keys().map(|tid| *tid as u32)
     }
 
-    /// Reads its state.
-    pub fn read(self) -> Result<Process, SeizeError> {
+    /// Reads its state. What /proc shows of it may have been read before.
+    pub fn read(self, shown: Shown) -> Result<Process, SeizeError> {
         let Caught { pidfd, asleep, since, mut traced } = self;
         let pid = traced.pid;
         let first = *traced.threads.first_key_value().expect("it has threads").0;
         let memory = Memory::open(first)?;
-        let areas = Areas::of(first)?;
+        let Shown { areas, statuses } = shown;
+        let areas = areas?;
         let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
         let (threads, stayed, not_send) = (Vec::new(), None, PhantomData);
         let mut process =
             Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, stayed, not_send };
-        process.read_threads()?;
+        process.read_threads(statuses)?;
         Ok(process)
     }
 }
@@ -153,28 +170,30 @@ impl Process {
     /// Stops every thread of the process and reads its state. If the process is stopped by SIGSTOP or the like, it is
     /// stopped again afterwards.
     pub fn seize(pid: i32) -> Result<Process, SeizeError> {
-        Caught::catch(pid)?.read()
+        let caught = Caught::catch(pid)?;
+        let shown = Shown::of(&caught.tids().collect::<Vec<_>>());
+        caught.read(shown)
     }
 
-    fn read_threads(&mut self) -> Result<(), SeizeError> {
+    fn read_threads(&mut self, mut statuses: BTreeMap<i32, Vec<u8>>) -> Result<(), SeizeError> {
         let mut tids: Vec<_> = self.traced.keys().copied().collect();
         // Ids begin anew when they have come to their end: a thread may have a lower one than its leader.
         if let Some(leader) = tids.iter().position(|tid| *tid == self.pid) {
             tids[..=leader].rotate_right(1);
         }
         for tid in tids {
-            let stopped = self.read_thread(tid)?;
+            let stopped = self.read_thread(tid, statuses.remove(&tid))?;
             self.threads.push(stopped);
         }
         Ok(())
     }
 
     /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first.
-    fn read_thread(&mut self, tid: i32) -> Result<Stopped, SeizeError> {
+    fn read_thread(&mut self, tid: i32, mut status: Option<Vec<u8>>) -> Result<Stopped, SeizeError> {
         for _ in 0..RUN_OUTS {
             let event = self.traced[&tid].expect("every traced thread was brought to a stop");
             let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
-            let stopped = Stopped::read((self.pid, tid), event, &self.memory, asleep)?;
+            let stopped = Stopped::read((self.pid, tid), event, &self.memory, asleep, status.take())?;
             match self.place {
                 Some(place) if place.contains(stopped.regs().rip) => self.run_on(tid)?,
                 _ => return Ok(stopped),

@@ -29,12 +29,13 @@ pub struct Stopped {
 
 impl Stopped {
     /// Reads the state of a thread that has just stopped; `event` is the signal of the stop, `asleep` what was seen of it
-    /// before.
+    /// before; its status may be read already.
     pub(crate) fn read(
         (pid, tid): (i32, i32),
         event: i32,
         memory: &Memory,
         asleep: Asleep,
+        status: Option<Vec<u8>>,
     ) -> Result<Stopped, SeizeError> {
         let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
         let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
@@ -54,7 +55,7 @@ impl Stopped {
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
         let dispatch = ptrace::dispatch(tid)?;
-        let (group_stop, status) = (group_stop(event), crate::status::text(tid)?);
+        let (group_stop, status) = (group_stop(event), status.map_or_else(|| crate::status::text(tid), Ok)?);
         let flags = Status::parse(&status);
         let waits = |queue, any: u64| if any == 0 { Ok(Vec::new()) } else { ptrace::pending(tid, queue) };
         let waited = [waits(Queue::Thread, flags.waits[0])?, waits(Queue::Process, flags.waits[1])?];

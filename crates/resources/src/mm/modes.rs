@@ -42,6 +42,7 @@ impl Resource for Modes {
 
 impl Capture for Modes {
     const OF: Owner = Owner::Space;
+    const TEXTS: &'static [&'static str] = &["coredump_filter"];
 
     fn asks() -> Vec<Call> {
         let segments = Call::new(Sys::ModifyLdt, [Arg::Int(0), Arg::Out(8), Arg::Int(8)]);

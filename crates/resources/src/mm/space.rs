@@ -106,6 +106,8 @@ impl Resource for Space {
 
 impl Capture for Space {
     const OF: Owner = Owner::Space;
+    const TEXTS: &'static [&'static str] = &["auxv"];
+    const LINKS: &'static [&'static str] = &["exe"];
 
     fn asks() -> Vec<Call> {
         // The end of the heap stands in no file of /proc: brk(0) fails and returns it (mm/mmap.c).

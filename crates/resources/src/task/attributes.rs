@@ -116,6 +116,9 @@ fn mounts(text: &[u8]) -> Result<BTreeSet<MountedAt>, Trouble> {
 }
 
 impl Capture for Attributes {
+    const TEXTS: &'static [&'static str] = &["personality", "oom_score_adj", "loginuid"];
+    const LINKS: &'static [&'static str] =
+        &["ns/net", "ns/uts", "ns/ipc", "ns/time", "ns/time_for_children", "ns/mnt", "ns/cgroup"];
     fn asks() -> Vec<Call> {
         let barriers =
             Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);

@@ -57,6 +57,7 @@ fn own() -> Vec<Call> {
 }
 
 impl Capture for Creds {
+    const LINKS: &'static [&'static str] = &["ns/user"];
     fn asks() -> Vec<Call> {
         [own(), keyrings::asks()].concat()
     }

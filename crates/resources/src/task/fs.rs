@@ -40,6 +40,7 @@ impl Resource for Fs {
 
 impl Capture for Fs {
     const OF: Owner = Owner::Fs;
+    const LINKS: &'static [&'static str] = &["root", "cwd"];
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let status = proc::status(&from.probe.text("status")?)?;

@@ -95,6 +95,7 @@ fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> R
 }
 
 impl Capture for PosixTimers {
+    const TEXTS: &'static [&'static str] = &["timers"];
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut seen = proc::timers(&from.probe.text("timers")?)?;
         seen.sort_unstable_by_key(|t| t.id);
