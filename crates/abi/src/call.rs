@@ -51,6 +51,7 @@ syscalls! {
     Pwrite64 "pwrite64" 18;
     Select "select" 23;
     Mremap "mremap" 25;
+    Msync "msync" 26;
     Mincore "mincore" 27;
     Madvise "madvise" 28;
     Shmget "shmget" 29;

@@ -187,7 +187,7 @@ fn status_of_a_process() {
     assert_eq!((status.sig_blk, status.sig_ign, status.sig_cgt), (0x8000_0000_0000_0800, 2, 0x200));
     assert_eq!((status.cap_inh, status.cap_prm), (0, 0x1ff_feff_ffff));
     assert_eq!((status.cap_eff, status.cap_bnd, status.cap_amb), (0x1ff_feff_ffff, 0x1ff_feff_ffff, 0));
-    assert_eq!((status.no_new_privs, status.seccomp, status.vm_lck_kb), (1, 0, 8));
+    assert_eq!((status.no_new_privs, status.seccomp), (1, 0));
     assert_eq!(status.own_kb, 2204);
     assert_eq!(status.thp_enabled, Some(1));
     assert!(status.x86_thread_features.is_empty());
@@ -197,7 +197,7 @@ fn status_of_a_process() {
 fn status_without_memory() {
     let zombie = status(sample!("status-zombie")).unwrap();
     assert_eq!((zombie.state, zombie.umask, zombie.thp_enabled), (b'Z', None, None));
-    assert_eq!((zombie.vm_lck_kb, zombie.own_kb), (0, 0));
+    assert_eq!(zombie.own_kb, 0);
     let kernel = status(sample!("status-kthread")).unwrap();
     assert_eq!((kernel.name.as_slice(), kernel.groups), (b"kthreadd".as_slice(), vec![]));
 }

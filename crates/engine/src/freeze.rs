@@ -11,7 +11,7 @@ use crate::typed::{LATE, keep_typed, keyboard};
 use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::signal::{self, Siginfo};
-use abi::{Call, Machine, proc};
+use abi::{Call, Machine};
 use image::{Header, Writer};
 use plan::Refusal;
 use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
@@ -478,12 +478,6 @@ fn target_tid(target: &Target<'_, '_, '_>) -> i32 {
     target.envoy.borrow().process().threads()[target.index].tid()
 }
 
-/// Bytes of memory that the image will hold, about: what the process has of its own (proc_pid_status(5)).
-fn expected(pid: i32) -> u64 {
-    let text = fs::read(format!("/proc/{pid}/status")).unwrap_or_default();
-    proc::status(&text).map_or(0, |s| 1024 * s.own_kb)
-}
-
 /// A path for the image of a process when nobody named one.
 fn default_output(pid: i32) -> PathBuf {
     let name: String = String::from_utf8_lossy(&name_of(pid).0)
@@ -503,7 +497,7 @@ impl Request {
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     let start = Instant::now();
-    let Look { root: pid, ref members, .. } = request.tree;
+    let Look { root: pid, ref members, memory: expected, .. } = request.tree;
     presentable(pid)?;
     request.tree.is_guarded()?;
     let _errors_only = job::ErrorsOnly::begin();
@@ -511,7 +505,6 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;
     let stub = image::stub(own)?;
-    let expected = members.iter().map(|pid| expected(*pid as i32)).sum();
     progress.stage("freezing", expected);
     let header = header(pid, members.len());
     let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);

@@ -5,6 +5,7 @@
 //! there is something that could be shared with any of them; of the stopped tree only those are looked at that were born since, as a
 //! description is shared by birth. A descriptor that was found is asked for once more before it counts.
 
+use crate::ahead::Ahead;
 use abi::consts::file_type::{S_IFIFO, S_IFMT};
 use abi::consts::open::{O_ACCMODE, O_PATH};
 use abi::{Errno, Fault, proc};
@@ -96,9 +97,16 @@ pub(crate) struct Outside {
 impl Outside {
     /// A look at what may matter, while the tree still runs.
     pub(crate) fn look(own: BTreeSet<u32>) -> Outside {
-        let links: Vec<(Vec<u8>, Fd)> = own.iter().flat_map(|pid| links(*pid)).collect();
-        let nameless = links.iter().any(|(link, _)| link.ends_with(DELETED))
-            || own.iter().any(|pid| areas(*pid).iter().any(|(_, a)| a.is_nameless()));
+        let pids: Vec<u32> = own.iter().copied().collect();
+        let look = move |n: usize| (links(pids[n]), areas(pids[n]).iter().any(|(_, area)| area.is_nameless()));
+        let ahead = Ahead::begin(own.len(), (0..own.len()).rev(), look);
+        let (mut links, mut nameless) = (Vec::new(), false);
+        for n in 0..own.len() {
+            let (mut its, has_nameless) = ahead.take(n);
+            nameless |= has_nameless || its.iter().any(|(link, _)| link.ends_with(DELETED));
+            links.append(&mut its);
+        }
+        drop(ahead);
         let mut early = (Links::default(), Areas::default());
         let wide = nameless || links.iter().any(|(link, _)| !has_path(link));
         if wide {

@@ -323,13 +323,8 @@ impl Probe for Target<'_, '_, '_> {
         Ok(self.with(|_, t| t.filters().to_vec()))
     }
 
-    /// The kernel tells nobody, but our own area in the process is such a new one.
     fn locks_new_areas(&self) -> Result<bool, Fault> {
-        let locked = |text: &[u8]| {
-            let status = abi::proc::status(text).map_err(|e| Fault::new(e.to_string(), self.pid, Errno::EINVAL))?;
-            Ok(status.vm_lck_kb)
-        };
-        Ok(locked(&read(self.path("status"))?)? > locked(&self.text("status")?)?)
+        self.envoy.borrow_mut().locks_new_areas().map_err(|e| envoy_fault(e, self.pid))
     }
 
     fn idle(&self) -> Option<u64> {

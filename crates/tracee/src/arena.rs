@@ -2,8 +2,9 @@
 
 use crate::arch::{ENTRIES_AT, ENTRY};
 use crate::{EnvoyError, arch, fault, sys};
+use abi::consts::mmap::PAGE;
 use abi::layout::Msghdr;
-use abi::{Answer, Arg, Call, Fault, Place};
+use abi::{Answer, Arg, Call, Fault, Place, Sys};
 use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
 
@@ -49,6 +50,11 @@ impl Arena {
     /// The arena at an address that is ours as well as theirs, and that somebody else unmaps.
     pub(crate) fn at(address: u64) -> ManuallyDrop<Arena> {
         ManuallyDrop::new(Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address })
+    }
+
+    /// A call that changes nothing, and fails with EBUSY where the arena is locked in memory (msync(2)).
+    pub(crate) fn is_locked(&self) -> Call {
+        Call::new(Sys::Msync, [Arg::Int(self.theirs), Arg::Int(PAGE), Arg::Int(libc::MS_INVALIDATE as u64)])
     }
 
     /// What the child of the clone in an entry begins with: its arena and its socket.
@@ -206,7 +212,6 @@ fn fitting(calls: &[Call]) -> Result<usize, EnvoyError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use abi::Sys;
 
     #[test]
     fn a_batch_ends_where_the_arena_is_full() {

@@ -37,6 +37,8 @@ pub struct Envoy<'p> {
     socket: Rc<OwnedFd>,
     /// Calls that it is making.
     begun: Option<(Vec<Call>, Batch)>,
+    /// See [`Envoy::locks_new_areas`]; known once it was asked.
+    locks: Option<bool>,
 }
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
@@ -123,7 +125,7 @@ impl<'p> Recruit<'p> {
     /// It waits for a batch.
     fn done(self) -> Result<Envoy<'p>, EnvoyError> {
         let (Some(arena), Some(socket)) = (self.arena, self.socket) else { unreachable!("it has gone all the way") };
-        let mut envoy = Envoy { post: Some(self.post), arena, socket: Rc::new(socket), begun: None };
+        let mut envoy = Envoy { post: Some(self.post), arena, socket: Rc::new(socket), begun: None, locks: None };
         envoy.learn_interrupting(&self.status)?;
         Ok(envoy)
     }
@@ -616,9 +618,12 @@ impl<'p> Envoy<'p> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
         }
-        match self.end_begun()? {
-            Some((begun, batch)) if begun == calls => return Ok(self.arena.answers(&batch)),
-            _ => {}
+        if let Some((begun, batch)) = self.end_begun()? {
+            let mut answers = self.arena.answers(&batch);
+            self.locks = answers.pop().map(|last| is_locked(&last));
+            if begun.split_last().is_some_and(|(_, asked)| asked == calls) {
+                return Ok(answers);
+            }
         }
         self.post().rouse().map_err(|lost| self.post().lost(lost))?;
         let mut answers = Vec::with_capacity(calls.len());
@@ -637,12 +642,22 @@ impl<'p> Envoy<'p> {
         if calls.iter().any(|call| FORBIDDEN.contains(&call.sys)) || self.begun.is_some() {
             return Ok(());
         }
+        let calls: Vec<Call> = calls.into_iter().chain([self.arena.is_locked()]).collect();
         let batch = self.arena.put(&calls)?;
         if batch.entries == calls.len() {
             self.send(batch.entries as u32)?;
             self.begun = Some((calls, batch));
         }
         Ok(())
+    }
+
+    /// Whether areas that are new in the process are locked in memory (mlockall(2), MCL_FUTURE): the arena is one.
+    pub fn locks_new_areas(&mut self) -> Result<bool, EnvoyError> {
+        if let Some(known) = self.locks {
+            return Ok(known);
+        }
+        let answers = self.calls(&[self.arena.is_locked()])?;
+        Ok(*self.locks.insert(is_locked(&answers[0])))
     }
 
     /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
@@ -796,6 +811,11 @@ impl<'p> Envoy<'p> {
         let (post, at) = (self.post(), arch::Data::INTERRUPTING_AT);
         Ok(post.process.memory.write(post.place.data(post.slot) + at, &ends.to_le_bytes())?)
     }
+}
+
+/// What msync(2) says of memory that is locked.
+fn is_locked(answer: &Answer) -> bool {
+    answer.result == Err(Errno::EBUSY)
 }
 
 /// Whether a sigaction of the kernel (handler, flags, restorer, mask) has SA_RESTART.

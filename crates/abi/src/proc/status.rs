@@ -44,8 +44,6 @@ pub struct Status {
     pub no_new_privs: u32,
     /// 0 none, 1 strict, 2 filter.
     pub seccomp: u32,
-    /// Locked memory; 0 of what has no memory.
-    pub vm_lck_kb: u64,
     /// Memory of its own (RssAnon, RssShmem) that is present, and what of it is in swap space (VmSwap), in KiB.
     pub own_kb: u64,
     /// 0: `PR_SET_THP_DISABLE` (or no memory to speak of); `None`: the kernel does not tell (before 5.0).
@@ -87,7 +85,6 @@ pub fn status(text: &[u8]) -> Result<Status, ParseError> {
         cap_amb: fields.parse("CapAmb", hex)?,
         no_new_privs: fields.parse("NoNewPrivs", unsigned)?,
         seccomp: fields.parse_if_any("Seccomp", unsigned)?.unwrap_or(0),
-        vm_lck_kb: fields.parse_if_any("VmLck", kilobytes)?.unwrap_or(0),
         own_kb: own(&fields)?,
         thp_enabled: fields.parse_if_any("THP_enabled", unsigned)?,
         x86_thread_features: words(features).map(<[u8]>::to_vec).collect(),
