@@ -411,7 +411,7 @@ impl<'a> Execution<'a> {
         self.send()?;
         self.await_all()?;
         let Some(Births { by, n, step, newborns }) = self.births.take() else { return Ok(()) };
-        Ok(self.stubs().make(by, &newborns).map_err(|fault| at_step(fault.into(), n, step))?)
+        self.stubs().make(by, &newborns).map_err(|fault| at_step(fault.into(), n, step))
     }
 
     /// Those who are born one after the other of the same thread are made together.
