@@ -723,8 +723,10 @@ impl<'a> Execution<'a> {
     fn gate_of(&mut self, tid: Tid) -> Result<u64, Error> {
         let process = self.stubs().process_of(tid.0).expect("it is born");
         let areas = self.loaded.model.space(process).map_or(&[][..], |space| &space.kernel_areas);
-        let vdso = areas.iter().find(|a| a.name == "[vdso]").ok_or_else(no_vdso)?;
-        Ok(vdso.start + self.gate)
+        match areas.iter().find(|a| a.name == "[vdso]") {
+            Some(vdso) => Ok(vdso.start + self.gate),
+            None => Ok(self.stubs().gate(process)?),
+        }
     }
 
     /// The last of us goes out of the processes: our descriptors in them, and the memory that we share. What processes share

@@ -20,6 +20,7 @@ mod pass;
 pub use clocks::Clocks;
 pub use commit::Free;
 pub use ground::Ground;
+pub(crate) use hold::{again, call_at};
 pub use nest::Nest;
 
 use crate::arena::Arena;
