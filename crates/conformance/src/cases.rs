@@ -134,6 +134,7 @@ const TREES: &[&str] = &[
     "stop-odd",
     "family-leader-ended",
     "family-many",
+    "timerfd-crowd",
     "groups",
     "group-leaderless",
     "group-dead-leader",

@@ -19,12 +19,13 @@ use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
+use abi::layout::{Itimerspec, Timespec};
 use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
     Actor, Birth, Descr, End, Expect, HostEffect, Lasting, Namespaces, Object, Op, Plan, Restart, Step, Tid, Typing,
-    Value,
+    Until, Value,
 };
 use resources::mm::vdso;
 use std::ffi::OsStr;
@@ -88,6 +89,8 @@ struct Execution<'a> {
     /// Threads whose system calls come back to them.
     dispatches: Vec<(Tid, &'a DispatchConfiguration)>,
     tids: Vec<u32>,
+    /// The clocks of the tree, from the first birth on.
+    clocks: Option<Clocks>,
 }
 
 /// The descriptors that the thawing process makes for the tree: closed when it is born, or when it is not to be.
@@ -153,6 +156,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         signals: Vec::new(),
         dispatches: Vec::new(),
         tids,
+        clocks: None,
     };
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
@@ -222,7 +226,15 @@ impl<'a> Execution<'a> {
             Value::Bytes(b) => Arg::Bytes(b.clone()),
             Value::Out(n) => Arg::Out(*n),
             Value::Nested { bytes, at, inner } => Arg::Nested { bytes: bytes.clone(), at: *at, inner: inner.clone() },
+            Value::Until(until) => Arg::Bytes(self.rest(until)),
         }
+    }
+
+    /// What is left until then, as the timer calls take it.
+    fn rest(&self, until: &Until) -> Vec<u8> {
+        let now = self.clocks.expect("the clocks of a moment go on").now(until.clock);
+        let value = Timespec::from_nanos(until.moment.saturating_sub(now).max(until.least));
+        Itimerspec { interval: Timespec::from_nanos(until.period), value }.to_bytes().to_vec()
     }
 
     fn args(&self, values: &[Value]) -> Vec<Arg> {
@@ -393,8 +405,8 @@ impl<'a> Execution<'a> {
         };
         let ground = Ground::map(self.ground, self.tids.len())?;
         let reserve = self.plan.reserve as i32;
-        let clocks = self.plan.clocks.map(|c| Clocks { monotonic: c.monotonic, boottime: c.boottime });
-        let stubs = Stubs::first(&self.tids, nest, clocks, ground, reserve)?;
+        self.clocks = self.plan.clocks.map(|c| Clocks::starting(c.monotonic, c.boottime));
+        let stubs = Stubs::first(&self.tids, nest, self.clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
         if let Some(r) = rseq {
