@@ -134,6 +134,7 @@ const TREES: &[&str] = &[
     "stop-odd",
     "family-leader-ended",
     "family-many",
+    "timerfd-crowd",
     "groups",
     "group-leaderless",
     "group-dead-leader",
@@ -272,6 +273,8 @@ fn special() -> Vec<Case> {
         // The time left shrinks between two images, by what the program was awake.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["alarm"]) },
         Case { oracle: Oracle::Moves, ..Case::specimen(&["posix-timers"]) },
+        // Two of its processes never rest.
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["vdso-absent"]) },
         // Of memory that several show, a file is made.
         Case { oracle: Oracle::Moves, ..huge("huge-family") },
         // Only root makes segments of huge pages.

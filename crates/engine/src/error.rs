@@ -68,7 +68,9 @@ impl fmt::Display for Error {
         match self {
             Error::Refused(all) => all.iter().try_for_each(|r| writeln!(f, "{r}")),
             Error::Fault(fault) => fault.fmt(f),
-            Error::Unguarded => f.write_str("its system calls come back to itself, so a guardian has to stand for it"),
+            Error::Unguarded => f.write_str(
+                "its system calls come back to itself, or it has no vdso, so a guardian has to stand for it",
+            ),
             Error::Image(what) => f.write_str(what),
         }
     }

@@ -19,13 +19,14 @@ use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
+use abi::layout::{Itimerspec, Timespec};
 use abi::signal::{KernelSigaction, settable};
 use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
     Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Moment, Namespaces, Object, Op, Plan, Restart, Step,
-    Tid, Typing, Value,
+    Tid, Typing, Until, Value,
 };
 use resources::mm::vdso;
 use std::collections::{HashSet, VecDeque};
@@ -116,6 +117,8 @@ struct Execution<'a> {
     dispatches: Vec<(Tid, &'a DispatchConfiguration)>,
     /// Every thread of the tree in the order of their births, with the one that makes it.
     born: Vec<(u32, u32)>,
+    /// The clocks of the tree, from the first birth on.
+    clocks: Option<Clocks>,
 }
 
 /// The descriptors that the thawing process makes for the tree: closed when it is born, or when it is not to be.
@@ -182,6 +185,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         signals: Vec::new(),
         dispatches: Vec::new(),
         born,
+        clocks: None,
     };
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
@@ -283,7 +287,15 @@ impl<'a> Execution<'a> {
             Value::Bytes(b) => Arg::Bytes(b.clone()),
             Value::Out(n) => Arg::Out(*n),
             Value::Nested { bytes, at, inner } => Arg::Nested { bytes: bytes.clone(), at: *at, inner: inner.clone() },
+            Value::Until(until) => Arg::Bytes(self.rest(until)),
         }
+    }
+
+    /// What is left until then, as the timer calls take it.
+    fn rest(&self, until: &Until) -> Vec<u8> {
+        let now = self.clocks.expect("the clocks of a moment go on").now(until.clock);
+        let value = Timespec::from_nanos(until.moment.saturating_sub(now).max(until.least));
+        Itimerspec { interval: Timespec::from_nanos(until.period), value }.to_bytes().to_vec()
     }
 
     fn args(&self, values: &[Value]) -> Vec<Arg> {
@@ -495,8 +507,8 @@ impl<'a> Execution<'a> {
         };
         let ground = Ground::map(self.ground, self.born.len())?;
         let reserve = self.plan.reserve as i32;
-        let clocks = self.plan.clocks.map(|c| Clocks { monotonic: c.monotonic, boottime: c.boottime });
-        let stubs = Stubs::first(&self.born, nest, clocks, ground, reserve)?;
+        self.clocks = self.plan.clocks.map(|c| Clocks::starting(c.monotonic, c.boottime));
+        let stubs = Stubs::first(&self.born, nest, self.clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
         let mut calls = Vec::new();
@@ -830,8 +842,10 @@ impl<'a> Execution<'a> {
     fn gate_of(&mut self, tid: Tid) -> Result<u64, Error> {
         let process = self.stubs().process_of(tid.0).expect("it is born");
         let areas = self.loaded.model.space(process).map_or(&[][..], |space| &space.kernel_areas);
-        let vdso = areas.iter().find(|a| a.name == "[vdso]").ok_or_else(no_vdso)?;
-        Ok(vdso.start + self.gate)
+        match areas.iter().find(|a| a.name == "[vdso]") {
+            Some(vdso) => Ok(vdso.start + self.gate),
+            None => Ok(self.stubs().gate(process)?),
+        }
     }
 
     /// The last of us goes out of the processes: our descriptors in them, and the memory that we share. What processes share

@@ -287,8 +287,7 @@ impl Member {
     /// The ids of its threads here with those in their own pid namespace, its first thread's first.
     pub(crate) fn threads(&self) -> Result<Vec<(u32, u32)>, Error> {
         self.is_guarded(&self.status)?;
-        let dispatches = self.process.as_ref().is_some_and(|p| p.threads().iter().any(|t| t.dispatch().is_some()));
-        if dispatches && !tracee::guard::stands() {
+        if self.process.as_ref().is_some_and(tracee::Process::needs_guardian) && !tracee::guard::stands() {
             return Err(Error::Unguarded);
         }
         let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));

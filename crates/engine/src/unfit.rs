@@ -101,7 +101,10 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
         }
         EnvoyError::NoRoom => {
             let remedy = "run the program by itself, not under a tool that translates it (valgrind)";
-            refuse("it has no vdso in which there is room for the freezer".into(), remedy)
+            refuse(
+                "it has neither a vdso with room for the freezer nor a syscall instruction to make some".into(),
+                remedy,
+            )
         }
         EnvoyError::ShadowStack => refuse(e.to_string(), "this is not supported yet"),
         other => refuse(other.to_string(), "try again a moment later"),

@@ -203,6 +203,21 @@ pub enum Value {
         /// What it leads to.
         inner: Vec<u8>,
     },
+    /// A pointer to a `struct itimerspec`: the rest until a moment of a clock of the plan, whenever the call is made.
+    Until(Until),
+}
+
+/// See [`Value::Until`]; in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Until {
+    /// CLOCK_MONOTONIC or CLOCK_BOOTTIME.
+    pub clock: i32,
+    /// When it ends.
+    pub moment: u64,
+    /// The rest is at least that.
+    pub least: u64,
+    /// Its period.
+    pub period: u64,
 }
 
 impl From<u64> for Value {
@@ -572,6 +587,7 @@ impl fmt::Display for Value {
             Value::Bytes(b) => Quoted(b).fmt(f),
             Value::Out(_) => f.write_str("&out"),
             Value::Nested { bytes, inner, .. } => write!(f, "[{}+{} bytes]", bytes.len(), inner.len()),
+            Value::Until(until) => write!(f, "the rest until {} s", until.moment / 1_000_000_000),
         }
     }
 }

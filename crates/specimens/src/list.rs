@@ -18,7 +18,7 @@ macro_rules! kinds {
 }
 
 pub(crate) const KINDS: &[Kind] = kinds! {
-    "registers" regs::start; "storm" regs::storm; "rseq" rseq::start; "vdso" vdso::start; "ids" ids::start;
+    "registers" regs::start; "storm" regs::storm; "rseq" rseq::start; "vdso" vdso::start; "vdso-absent" vdso::absent; "ids" ids::start;
     "sleep" calls::sleep; "clock-sleep" calls::clock_sleep; "absolute-sleep" calls::absolute_sleep; "poll" calls::poll;
     "ppoll" calls::ppoll; "select" calls::select; "futex" calls::futex; "sigtimedwait" calls::sigtimedwait; "epoll" calls::epoll;
     "pause" calls::pause; "sigsuspend" calls::sigsuspend;
@@ -32,7 +32,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix;
-    "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
+    "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;

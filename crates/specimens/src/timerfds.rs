@@ -1,5 +1,6 @@
 //! Timers behind descriptors: when they expire, and how often they have.
 
+use crate::kin;
 use crate::life::Living;
 use crate::pipes;
 use crate::sys::{self, Outcome, must, same};
@@ -121,6 +122,18 @@ pub(crate) fn modes(_: &[String]) -> Result<Living, String> {
         same("left of those that stand still", &[0.0; 3], &[left(over)?, left(never)?, left(stopped)?])?;
         set(over, RELATIVE, 1, 0)
     })
+}
+
+/// Many relatives, each with a rest of its own: how long the others take to be set does not matter.
+pub(crate) fn crowd(_: &[String]) -> Result<Living, String> {
+    const MANY: usize = 60;
+    let one = || {
+        let far = far(libc::CLOCK_MONOTONIC, RELATIVE, 500, 0)?;
+        let far = Far { late: 0.02, ..far };
+        Ok(move |_: &str| far.check().map(|()| "in time".to_owned()))
+    };
+    let all = (0..MANY).map(|_| kin::child(one)).collect::<Result<Vec<_>, _>>()?;
+    Living::reads(move |_| all.iter().try_for_each(|kin| kin.says("timer", "in time")))
 }
 
 /// Timers that wake the machine.

@@ -21,7 +21,9 @@ use crate::place::{Place, Slot, Tail};
 use crate::process::{Lost, PATIENCE, await_event, has_ended};
 use crate::ptrace::{self, Stop};
 use crate::status::Status;
+use crate::stub::{again, call_at};
 use crate::{EnvoyError, Process, Stopped, fault, guard, sys};
+use abi::consts::mmap::PAGE;
 use abi::x86_64::UserRegs;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use std::cell::Cell;
@@ -176,8 +178,8 @@ impl Process {
     /// An envoy that has yet to make what it needs.
     fn recruit(&mut self, index: usize) -> Result<Recruit<'_>, EnvoyError> {
         self.bring_home()?;
-        let place = self.place.ok_or(EnvoyError::NoRoom)?;
-        let status = self.fit(index, place)?;
+        let status = self.fit(index, self.place)?;
+        let place = self.place.map_or_else(|| self.page(index), Ok)?;
         let post = self.install(index, place, &status)?;
         Ok(Recruit { post, status, memfd: None, arena: None, socket: None })
     }
@@ -212,7 +214,7 @@ impl Process {
     }
 
     /// Everything that might make the envoy or its way home fail is looked at before anything is touched.
-    fn fit(&self, index: usize, place: Place) -> Result<Status, EnvoyError> {
+    fn fit(&self, index: usize, place: Option<Place>) -> Result<Status, EnvoyError> {
         let thread = &self.threads[index];
         let status = thread.flags();
         let regs = thread.regs();
@@ -224,7 +226,7 @@ impl Process {
             return Err(EnvoyError::NoStack);
         }
         self.is_plain_call(regs)?;
-        self.is_alone(place)?;
+        place.filter(|place| place.tail == Tail::Taken).map_or(Ok(()), |place| self.is_alone(place))?;
         if status.seccomp != 0 {
             unfilter(thread.tid())?;
         }
@@ -248,9 +250,6 @@ impl Process {
     /// The data block belongs to another thread that still needs it, if one of another process, with the same memory,
     /// stands in the code. Threads of our own were let run out of it when they were seized.
     fn is_alone(&self, place: Place) -> Result<(), EnvoyError> {
-        if place.tail == Tail::Free {
-            return Ok(());
-        }
         place.slots().iter().try_for_each(|slot| self.is_left(place, *slot))
     }
 
@@ -270,6 +269,25 @@ impl Process {
         Err(EnvoyError::Busy { tid })
     }
 
+    /// A page for the envoy, where there is no other place. The thread is where it was.
+    #[cold]
+    fn page(&self, index: usize) -> Result<Place, EnvoyError> {
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_EXEC, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+        let code = self.at_gate(index, Sys::Mmap, &[0, PAGE, prot as u64, flags as u64, u64::MAX, 0])?;
+        Ok(Place { code, tail: Tail::Page, is_double: true })
+    }
+
+    /// A call of a thread that is where it was, and is there again after it.
+    #[cold]
+    fn at_gate(&self, index: usize, sys: Sys, args: &[u64]) -> Result<u64, EnvoyError> {
+        let gate = self.areas.gate(&self.memory, &(0..0)).filter(|_| guard::stands()).ok_or(EnvoyError::NoRoom)?;
+        let thread = &self.threads[index];
+        ptrace::setsigmask(thread.tid(), u64::MAX)?;
+        let made = call_at(thread.tid(), gate, sys, args);
+        again(|| thread.put_back())?;
+        made.map_err(EnvoyError::Setup)
+    }
+
     /// What brings a thread home by itself.
     fn data(&self, index: usize, status: &Status) -> arch::Data {
         let thread = &self.threads[index];
@@ -283,11 +301,13 @@ impl Process {
         let (tid, mask, regs) = (thread.tid(), thread.sigmask(), *thread.regs());
         let slot = Slot::First;
         let data = arch::Data { memfd_flags: memfd_flags(), ..self.data(index, status) };
-        ptrace::setsigmask(tid, mask)?;
-        let written = place.write(&self.memory, slot, &data);
+        let written = ptrace::setsigmask(tid, mask).and_then(|()| place.write(&self.memory, slot, &data));
         let switched = written.and_then(|()| ptrace::setregs(tid, &arch::enter(&regs, place.code, place.data(slot))));
         if let Err(fault) = switched {
             let _ = self.wipe(place);
+            if place.tail == Tail::Page {
+                let _ = self.at_gate(index, Sys::Munmap, &[place.code, PAGE]);
+            }
             return Err(fault.into());
         }
         let mut post = Post { process: self, index, place, slot, halting: Cell::new(false) };
@@ -510,24 +530,22 @@ impl Post<'_> {
     fn restore(&self) -> Result<i32, EnvoyError> {
         let tid = self.tid();
         let regs = self.run_to_pending()?;
-        ptrace::setregs(tid, &arch::skip(&regs))?;
-        ptrace::interrupt(tid)?;
-        ptrace::cont(tid, 0)?;
+        let last = match self.place.tail {
+            Tail::Page => arch::unmap(&regs, self.place.code, PAGE),
+            Tail::Free | Tail::Taken => arch::skip(&regs),
+        };
+        ptrace::setregs(tid, &last)?;
+        // Where the page goes, there is no other way home from here on.
+        again(|| ptrace::interrupt(tid))?;
+        again(|| ptrace::cont(tid, 0))?;
         let event = await_event(tid).map_err(|lost| self.lost(lost))?;
-        self.put_back(self.index)?;
+        again(|| self.process.threads[self.index].put_back())?;
         Ok(event)
-    }
-
-    /// A thread at a stop on the kernel's signal path, as it was.
-    fn put_back(&self, index: usize) -> Result<(), Fault> {
-        let thread = &self.process.threads[index];
-        ptrace::setsigmask(thread.tid(), thread.sigmask())?;
-        ptrace::setregs(thread.tid(), thread.regs())
     }
 
     /// A thread that stands where it would leave, owning nothing: as it was, or home by itself.
     fn bring_back(&mut self, index: usize) {
-        if self.put_back(index).is_err() {
+        if self.process.threads[index].put_back().is_err() {
             self.give_up(index);
         }
     }
@@ -681,7 +699,7 @@ impl<'p> Envoy<'p> {
         if !place.is_double {
             return self.leave_to(index);
         }
-        let status = self.post().process.fit(index, place)?;
+        let status = self.post().process.fit(index, Some(place))?;
         let (post, inside) = self.hold()?;
         self.post = Some(post.pass_on(&inside, index, &status)?);
         self.learn_interrupting(&status)?;

@@ -59,7 +59,7 @@ pub enum EnvoyError {
         /// Its id.
         pid: i32,
     },
-    /// There is no [vdso], or not enough room behind it.
+    /// There is no [vdso], or not enough room behind it; and no `syscall` instruction to make some, or we are no guardian.
     NoRoom,
     /// The stack pointer of the thread does not lead to a stack that a heal could use.
     NoStack,
@@ -114,7 +114,9 @@ impl fmt::Display for EnvoyError {
         match self {
             EnvoyError::Fault(fault) => fault.fmt(f),
             EnvoyError::Died { pid } => write!(f, "{pid}: the process has ended"),
-            EnvoyError::NoRoom => f.write_str("there is no room for the envoy behind its [vdso]"),
+            EnvoyError::NoRoom => {
+                f.write_str("there is no room for the envoy behind its [vdso], nor a way to make some")
+            }
             EnvoyError::NoStack => f.write_str("its stack pointer does not point into a writable stack"),
             EnvoyError::Seccomp => {
                 f.write_str("its seccomp filter might kill it for the calls of the envoy, and may not be suspended")

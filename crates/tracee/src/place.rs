@@ -2,6 +2,10 @@
 //!
 //! The code is constant. Where it is found, an earlier freezer was killed on this victim; then it is used again and
 //! never wiped, as a signal handler may yet return into it.
+//!
+//! Who has no [vdso], or one without room, gets a page for it, made by a call through a `syscall` instruction of the program's own
+//! code. While that is made, and while the page is taken away, the thread has no way home, so only a guardian does it; whenever
+//! else we die the page is left behind, with nobody in it.
 
 use crate::arch;
 use crate::memory::Memory;
@@ -18,6 +22,7 @@ const ALIGN: usize = 16;
 pub(crate) struct Areas {
     pub(crate) text: Vec<u8>,
     writable: Vec<Range<u64>>,
+    code: Vec<Range<u64>>,
     vdso: Option<Range<u64>>,
 }
 
@@ -28,6 +33,8 @@ pub(crate) enum Tail {
     Free,
     /// The envoy of an earlier freezer, or of another process that shares the memory.
     Taken,
+    /// All of the page is ours, and goes when the envoy goes.
+    Page,
 }
 
 /// Addresses of the envoy in the victim.
@@ -66,8 +73,11 @@ impl Areas {
             if line.ends_with(b" [vdso]") {
                 areas.vdso = Some(range.clone());
             }
-            if line.split(|b| *b == b' ').nth(1).is_some_and(|p| p.starts_with(b"rw")) {
-                areas.writable.push(range);
+            match line.split(|b| *b == b' ').nth(1) {
+                Some([b'r', b'w', ..]) => areas.writable.push(range),
+                // The kernel's own half begins with [vsyscall], in which nothing runs but what the kernel expects.
+                Some([b'r', _, b'x', _]) if range.start >> 63 == 0 => areas.code.push(range),
+                _ => {}
             }
         }
         areas
@@ -81,6 +91,20 @@ impl Areas {
         // not grow gives an error, and what is mapped there otherwise was in the list.
         let grown = || next().is_some_and(|r| r.start > range.start) && memory.read_u64(range.start).is_ok();
         self.writable.iter().any(inside) || (grown() && !self.is_mapped_apart(&range))
+    }
+
+    /// A `syscall` instruction in the process's code, outside of `but`.
+    #[cold]
+    pub(crate) fn gate(&self, memory: &Memory, but: &Range<u64>) -> Option<u64> {
+        const PIECE: usize = 1 << 16;
+        let mut bytes = vec![0; PIECE];
+        let mut find = |at: u64, end: u64| {
+            let bytes = &mut bytes[..PIECE.min((end - at) as usize)];
+            memory.read(at, bytes).ok()?;
+            Some(at + bytes.windows(2).position(|w| w == arch::SYSCALL)? as u64)
+        };
+        let code = self.code.iter().filter(|r| !but.contains(&r.start));
+        code.flat_map(|r| r.clone().step_by(PIECE).map(|at| (at, r.end))).find_map(|(at, end)| find(at, end))
     }
 
     fn is_mapped_apart(&self, range: &Range<u64>) -> bool {
@@ -144,7 +168,7 @@ impl Place {
 
     /// Writes the code, if it is not there yet, and the data block, whose thread is to own arena and socket.
     pub(crate) fn write(&self, memory: &Memory, slot: Slot, data: &arch::Data) -> Result<(), Fault> {
-        if self.tail == Tail::Free {
+        if self.tail != Tail::Taken {
             memory.write(self.code, arch::code())?;
         }
         self.write_data(memory, slot, data)?;
@@ -198,9 +222,11 @@ mod tests {
 
     #[test]
     fn maps_are_read() {
-        let text = b"1000-3000 rw-p 00000000 00:00 0 \n7000-9000 r-xp 00000000 00:00 0                  [vdso]\n";
+        let text = b"1000-3000 rw-p 00000000 00:00 0 \n7000-9000 r-xp 00000000 00:00 0                  [vdso]\n\
+            ffffffffff600000-ffffffffff601000 r-xp 00000000 00:00 0                  [vsyscall]\n";
         let areas = Areas::parse(text);
         assert_eq!(areas.vdso, Some(0x7000..0x9000));
         assert!(areas.writable.iter().eq([&(0x1000..0x3000)]));
+        assert!(areas.code.iter().eq([&(0x7000..0x9000)]));
     }
 }

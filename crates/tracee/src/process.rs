@@ -259,6 +259,11 @@ impl Process {
         sys::pidfd_getfd(thread.as_fd(), fd).map_err(call)
     }
 
+    /// Whether an envoy in it has not at every instant a way home by itself: calls come back to a thread, or there is no place.
+    pub fn needs_guardian(&self) -> bool {
+        self.place.is_none() || self.threads.iter().any(|t| t.dispatch().is_some())
+    }
+
     /// Every signal that waits, for a thread or for all of them; none is taken out.
     pub fn waiting(&self) -> Result<Vec<[u8; 128]>, Fault> {
         let mut all = self.threads.first().map_or(Ok(Vec::new()), |first| first.pending(Queue::Process))?;

@@ -146,6 +146,12 @@ impl Stopped {
         }
     }
 
+    /// At a stop on the kernel's signal path: as it was.
+    pub(crate) fn put_back(&self) -> Result<(), Fault> {
+        ptrace::setsigmask(self.tid, self.sigmask)?;
+        ptrace::setregs(self.tid, &self.regs)
+    }
+
     /// The kernel function in which it slept (/proc/PID/wchan).
     pub fn wait_channel(&self) -> &[u8] {
         &self.asleep.channel

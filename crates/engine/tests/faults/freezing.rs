@@ -57,8 +57,9 @@ const SPECS: [Spec; 11] = [
 ];
 
 /// Programs whose calls are filtered, or come back to them. Whoever would be killed there is the guardian, who alone must not be.
-const GUARDED: [Spec; 2] = [
+const GUARDED: [Spec; 3] = [
     Spec { words: &["seccomp-hard"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["vdso-absent"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["dispatch-busy"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
 ];
 
@@ -220,7 +221,9 @@ impl Traces {
             (*tid, well, process::status(*tid, "TracerPid"), process::status(*tid, "SigBlk"))
         };
         let threads = tids.iter().map(thread).collect();
-        Traces { descriptors: process::descriptors(pid), areas: process::areas(pid), threads }
+        // Where there is no vdso, a page of code may be left, as in a vdso code is left that nobody sees.
+        let areas = process::areas(pid).into_iter().filter(|line| !line.ends_with(" r-xp 00000000 00:00 0 ")).collect();
+        Traces { descriptors: process::descriptors(pid), areas, threads }
     }
 }
 

@@ -5,7 +5,8 @@
 //!   `clock_gettime` the moment at which it expires next, so it does not matter how long the rest of the freeze takes
 //! - recreated  `timerfd_create`; `timerfd_settime` and `TFD_IOC_SET_TICKS` by the process itself, by whose clocks it goes. A
 //!   moment of the time of day is that moment, and what expired while it was frozen is counted. Any other timer stands
-//!   still with the clocks that count from the start of the machine: it has the rest that it had
+//!   still with the clocks that count from the start of the machine: it has the rest that it had, less what these clocks have
+//!   gone on since the first birth
 //! - refused    one that a process outside of the tree has too; one that wakes the machine, where whoever thaws may not
 //! - not kept   that the time of day was set and this was not read yet (TFD_TIMER_CANCEL_ON_SET): it reads a number instead,
 //!   and nothing tells such a timer that it was frozen; the user is told. That a timer was set to a moment, not to a rest,
@@ -23,7 +24,7 @@ use abi::layout::{Itimerspec, Timespec};
 use abi::proc::{self, Fdinfo};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Namespaces, Op, Refusal, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, Namespaces, Op, Refusal, Until, Value};
 use serde::{Deserialize, Serialize};
 
 /// Nanoseconds for which a timer does not expire after it is set: its count is set right behind.
@@ -111,6 +112,8 @@ struct Start {
     mode: u32,
     value: u64,
     ticks: u64,
+    /// Where it is a rest: until when, and how long it is at least.
+    until: Option<(u64, u64)>,
 }
 
 impl Timerfd {
@@ -134,16 +137,16 @@ impl Timerfd {
     /// How it is set anew.
     fn start(&self, to: &Planning<'_>) -> Start {
         if self.expires == 0 {
-            return Start { mode: self.mode, value: 0, ticks: self.ticks };
+            return Start { mode: self.mode, value: 0, ticks: self.ticks, until: None };
         }
         let kept = self.decides() == CLOCK_REALTIME || time::is_kept(to);
         match (self.is_absolute() && kept, self.period) {
-            (true, 0) => Start { mode: self.mode, value: self.expires, ticks: self.ticks },
+            (true, 0) => Start { mode: self.mode, value: self.expires, ticks: self.ticks, until: None },
             // It begins as many periods earlier as were not read: the kernel counts them when it is looked at, and none
             // that comes right now can be lost between two calls.
             (true, period) => {
                 let earlier = self.expires.saturating_sub(period.saturating_mul(self.ticks));
-                Start { mode: self.mode, value: earlier.max(1), ticks: 0 }
+                Start { mode: self.mode, value: earlier.max(1), ticks: 0, until: None }
             }
             (false, _) => self.rest(time::recorded(to.model)),
         }
@@ -157,7 +160,8 @@ impl Timerfd {
         let expires = self.expires.saturating_add(self.period.saturating_mul(missed));
         let ticks = self.ticks.saturating_add(missed);
         let least = if ticks == 0 { 1 } else { APART };
-        Start { mode: self.mode & !TFD_TIMER_ABSTIME, value: expires.saturating_sub(now).max(least), ticks }
+        let (mode, value) = (self.mode & !TFD_TIMER_ABSTIME, expires.saturating_sub(now).max(least));
+        Start { mode, value, ticks, until: Some((expires, least)) }
     }
 
     /// fs/timerfd.c asks for it in the first user namespace, when it is made and when it is set.
@@ -208,12 +212,15 @@ impl Kind for Timerfd {
         let nonblock = u64::from(self.flags & flags::NONBLOCK);
         to.to.make(Self::NAME, descr, Sys::TimerfdCreate, vec![(self.clock as u64).into(), nonblock.into()]);
         let start = self.start(to);
-        let value =
-            Itimerspec { interval: Timespec::from_nanos(self.period), value: Timespec::from_nanos(start.value) };
-        let value = Value::Bytes(value.to_bytes().to_vec());
+        let (clock, period) = (self.decides(), self.period);
+        let value = Itimerspec { interval: Timespec::from_nanos(period), value: Timespec::from_nanos(start.value) };
+        let value = match start.until.filter(|_| time::is_kept(to)) {
+            Some((moment, least)) => Value::Until(Until { clock, moment, least, period }),
+            None => Value::Bytes(value.to_bytes().to_vec()),
+        };
         let set = vec![Value::Descr(descr), u64::from(start.mode).into(), value, 0.into()];
-        // A rest begins when this is done, and the clocks of the process have been going on since its birth: so it is done
-        // soon, and not at the end, when its memory is in. It must be before the store's numbers are closed.
+        // A rest is counted when this is done: the clocks of the tree have been going on since the birth of the first process, and
+        // of a large one others may have come before. It must be before the store's numbers are closed.
         let mut call = |sys, args, needs: Fact, makes: Fact| {
             let op = Op::Call { sys, args, expect: Expect::Success };
             let needs = vec![Fact::Born(at.tid), needs];

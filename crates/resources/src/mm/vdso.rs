@@ -3,6 +3,7 @@
 //! - seen as    `[vdso]`, `[vvar]`, `[vvar_vclock]` in /proc/PID/maps
 //! - captured   where they are, and a checksum of the code
 //! - recreated  the areas of the thawing process move there (`mremap`, which vdso(7) areas allow)
+//! - absent     a process that unmapped them has none again
 //! - refused    where this kernel's code differs: programs hold addresses into it
 
 use minicbor::{Decode, Encode};

@@ -128,6 +128,10 @@ fn tree(timer: Timerfd) -> (Model, Host) {
     (model, host)
 }
 
+fn now(clock: i32) -> u64 {
+    if clock == 7 { 2000 * SECOND } else { 1000 * SECOND }
+}
+
 const TIMER: Timerfd = Timerfd { clock: 1, flags: 0o4002, mode: 0, expires: 0, period: 0, ticks: 0 };
 
 /// How the timer is set here: mode, value and period, and then the ticks.
@@ -140,8 +144,16 @@ fn set(timer: &Timerfd, host: impl Fn(&mut Host)) -> (u64, u64, u64, Option<u64>
         _ => None,
     });
     let calls: Vec<_> = calls.collect();
-    let (Value::Int(mode), Value::Bytes(value)) = (&calls[0].1[1], &calls[0].1[2]) else { panic!("{calls:?}") };
-    let value = Itimerspec::from_bytes(value).expect("a whole one");
+    let Value::Int(mode) = &calls[0].1[1] else { panic!("{calls:?}") };
+    let value = match &calls[0].1[2] {
+        Value::Bytes(value) => Itimerspec::from_bytes(value).expect("a whole one"),
+        // As if it was set at once.
+        Value::Until(until) => Itimerspec {
+            interval: Timespec::from_nanos(until.period),
+            value: Timespec::from_nanos(until.moment.saturating_sub(now(until.clock)).max(until.least)),
+        },
+        _ => panic!("{calls:?}"),
+    };
     let ticks = calls.get(1).map(|(sys, args)| match (&args[1], &args[2]) {
         (Value::Int(0x4008_5400), Value::Bytes(n)) if *sys == Sys::Ioctl => {
             u64::from_ne_bytes(n[..].try_into().expect("eight bytes"))
@@ -205,6 +217,19 @@ fn by_the_clocks_of_the_machine() {
         })
     };
     assert_eq!((value(&kept), value(&machine)), (Some(1005 * SECOND), Some(5 * SECOND)));
+}
+
+#[test]
+fn a_rest_is_counted_by_the_clocks_of_the_tree_when_it_is_set() {
+    let (model, mut host) = tree(Timerfd { expires: 1005 * SECOND, ..TIMER });
+    let line = |host: &Host| {
+        let plan = planned(&model, host);
+        let lines = plan.steps.iter().map(ToString::to_string);
+        lines.filter(|line| line.contains("timerfd_settime")).collect::<Vec<_>>().concat()
+    };
+    assert!(line(&host).contains("the rest until 1005 s"), "{}", line(&host));
+    host.time_namespaces = false;
+    assert!(line(&host).contains("[32 bytes]"), "{}", line(&host));
 }
 
 #[test]

@@ -486,7 +486,7 @@ pub(crate) fn data(regs: &UserRegs, mask: u64, interrupting: u64, arena_size: u6
 }
 
 /// eflags of a process that was just executed: interrupts on, all else clear.
-const PLAIN_FLAGS: u64 = 0x202;
+pub(crate) const PLAIN_FLAGS: u64 = 0x202;
 /// No system call is in progress: nothing for the kernel to restart.
 const NO_CALL: u64 = u64::MAX;
 /// In place of a descriptor: there is none.
@@ -529,6 +529,11 @@ pub(crate) fn skip(regs: &UserRegs) -> UserRegs {
     UserRegs { orig_rax: NO_CALL, ..*regs }
 }
 
+/// The registers with which the call at whose entry the thread stands takes these pages away, also those in which it stands.
+pub(crate) fn unmap(regs: &UserRegs, at: u64, len: u64) -> UserRegs {
+    UserRegs { orig_rax: calls::MUNMAP, rdi: at, rsi: len, ..*regs }
+}
+
 /// The registers with which a thread that stands at the entry of a call comes there once more. There the kernel has noted
 /// ENOSYS as its answer (arch/x86/entry/entry_64.S).
 pub(crate) fn before_call(regs: &UserRegs) -> Option<UserRegs> {
@@ -541,6 +546,8 @@ pub(crate) fn before_call(regs: &UserRegs) -> Option<UserRegs> {
 pub(crate) mod calls {
     pub(crate) const MEMFD_CREATE: u64 = 319;
     pub(crate) const MMAP: u64 = 9;
+    /// In place of the last one, when the envoy has a page of its own.
+    pub(crate) const MUNMAP: u64 = 11;
     pub(crate) const SOCKETPAIR: u64 = 53;
     pub(crate) const CLOSE: u64 = 3;
     pub(crate) const RT_SIGPENDING: u64 = 127;

@@ -2,33 +2,40 @@
 
 use crate::sys;
 use abi::consts::clone::CLONE_NEWTIME;
+use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 
-/// Where the clocks that count from the start of the machine shall stand for the tree, in nanoseconds.
+/// By how much the clocks that count from the start of the machine are ahead of ours for the tree, in nanoseconds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Clocks {
-    /// CLOCK_MONOTONIC.
-    pub monotonic: u64,
-    /// CLOCK_BOOTTIME.
-    pub boottime: u64,
+    monotonic: i128,
+    boottime: i128,
 }
 
 /// Where the kernel keeps the offsets of the time namespace of our children, from the clocks of the machine itself.
 const OFFSETS: &str = "/proc/self/timens_offsets";
 
 impl Clocks {
+    /// CLOCK_MONOTONIC and CLOCK_BOOTTIME go on from there, from now on.
+    pub fn starting(monotonic: u64, boottime: u64) -> Clocks {
+        let ahead = |clock, nanos: u64| i128::from(nanos) - now(clock);
+        Clocks { monotonic: ahead(CLOCK_MONOTONIC, monotonic), boottime: ahead(CLOCK_BOOTTIME, boottime) }
+    }
+
+    /// What one of them tells.
+    pub fn now(self, clock: i32) -> u64 {
+        (now(clock) + if clock == CLOCK_BOOTTIME { self.boottime } else { self.monotonic }) as u64
+    }
+
     /// Our children, from now on, live in a time namespace with these clocks (time_namespaces(7)).
     pub(super) fn enter(self) -> std::io::Result<()> {
         let text = std::fs::read_to_string(OFFSETS)?;
-        let (monotonic, boottime) = (offset(&text, "monotonic"), offset(&text, "boottime"));
         // SAFETY: unshare with a number only.
         sys::result(i64::from(unsafe { libc::unshare(CLONE_NEWTIME as i32) }))?;
-        let line = |name: &str, clock, target: u64, ours: i128| {
-            let nanos = i128::from(target) - (now(clock) - ours);
+        let line = |name: &str, ahead: i128| {
+            let nanos = ahead + offset(&text, name);
             format!("{name} {} {}\n", nanos.div_euclid(1_000_000_000), nanos.rem_euclid(1_000_000_000))
         };
-        let lines = line("monotonic", libc::CLOCK_MONOTONIC, self.monotonic, monotonic)
-            + &line("boottime", libc::CLOCK_BOOTTIME, self.boottime, boottime);
-        std::fs::write(OFFSETS, lines)
+        std::fs::write(OFFSETS, line("monotonic", self.monotonic) + &line("boottime", self.boottime))
     }
 }
 

@@ -2,6 +2,8 @@
 
 use super::{Stubs, Tie, lost_stub};
 use crate::arch;
+use crate::memory::Memory;
+use crate::place::Areas;
 use crate::process::await_event;
 use crate::ptrace::{self, Stop};
 use abi::x86_64::UserRegs;
@@ -140,6 +142,14 @@ impl Stubs {
         ptrace::cont(here, 0)
     }
 
+    /// A `syscall` instruction of a process that has none in a vdso.
+    #[cold]
+    pub fn gate(&self, process: u32) -> Result<u64, Fault> {
+        let pid = self.pid(process);
+        let gate = Areas::of(pid)?.gate(&Memory::open(pid)?, &self.ground());
+        gate.ok_or_else(|| Fault::new("a search for a syscall instruction", pid, Errno::ENOENT))
+    }
+
     /// Each of these held threads makes its calls, through a `syscall` instruction of its own; none of its memory is needed. They
     /// make them beside each other.
     pub fn call_held(&self, all: &[HeldCalls]) -> Result<(), Fault> {
@@ -147,16 +157,16 @@ impl Stubs {
         for n in 0..most {
             let making: Vec<_> = all.iter().filter_map(|o| Some((self.held(o.tid), o.gate, o.calls.get(n)?))).collect();
             for (tid, gate, (sys, args)) in &making {
-                ptrace::setregs(*tid, &self.regs_for(*tid, *gate, *sys, args)?)?;
+                prepare(*tid, *gate, *sys, args)?;
                 ptrace::syscall(*tid, 0)?;
             }
             for (tid, ..) in &making {
-                self.await_syscall_stop(*tid)?;
+                await_syscall_stop(*tid)?;
                 ptrace::syscall(*tid, 0)?;
             }
             for (tid, _, (sys, _)) in &making {
-                self.await_syscall_stop(*tid)?;
-                Errno::from_raw(self.getregs(*tid)?.rax).map_err(|e| Fault::new(sys.name(), tid, e))?;
+                await_syscall_stop(*tid)?;
+                Errno::from_raw(getregs(*tid)?.rax).map_err(|e| Fault::new(sys.name(), tid, e))?;
             }
         }
         let tids = || all.iter().filter(|one| !one.calls.is_empty()).map(|one| self.held(one.tid));
@@ -168,62 +178,83 @@ impl Stubs {
     /// the return register, which says whether there is a rest. Pointers must lead into memory that the thread has.
     pub fn begin_held(&self, tid: u32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
         let tid = self.held(tid);
-        let regs = self.regs_for(tid, gate, sys, args)?;
-        ptrace::setregs(tid, &regs)?;
-        self.to_syscall_stop(tid)?;
+        to_entry(tid, gate, sys, args)?;
         // With the interruption pending, a call that would sleep returns at once, as at any signal.
-        self.to_event_stop(tid)?;
-        Ok(self.getregs(tid)?.rax)
+        to_event_stop(tid)?;
+        Ok(getregs(tid)?.rax)
     }
 
     /// Puts bytes where a held thread can read them, as an argument of [`Stubs::begin_held`]; gives their address.
     pub fn lend(&self, tid: u32, bytes: &[u8]) -> Result<u64, Fault> {
         self.threads[&tid].arena.lend(bytes)
     }
+}
 
-    fn getregs(&self, tid: i32) -> Result<UserRegs, Fault> {
-        let regs = ptrace::getregs(tid)?;
-        regs.ok_or_else(|| Fault::new("ptrace(PTRACE_GETREGSET)", tid, Errno::EINVAL))
-    }
+/// One call of a stopped thread, through the `syscall` instruction at `gate`. It is stopped again after it, its registers changed.
+pub(crate) fn call_at(tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<u64, Fault> {
+    to_entry(tid, gate, sys, args)?;
+    // From here on there is no way back.
+    again(|| to_syscall_stop(tid))?;
+    let rax = again(|| getregs(tid))?.rax;
+    again(|| to_event_stop(tid))?;
+    Errno::from_raw(rax).map_err(|e| Fault::new(sys.name(), tid, e))
+}
 
-    fn regs_for(&self, tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<UserRegs, Fault> {
-        let arg = |n: usize| args.get(n).copied().unwrap_or(0);
-        Ok(UserRegs {
-            rip: gate,
-            rax: sys.number(arch::MACHINE),
-            orig_rax: u64::MAX,
-            rdi: arg(0),
-            rsi: arg(1),
-            rdx: arg(2),
-            r10: arg(3),
-            r8: arg(4),
-            r9: arg(5),
-            ..self.getregs(tid)?
-        })
-    }
+/// What must not fail is tried twice: a thread of which it fails once more has ended.
+pub(crate) fn again<T>(act: impl Fn() -> Result<T, Fault>) -> Result<T, Fault> {
+    act().or_else(|_| act())
+}
 
-    fn to_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
-        ptrace::syscall(tid, 0)?;
-        self.await_syscall_stop(tid)
-    }
+fn getregs(tid: i32) -> Result<UserRegs, Fault> {
+    let regs = ptrace::getregs(tid)?;
+    regs.ok_or_else(|| Fault::new("ptrace(PTRACE_GETREGSET)", tid, Errno::EINVAL))
+}
 
-    fn await_syscall_stop(&self, tid: i32) -> Result<(), Fault> {
-        loop {
-            match ptrace::wait(tid, Duration::from_secs(10))? {
-                Some(Stop::Syscall) => return Ok(()),
-                Some(Stop::Event(_) | Stop::Other(_)) => ptrace::syscall(tid, 0)?,
-                Some(Stop::Signal(signal)) => ptrace::syscall(tid, signal)?,
-                Some(Stop::Exited) => return Err(Fault::new("wait", tid, Errno::ESRCH)),
-                None => return Err(Fault::new("wait", tid, Errno::ETIMEDOUT)),
-            }
+fn to_entry(tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<(), Fault> {
+    prepare(tid, gate, sys, args)?;
+    to_syscall_stop(tid)
+}
+
+/// The registers with which it makes that call next.
+fn prepare(tid: i32, gate: u64, sys: Sys, args: &[u64]) -> Result<(), Fault> {
+    let arg = |n: usize| args.get(n).copied().unwrap_or(0);
+    let regs = UserRegs {
+        rip: gate,
+        rax: sys.number(arch::MACHINE),
+        orig_rax: u64::MAX,
+        rdi: arg(0),
+        rsi: arg(1),
+        rdx: arg(2),
+        r10: arg(3),
+        r8: arg(4),
+        r9: arg(5),
+        eflags: arch::PLAIN_FLAGS,
+        ..getregs(tid)?
+    };
+    ptrace::setregs(tid, &regs)
+}
+
+fn to_syscall_stop(tid: i32) -> Result<(), Fault> {
+    ptrace::syscall(tid, 0)?;
+    await_syscall_stop(tid)
+}
+
+fn await_syscall_stop(tid: i32) -> Result<(), Fault> {
+    loop {
+        match ptrace::wait(tid, Duration::from_secs(10))? {
+            Some(Stop::Syscall) => return Ok(()),
+            Some(Stop::Event(_) | Stop::Other(_)) => ptrace::syscall(tid, 0)?,
+            Some(Stop::Signal(signal)) => ptrace::syscall(tid, signal)?,
+            Some(Stop::Exited) => return Err(Fault::new("wait", tid, Errno::ESRCH)),
+            None => return Err(Fault::new("wait", tid, Errno::ETIMEDOUT)),
         }
     }
+}
 
-    /// From a stop at a system call to one on the way of signals, without an instruction of the thread between.
-    fn to_event_stop(&self, tid: i32) -> Result<(), Fault> {
-        to_event(tid)?;
-        await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid))
-    }
+/// From a stop at a system call to one on the way of signals, without an instruction of the thread between.
+fn to_event_stop(tid: i32) -> Result<(), Fault> {
+    to_event(tid)?;
+    await_event(tid).map(drop).map_err(|lost| lost_stub(lost, tid))
 }
 
 fn to_event(tid: i32) -> Result<(), Fault> {

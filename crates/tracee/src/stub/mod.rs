@@ -23,6 +23,7 @@ pub use clocks::Clocks;
 pub use commit::Free;
 pub use ground::Ground;
 pub use hold::HeldCalls;
+pub(crate) use hold::{again, call_at};
 pub use nest::Nest;
 
 use crate::arena::Arena;
