@@ -2,9 +2,10 @@
 //! (MFD_HUGETLB); or in a segment (shmget(2), SHM_HUGETLB). A file of a mounted file system of such pages (hugetlbfs) is found by its
 //! name, as any other; one that has none any more is refused, and a private view of one.
 //!
-//! Such files and segments are made and shown as those of small pages are. Of memory without a file, each process has those that it wants, so a fork does not share them any more. A further view of shared memory cannot be had by
-//! mremap(2), as one of small pages: where there are several, the object is a file in memory, which each maps, and which has
-//! the next freeze sees it as a file.
+//! Such files and segments are made and shown as those of small pages are. Of memory without a file, each process has those that
+//! it wants, so a fork does not share them any more: a thaw that has them needs no further ones when a program writes, while who
+//! writes to a shared one is killed where none is free. A further view of shared memory cannot be had by mremap(2), as one of
+//! small pages: where there are several, the object is a file in memory, which each maps, and the next freeze sees it as a file.
 
 use super::area::{self, Area, Backing};
 use super::shared::{View, views};
