@@ -191,7 +191,7 @@ const FILTERED: &[&str] = &[
 ];
 
 /// Memory of huge pages, which are set apart while they run.
-const HUGE: &[&str] = &["huge-areas", "memfd-huge"];
+const HUGE: &[&str] = &["huge-areas", "memfd-huge", "huge-file"];
 
 /// These change by themselves, so two images of them differ.
 const MOVING: &[&str] = &[

@@ -23,6 +23,19 @@ fn set(count: u64) -> Outcome {
     fine(FILE, std::fs::write(FILE, count.to_string()))
 }
 
+/// Where specimens find a file system of huge pages: what is there is hidden meanwhile. Whoever needs it fails without.
+const MOUNT: &str = "/dev/hugepages";
+
+fn mount() {
+    use rustix::mount::{MountFlags, mount};
+    let _ = std::fs::create_dir(MOUNT);
+    let _ = mount("cryopid", MOUNT, "hugetlbfs", MountFlags::empty(), Some(c"mode=1777"));
+}
+
+fn unmount() {
+    let _ = rustix::mount::unmount(MOUNT, rustix::mount::UnmountFlags::DETACH);
+}
+
 impl Pages {
     /// Sets them apart, if nobody did yet.
     ///
@@ -33,6 +46,7 @@ impl Pages {
         if lent.0 == 0 {
             lent.1 = count()?;
             set(lent.1 + ENOUGH)?;
+            mount();
             if count()? < lent.1 + ENOUGH {
                 set(lent.1)?;
                 return Err(format!("there are no {ENOUGH} huge pages to be had"));
@@ -48,6 +62,7 @@ impl Drop for Pages {
         let mut lent = LENT.lock().unwrap_or_else(PoisonError::into_inner);
         lent.0 -= 1;
         if lent.0 == 0 {
+            unmount();
             let _ = set(lent.1);
         }
     }

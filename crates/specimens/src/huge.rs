@@ -3,7 +3,7 @@
 use crate::kin;
 use crate::life::Living;
 use crate::mem::{Area, READ_WRITE};
-use crate::sys::{pattern, same, same_bytes};
+use crate::sys::{self, pattern, same, same_bytes};
 
 const HUGE: usize = 2 << 20;
 const SMALL: usize = 4096;
@@ -45,6 +45,30 @@ pub(crate) fn areas(_: &[String]) -> Result<Living, String> {
         round += 1;
         last[0] = round;
         Ok(())
+    })
+}
+
+/// A file of a file system of huge pages, which all see.
+pub(crate) fn file(_: &[String]) -> Result<Living, String> {
+    let path = format!("/dev/hugepages/cryopid-{}", std::process::id());
+    let fd = sys::open(&path, libc::O_RDWR | libc::O_CREAT | libc::O_EXCL)?;
+    // SAFETY: takes integers.
+    sys::must("ftruncate", unsafe { libc::ftruncate(fd, 2 * HUGE as i64) })?;
+    let area = Area::map(2 * HUGE, READ_WRITE, libc::MAP_SHARED, fd)?;
+    sys::close(fd);
+    let bytes = fill(area, HUGE - 9, 64);
+    let mut round = 0;
+    Living::reads(move |_| {
+        round += 1;
+        same("the size of a page", &"2048 kB".to_owned(), &made_of(area)?)?;
+        same_bytes("over the border of two", &bytes, area.part(HUGE - 9, bytes.len()).bytes_read())?;
+        area.part(5, 1).bytes()[0] = round;
+        let fd = sys::open(&path, libc::O_RDWR)?;
+        let other = Area::map(2 * HUGE, READ_WRITE, libc::MAP_SHARED, fd)?;
+        sys::close(fd);
+        same("the same byte by its name", &round, &other.part(5, 1).bytes()[0])?;
+        // SAFETY: an area of our own, of which nothing is used any more.
+        sys::must("munmap", unsafe { libc::munmap(other.start as *mut _, 2 * HUGE) }).map(drop)
     })
 }
 

@@ -27,7 +27,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
     "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code; "mem-executed" mem::executed; "mem-sealed" mem::sealed;
-    "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "mem-layout" mem::layout;
+    "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "huge-file" huge::file; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;

@@ -175,12 +175,14 @@ fn is_only_executed(area: &proc::Area, from: &Capturing<'_>) -> Result<bool, Tro
 
 /// Why an area cannot be kept, if it cannot.
 fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'static str, &'static str)>, Trouble> {
-    let no_yet = "this is not supported yet";
     Ok(match () {
         _ if area.has(b"um") || area.has(b"uw") || area.has(b"ui") => {
             Some(("it is watched by userfaultfd", "freeze it while it watches nothing"))
         }
-        _ if area.has(b"ht") && !huge::is_memory(area) => Some(("it is a file of huge pages (hugetlbfs)", no_yet)),
+        _ if huge::is_odd_file(area) => {
+            let why = "it is a file of huge pages (hugetlbfs) that has no name any more, or a private view of one";
+            Some((why, "this is not supported yet"))
+        }
         _ if area.key != 0 && !is_only_executed(area, from)? => {
             Some(("it is guarded by a key (pkey_mprotect)", "freeze it while no key guards anything"))
         }
@@ -198,7 +200,9 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
         _ if area.name.starts_with(b"anon_inode:") => {
             Some(("it belongs to a descriptor that is not supported", "let the program close the descriptor"))
         }
+        // Where systemd mounts it, /dev/hugepages is a file system of huge pages.
         _ if area.name.starts_with(b"/dev/")
+            && huge::page(area) == 0
             && !area.name.starts_with(b"/dev/zero")
             && !area.name.starts_with(b"/dev/shm/") =>
         {

@@ -1,9 +1,11 @@
 //! Memory of huge pages that were set apart (hugetlb; mmap(2), MAP_HUGETLB): without a file; in a file of memfd_create(2)
-//! (MFD_HUGETLB); or in a segment (shmget(2), SHM_HUGETLB).
+//! (MFD_HUGETLB); or in a segment (shmget(2), SHM_HUGETLB). A file of a mounted file system of such pages (hugetlbfs) is found by its
+//! name, as any other; one that has none any more is refused, and a private view of one.
 //!
-//! Such files and segments are made and shown as those of small pages are. Of memory without a file, each process has those that it wants, so a fork does not share them any more. A further view of shared memory cannot be had by
-//! mremap(2), as one of small pages: where there are several, the object is a file in memory, which each maps, and which has
-//! the next freeze sees it as a file.
+//! Such files and segments are made and shown as those of small pages are. Of memory without a file, each process has those that
+//! it wants, so a fork does not share them any more: a thaw that has them needs no further ones when a program writes, while who
+//! writes to a shared one is killed where none is free. A further view of shared memory cannot be had by mremap(2), as one of
+//! small pages: where there are several, the object is a file in memory, which each maps, and the next freeze sees it as a file.
 
 use super::area::{self, Area, Backing};
 use super::shared::{View, views};
@@ -36,6 +38,12 @@ pub(super) fn is_nameless(area: &proc::Area) -> bool {
 pub(super) fn is_memory(area: &proc::Area) -> bool {
     let of_memfd = area.name.starts_with(b"/memfd:") && area.name.ends_with(b" (deleted)");
     is_nameless(area) || of_memfd || area::segment(area).is_some()
+}
+
+/// Whether it shows a file of a mounted file system (hugetlbfs) in another way than that all see the same, by its name.
+pub(super) fn is_odd_file(area: &proc::Area) -> bool {
+    let is_odd = !area.perms.shared || area.name.ends_with(b" (deleted)");
+    page(area) != 0 && !is_memory(area) && is_odd
 }
 
 /// The size of its huge pages; 0: it is made of none.
@@ -149,6 +157,11 @@ fn runs(model: &Model) -> Runs {
     for (pid, space) in model.own_spaces() {
         for area in space.areas.iter().filter(|a| a.page != 0) {
             let Some((of, offset)) = whose(area, pid) else { continue };
+            // A file that is found here has its pages.
+            let is_found = |id| model.files.get(id).is_some_and(|file| file.contents.is_none());
+            if matches!(&of, Of::File(id) if is_found(id)) {
+                continue;
+            }
             let at = |address: u64| (address - area.start + offset) / area.page;
             let runs = all.entry((area.page, of)).or_default();
             if area.has("nr") {

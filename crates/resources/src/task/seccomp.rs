@@ -7,7 +7,8 @@
 //!   in such a way that none counts; so they can come before the credentials, which may leave no right to install any
 //! - refused    for who may not look at filters, or suspend them: freezing and thawing take CAP_SYS_ADMIN; a filter that
 //!   leaves calls to a listener
-//! - not kept   that some threads of a process, but not all, have a filter by descent from each other: told
+//! - not kept   that some threads of a process, but not all, have a filter by descent from each other: told. What they keep a thread from
+//!   is the same, and a filter has no state of its own; to share them, threads would have to be born of a thread that is filtered already
 
 use super::{ask, value_or};
 use crate::{At, Blob, Capture, Capturing, Planning, ProcessModel, Resource, ThreadState, Trouble};

@@ -8,6 +8,10 @@
 //! 4. by a helper that a member of the session makes for it, and that ends at once: a parent further above takes it in, as it
 //!    did when it became an orphan (PR_SET_CHILD_SUBREAPER).
 //!
+//! A helper gives no more than that: an orphan comes to the next one *above* its maker (kernel/exit.c, find_new_reaper), so the maker
+//! has to be a member of the session below the parent; and a leader's id cannot be had a second time, in another place, while
+//! anybody is in the session (kernel/pid.c: it is the number of a struct pid in use).
+//!
 //! Where none fits, or no order of births does, it is refused. A process group whose leader has ended has a helper, too.
 //! Helpers end before the tree runs, and their parents take note of that.
 
