@@ -333,7 +333,14 @@ pub(crate) fn addressed(_: &[String]) -> Result<Living, String> {
         let link = format!("/proc/self/fd/{sender}");
         Ok(std::os::unix::fs::MetadataExt::mode(&sys::fine("stat", std::fs::metadata(link))?))
     };
-    let told = move || [inbox, other, sender].map(names).into_iter().collect::<Result<Vec<_>, _>>();
+    // Two had one name, and the file is that of the elder one.
+    let (twin, aside) = (here.join("twin").display().to_string(), here.join("aside"));
+    let [elder, younger] = [socket(libc::SOCK_DGRAM)?, socket(libc::SOCK_DGRAM)?];
+    bind(elder, &twin)?;
+    sys::fine("rename", std::fs::rename(&twin, &aside))?;
+    bind(younger, &twin)?;
+    sys::fine("rename", std::fs::rename(&aside, &twin))?;
+    let told = move || [inbox, other, sender, elder, younger].map(names).into_iter().collect::<Result<Vec<_>, _>>();
     let expected = told()?;
     let fill = move || [&b"one"[..], b"two"].iter().try_for_each(|m| sys::write(sender, m).map(drop));
     fill()?;
@@ -348,6 +355,11 @@ pub(crate) fn addressed(_: &[String]) -> Result<Living, String> {
         }
         sys::write(other, b"three")?;
         same("of the one with a name", &b"three".to_vec(), &sys::read_up_to(inbox, 100)?)?;
+        let new = socket(libc::SOCK_DGRAM)?;
+        connect(new, &twin)?;
+        sys::write(new, b"elder")?;
+        sys::close(new);
+        same("by the name of two", &b"elder".to_vec(), &sys::read_up_to(elder, 100)?)?;
         fill()
     })
 }

@@ -124,6 +124,12 @@ impl<'p> Recruit<'p> {
         Ok(())
     }
 
+    /// Home. It may be on its way into its loop, which it leaves at the end of its socket: so our copy of that goes first.
+    fn give_up(&mut self) {
+        (self.memfd, self.arena, self.socket) = (None, None, None);
+        let _ = self.post.go_home();
+    }
+
     /// It waits for a batch.
     fn done(self) -> Result<Envoy<'p>, EnvoyError> {
         let (Some(arena), Some(socket)) = (self.arena, self.socket) else { unreachable!("it has gone all the way") };
@@ -141,7 +147,7 @@ pub fn envoys<'p>(of: impl IntoIterator<Item = (&'p mut Process, usize)>) -> Vec
             if let Ok(recruit) = one
                 && let Err(e) = act(recruit)
             {
-                let _ = recruit.post.go_home();
+                recruit.give_up();
                 *one = Err(e);
             }
         }

@@ -196,6 +196,17 @@ impl Named {
         to.to.refuse(Refusal::new(format!("socket {shown}"), why, remedy));
     }
 
+    /// Who had the same name and has no file any more, has the name before the one whose file stays.
+    fn predecessors(&self, to: &Planning<'_>) -> Vec<Fact> {
+        let Some(path) = &self.path else { return Vec::new() };
+        let had_it = |s: &UnixSocket| {
+            s.peer.is_none()
+                && s.named.as_ref().is_some_and(|named| named.path.is_none() && named.name.path() == Some(path))
+        };
+        let sockets = to.model.descriptions.iter().filter(|(_, d)| socket(d).is_some_and(had_it));
+        sockets.map(|(id, _)| Fact::Bound(Descr(*id))).collect()
+    }
+
     /// Where a file has the name, or had it.
     pub(super) fn at(&self) -> Option<&Text> {
         self.path.as_ref().or(self.name.path())
@@ -265,7 +276,8 @@ impl UnixSocket {
                 Op::Call { sys: Sys::Bind, args, expect: Expect::Success }
             }
         };
-        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Bound(descr)]);
+        let needs = [vec![Fact::Made(descr)], named.predecessors(to)].concat();
+        to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Bound(descr)]);
     }
 
     fn make_pair(&self, descrs: [Descr; 2], nameless: impl Iterator<Item = Descr>, to: &mut Planning<'_>) {
