@@ -337,6 +337,7 @@ fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
         Case::specimen(&["procfile-gone"]).refused(&["/proc/", "has ended"]),
+        Case::specimen(&["vdso-left"]).refused(&["vdso", "has unmapped"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "descriptors wait in it"]),
         Case::specimen(&["pty-master"]).refused(&["fd "]),

@@ -110,6 +110,8 @@ struct Execution<'a> {
     actor: Option<Tid>,
     at_work: AtWork<'a>,
     births: Option<Births<'a>>,
+    /// Bytes of pages that are in place.
+    read: u64,
     states: Vec<State<'a>>,
     /// Signals that processes are sent at the end: by the thread that is to send them.
     signals: Vec<(Tid, i32)>,
@@ -181,6 +183,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         actor: None,
         at_work: AtWork::default(),
         births: None,
+        read: 0,
         states: Vec::new(),
         signals: Vec::new(),
         dispatches: Vec::new(),
@@ -294,7 +297,11 @@ impl<'a> Execution<'a> {
     /// What is left until then, as the timer calls take it.
     fn rest(&self, until: &Until) -> Vec<u8> {
         let now = self.clocks.expect("the clocks of a moment go on").now(until.clock);
-        let value = Timespec::from_nanos(until.moment.saturating_sub(now).max(until.least));
+        let Until { moment, period, least, .. } = *until;
+        // One whose moment has come already keeps the step of its period.
+        let missed = now.saturating_sub(moment).checked_div(period).map_or(0, |n| n + u64::from(now > moment));
+        let next = moment.saturating_add(missed.saturating_mul(period));
+        let value = Timespec::from_nanos(next.saturating_sub(now).max(least));
         Itimerspec { interval: Timespec::from_nanos(until.period), value }.to_bytes().to_vec()
     }
 
@@ -325,7 +332,7 @@ impl<'a> Execution<'a> {
             }
             (Op::Pages { extents }, Actor::Thread(tid)) if extents.iter().map(|e| e.len).sum::<u64>() <= AT_ONCE => {
                 for group in groups(extents) {
-                    let (call, expect) = self.read(&group);
+                    let (call, expect) = self.read_into_place(&group);
                     self.put_off(tid, Waiting { n, step, expect }, call)?;
                 }
                 Ok(())
@@ -443,8 +450,12 @@ impl<'a> Execution<'a> {
             let answers = self.stubs().finish(begun)?;
             for (Waiting { n, step, expect }, answer) in waiting.into_iter().zip(answers) {
                 self.expected(step, expect, answer.result).map_err(|fault| at_step(fault.into(), n, step))?;
+                if let (Op::Pages { .. }, Expect::Exactly(bytes)) = (&step.op, expect) {
+                    self.read += bytes;
+                }
             }
         }
+        self.progress.done(self.read);
         self.at_work = AtWork::default();
         Ok(())
     }
@@ -575,6 +586,9 @@ impl<'a> Execution<'a> {
         let remap = |from: u64, len: u64, to: u64| {
             Call::new(Sys::Mremap, [from, len, len, MREMAP_MAYMOVE_FIXED, to].map(Arg::Int))
         };
+        if let Some((name, _)) = areas.iter().find(|(name, _)| here.iter().all(|a| a.name != name.as_bytes())) {
+            return Err(Fault::new(format!("mremap of {name}"), tid, Errno::ENOENT).into());
+        }
         let (mut away, mut back) = (Vec::new(), Vec::new());
         let mut hop = self.hop;
         for a in &here {
@@ -642,23 +656,22 @@ impl<'a> Execution<'a> {
 
     /// Pages are read straight into place, as many runs at once as lie one behind the other in the image.
     fn pages(&mut self, tid: Tid, extents: &[Extent]) -> Result<(), Error> {
-        let mut done = 0;
         for group in groups(extents) {
             may_go_on("the thaw")?;
-            let (call, expect) = self.read(&group);
+            let (call, expect) = self.read_into_place(&group);
             let got = self.succeed(tid, vec![call])?[0];
             let Expect::Exactly(bytes) = expect else { unreachable!("a read gives what there is") };
             if got != bytes {
                 return Err(Fault::new(format!("preadv of {bytes} bytes gave {got}"), tid, Errno::EIO).into());
             }
-            done += bytes;
-            self.progress.done(done);
+            self.read += bytes;
+            self.progress.done(self.read);
         }
         Ok(())
     }
 
     /// The call that reads one of the [`groups`] into place.
-    fn read(&self, group: &[Extent]) -> (Call, Expect) {
+    fn read_into_place(&self, group: &[Extent]) -> (Call, Expect) {
         let pieces = group.iter().flat_map(|e| [e.at.to_ne_bytes(), e.len.to_ne_bytes()].concat()).collect();
         let (image, count) = (self.image_number() as u64, group.len() as u64);
         let args = [Arg::Int(image), Arg::Bytes(pieces), Arg::Int(count), Arg::Int(group[0].offset), Arg::Int(0)];

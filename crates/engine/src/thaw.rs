@@ -96,9 +96,10 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
     } else {
         let host = crate::survey(&loaded.model)?;
         let plan = std::thread::scope(|scope| {
-            let plan = scope.spawn(|| plan_for(loaded, &host, options));
+            let make = || plan_for(loaded, &host, options);
+            let plan = std::thread::Builder::new().spawn_scoped(scope, make).ok();
             loaded.image.verify(&mut |done, _| progress.done(done))?;
-            plan.join().expect("a bug of a plan ends us at once")
+            plan.map_or_else(make, |plan| plan.join().expect("a bug of a plan ends us at once"))
         })?;
         beside = Some((host, plan));
     }

@@ -165,10 +165,11 @@ impl Tree {
         let living: Vec<(usize, i32)> = self.members.iter().enumerate().filter_map(thread).collect();
         let pairs = |of: [Sharing; 2]| of.map(|what| alike(what, &living));
         let (first, second) = std::thread::scope(|scope| {
-            let beside = (living.len() > MANY).then(|| scope.spawn(|| pairs([Sharing::Fs, Sharing::Actions])));
+            let others = || pairs([Sharing::Fs, Sharing::Actions]);
+            let begin = || std::thread::Builder::new().spawn_scoped(scope, others).ok();
+            let beside = if living.len() > MANY { begin() } else { None };
             let first = pairs([Sharing::Space, Sharing::Files]);
-            let second = beside.map(|thread| thread.join().expect("a bug ends us at once"));
-            (first, second.unwrap_or_else(|| pairs([Sharing::Fs, Sharing::Actions])))
+            (first, beside.map_or_else(others, |thread| thread.join().expect("a bug ends us at once")))
         });
         let [space, files] = first;
         let [fs, actions] = second;

@@ -18,7 +18,7 @@ macro_rules! kinds {
 }
 
 pub(crate) const KINDS: &[Kind] = kinds! {
-    "registers" regs::start; "storm" regs::storm; "rseq" rseq::start; "vdso" vdso::start; "vdso-absent" vdso::absent; "ids" ids::start;
+    "registers" regs::start; "storm" regs::storm; "rseq" rseq::start; "vdso" vdso::start; "vdso-absent" vdso::absent; "vdso-left" vdso::left; "ids" ids::start;
     "sleep" calls::sleep; "clock-sleep" calls::clock_sleep; "absolute-sleep" calls::absolute_sleep; "poll" calls::poll;
     "ppoll" calls::ppoll; "select" calls::select; "futex" calls::futex; "sigtimedwait" calls::sigtimedwait; "epoll" calls::epoll;
     "pause" calls::pause; "sigsuspend" calls::sigsuspend;

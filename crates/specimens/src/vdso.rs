@@ -84,6 +84,13 @@ pub(crate) fn absent(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Its child has the kernel's areas, and it has them no more.
+pub(crate) fn left(_: &[String]) -> Result<Living, String> {
+    let (has, below) = (kernel_areas()?.len(), kin::child(|| Ok(asked))?);
+    leave()?;
+    Living::reads(move |_| below.says("areas", &has.to_string()))
+}
+
 fn asked(question: &str) -> Answer {
     if question == "areas" { kernel_areas().map(|all| all.len().to_string()) } else { kin::obey(question) }
 }

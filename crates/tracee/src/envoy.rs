@@ -290,6 +290,11 @@ impl Process {
         let thread = &self.threads[index];
         ptrace::setsigmask(thread.tid(), u64::MAX)?;
         let made = call_at(thread.tid(), gate, sys, args);
+        // It may be running still.
+        if made.is_err() && matches!(ptrace::look(thread.tid()), Ok(None)) {
+            let _ = ptrace::interrupt(thread.tid());
+            let _ = await_event(thread.tid());
+        }
         again(|| thread.put_back())?;
         made.map_err(EnvoyError::Setup)
     }
@@ -508,8 +513,11 @@ impl Post<'_> {
             self.see_home(thread);
         }
         self.process.give_up(index);
-        self.place.tail = Tail::Taken;
-        self.process.place = Some(self.place);
+        // A page of its own goes, or is gone.
+        if self.place.tail != Tail::Page {
+            self.place.tail = Tail::Taken;
+            self.process.place = Some(self.place);
+        }
     }
 
     /// Lets a thread run that is filtered once it is let go, or whose calls come back to it then: until its first call outside of

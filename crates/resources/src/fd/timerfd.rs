@@ -10,7 +10,7 @@
 //! - refused    one that a process outside of the tree has too; one that wakes the machine, where whoever thaws may not
 //! - not kept   that the time of day was set and this was not read yet (TFD_TIMER_CANCEL_ON_SET): it reads a number instead,
 //!   and nothing tells such a timer that it was frozen; the user is told. That a timer was set to a moment, not to a rest,
-//!   where the clocks are not kept
+//!   where the clocks are not kept. Expirations of a relative one that come while the tree is made are not counted
 
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::ns::time::{self, Time};

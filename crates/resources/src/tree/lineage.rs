@@ -199,7 +199,20 @@ impl Lineage {
                 Refusal::new("session", why, "").of(pid as i32)
             }));
         }
+        if refusals.is_empty() {
+            refusals.extend(kin.iter().filter(|k| lineage.lacks_ground(k.pid(), model)).map(|k| {
+                let why = "it has areas of the kernel (vdso, vvar) that whoever makes it has unmapped";
+                Refusal::new("vdso", why, "freeze it without its parent").of(k.pid() as i32)
+            }));
+        }
         if refusals.is_empty() { Ok(lineage) } else { Err(refusals) }
+    }
+
+    /// What its maker has unmapped at its birth nobody can give to it: a program that was executed has areas of its own.
+    fn lacks_ground(&self, pid: u32, model: &Model) -> bool {
+        let Some(origin) = self.origins.get(&pid) else { return false };
+        let there = self.ground(origin.maker, model);
+        self.ground(pid, model).iter().any(|area| there.iter().all(|its| its.name != area.name))
     }
 
     /// A process, and those above it, the next first.
