@@ -1,11 +1,12 @@
 //! What cannot be done is said before anything is done: exit status, message, and the program as it was.
 
 use crate::kit::USER;
-use crate::process::{unharmed, until};
+use crate::process::{start, unharmed, until};
 use crate::pty::{FIRST, SECOND};
 use crate::runner::Test;
 use crate::scene::Scene;
 use crate::{Outcome, fine, same};
+use rustix::process::Signal;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -269,18 +270,16 @@ fn fed_to_nobody(scene: &mut Scene, told: [&str; 2]) -> Outcome {
 fn pipe_that_others_wait_for(scene: &mut Scene) -> Outcome {
     let image = super::image_of(scene, &["fifo"])?;
     for script in ["exec cat fifo", "echo theirs > fifo"] {
-        let mut other = fine(
-            "start a shell",
-            Command::new("/bin/sh").args(["-c", script]).current_dir(scene.path(".")).stdout(Stdio::null()).spawn(),
-        )?;
-        let syscall = format!("/proc/{}/syscall", other.id());
+        let mut shell = Command::new("/bin/sh");
+        let mut other = start(shell.args(["-c", script]).current_dir(scene.path(".")).stdout(Stdio::null()))?;
+        let syscall = format!("/proc/{}/syscall", other.pid());
         let opens = || std::fs::read_to_string(&syscall).is_ok_and(|text| text.starts_with("257 "));
         until(Duration::from_secs(5), || opens().then_some(())).ok_or("nobody waits for the pipe")?;
         let mut thaw = scene.thaw(&image)?;
         let status = thaw.exit()?;
         let waits = opens();
-        fine("end the shell", other.kill())?;
-        fine("end the shell", other.wait())?;
+        other.signal(Signal::KILL);
+        other.end_within(Duration::from_secs(5))?;
         same(&format!("exit status of the thaw; it said {:?}", thaw.said()), &125, &status)?;
         same("he is told", &true, &thaw.said().contains("or waits for that"))?;
         same("he waits on", &true, &waits)?;
