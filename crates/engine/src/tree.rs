@@ -136,6 +136,10 @@ impl Tree {
             };
             tree.members.extend(member(pid, process)?.map(|member| Member { descriptors, ..member }));
         }
+        drop(shown);
+        if tree.held().any(Process::has_run_on) {
+            tree.members.iter_mut().try_for_each(Member::look_again)?;
+        }
         tree.sort();
         tree.find_shares()?;
         Ok(tree)
@@ -269,6 +273,16 @@ fn member(pid: i32, mut process: Option<Process>) -> Result<Option<Member>, Erro
 }
 
 impl Member {
+    /// Somebody has run since it was looked at, and may have its descriptors or its memory, too.
+    #[cold]
+    fn look_again(&mut self) -> Result<(), Error> {
+        let Some(process) = &mut self.process else { return Ok(()) };
+        process.look_again().map_err(|e| seize_error(e, self.pid))?;
+        self.texts.insert("smaps", process.take_smaps());
+        self.descriptors = identify::descriptors(process.threads()[0].tid());
+        Ok(())
+    }
+
     /// What of it has ended.
     pub(crate) fn ended(&self) -> Option<Ended> {
         match &self.process {

@@ -51,6 +51,7 @@ pub struct Process {
     traced: BTreeMap<i32, Option<i32>>,
     pub(crate) memory: Memory,
     pub(crate) areas: Areas,
+    has_run_on: bool,
     pub(crate) place: Option<Place>,
     pub(crate) stayed: Option<Stayed>,
     not_send: PhantomData<*const ()>,
@@ -159,8 +160,20 @@ impl Caught {
         let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
         let (threads, stayed, not_send) = (Vec::new(), None, PhantomData);
-        let mut process =
-            Process { pid, pidfd, threads, asleep, since, traced, memory, areas, place, stayed, not_send };
+        let mut process = Process {
+            pid,
+            pidfd,
+            threads,
+            asleep,
+            since,
+            traced,
+            memory,
+            areas,
+            has_run_on: false,
+            place,
+            stayed,
+            not_send,
+        };
         process.read_threads(statuses)?;
         Ok(process)
     }
@@ -209,7 +222,18 @@ impl Process {
         let event = await_event(tid).map_err(|lost| seize_error(lost, self.pid, tid))?;
         self.traced.insert(tid, Some(event));
         // What it brought may be gone.
-        self.areas = Areas::of(tid)?;
+        self.has_run_on = true;
+        self.look_again()
+    }
+
+    /// Whether a thread of it was let run out of an earlier envoy while it was read: what was looked at before may be otherwise.
+    pub fn has_run_on(&self) -> bool {
+        self.has_run_on
+    }
+
+    /// Looks at its areas once more.
+    pub fn look_again(&mut self) -> Result<(), SeizeError> {
+        self.areas = Areas::of(*self.traced.first_key_value().expect("it has threads").0)?;
         Ok(())
     }
 
