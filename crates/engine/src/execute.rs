@@ -327,13 +327,17 @@ impl<'a> Execution<'a> {
         point.map_err(|e| at_step(e, n, step))?;
         match (&step.op, step.actor) {
             (Op::Call { sys, args, expect }, Actor::Thread(tid)) => {
+                self.make_room(tid, step)?;
+                // Only now: what is left until a moment must not become old while others are waited for.
                 let call = Call::new(*sys, self.args(args));
-                self.put_off(tid, Waiting { n, step, expect: *expect }, call)
+                self.put_off(tid, Waiting { n, step, expect: *expect }, call);
+                Ok(())
             }
             (Op::Pages { extents }, Actor::Thread(tid)) if extents.iter().map(|e| e.len).sum::<u64>() <= AT_ONCE => {
                 for group in groups(extents) {
+                    self.make_room(tid, step)?;
                     let (call, expect) = self.read_into_place(&group);
-                    self.put_off(tid, Waiting { n, step, expect }, call)?;
+                    self.put_off(tid, Waiting { n, step, expect }, call);
                 }
                 Ok(())
             }
@@ -400,17 +404,21 @@ impl<'a> Execution<'a> {
         }
     }
 
-    /// Calls of one thread wait for each other, and are made in one batch.
-    fn put_off(&mut self, tid: Tid, waiting: Waiting<'a>, call: Call) -> Result<(), Error> {
+    /// What must be done before the thread's next call is.
+    fn make_room(&mut self, tid: Tid, step: &Step) -> Result<(), Error> {
         if self.actor != Some(tid) || self.batch.len() == BATCH {
             self.send()?;
         }
-        if self.births.is_some() || self.at_work.must_end_before(waiting.step) {
+        if self.births.is_some() || self.at_work.must_end_before(step) {
             self.flush()?;
         }
+        Ok(())
+    }
+
+    /// Calls of one thread wait for each other, and are made in one batch.
+    fn put_off(&mut self, tid: Tid, waiting: Waiting<'a>, call: Call) {
         self.actor = Some(tid);
         self.batch.push((waiting, call));
-        Ok(())
     }
 
     /// The thread whose calls were put off begins to make them.

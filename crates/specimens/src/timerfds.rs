@@ -124,16 +124,24 @@ pub(crate) fn modes(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// Many relatives, each with a rest of its own: how long the others take to be set does not matter.
+/// Many relatives, each with a rest of its own: how long the others take to be set does not matter. A busy machine may keep a few
+/// of them from a processor for longer than that.
 pub(crate) fn crowd(_: &[String]) -> Result<Living, String> {
     const MANY: usize = 60;
     let one = || {
         let far = far(libc::CLOCK_MONOTONIC, RELATIVE, 500, 0)?;
-        let far = Far { late: 0.02, ..far };
-        Ok(move |_: &str| far.check().map(|()| "in time".to_owned()))
+        let soon = Far { late: 0.02, settings: far.settings.clone(), ..far };
+        Ok(move |_: &str| {
+            far.check()?;
+            Ok(if soon.check().is_ok() { "in time" } else { "late" }.to_owned())
+        })
     };
     let all = (0..MANY).map(|_| kin::child(one)).collect::<Result<Vec<_>, _>>()?;
-    Living::reads(move |_| all.iter().try_for_each(|kin| kin.says("timer", "in time")))
+    Living::reads(move |_| {
+        let seen = all.iter().map(|kin| kin.ask("timer")).collect::<Result<Vec<_>, _>>()?;
+        let late = seen.iter().filter(|said| *said != "in time").count();
+        sys::holds(&format!("{late} of {MANY} are late"), sys::Truth(late < MANY / 4))
+    })
 }
 
 /// Timers that wake the machine.
