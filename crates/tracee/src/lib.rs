@@ -21,6 +21,7 @@ mod place;
 mod process;
 pub mod procfs;
 pub mod ptrace;
+mod stack;
 mod status;
 mod stopped;
 pub mod stub;
