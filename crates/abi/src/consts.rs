@@ -120,6 +120,7 @@ pub mod poll {
     pub const POLLIN: u16 = 1;
     pub const POLLPRI: u16 = 2;
     pub const POLLERR: u16 = 8;
+    pub const POLLRDHUP: u16 = 0x2000;
 }
 
 /// Sockets (linux/socket.h, asm-generic/socket.h, linux/net.h).
@@ -143,6 +144,7 @@ pub mod socket {
     pub const IPPROTO_UDP: u64 = 17;
     pub const IPPROTO_IPV6: u64 = 41;
 
+    pub const SO_REUSEADDR: u64 = 2;
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
@@ -154,6 +156,11 @@ pub mod socket {
     pub const SO_DOMAIN: u64 = 39;
     pub const SO_PEEK_OFF: u64 = 42;
     pub const SO_BUF_LOCK: u64 = 72;
+
+    pub const SHUT_RD: u64 = 0;
+    pub const SHUT_WR: u64 = 1;
+
+    pub const IPV6_V6ONLY: u64 = 26;
 
     pub const MSG_PEEK: u64 = 2;
     pub const MSG_CTRUNC: u32 = 8;

@@ -64,8 +64,11 @@ errnos! {
     EOVERFLOW 75 "value too large for defined data type";
     ENOPROTOOPT 92 "protocol not available";
     EOPNOTSUPP 95 "operation not supported";
+    EADDRINUSE 98 "address already in use";
+    EADDRNOTAVAIL 99 "cannot assign requested address";
     ETIMEDOUT 110 "connection timed out";
     ECONNREFUSED 111 "connection refused";
+    EINPROGRESS 115 "operation now in progress";
     EDQUOT 122 "disk quota exceeded";
 }
 

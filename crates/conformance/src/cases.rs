@@ -301,6 +301,12 @@ fn special() -> Vec<Case> {
         Case::specimen(&["inet"]).but(&[PidNs]),
         Case::specimen(&["inet-reset"]).only(&[User]),
         Case::specimen(&["inet-connected"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
+        // Whoever ends of himself leaves addresses that nobody can have for a minute, unless he has said that all may.
+        Case::specimen(&["tcp"]).but(&[PidNs, Snapshot]),
+        Case::specimen(&["tcp", "reuse"]).only(&[Snapshot]),
+        Case::specimen(&["tcp-much"]).but(&[PidNs, Snapshot]),
+        Case::specimen(&["tcp-much", "1000000", "reuse"]).only(&[Root, Snapshot]),
+        Case::specimen(&["tcp-unread"]).refused(&["socket", "wait until its other end reads"]),
         Case::specimen(&["socket-named"]).but(&[PidNs]),
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),
         Case::specimen(&["socket-waiting"]).but(&[PidNs]),

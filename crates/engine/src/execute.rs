@@ -393,10 +393,14 @@ impl<'a> Execution<'a> {
                 let connected = bound::connect(self.number(*descr), name, Path::new(OsStr::from_bytes(path)));
                 Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
             }
+            (Op::Join { from, at }, _) => {
+                let made = sockets::join(from, at.as_ref()).map_err(|e| Fault::new("connect", from.descr, e))?;
+                let ends = [Some(from), at.as_ref()].into_iter().flatten();
+                ends.zip(made).try_for_each(|(end, socket)| self.put(socket, end.descr))
+            }
             (Op::Reset { descr, family, waiting }, _) => {
                 let made = sockets::reset(*family == AF_INET6, waiting).map_err(|e| Fault::new("connect", descr, e))?;
-                let number = self.number(*descr) as i32;
-                Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+                self.put(made, *descr)
             }
             (Op::Host(effect), _) => self.host(effect),
             (Op::Commit, _) => Ok(()),
@@ -734,6 +738,12 @@ impl<'a> Execution<'a> {
         Ok(())
     }
 
+    /// Something that was made here gets the number of a description.
+    fn put(&self, made: impl AsRawFd, descr: Descr) -> Result<(), Error> {
+        let moved = here::duplicate(made.as_raw_fd(), self.number(descr) as i32);
+        Ok(moved.map_err(|e| Fault::new("dup3", descr, e))?)
+    }
+
     fn feed(&self, descr: Descr, packets: &[Vec<u8>]) -> Result<(), Error> {
         for (n, packet) in packets.iter().enumerate() {
             let args = [Arg::Int(self.number(descr)), Arg::Bytes(packet.clone()), Arg::Int(packet.len() as u64)];
@@ -767,18 +777,15 @@ impl<'a> Execution<'a> {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = removed::Looks { flags: *flags, mode: *mode, owner: *owner };
                 let opened = removed::open(path, looks).map_err(|e| Error::io("mkdir", path.display(), e))?;
-                let number = self.number(*descr) as i32;
-                Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+                self.put(opened, *descr)
             }
             HostEffect::Mqueue { descr, name, limits } => {
                 let made = self.objects()?.mqueue(name.as_deref(), *limits)?;
-                let number = self.number(*descr) as i32;
-                Ok(here::duplicate(made.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+                self.put(made, *descr)
             }
             HostEffect::Fifo { descr, path, access } => {
                 let opened = fifo::open(Path::new(OsStr::from_bytes(path)), *access)?;
-                let number = self.number(*descr) as i32;
-                Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
+                self.put(opened, *descr)
             }
             HostEffect::Bind { descr, name, path, mode, owner, stays } => {
                 let path = Path::new(OsStr::from_bytes(path));

@@ -5,6 +5,7 @@ use crate::guard::may_go_on;
 use crate::identify;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
+use crate::sockets;
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
 use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, keep_typed, keyboard};
@@ -22,6 +23,7 @@ use resources::{
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
@@ -559,6 +561,7 @@ fn end(
     let (size, published) = publish(writer, model)?;
     done.size = size;
     done.notes.extend(tree.held().zip(waiting).filter_map(|(process, waiting)| note_arrived(process, waiting)));
+    let connections = connections(model, &tree);
     // A tree that runs on has no image: nobody shall believe that it is in one.
     let (ended, survivors) = match tree.kill() {
         Ok(ended) => ended,
@@ -567,6 +570,7 @@ fn end(
             return Err(e);
         }
     };
+    connections.into_iter().for_each(sockets::cut);
     done.notes.extend(survivors.into_iter().map(|fault| format!("it is in the image and could not be ended: {fault}")));
     done.paused = ended.iter().map(tracee::Ended::at).max().map_or(Duration::ZERO, |at| at - since);
     if let (Some(keyboard), Some(image), Some(late)) = (keyboard, &published, late) {
@@ -575,6 +579,13 @@ fn end(
     // Its shell hears of the end now, and not before: it would read what was typed for the program.
     drop(ended);
     Ok(())
+}
+
+/// Copies of one end of each connection within the tree. Closed as its processes end, it would keep its addresses for a minute
+/// (TIME_WAIT), so that no thaw could have them. What we cannot have a copy of does so.
+fn connections(model: &Model, tree: &Tree) -> Vec<OwnedFd> {
+    let copy = |(n, fd): (usize, u32)| tree.members[n].process.as_ref()?.descriptor(fd as i32).ok();
+    model.connections().into_iter().filter_map(copy).collect()
 }
 
 /// Finishes the image, looks at it once more, and gives it its name. Gives its length, and what has that name.

@@ -1,9 +1,12 @@
-//! What the kernel tells of sockets (sock_diag(7)), in the network namespace of whoever asks; and connections that were reset.
+//! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
-use abi::consts::socket::{SO_PEERCRED, SOCK_CLOEXEC, SOL_SOCKET};
+use abi::consts::socket::{
+    AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
+};
 use abi::diag::{self, LocalSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
-use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
+use plan::TcpEnd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
@@ -11,8 +14,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
 };
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener};
-use std::os::fd::OwnedFd;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 use tracee::here;
 
@@ -21,6 +24,8 @@ const ROOM: usize = 1 << 16;
 
 /// In seconds, how long a connection over the loopback may take.
 const PATIENCE: i64 = 5;
+/// How many connections may wait while ours is made.
+const BACKLOG: i32 = 16;
 /// How often the kernel is asked that says that what it tells changed meanwhile.
 const TRIES: usize = 20;
 
@@ -52,6 +57,21 @@ fn local_once() -> Result<Vec<LocalSocket>, Fault> {
             }
         }
     }
+}
+
+/// The connections of TCP.
+pub(crate) fn connections() -> proc::Connections {
+    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
+    let texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(text);
+    proc::Connections::of(texts.iter().flat_map(|text| proc::inet(text)))
+}
+
+/// The first bytes that wait in a socket, and stay there.
+pub(crate) fn peek(socket: &OwnedFd, bytes: usize) -> std::io::Result<Vec<u8>> {
+    let mut all = vec![0; bytes];
+    let (_, length) = recv(socket, &mut all[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
+    all.truncate(length);
+    Ok(all)
 }
 
 /// What a new socket, of this family, type and protocol, has of each option; nothing where it has none.
@@ -94,6 +114,103 @@ fn maker(number: u64) -> Option<u32> {
     answer.out.first()?.first_chunk().map(|pid| u32::from_ne_bytes(*pid))
 }
 
+fn set(socket: &OwnedFd, (level, option): (u64, u64), value: u32) -> Result<u64, Errno> {
+    let value = Arg::Bytes(value.to_ne_bytes().to_vec());
+    let args = [Arg::Int(socket.as_raw_fd() as u64), level.into(), option.into(), value, 4.into()];
+    here::call(&Call::new(Sys::Setsockopt, args)).result
+}
+
+/// `bind` or `connect`.
+fn with_address(sys: Sys, socket: &OwnedFd, address: &[u8]) -> Result<u64, Errno> {
+    let len = Arg::Int(address.len() as u64);
+    here::call(&Call::new(sys, [Arg::Int(socket.as_raw_fd() as u64), Arg::Bytes(address.to_vec()), len])).result
+}
+
+/// A socket with the address of an end; `otherwise`, if that may be any.
+fn bound(end: &TcpEnd, otherwise: &[u8]) -> std::io::Result<OwnedFd> {
+    let (family, flags) = (AddressFamily::from_raw(end.family as u16), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    let socket = socket_with(family, SocketType::STREAM, flags, None)?;
+    set(&socket, (SOL_SOCKET, SO_REUSEADDR), 1)?;
+    if end.family == AF_INET6 {
+        set(&socket, (IPPROTO_IPV6, IPV6_V6ONLY), 0)?;
+    }
+    if end.room != 0 {
+        // The kernel keeps a part of it for itself.
+        let room = end.room.saturating_mul(2);
+        set(&socket, (SOL_SOCKET, SO_RCVBUFFORCE), room).or_else(|_| set(&socket, (SOL_SOCKET, SO_RCVBUF), room))?;
+    }
+    match &end.local[..] {
+        [] => with_address(Sys::Bind, &socket, otherwise)?,
+        own => with_address(Sys::Bind, &socket, own).or_else(|e| match e {
+            Errno::EADDRINUSE if end.may_move => with_address(Sys::Bind, &socket, &with_port(own, 0)),
+            other => Err(other),
+        })?,
+    };
+    Ok(socket)
+}
+
+fn with_port(address: &[u8], port: u16) -> Vec<u8> {
+    [&address[..2], &port.to_be_bytes(), &address[4..]].concat()
+}
+
+/// The address of an end, with any port: the same as that of the other one, or of the loopback.
+fn any_port(end: &TcpEnd, other: &TcpEnd) -> Vec<u8> {
+    let mut address = match (&other.local[..], end.family) {
+        ([], AF_INET6) => [&[0; 23][..], &[1], &[0; 4]].concat(),
+        ([], _) => [&[0; 4][..], &Ipv4Addr::LOCALHOST.octets(), &[0; 8]].concat(),
+        (local, _) => local.to_vec(),
+    };
+    address[..2].copy_from_slice(&(end.family as u16).to_ne_bytes());
+    with_port(&address, 0)
+}
+
+fn is_soon(socket: &impl AsFd, what: PollFlags) -> std::io::Result<()> {
+    match poll(&mut [PollFd::new(socket, what)], Some(&Timespec { tv_sec: PATIENCE, tv_nsec: 0 }))? {
+        0 => Err(std::io::ErrorKind::TimedOut.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Both ends of a connection, or the one that waits to be accepted by somebody. Whoever else connects in this instant finds nobody.
+pub(crate) fn join(from: &TcpEnd, at: Option<&TcpEnd>) -> std::io::Result<Vec<OwnedFd>> {
+    let accepts = |end: &TcpEnd| {
+        let listener = bound(end, &any_port(end, from))?;
+        rustix::net::listen(&listener, BACKLOG)?;
+        Ok::<_, std::io::Error>(TcpListener::from(listener))
+    };
+    let listener = at.map(accepts).transpose()?;
+    let ours = bound(from, &at.map_or_else(Vec::new, |end| any_port(from, end)))?;
+    let mut to = from.remote.clone();
+    if let (Some(listener), Some(end)) = (&listener, at) {
+        let address = if to.is_empty() { any_port(end, from) } else { to };
+        to = with_port(&address, listener.local_addr()?.port());
+    }
+    match with_address(Sys::Connect, &ours, &to) {
+        Ok(_) | Err(Errno::EINPROGRESS) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let ours = TcpStream::from(ours);
+    let own = ours.local_addr()?;
+    let mut ends = Vec::new();
+    while let Some(listener) = listener.as_ref().filter(|_| ends.is_empty()) {
+        is_soon(listener, PollFlags::IN)?;
+        let (theirs, whose) = listener.accept()?;
+        if (whose.ip().to_canonical(), whose.port()) == (own.ip().to_canonical(), own.port()) {
+            theirs.set_nonblocking(true)?;
+            ends.push(theirs.into());
+        }
+    }
+    is_soon(&ours, PollFlags::OUT)?;
+    ours.take_error()?.map_or(Ok(()), Err)?;
+    ends.insert(0, ours.into());
+    Ok(ends)
+}
+
+/// Closes the last descriptor of a connection without a trace: neither end keeps its address (socket(7), SO_LINGER).
+pub(crate) fn cut(socket: OwnedFd) {
+    let _ = set_socket_linger(&socket, Some(Duration::ZERO));
+}
+
 /// A TCP connection that its other end has reset, after it has sent something: both over the loopback. `is_six`: of AF_INET6.
 pub(crate) fn reset(is_six: bool, waiting: &[u8]) -> std::io::Result<OwnedFd> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -109,10 +226,7 @@ pub(crate) fn reset(is_six: bool, waiting: &[u8]) -> std::io::Result<OwnedFd> {
     if let Err(e) = connected.or_else(|e| if e == rustix::io::Errno::INPROGRESS { Ok(()) } else { Err(e) }) {
         return Err(e.into());
     }
-    let mut asked = [PollFd::new(&listener, PollFlags::IN)];
-    if poll(&mut asked, Some(&Timespec { tv_sec: PATIENCE, tv_nsec: 0 }))? == 0 {
-        return Err(std::io::ErrorKind::TimedOut.into());
-    }
+    is_soon(&listener, PollFlags::IN)?;
     let (mut theirs, _) = listener.accept()?;
     // What there is no room for is lost, as on the way.
     theirs.set_nonblocking(true)?;

@@ -8,6 +8,7 @@ use crate::tree::{Links, Texts};
 use abi::consts::open::O_ACCMODE;
 use abi::diag::LocalSockets;
 use abi::layout::FileStat;
+use abi::proc::Connections;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::sockopt::{SockOpt, SocketKind, Values};
@@ -50,6 +51,8 @@ pub(crate) struct Before {
     pub(crate) outside: Outside,
     /// What the kernel tells of sockets, from when it was asked.
     pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
+    /// The connections of TCP, from when they were asked for.
+    pub(crate) connections: OnceCell<Rc<Connections>>,
     /// What new sockets have of each option, by family, type and protocol.
     pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
 }
@@ -421,6 +424,15 @@ impl Probe for Target<'_, '_, '_> {
 
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         self.before.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
+    }
+
+    fn connections(&self) -> Rc<Connections> {
+        self.before.connections.get_or_init(|| Rc::new(sockets::connections())).clone()
+    }
+
+    fn unread(&self, fd: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
+        let own = self.with(|p, _| p.descriptor(fd as i32))?;
+        sockets::peek(&own, bytes as usize).map_err(|e| Fault::new("recv", fd, e))
     }
 
     fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Values {

@@ -77,6 +77,9 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
         ) => {
             vec![descr.to_string()]
         }
+        Op::Join { from, at } => {
+            [Some(from), at.as_ref()].into_iter().flatten().map(|end| end.descr.to_string()).collect()
+        }
         Op::Clone { tid, .. } => vec![tid.to_string()],
         Op::Object { object, .. } => vec![object.to_string()],
         _ => return,

@@ -19,5 +19,5 @@ pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
     Actor, Birth, Clocks, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Moment, Namespaces, Object, Op, Pid,
-    Plan, Restart, Step, Tid, Typing, Until, Value,
+    Plan, Restart, Step, TcpEnd, Tid, Typing, Until, Value,
 };

@@ -331,6 +331,23 @@ impl Typing {
     pub const END: u8 = 0x04;
 }
 
+/// One end of a TCP connection. It never waits.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TcpEnd {
+    /// The socket.
+    pub descr: Descr,
+    /// AF_INET or AF_INET6 (ip(7)).
+    pub family: u64,
+    /// Its address, as that family writes it; none: any of this host.
+    pub local: Vec<u8>,
+    /// Whether another port will do where its own is not to be had.
+    pub may_move: bool,
+    /// The address of the other end, likewise.
+    pub remote: Vec<u8>,
+    /// For how many bytes it is to have room at first; 0: as many as usual.
+    pub room: u32,
+}
+
 /// How a thread comes into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Birth {
@@ -449,6 +466,13 @@ pub enum Op {
         path: Vec<u8>,
         /// For what.
         expect: Expect,
+    },
+    /// A TCP connection is made, between two sockets that are made for it; or with whoever takes connections there, to be accepted.
+    Join {
+        /// Who connects.
+        from: TcpEnd,
+        /// Who is accepted.
+        at: Option<TcpEnd>,
     },
     /// A TCP connection is made whose other end resets it, after it has sent something.
     Reset {
@@ -694,6 +718,8 @@ impl fmt::Display for Op {
             }
             Op::Host(effect) => effect.fmt(f),
             Op::Connect { descr, path, expect, .. } => write!(f, "connect {descr} to {}{expect}", path.escape_ascii()),
+            Op::Join { from, at: Some(at) } => write!(f, "{}, {} = both ends of a connection", from.descr, at.descr),
+            Op::Join { from, at: None } => write!(f, "{} = a connection that waits to be accepted", from.descr),
             Op::Reset { descr, waiting, .. } => {
                 write!(f, "{descr} = a connection that was reset, with {} bytes to read", waiting.len())
             }

@@ -237,7 +237,8 @@ impl Model {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
         let of_modes = vec![crate::mm::modes::CORE_DUMP.to_owned()];
-        [of_ipc, of_locks, of_modes, unix::plan::questions(self), inet::questions(self), huge::questions(self)].concat()
+        [of_ipc, of_locks, of_modes, unix::plan::questions(self), inet::plan::questions(self), huge::questions(self)]
+            .concat()
     }
 
     /// A socket of which the file stands at a path.
@@ -249,6 +250,19 @@ impl Model {
     /// The addresses of the internet that its sockets must have again.
     pub fn addresses(&self) -> impl Iterator<Item = core::net::SocketAddr> {
         self.inet_sockets().filter_map(inet::InetSocket::bound)
+    }
+
+    /// One end of each connection of TCP within the tree: the place of a process that has it, and its descriptor.
+    pub fn connections(&self) -> Vec<(usize, u32)> {
+        let is_one = |id: &u32| match self.descriptions.get(id) {
+            Some(Description::InetSocket(s)) => s.peer.is_some_and(|peer| peer == 0 || peer > s.socket),
+            _ => false,
+        };
+        let fds = self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));
+        let mut ends: Vec<_> = fds.filter(|(_, fd)| is_one(&fd.description)).collect();
+        ends.sort_by_key(|(_, fd)| fd.description);
+        ends.dedup_by_key(|(_, fd)| fd.description);
+        ends.into_iter().map(|(n, fd)| (n, fd.number)).collect()
     }
 
     /// Those of AF_INET and AF_INET6.

@@ -1,7 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::{epoll, signalling, unix};
+use crate::fd::{epoll, inet, signalling, unix};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -187,7 +187,7 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
 
 /// Why nobody could make a tree again, on whatever host.
 pub fn never_made(model: &Model) -> Vec<Refusal> {
-    [lineage::refusals(model), epoll::refusals(model)].concat()
+    [lineage::refusals(model), epoll::refusals(model), inet::plan::refusals(model)].concat()
 }
 
 /// The plan that makes the tree again on this host, in order, checked.
@@ -288,6 +288,7 @@ fn all_resources(to: &mut Planning<'_>) {
         }
     }
     unix::plan::plan(to);
+    inet::plan::plan(to);
     // O_ASYNC is set when other flags are not set any more.
     signalling::plan(to);
     stops::plan(to);

@@ -10,7 +10,7 @@ use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
-use abi::{Answer, Call, Errno, Fault};
+use abi::{Answer, Call, Errno, Fault, proc};
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -262,6 +262,15 @@ pub trait Probe {
     /// What the kernel tells of sockets of AF_UNIX, in our own network namespace.
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::default())
+    }
+    /// The connections of TCP in our own network namespace.
+    fn connections(&self) -> Rc<proc::Connections> {
+        let lines = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| self.host_text(path).unwrap_or_default());
+        Rc::new(proc::Connections::of(lines.iter().flat_map(|text| proc::inet(text))))
+    }
+    /// The first bytes that wait to be read in a socket; they stay there.
+    fn unread(&self, fd: u32, _bytes: u32) -> Result<Vec<u8>, Fault> {
+        Err(Fault::new("recv", fd, Errno::EBADF))
     }
     /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
     /// same options are asked for each time.

@@ -1,9 +1,9 @@
 //! What every plan relies on. An image comes from anywhere: what its records say is looked at once, here, so that no
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
-use crate::fd::inotify;
 use crate::fd::locks::{Held, Of};
 use crate::fd::unix::UnixSocket;
+use crate::fd::{inet, inotify};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
 use crate::mm::huge;
@@ -46,7 +46,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
-    let unsound = model.inet_sockets().any(|s| !s.is_sound());
+    let numbers = inet::plan::by_number(model);
+    let unsound = model.inet_sockets().any(|s| !s.is_sound(&numbers));
     holds(!unsound, || "a socket of TCP has somebody at its other end, and no connection".into()).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
     holds(too_high.is_none(), || format!("there cannot be a description {}", too_high.unwrap_or(&0))).map_err(of(0))?;

@@ -48,6 +48,7 @@ mod signals;
 mod sockets;
 mod stops;
 mod sys;
+mod tcp;
 mod terminal;
 mod threads;
 mod timerfds;

@@ -2,6 +2,7 @@
 
 use crate::consts::socket::{AF_INET, AF_INET6};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::collections::HashMap;
 
 /// A socket as a line of such a text tells of it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -19,6 +20,55 @@ pub struct InetLine {
 /// The sockets of such a text; lines that are none are passed over.
 pub fn inet(text: &str) -> Vec<InetLine> {
     text.lines().filter_map(line).collect()
+}
+
+/// It takes connections (include/net/tcp_states.h).
+const LISTEN: u8 = 10;
+
+/// The connections of a network namespace, and who takes them.
+#[derive(Clone, Debug, Default)]
+pub struct Connections {
+    ends: HashMap<(SocketAddr, SocketAddr), u64>,
+    listeners: Vec<InetLine>,
+}
+
+impl Connections {
+    /// From the lines of /proc/net/tcp and tcp6.
+    pub fn of(lines: impl IntoIterator<Item = InetLine>) -> Connections {
+        let (listeners, ends): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.state == LISTEN);
+        Connections { ends: ends.iter().map(|line| ((line.local, line.remote), line.inode)).collect(), listeners }
+    }
+
+    /// The inode number of the end with this address of its own, and this one at its other end; 0: it has no descriptor.
+    pub fn end(&self, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
+        self.ends.get(&(local, remote)).copied()
+    }
+
+    /// The inode number of who takes connections at an address.
+    pub fn listener(&self, at: SocketAddr) -> Option<u64> {
+        let takes = |line: &&InetLine| line.takes(at);
+        let exact = self.listeners.iter().filter(takes).max_by_key(|line| !line.local.ip().is_unspecified());
+        exact.map(|line| line.inode)
+    }
+
+    /// The connections that nobody has accepted yet at an address: the inode numbers of their other ends, in ascending order.
+    pub fn pending(&self, at: SocketAddr) -> Vec<u64> {
+        let waits = |((local, remote), inode): (&(SocketAddr, SocketAddr), &u64)| {
+            let is_one = *inode == 0 && self.listener(*local) == self.listener(at);
+            self.end(*remote, *local).filter(|other| is_one && *other != 0)
+        };
+        let mut all: Vec<u64> = self.ends.iter().filter_map(waits).collect();
+        all.sort_unstable();
+        all
+    }
+}
+
+impl InetLine {
+    /// Whether what is sent to an address may come to it.
+    pub fn takes(&self, at: SocketAddr) -> bool {
+        let (one, two) = (self.local.ip(), at.ip());
+        self.local.port() == at.port() && (one == two || one.is_unspecified() || two.is_unspecified())
+    }
 }
 
 fn line(line: &str) -> Option<InetLine> {

@@ -1,33 +1,35 @@
 //! Sockets of the families AF_INET and AF_INET6 (ip(7), tcp(7), udp(7)).
 //!
-//! - seen as    `socket:[inode]`; `getsockopt`, `getsockname`, `getpeername`
+//! - seen as    `socket:[inode]`; `getsockopt`, `getsockname`, `getpeername`; /proc/net/tcp and tcp6
 //! - captured   family, kind and protocol, addresses, how many connections may wait, options; what a connection has received and
 //!   nobody has read, by MSG_PEEK
-//! - recreated  `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. A TCP connection comes back as
-//!   one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
-//! - refused    TCP connections with `--tcp refuse`, and those whose both ends are in the tree; one that a process outside has too; a
-//!   filter; by the thaw, an address that somebody else has or that needs a privilege
-//! - not kept   datagrams that wait, and connections that nobody has accepted yet: told. That a socket is in a group of multicast, and
-//!   that a program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a
-//!   connection ended: it is ECONNRESET. What is shut down of one that has no connection
+//! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. A TCP connection whose
+//!   other end is in the tree, or was and is closed, is made anew between the same addresses, and what waits is sent again. Any other
+//!   comes back as one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
+//! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way; one that a
+//!   process outside has too; a filter; by the thaw, an address that somebody else has or that needs a privilege
+//! - not kept   datagrams that wait, and connections of others that nobody has accepted yet: told. That a socket is in a group of
+//!   multicast, and that a program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what
+//!   error a connection ended: it is ECONNRESET. What is shut down of one that has no connection
+
+pub(crate) mod plan;
 
 use super::socket::{self, Settings, ask, word};
-use super::{Kind, Seen, common_refusals, flags};
+use super::{Kind, Seen, common_refusals};
 use crate::task::written;
-use crate::{At, Blob, Capturing, Model, Planning, Resource, Tcp, Trouble};
-use abi::consts::cap::CAP_NET_BIND_SERVICE;
-use abi::consts::fcntl::F_SETFL;
-use abi::consts::poll::POLLIN;
+use crate::{At, Blob, Capturing, Planning, Resource, Tcp, Trouble};
+use ::plan::{Descr, Refusal};
+use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SIOCOUTQ, SO_DOMAIN,
-    SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_NONBLOCK, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SIOCINQ, SIOCOUTQ, SO_DOMAIN, SO_PROTOCOL,
+    SO_TYPE, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::sockopt;
 use abi::{Answer, Arg, Call, Sys, proc};
 use core::net::SocketAddr;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::fmt;
 
 /// One socket.
@@ -64,7 +66,30 @@ pub struct InetSocket {
     /// What that has received and nobody has read.
     #[n(9)]
     pub waiting: Blob,
+    /// Of a connection within the tree: its inode number.
+    #[n(10)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub socket: u64,
+    /// The inode number of its other end, or of whom it waits for to be accepted; 0: its other end was here, and is closed.
+    #[n(11)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub peer: Option<u64>,
+    /// Which directions are shut down: 1 to receive, 2 to send.
+    #[n(12)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub shutdown: u8,
+    /// How many bytes it has sent, and received, since it was made.
+    #[n(13)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub passed: (u64, u64),
 }
+
+const RECEIVES: u8 = 1;
+const SENDS: u8 = 2;
 
 const STREAM: u64 = SOCK_STREAM as u64;
 const DGRAM: u64 = SOCK_DGRAM as u64;
@@ -72,12 +97,22 @@ const TCP_INFO: u64 = 11;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
-/// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING.
-const ENDING: [u8; 6] = [4, 5, 6, 8, 9, 11];
+const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
-/// `struct tcp_info`: how many connections of a listener wait, and how many may.
+/// FIN_WAIT1 and 2, LAST_ACK, CLOSING: it sends no more. CLOSE_WAIT and the last two: the other end does not.
+const HAS_ENDED: [u8; 4] = [4, 5, 9, 11];
+const OTHER_HAS_ENDED: [u8; 3] = [TCP_CLOSE_WAIT, 9, 11];
+/// `struct tcp_info`: how many connections of a listener wait, and how many may; bytes that came, the end counted as one; bytes that
+/// were not sent yet, and those that were, each as often as it was.
 const WAIT_AT: usize = 24;
 const MAY_WAIT_AT: usize = 28;
+const RECEIVED_AT: usize = 128;
+const UNSENT_AT: usize = 144;
+const SENT_AT: usize = 200;
+const AGAIN_AT: usize = 208;
+const TCP_INFO_SIZE: usize = 216;
+/// tcp(7).
+const TCP: u64 = IPPROTO_TCP;
 /// `struct sockaddr_in6`, the longest of both.
 const SOCKADDR: usize = 28;
 /// TCP_MAXSEG and TCP_WINDOW_CLAMP: of a connection the kernel tells what both ends agreed on.
@@ -85,19 +120,8 @@ const OF_A_CONNECTION: [u64; 2] = [2, 10];
 /// IP_MULTICAST_IF, _TTL and _LOOP, and IPV6_MULTICAST_IF, _HOPS and _LOOP: of TCP they can be asked for, and not set.
 const OF_MESSAGES: [(u64, u64); 6] =
     [(IPPROTO_IP, 32), (IPPROTO_IP, 33), (IPPROTO_IP, 34), (IPPROTO_IPV6, 17), (IPPROTO_IPV6, 18), (IPPROTO_IPV6, 19)];
-/// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
-const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
 /// What a connection that is reset may have to read.
-const ROOM: usize = 1 << 19;
-
-/// Whether it is for the newer family only: what it is at first, the host says.
-const IPV6_V6ONLY: u64 = 26;
-
-/// The texts that tell which addresses are taken here, and the lowest port that needs no privilege.
-const TAKEN: [(u64, [&str; 2]); 2] =
-    [(STREAM, ["/proc/net/tcp", "/proc/net/tcp6"]), (DGRAM, ["/proc/net/udp", "/proc/net/udp6"])];
-const LOOPBACK: &str = "/sys/class/net/lo/flags";
-const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+const ROOM: u32 = 1 << 19;
 
 impl Resource for InetSocket {
     const NAME: &'static str = "inet-socket";
@@ -130,8 +154,8 @@ struct Asked {
     filtered: bool,
     /// Bytes that can be read, and whether something can be: a datagram may be empty.
     readable: u32,
-    is_ready: bool,
-    /// Bytes that were not sent yet, or not received by the other end.
+    ready: u16,
+    /// Bytes that were not sent yet; of messages, or not received by the other end.
     unsent: u32,
 }
 
@@ -143,7 +167,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         ask(fd, SOL_SOCKET, SO_PROTOCOL, 4),
         ask_address(Sys::Getsockname, fd),
         ask_address(Sys::Getpeername, fd),
-        ask(fd, IPPROTO_TCP, TCP_INFO, 64),
+        ask(fd, IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE),
         ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, 4),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]),
@@ -160,9 +184,9 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         _ if is_stream && remote.result.is_ok() => TCP_ESTABLISHED,
         _ => TCP_CLOSE,
     };
-    let is_ready = from.probe.ready(fd)? & POLLIN != 0;
+    let ready = from.probe.ready(fd)?;
     // One that has ended is readable: its end is.
-    let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && is_ready);
+    let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && ready & POLLIN != 0);
     let lists = match kind {
         STREAM => [sockopt::IP, sockopt::IPV6, sockopt::TCP],
         _ => [sockopt::IP, sockopt::IPV6, sockopt::UDP],
@@ -174,8 +198,9 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     if is_stream {
         settings.options.retain(|(level, number, _)| !OF_MESSAGES.contains(&(*level, *number)));
     }
-    if family == AF_INET6 {
-        settings.options.retain(|option| (option.0, option.1) != (IPPROTO_IPV6, IPV6_V6ONLY));
+    // Of a connection it says nothing, and follows from how that was made (net/ipv6/af_inet6.c, `__inet6_bind`).
+    settings.options.retain(|option| (option.0, option.1) != (IPPROTO_IPV6, IPV6_V6ONLY));
+    if family == AF_INET6 && !connected {
         settings.options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
     }
     let socket = InetSocket {
@@ -189,9 +214,28 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         settings,
         connected,
         waiting: Blob(Vec::new()),
+        socket: 0,
+        peer: None,
+        shutdown: shutdown(state, ready),
+        passed: passed(info, state),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
-    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, is_ready, unsent: value(outq) as u32 })
+    let unsent = if is_stream { word(info, UNSENT_AT) } else { value(outq) as u32 };
+    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, ready, unsent })
+}
+
+/// Which directions of a connection are shut down. That it receives no more is only to be seen as long as the other end sends.
+fn shutdown(state: u8, ready: u16) -> u8 {
+    let sends = if HAS_ENDED.contains(&state) || state == TCP_CLOSE { SENDS } else { 0 };
+    let receives = ready & POLLRDHUP != 0 && state != TCP_CLOSE && !OTHER_HAS_ENDED.contains(&state);
+    sends | if receives { RECEIVES } else { 0 }
+}
+
+/// How many bytes of its stream a connection has sent, and received.
+fn passed(info: &Answer, state: u8) -> (u64, u64) {
+    let number = |at: usize| u64::from(word(info, at)) | u64::from(word(info, at + 4)) << 32;
+    let end = OTHER_HAS_ENDED.contains(&state).into();
+    (number(SENT_AT).saturating_sub(number(AGAIN_AT)), number(RECEIVED_AT).saturating_sub(end))
 }
 
 /// Whether this host is in any group of multicast but those that every host is in (/proc/net/igmp, igmp6): which sockets are in one
@@ -205,26 +249,6 @@ fn has_groups(socket: &InetSocket, from: &Capturing<'_>) -> bool {
         |word: &str| word.ends_with("0000000001") || word.ends_with("0000000002") || word[..26].ends_with("01ff");
     let six = |line: &str| line.split_ascii_whitespace().nth(2).is_some_and(|w| w.len() == 32 && !is_common(w));
     text("/proc/net/igmp").lines().any(four) || socket.family == AF_INET6 && text("/proc/net/igmp6").lines().any(six)
-}
-
-/// Whether the other end of a connection is in the tree.
-fn is_within(seen: &Seen, socket: &InetSocket, from: &Capturing<'_>) -> Result<bool, Trouble> {
-    let end = |of: &Option<Blob>| of.as_ref().and_then(|b| proc::sockaddr(&b.0));
-    let (Some(local), Some(remote)) = (end(&socket.local), end(&socket.remote)) else { return Ok(false) };
-    for text in texts(socket) {
-        let text = from.probe.host_text(text).unwrap_or_default();
-        let other = |line: &proc::InetLine| (line.local, line.remote) == (remote, local) && line.inode != seen.stat.ino;
-        let mut others = proc::inet(&text).into_iter().filter(other);
-        if others.any(|line| from.probe.is_in_tree(format!("socket:[{}]", line.inode).as_bytes())) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
-}
-
-/// The texts that tell of sockets of its sort.
-fn texts(socket: &InetSocket) -> &'static [&'static str] {
-    TAKEN.iter().find(|(kind, _)| *kind == socket.socket_type).map_or(&[], |(_, texts)| &texts[..])
 }
 
 impl Kind for InetSocket {
@@ -241,7 +265,8 @@ impl Kind for InetSocket {
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let asked = look(seen, from)?;
+        let mut asked = look(seen, from)?;
+        asked.socket.peer = asked.other_end(seen, from)?;
         let refusals = asked.refusals(seen, from)?;
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
@@ -249,39 +274,68 @@ impl Kind for InetSocket {
         for why in asked.losses(from) {
             from.note(format!("fd {} ({})", seen.fd, seen.link), why);
         }
-        let Asked { mut socket, readable, .. } = asked;
-        if socket.connected {
-            // It comes back with another one.
-            socket.local = None;
-            socket.waiting = if readable == 0 { Blob(Vec::new()) } else { Blob(unread(seen.fd, from)?) };
+        let readable = if asked.socket.peer.is_some() { asked.readable } else { asked.readable.min(ROOM) };
+        let mut socket = asked.socket;
+        if !socket.connected {
+            (socket.shutdown, socket.passed) = (0, (0, 0));
+            return Ok(InetSocket { socket: if socket.backlog.is_some() { seen.stat.ino } else { 0 }, ..socket });
+        }
+        socket.waiting = if readable == 0 { Blob::default() } else { Blob(from.probe.unread(seen.fd, readable)?) };
+        match socket.peer {
+            // Of one that is over nobody asks whose it was.
+            Some(0) if socket.remote.is_none() => (socket.local, socket.passed) = (None, (0, 0)),
+            Some(0) => socket.passed = (0, 0),
+            Some(_) => {}
+            // It comes back with another address of its own.
+            None => (socket.local, socket.shutdown, socket.passed) = (None, 0, (0, 0)),
+        }
+        if socket.peer.is_some() {
+            socket.socket = seen.stat.ino;
+        }
+        if socket.peer.is_some() && socket.waiting.0.len() < readable as usize {
+            let why = "what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)";
+            return Err(Trouble::Refused(vec![seen.refuse(why, "freeze it when it is read")]));
         }
         Ok(socket)
     }
 
-    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        self.check(to);
-        if self.connected {
-            let (family, waiting) = (self.family, self.waiting.0.clone());
-            let op = Op::Reset { descr, family, waiting };
-            to.to.step(Moment::Make, Self::NAME, Actor::Store, op, vec![], vec![Fact::Made(descr)]);
-        } else {
-            let kind = self.socket_type | SOCK_NONBLOCK;
-            to.to.make(Self::NAME, descr, Sys::Socket, vec![self.family.into(), kind.into(), self.protocol.into()]);
-        }
-        self.settings.plan(Self::NAME, descr, to);
-        self.settings.plan_room(Self::NAME, descr, false, to);
-        if !self.connected {
-            self.give_address(descr, to);
-        }
-        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
-        to.to.on_descr(Moment::Arm, Self::NAME, descr, Sys::Fcntl, args, Expect::Success);
-    }
+    /// By [`plan::plan`], which sees all of them.
+    fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
 }
 
 impl Asked {
     /// Whether it is a connection that lives.
     fn lives(&self) -> bool {
         self.socket.connected && self.state != TCP_CLOSE
+    }
+
+    /// The other end of a connection within the tree; see [`InetSocket::peer`].
+    fn other_end(&self, seen: &Seen, from: &Capturing<'_>) -> Result<Option<u64>, Trouble> {
+        let socket = &self.socket;
+        if !socket.connected || socket.protocol != TCP {
+            return Ok(None);
+        }
+        // It ended without an error.
+        if self.state == TCP_CLOSE {
+            return Ok((self.ready & POLLERR == 0).then_some(0));
+        }
+        let (Some(local), Some(remote)) = (socket.local(), socket.remote()) else { return Ok(None) };
+        let all = from.probe.connections();
+        let is_ours = |inode: &u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
+        Ok(match all.end(remote, local).unwrap_or(0) {
+            0 if self.state == TCP_CLOSE_WAIT => socket.is_local().then_some(0),
+            // Of one that waits to be accepted only what it has received is nowhere to be seen.
+            0 if self.state == TCP_ESTABLISHED && socket.passed.0 == 0 => all.listener(remote).filter(is_ours),
+            0 => None,
+            inode => Some(inode).filter(|inode| *inode != seen.stat.ino && is_ours(inode)),
+        })
+    }
+
+    /// How many of the connections that wait to be accepted are of the tree, and told of by themselves.
+    fn kept(&self, from: &Capturing<'_>) -> u32 {
+        let Some(local) = self.socket.local().filter(|_| self.wait != 0) else { return 0 };
+        let is_ours = |inode: &&u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
+        from.probe.connections().pending(local).iter().filter(is_ours).count() as u32
     }
 
     /// With whom it has a connection.
@@ -293,14 +347,20 @@ impl Asked {
     fn refusals(&self, seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Refusal>, Trouble> {
         let mut refusals = common_refusals(seen);
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        if self.lives() && is_within(seen, &self.socket, from)? {
-            refuse(
-                "both ends of its connection are in the tree",
-                "this is not supported yet: let the program close it",
-            );
+        if self.socket.peer.is_some() {
+            if self.unsent != 0 {
+                let why = format!("{} bytes that it has written wait until its other end reads", self.unsent);
+                refuse(&why, "freeze it when they are read");
+            }
+            if self.ready & POLLPRI != 0 {
+                refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
+            }
         } else if self.lives() && from.keep.tcp == Tcp::Refuse {
             let why = format!("it is a TCP connection with {}", self.whom());
             refuse(&why, "use --tcp reset: thawed, the program finds it reset, as by a failure of the network");
+        }
+        if self.readable != 0 && self.socket.connected && self.socket.settings.has("SO_PEEK_OFF") {
+            refuse("it is looked into from an offset on (SO_PEEK_OFF)", "freeze it when all is read");
         }
         if !self.socket.is_known() {
             let why = format!("its protocol, {}, is not supported yet", self.socket.protocol);
@@ -318,20 +378,21 @@ impl Asked {
 
     /// What is not kept, or may not be.
     fn losses(&self, from: &Capturing<'_>) -> Vec<String> {
-        let Asked { socket, state, wait, .. } = self;
+        let Asked { socket, state, .. } = self;
         let is_bound = !socket.connected && socket.local.is_some();
         let mut all = Vec::new();
-        if self.lives() {
+        if self.lives() && socket.peer.is_none() {
             all.push(format!("its TCP connection with {} is reset when it is thawed", self.whom()));
         }
-        if !socket.connected && *state != TCP_LISTEN && self.is_ready {
+        if !socket.connected && *state != TCP_LISTEN && self.ready & POLLIN != 0 {
             all.push("datagrams that wait in it are lost".into());
         }
         if socket.socket_type == DGRAM && self.unsent != 0 {
             all.push("if it has begun a message (UDP_CORK, MSG_MORE), that is lost".into());
         }
-        if *wait != 0 {
-            all.push(format!("{wait} connections that nobody has accepted yet are lost"));
+        let lost = self.wait.saturating_sub(self.kept(from));
+        if lost != 0 {
+            all.push(format!("{lost} connections that nobody has accepted yet are lost"));
         }
         if is_bound && socket.socket_type == DGRAM && has_groups(socket, from) {
             all.push("if it is in a group of multicast, it is in none when it is thawed".into());
@@ -344,19 +405,6 @@ impl Asked {
     }
 }
 
-/// What can be read of a connection, as far as a reset one may hold it.
-fn unread(fd: u32, from: &Capturing<'_>) -> Result<Vec<u8>, Trouble> {
-    let how = Arg::Int(MSG_PEEK | MSG_DONTWAIT);
-    let args = [Arg::Int(fd.into()), Arg::Out(ROOM), Arg::Int(ROOM as u64), how, 0.into(), 0.into()];
-    let answers = from.probe.calls(&[Call::new(Sys::Recvfrom, args)])?;
-    Ok(answers[0].result.map_or(Vec::new(), |len| written(&answers[0])[..(len as usize).min(ROOM)].to_vec()))
-}
-
-/// A call about a description, one after the other.
-fn call(descr: Descr, sys: Sys, args: Vec<Value>, expect: Expect, to: &mut Planning<'_>) {
-    to.to.on_descr(Moment::Make, InetSocket::NAME, descr, sys, [vec![Value::Descr(descr)], args].concat(), expect);
-}
-
 impl InetSocket {
     fn local(&self) -> Option<SocketAddr> {
         self.local.as_ref().and_then(|b| proc::sockaddr(&b.0))
@@ -366,20 +414,33 @@ impl InetSocket {
         self.remote.as_ref().and_then(|b| proc::sockaddr(&b.0))
     }
 
-    /// To whom a socket of messages sends is an address; that of TCP has a connection.
-    pub(crate) fn is_sound(&self) -> bool {
-        !self.is_tcp() || self.connected || self.remote.is_none()
+    /// To whom a socket of messages sends is an address; that of TCP has a connection. `others` are all of its image, by inode number.
+    pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &InetSocket>) -> bool {
+        let Some(peer) = self.peer else { return !self.is_tcp() || self.connected || self.remote.is_none() };
+        let has_addresses = self.local().is_some() && self.remote().is_some();
+        let is_end = |other: &&InetSocket| match other.backlog {
+            None => other.peer == Some(self.socket) && other.connected && peer != self.socket,
+            Some(_) => !other.connected && self.waiting.0.is_empty(),
+        };
+        let is_one = peer == 0 || has_addresses && others.get(&peer).is_some_and(is_end);
+        self.is_tcp() && self.protocol == TCP && self.connected && is_one
     }
 
     /// The address that it must have again.
     pub(crate) fn bound(&self) -> Option<SocketAddr> {
-        self.local().filter(|_| !self.connected && self.remote.is_none())
+        self.local()
+            .filter(|_| if self.connected { self.peer.is_some_and(|peer| peer != 0) } else { self.remote.is_none() })
+    }
+
+    /// Whether both ends are of this host, whichever that is.
+    fn is_local(&self) -> bool {
+        [self.local(), self.remote()].iter().all(|end| end.is_some_and(|end| end.ip().is_loopback()))
     }
 
     /// TCP and MPTCP; UDP, UDP-Lite, and ICMP without a privilege (icmp(7)).
     fn is_known(&self) -> bool {
         let protocols: &[u64] = match self.socket_type {
-            STREAM => &[6, 262],
+            STREAM => &[TCP, 262],
             DGRAM => &[17, 136, 1, 58],
             _ => &[],
         };
@@ -389,75 +450,6 @@ impl InetSocket {
     fn is_tcp(&self) -> bool {
         self.socket_type == STREAM
     }
-
-    /// `bind`, `connect`, `listen`.
-    fn give_address(&self, descr: Descr, to: &mut Planning<'_>) {
-        let given = |address: &Blob| vec![Value::Bytes(address.0.clone()), (address.0.len() as u64).into()];
-        if let Some(local) = &self.local {
-            // Of one that has somebody to send to it was mostly chosen by the kernel.
-            let lost = "a socket sends from another address now: its own is not to be had here";
-            let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
-            call(descr, Sys::Bind, given(local), expect, to);
-        }
-        if let Some(remote) = &self.remote {
-            let lost = "a socket has nobody to send to: there is no way there now";
-            call(descr, Sys::Connect, given(remote), Expect::OrTold(lost), to);
-        }
-        if let Some(backlog) = self.backlog {
-            call(descr, Sys::Listen, vec![u64::from(backlog).into()], Expect::Success, to);
-        }
-    }
-
-    /// Somebody else may have its address by now, or the port may need a privilege.
-    fn check(&self, to: &mut Planning<'_>) {
-        let told = &to.to.host.told;
-        let is_up =
-            |flags: &String| u64::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|f| f & 1 != 0);
-        if self.connected && !told.get(LOOPBACK).is_none_or(is_up) {
-            let why = "a connection can only be made and reset over the loopback, which is down here";
-            to.to.refuse(Refusal::new("network", why, "ip link set lo up"));
-        }
-        let Some(local) = self.bound() else { return };
-        let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
-        let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
-        let meets = |other: &proc::InetLine| {
-            let (one, two) = (local.ip(), other.local.ip());
-            let everybody = one.is_unspecified() || two.is_unspecified();
-            other.local.port() == local.port() && (one == two || everybody)
-        };
-        let counts = |other: &proc::InetLine| match self.is_tcp() {
-            true => other.state == TCP_LISTEN && !shares,
-            false => !reuses && !shares,
-        };
-        let all = texts(self).iter().filter_map(|text| told.get(*text)).flat_map(|text| proc::inet(text));
-        let all: Vec<_> = all.filter(|_| local.port() != 0).collect();
-        let is_taken = all.iter().any(|other| meets(other) && counts(other));
-        let what = format!("socket {local}");
-        let ended = |other: &proc::InetLine| meets(other) && ENDING.contains(&other.state);
-        let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
-        if to.to.host.absent.contains(&local.ip()) && !anywhere {
-            let remedy = "give that address to an interface (ip address add)";
-            to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
-        } else if is_taken {
-            to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
-        } else if self.is_tcp() && !reuses && all.iter().any(ended) {
-            let remedy = "try again in a minute";
-            to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
-        } else if local.port() != 0 && local.port() < lowest && !to.to.host.has(CAP_NET_BIND_SERVICE) {
-            to.to.refuse(Refusal::new(what, "you may not use that port", "thaw it as root"));
-        }
-    }
-}
-
-/// What a survey has to read for the sockets of a tree.
-pub(crate) fn questions(model: &Model) -> Vec<String> {
-    let bound = || model.inet_sockets().filter(|s| s.bound().is_some());
-    let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
-    all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
-    all.extend(model.inet_sockets().find(|s| s.connected).map(|_| LOOPBACK.to_owned()));
-    all.sort_unstable();
-    all.dedup();
-    all
 }
 
 impl fmt::Display for InetSocket {
@@ -468,6 +460,7 @@ impl fmt::Display for InetSocket {
         self.local().map_or(Ok(()), |local| write!(f, ", {local}"))?;
         match (self.remote(), self.backlog) {
             (_, Some(_)) => write!(f, ", takes connections"),
+            (Some(remote), _) if self.peer.is_some() => write!(f, ", connected to {remote}, within the tree"),
             (Some(remote), _) if self.connected => write!(f, ", was connected to {remote}"),
             (Some(remote), _) => write!(f, ", sends to {remote}"),
             _ => Ok(()),

@@ -29,8 +29,8 @@ pub struct Settings {
 }
 
 /// The bits of [`Settings::chosen`].
-const SEND: u32 = 1;
-const RECEIVE: u32 = 2;
+pub(super) const SEND: u32 = 1;
+pub(super) const RECEIVE: u32 = 2;
 
 /// Whether a descriptor is one of a socket.
 pub(super) fn is_socket(seen: &Seen) -> bool {
@@ -93,23 +93,25 @@ impl Settings {
 
     /// Sets options again, but for the room.
     pub(super) fn plan(&self, by: &'static str, descr: Descr, to: &mut Planning<'_>) {
+        self.plan_at(Moment::Make, by, descr, to);
+    }
+
+    pub(super) fn plan_at(&self, moment: Moment, by: &'static str, descr: Descr, to: &mut Planning<'_>) {
         for (level, option, Blob(value)) in &self.options {
             let lost = Expect::OrTold("an option of a socket could not be set");
-            set(by, descr, (*level, *option), value.clone(), lost, Moment::Make, to);
+            set(by, descr, (*level, *option), value.clone(), lost, moment, to);
         }
     }
 
-    /// The room that it had, once nothing more is written by it: `widened`, it was given more.
-    pub(super) fn plan_room(&self, by: &'static str, descr: Descr, widened: bool, to: &mut Planning<'_>) {
+    /// The room that it had, once nothing more is written: `widened`, it was given more, of one or the other.
+    pub(super) fn plan_room(&self, by: &'static str, descr: Descr, widened: u32, to: &mut Planning<'_>) {
         let lost = Expect::OrTold("a socket has not the room that it had (SO_SNDBUF, SO_RCVBUF)");
-        let mut give = |option, size| set_room(by, descr, option, size, lost, Moment::Arm, to);
-        if widened || self.chosen & SEND != 0 {
-            give(SO_SNDBUF, self.room.0);
+        for (bit, option, size) in [(SEND, SO_SNDBUF, self.room.0), (RECEIVE, SO_RCVBUF, self.room.1)] {
+            if (widened | self.chosen) & bit != 0 {
+                set_room(by, descr, option, size, lost, Moment::Arm, to);
+            }
         }
-        if self.chosen & RECEIVE != 0 {
-            give(SO_RCVBUF, self.room.1);
-        }
-        if widened && self.chosen & SEND == 0 {
+        if widened & !self.chosen != 0 {
             // As if nobody had chosen it; a kernel without this (before 5.14) does not ask who has.
             let chosen = self.chosen.to_ne_bytes().to_vec();
             set(by, descr, (SOL_SOCKET, SO_BUF_LOCK), chosen, Expect::Whatever, Moment::Arm, to);
@@ -150,7 +152,7 @@ fn set_room(
     set(by, descr, (SOL_SOCKET, option), (size / 2).to_ne_bytes().to_vec(), expect, moment, to);
 }
 
-fn set(
+pub(super) fn set(
     by: &'static str,
     descr: Descr,
     (level, option): (u64, u64),

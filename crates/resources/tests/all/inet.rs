@@ -51,6 +51,7 @@ fn listener() -> InetSocket {
         flags: 2,
         local: Some(Blob(address(8080))),
         backlog: Some(5),
+        socket: 77,
         ..InetSocket::default()
     }
 }
@@ -79,7 +80,7 @@ fn one_that_takes_connections() {
 fn a_connection_by_policy() {
     let mut sample = sample(ESTABLISHED);
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(5));
-    sample.answer(Sys::Recvfrom, &[40], Ok(5), vec![b"hello".to_vec()]);
+    sample.unread = b"hello".to_vec();
     let line = format!("fd 40 ({LINK}): it is a TCP connection with 127.0.0.1:6667");
     assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
     let (socket, notes) = captured(&sample, Tcp::Reset);
@@ -88,17 +89,52 @@ fn a_connection_by_policy() {
     assert_eq!(notes, ["its TCP connection with 127.0.0.1:6667 is reset when it is thawed"]);
 }
 
+/// Two lines of /proc/net/tcp: both ends of the connection of the [`sample`], with the inode numbers 77 and that of the other one.
+fn both_ends(other: u64) -> String {
+    let line =
+        |own: &str, other: &str, inode| format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:0 0:0 0 0 0 {inode}\n");
+    line("1F90", "1A0B", 77) + &line("1A0B", "1F90", other)
+}
+
 #[test]
 fn a_connection_within_the_tree() {
     let mut sample = sample(ESTABLISHED);
-    let line =
-        |own: &str, other: &str, inode| format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:0 0:0 0 0 0 {inode}\n");
-    let text = line("1F90", "1A0B", 77) + &line("1A0B", "1F90", 78);
-    sample.host_texts.insert("/proc/net/tcp".into(), text);
-    assert!(captured(&sample, Tcp::Reset).0.is_ok(), "the other end is somebody else's");
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(5));
+    sample.unread = b"hello".to_vec();
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78));
+    let (of_somebody_else, _) = captured(&sample, Tcp::Reset);
+    assert_eq!(of_somebody_else.unwrap().peer, None);
     sample.held = vec![78];
-    let line = format!("fd 40 ({LINK}): both ends of its connection are in the tree");
+    let (socket, notes) = captured(&sample, Tcp::Refuse);
+    let socket = socket.unwrap();
+    assert_eq!((socket.socket, socket.peer, &socket.waiting.0[..]), (77, Some(78), &b"hello"[..]));
+    assert_eq!(socket.local, Some(Blob(address(8080))));
+    assert_eq!(notes, Vec::<String>::new());
+    sample.unread.pop();
+    let line = format!("fd 40 ({LINK}): what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
+}
+
+#[test]
+fn what_has_not_left_yet_is_in_no_queue() {
+    let mut sample = sample(ESTABLISHED);
+    let mut info = vec![0; 216];
+    (info[0], info[144]) = (ESTABLISHED, 9);
+    sample.answer(Sys::Getsockopt, &[40, 6, 11], Ok(0), vec![info]);
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78));
+    sample.held = vec![78];
+    let line = format!("fd 40 ({LINK}): 9 bytes that it has written wait until its other end reads");
     assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
+}
+
+#[test]
+fn one_that_waits_for_a_listener_of_the_tree() {
+    let mut sample = sample(ESTABLISHED);
+    let listens = " 1: 00000000:1A0B 00000000:0000 0A 0:0 0:0 0 0 0 90\n";
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(0) + listens);
+    assert_eq!(captured(&sample, Tcp::Reset).0.unwrap().peer, None, "somebody else is to accept it");
+    sample.held = vec![90];
+    assert_eq!(captured(&sample, Tcp::Refuse).0.unwrap().peer, Some(90));
 }
 
 #[test]
@@ -144,6 +180,68 @@ fn a_connection_comes_back_reset() {
     let lines = plan_of(InetSocket { backlog: None, connected: true, remote, waiting, ..listener() });
     assert!(lines[0].ends_with("d40 = a connection that was reset, with 5 bytes to read"), "{lines:?}");
     assert!(!lines.iter().any(|l| l.contains("bind")), "{lines:?}");
+}
+
+/// Two ends of a connection, each with what waits in it.
+fn ends() -> [InetSocket; 2] {
+    let end = |socket, peer, ports: [u16; 2], waiting: &[u8]| InetSocket {
+        backlog: None,
+        connected: true,
+        socket,
+        peer: Some(peer),
+        local: Some(Blob(address(ports[0]))),
+        remote: Some(Blob(address(ports[1]))),
+        waiting: Blob(waiting.to_vec()),
+        ..listener()
+    };
+    [end(77, 78, [8080, 6667], b"hello"), end(78, 77, [6667, 8080], b"")]
+}
+
+fn model_with(sockets: impl IntoIterator<Item = InetSocket>) -> Model {
+    let mut model = model("sleep");
+    model.descriptions.extend((40..).zip(sockets.into_iter().map(Description::InetSocket)));
+    model
+}
+
+#[test]
+fn both_ends_come_before_who_takes_connections_at_the_same_address() {
+    let taker = InetSocket { socket: 90, ..listener() };
+    let model = model_with([taker].into_iter().chain(ends()));
+    survives(&model);
+    let expected = [
+        "make    inet-socket store    d41, d42 = both ends of a connection",
+        "make    inet-socket store    d40 = socket(2, 2049, 6)",
+        "make    inet-socket store    setsockopt(d40, 1, 2, [4 bytes], 4) (or not)",
+        "make    inet-socket store    bind(d40, [16 bytes], 16)",
+        "make    inet-socket store    listen(d40, 5)",
+        "fill    inet-socket store    write 5 bytes in 1 packets into d42",
+    ];
+    let lines = steps(&planned(&model, &host("root", &model)), &["inet-socket"]);
+    assert_eq!(lines[..expected.len()], expected);
+}
+
+#[test]
+fn what_is_on_its_way_is_nowhere() {
+    let [one, other] = ends();
+    let sent = |one: &InetSocket, other: &InetSocket| {
+        reasons(&resources::never_made(&model_with([one.clone(), other.clone()])))
+    };
+    assert!(sent(&one, &other).is_empty());
+    let one = InetSocket { passed: (7, 0), ..one };
+    let line = "socket:[77]: bytes that it has sent have not reached the other end of its connection yet";
+    assert_eq!(sent(&one, &other), [line]);
+    assert!(sent(&one, &InetSocket { passed: (0, 7), ..other }).is_empty());
+}
+
+#[test]
+fn an_end_has_another_end() {
+    let [one, other] = ends();
+    let is_whole = |model: &Model| Model::from_records(&records(model)).is_ok();
+    assert!(is_whole(&model_with([one.clone(), other.clone()])));
+    assert!(!is_whole(&model_with([one.clone()])));
+    assert!(!is_whole(&model_with([one.clone(), InetSocket { peer: Some(79), ..other.clone() }])));
+    assert!(!is_whole(&model_with([InetSocket { peer: Some(77), ..one.clone() }])));
+    assert!(!is_whole(&model_with([one, InetSocket { local: None, ..other }])));
 }
 
 #[test]

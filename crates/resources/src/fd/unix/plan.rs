@@ -3,7 +3,7 @@
 use super::{Key, Name, Named, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
 use crate::fd::place::parent;
-use crate::fd::socket::widen;
+use crate::fd::socket::{SEND, widen};
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
 use crate::{Blob, Description, Model, Planning, Resource, Text};
 use abi::Sys;
@@ -388,7 +388,7 @@ impl UnixSocket {
             let needs = if writer == descr { Fact::Linked(descr) } else { Fact::Made(descr) };
             fill(writer, &self.waiting, vec![needs], to);
         }
-        self.settings.plan_room(NAME, descr, writes, to);
+        self.settings.plan_room(NAME, descr, if writes { SEND } else { 0 }, to);
         if let Some(mode) = self.mode {
             let lost = Expect::OrTold("a socket has not the permission bits that fstat(2) told of it");
             to.to.on_descr(

@@ -169,19 +169,24 @@ fn settings() -> impl Strategy<Value = Settings> {
 }
 
 fn inet_socket() -> impl Strategy<Value = InetSocket> {
-    let rest = (of(blob()), of(blob()), of(any::<u32>()), settings(), any::<bool>(), blob());
+    let rest = (of(blob()), of(blob()), of(any::<u32>()), settings(), any::<bool>(), blob(), 0..4u8);
     (any::<[u64; 3]>(), any::<u32>(), rest).prop_map(
-        |([family, socket_type, protocol], flags, (local, remote, backlog, settings, connected, waiting))| InetSocket {
-            family,
-            socket_type,
-            protocol,
-            flags,
-            local,
-            remote: remote.filter(|_| connected || socket_type == 2),
-            backlog,
-            settings,
-            connected,
-            waiting,
+        |([family, socket_type, protocol], flags, (local, remote, backlog, settings, connected, waiting, shutdown))| {
+            InetSocket {
+                family,
+                socket_type,
+                protocol,
+                flags,
+                local,
+                remote: remote.filter(|_| connected || socket_type == 2),
+                backlog,
+                settings,
+                connected,
+                waiting,
+                peer: Some(0).filter(|_| connected && (socket_type, protocol) == (1, 6)),
+                shutdown,
+                ..InetSocket::default()
+            }
         },
     )
 }

@@ -77,6 +77,8 @@ pub(crate) struct Recorded {
     /// Of files whose links may be opened.
     pub(crate) seals: BTreeMap<String, u32>,
     pub(crate) locks_new_areas: Option<()>,
+    /// What waits in a socket.
+    pub(crate) unread: Vec<u8>,
     /// Texts of /proc, by path.
     pub(crate) host_texts: BTreeMap<String, String>,
     /// Of the root of the tree.
@@ -378,6 +380,9 @@ impl Probe for Recorded {
     }
     fn ready(&self, _: u32) -> Result<u16, Fault> {
         Ok(self.ready)
+    }
+    fn unread(&self, _: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
+        Ok(self.unread[..self.unread.len().min(bytes as usize)].to_vec())
     }
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))

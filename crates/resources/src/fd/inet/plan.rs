@@ -1,0 +1,312 @@
+//! How sockets of AF_INET and AF_INET6 are made again: connections before whoever takes some at the same address.
+
+use super::{DGRAM, InetSocket, RECEIVES, SENDS, STREAM, TCP_LISTEN};
+use crate::fd::flags;
+use crate::fd::socket::{self, RECEIVE, SEND, widen};
+use crate::{Blob, Description, Model, Planning, Resource};
+use abi::consts::cap::{CAP_NET_ADMIN, CAP_NET_BIND_SERVICE};
+use abi::consts::fcntl::F_SETFL;
+use abi::consts::socket::{IPPROTO_IP, IPPROTO_IPV6, SHUT_RD, SHUT_WR, SO_REUSEADDR, SOCK_NONBLOCK, SOL_SOCKET};
+use abi::{Sys, proc};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, TcpEnd, Value};
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+const NAME: &str = InetSocket::NAME;
+
+/// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
+const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
+/// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h).
+const ENDING: [u8; 6] = [4, 5, 6, 8, 9, 11];
+/// What the receiver of a new connection has room for in any case (net.ipv4.tcp_rmem).
+const RECEIVED: usize = 1 << 15;
+/// What its sender has room for over the loopback: ten segments, each as long as a packet there may be (net/ipv4/tcp_input.c,
+/// `tcp_sndbuf_expand`).
+const SENT: usize = 1 << 19;
+
+/// The texts that tell which addresses are taken here, and the lowest port that needs no privilege.
+const TAKEN: [(u64, [&str; 2]); 2] =
+    [(STREAM, ["/proc/net/tcp", "/proc/net/tcp6"]), (DGRAM, ["/proc/net/udp", "/proc/net/udp6"])];
+const LOOPBACK: &str = "/sys/class/net/lo/flags";
+const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
+
+/// A socket with its description.
+type One<'a> = (Descr, &'a InetSocket);
+/// By port, what must be there before somebody takes connections at it: until then it may be had again.
+type Ports = HashMap<u16, Vec<Fact>>;
+
+/// The texts that tell of sockets of its sort.
+fn texts(socket: &InetSocket) -> &'static [&'static str] {
+    TAKEN.iter().find(|(kind, _)| *kind == socket.socket_type).map_or(&[], |(_, texts)| &texts[..])
+}
+
+/// What a survey has to read for the sockets of a tree.
+pub(crate) fn questions(model: &Model) -> Vec<String> {
+    let bound = || model.inet_sockets().filter(|s| s.bound().is_some());
+    let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
+    all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
+    all.extend(model.inet_sockets().find(|s| s.connected).map(|_| LOOPBACK.to_owned()));
+    all.sort_unstable();
+    all.dedup();
+    all
+}
+
+/// By inode number, those of connections within the tree, and of whoever takes some.
+pub(crate) fn by_number(model: &Model) -> BTreeMap<u64, &InetSocket> {
+    model.inet_sockets().filter(|s| s.socket != 0).map(|s| (s.socket, s)).collect()
+}
+
+/// Connections within the tree in which something is on its way: not there yet, and not here any more.
+pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
+    let all = by_number(model);
+    let reaches = |s: &&InetSocket| {
+        let other = s.peer.and_then(|peer| all.get(&peer)).filter(|other| other.connected);
+        other.is_none_or(|other| s.passed.0 == other.passed.1)
+    };
+    let refuse = |s: &InetSocket| {
+        let what = format!("socket:[{}]", s.socket);
+        Refusal::new(what, "bytes that it has sent have not reached the other end of its connection yet", "try again")
+    };
+    model.inet_sockets().filter(|s| !reaches(s)).map(refuse).collect()
+}
+
+fn socket(description: &Description) -> Option<&InetSocket> {
+    if let Description::InetSocket(socket) = description { Some(socket) } else { None }
+}
+
+/// What is at the other end of a socket.
+enum Other<'a> {
+    /// Nothing in the tree.
+    Nobody,
+    /// Who is to accept it.
+    Listener(Descr),
+    /// A socket.
+    End(One<'a>),
+    /// One that was closed.
+    Closed,
+}
+
+/// Every socket.
+pub(crate) fn plan(to: &mut Planning<'_>) {
+    let all: Vec<One<'_>> = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
+    let numbered = all.iter().filter(|one| one.1.socket != 0);
+    let by_number: HashMap<u64, One<'_>> = numbered.map(|one| (one.1.socket, *one)).collect();
+    let listens: HashSet<u16> =
+        all.iter().filter(|one| one.1.backlog.is_some()).filter_map(|one| one.1.port()).collect();
+    let other = |socket: &InetSocket| match socket.peer.map(|peer| by_number.get(&peer)) {
+        None => Other::Nobody,
+        Some(Some((listener, other))) if other.backlog.is_some() => Other::Listener(*listener),
+        Some(Some(other)) => Other::End(*other),
+        Some(None) => Other::Closed,
+    };
+    let mut ports = Ports::new();
+    for one @ (descr, socket) in all.iter().copied() {
+        socket.check(to);
+        match other(socket) {
+            Other::End(other) if descr < other.0 => connect(one, other, &listens, &mut ports, to),
+            Other::Closed => connect_closed(one, &mut ports, to),
+            _ => {}
+        }
+    }
+    for (descr, socket) in all.iter().copied() {
+        match other(socket) {
+            Other::Nobody => socket.plan_alone(descr, &ports, to),
+            Other::Listener(listener) => socket.await_acceptance(descr, listener, to),
+            _ => {}
+        }
+    }
+}
+
+/// A connection of which both ends are there.
+fn connect(one: One<'_>, other: One<'_>, listens: &HashSet<u16>, ports: &mut Ports, to: &mut Planning<'_>) {
+    // At an address at which somebody takes connections others may come in this instant, too.
+    let is_met = one.1.port().is_some_and(|port| listens.contains(&port));
+    let (from, at) = if is_met { (one, other) } else { (other, one) };
+    join(from.1.end(from.0), at.1.end(at.0), to);
+    for port in [one, other].into_iter().filter_map(|end| end.1.port()) {
+        ports.entry(port).or_default().push(Fact::Made(one.0));
+    }
+    one.1.furnish(one.0, (other.0, other.1.waiting.0.len()), to);
+    other.1.furnish(other.0, (one.0, one.1.waiting.0.len()), to);
+}
+
+/// One whose other end is closed, with everything that is of no more use.
+fn connect_closed((descr, socket): One<'_>, ports: &mut Ports, to: &mut Planning<'_>) {
+    let other = to.to.scratch();
+    join(socket.end(descr), socket.other_end(other), to);
+    for port in [socket.local(), socket.remote()].into_iter().flatten().map(|end| end.port()) {
+        ports.entry(port).or_default().push(Fact::Made(descr));
+    }
+    socket.furnish(descr, (other, 0), to);
+}
+
+/// A connection between two sockets, of which the second one accepts it.
+fn join(from: TcpEnd, at: TcpEnd, to: &mut Planning<'_>) {
+    let made = [&from, &at].map(|end| Fact::Made(end.descr)).to_vec();
+    let op = Op::Join { from, at: Some(at) };
+    to.to.step(Moment::Make, NAME, Actor::Store, op, vec![], made);
+}
+
+/// A call about a description that has its address, or is about to get it: one after the other.
+fn call(descr: Descr, sys: Sys, args: Vec<Value>, expect: Expect, needs: Vec<Fact>, to: &mut Planning<'_>) {
+    let op = Op::Call { sys, args: [vec![Value::Descr(descr)], args].concat(), expect };
+    to.to.step(
+        Moment::Make,
+        NAME,
+        Actor::Store,
+        op,
+        [vec![Fact::Made(descr)], needs].concat(),
+        vec![Fact::Bound(descr)],
+    );
+}
+
+/// Whether an address may be had that somebody else had a moment ago, or has a part in.
+fn reuse(descr: Descr, value: u32, moment: Moment, to: &mut Planning<'_>) {
+    socket::set(NAME, descr, (SOL_SOCKET, SO_REUSEADDR), value.to_ne_bytes().to_vec(), Expect::Whatever, moment, to);
+}
+
+impl InetSocket {
+    fn port(&self) -> Option<u16> {
+        self.local().map(|local| local.port())
+    }
+
+    /// One end of a connection.
+    fn end(&self, descr: Descr) -> TcpEnd {
+        let address = |of: &Option<Blob>| of.as_ref().map_or_else(Vec::new, |b| b.0.clone());
+        let room = if self.waiting.0.len() > RECEIVED { self.waiting.0.len() as u32 } else { 0 };
+        let (local, remote, may_move) = (address(&self.local), address(&self.remote), self.peer == Some(0));
+        TcpEnd { descr, family: self.family, local, may_move, remote, room }
+    }
+
+    /// The end that is closed.
+    fn other_end(&self, descr: Descr) -> TcpEnd {
+        let TcpEnd { local: remote, remote: local, .. } = self.end(descr);
+        TcpEnd { descr, family: self.family, local, may_move: true, remote, room: 0 }
+    }
+
+    /// Options of an end of a connection, what waits in it, which its other end writes, and what is shut down. `sent`: how much it
+    /// writes itself.
+    fn furnish(&self, descr: Descr, (writer, sent): (Descr, usize), to: &mut Planning<'_>) {
+        let waiting = &self.waiting.0;
+        if waiting.len() > SENT {
+            widen(NAME, writer, waiting.len(), to);
+        }
+        if !waiting.is_empty() {
+            let op = Op::Feed { descr: writer, packets: vec![waiting.clone()] };
+            to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(writer)], vec![Fact::Filled(descr)]);
+        }
+        // Some would keep back what is written.
+        self.settings.plan_at(Moment::Arm, NAME, descr, to);
+        let received = if waiting.len() > RECEIVED { RECEIVE } else { 0 };
+        let sent = if sent > SENT { SEND } else { 0 };
+        self.settings.plan_room(NAME, descr, received | sent, to);
+        self.set_late(descr, to);
+        for (bit, how) in [(RECEIVES, SHUT_RD), (SENDS, SHUT_WR)] {
+            if self.shutdown & bit != 0 {
+                let args = vec![Value::Descr(descr), how.into()];
+                to.to.on_descr(Moment::Arm, NAME, descr, Sys::Shutdown, args, Expect::Success);
+            }
+        }
+    }
+
+    /// What it has not while it is made.
+    fn set_late(&self, descr: Descr, to: &mut Planning<'_>) {
+        let has_reused = if self.connected { self.peer.is_some() } else { self.local.is_some() };
+        if self.is_tcp() && has_reused && !self.settings.has("SO_REUSEADDR") {
+            reuse(descr, 0, Moment::Arm, to);
+        }
+        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
+        to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
+    }
+
+    /// A connection that nobody has accepted yet.
+    fn await_acceptance(&self, descr: Descr, listener: Descr, to: &mut Planning<'_>) {
+        let op = Op::Join { from: self.end(descr), at: None };
+        let needs = vec![Fact::Bound(listener)];
+        to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
+        self.settings.plan_at(Moment::Arm, NAME, descr, to);
+        self.settings.plan_room(NAME, descr, 0, to);
+        self.set_late(descr, to);
+    }
+
+    /// One that has to do with no other.
+    fn plan_alone(&self, descr: Descr, ports: &Ports, to: &mut Planning<'_>) {
+        if self.connected {
+            let (family, waiting) = (self.family, self.waiting.0.clone());
+            let op = Op::Reset { descr, family, waiting };
+            to.to.step(Moment::Make, NAME, Actor::Store, op, vec![], vec![Fact::Made(descr)]);
+        } else {
+            let kind = self.socket_type | SOCK_NONBLOCK;
+            to.to.make(NAME, descr, Sys::Socket, vec![self.family.into(), kind.into(), self.protocol.into()]);
+        }
+        self.settings.plan(NAME, descr, to);
+        self.settings.plan_room(NAME, descr, 0, to);
+        if !self.connected {
+            self.give_address(descr, ports, to);
+        }
+        self.set_late(descr, to);
+    }
+
+    /// `bind`, `connect`, `listen`.
+    fn give_address(&self, descr: Descr, ports: &Ports, to: &mut Planning<'_>) {
+        let given = |address: &Blob| vec![Value::Bytes(address.0.clone()), (address.0.len() as u64).into()];
+        let before =
+            self.port().filter(|_| self.is_tcp()).and_then(|port| ports.get(&port)).cloned().unwrap_or_default();
+        if let Some(local) = &self.local {
+            // Connections that it had, and have just ended, keep its address for a while.
+            if self.is_tcp() && !self.settings.has("SO_REUSEADDR") {
+                reuse(descr, 1, Moment::Make, to);
+            }
+            // Of one that has somebody to send to it was mostly chosen by the kernel.
+            let lost = "a socket sends from another address now: its own is not to be had here";
+            let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
+            call(descr, Sys::Bind, given(local), expect, before.clone(), to);
+        }
+        if let Some(remote) = &self.remote {
+            let lost = "a socket has nobody to send to: there is no way there now";
+            call(descr, Sys::Connect, given(remote), Expect::OrTold(lost), before.clone(), to);
+        }
+        if let Some(backlog) = self.backlog {
+            call(descr, Sys::Listen, vec![u64::from(backlog).into()], Expect::Success, before, to);
+        }
+    }
+
+    /// Somebody else may have its address by now, or the port may need a privilege.
+    fn check(&self, to: &mut Planning<'_>) {
+        let told = &to.to.host.told;
+        let is_up =
+            |flags: &String| u64::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|f| f & 1 != 0);
+        if self.connected && !told.get(LOOPBACK).is_none_or(is_up) {
+            let why = "a connection can only be made over the loopback, which is down here";
+            to.to.refuse(Refusal::new("network", why, "ip link set lo up"));
+        }
+        let Some(local) = self.bound() else { return };
+        let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
+        let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
+        let counts = |other: &&proc::InetLine| match self.is_tcp() {
+            // Others may have a part in it, but the kernel tells nobody of which that is true.
+            true if self.connected => !ENDING.contains(&other.state),
+            true => other.state == TCP_LISTEN && !shares,
+            false => !reuses && !shares,
+        };
+        let all = texts(self).iter().filter_map(|text| told.get(*text)).flat_map(|text| proc::inet(text));
+        let all: Vec<_> = all.filter(|other| local.port() != 0 && other.takes(local)).collect();
+        let is_taken = all.iter().any(|other| counts(&other));
+        let ended = |other: &proc::InetLine| ENDING.contains(&other.state);
+        let what = format!("socket {local}");
+        let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
+        if to.to.host.absent.contains(&local.ip()) && !anywhere {
+            let remedy = "give that address to an interface (ip address add)";
+            to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
+        } else if is_taken {
+            to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
+        } else if self.is_tcp() && !reuses && all.iter().any(ended) {
+            let remedy = "try again in a minute";
+            to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
+        } else if local.port() != 0 && local.port() < lowest && !to.to.host.has(CAP_NET_BIND_SERVICE) {
+            to.to.refuse(Refusal::new(what, "you may not use that port", "thaw it as root"));
+        } else if self.waiting.0.len() > 2 * SENT && !to.to.host.has(CAP_NET_ADMIN) {
+            let why = format!("{} bytes wait in it, more than you may put there", self.waiting.0.len());
+            to.to.refuse(Refusal::new(what, why, "thaw it as root"));
+        }
+    }
+}

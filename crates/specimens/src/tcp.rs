@@ -1,0 +1,296 @@
+//! Connections of TCP of which both ends are ours.
+
+use crate::kin;
+use crate::life::Living;
+use crate::sys::{self, Outcome, fine, must, same};
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd};
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+
+/// Whether addresses may be had again at once by whoever comes next.
+#[derive(Clone, Copy)]
+struct Reuse(bool);
+
+fn reuse(arguments: &[String]) -> Reuse {
+    Reuse(arguments.iter().any(|word| word == "reuse"))
+}
+
+fn option(fd: i32, level: i32, name: i32) -> Result<i32, String> {
+    let (mut value, mut length) = (0i32, 4);
+    // SAFETY: room for an integer.
+    must("getsockopt", unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
+    Ok(value)
+}
+
+fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
+    // SAFETY: the integer lives as long as the call.
+    must("setsockopt", unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
+}
+
+fn socket(family: i32, reuse: Reuse) -> Result<i32, String> {
+    // SAFETY: takes integers.
+    let fd = must("socket", unsafe { libc::socket(family, libc::SOCK_STREAM, 0) })? as i32;
+    set(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR, reuse.0.into()).map(|()| fd)
+}
+
+/// `bind` or `connect`.
+// SAFETY: the type of both; each call has a note of its own.
+type WithAddress = unsafe extern "C" fn(i32, *const libc::sockaddr, u32) -> i32;
+
+fn with(name: &str, call: WithAddress, fd: i32, address: SocketAddr) -> Outcome {
+    match address {
+        SocketAddr::V4(four) => {
+            // SAFETY: zero is a value of the type.
+            let mut a: libc::sockaddr_in = unsafe { std::mem::zeroed() };
+            (a.sin_family, a.sin_port) = (libc::AF_INET as u16, four.port().to_be());
+            a.sin_addr.s_addr = u32::from_ne_bytes(four.ip().octets());
+            // SAFETY: the address lives as long as the call.
+            must(name, unsafe { call(fd, (&raw const a).cast(), size_of_val(&a) as u32) }).map(drop)
+        }
+        SocketAddr::V6(six) => {
+            // SAFETY: zero is a value of the type.
+            let mut a: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+            (a.sin6_family, a.sin6_port) = (libc::AF_INET6 as u16, six.port().to_be());
+            a.sin6_addr.s6_addr = six.ip().octets();
+            // SAFETY: the address lives as long as the call.
+            must(name, unsafe { call(fd, (&raw const a).cast(), size_of_val(&a) as u32) }).map(drop)
+        }
+    }
+}
+
+/// Binds to a port that no other process is given by chance while we are away: below those that the kernel chooses (ip(7),
+/// ip_local_port_range).
+fn bind(fd: i32, mut at: SocketAddr) -> Outcome {
+    const PORTS: u32 = 50;
+    static USED: AtomicU32 = AtomicU32::new(0);
+    let first = 10_000 + std::process::id() % 400 * PORTS;
+    let mut bound = Err("no port is free".to_owned());
+    while bound.is_err() && USED.load(Relaxed) < PORTS {
+        let port = first + USED.fetch_add(1, Relaxed);
+        at.set_port(port as u16);
+        bound = with("bind", libc::bind, fd, at);
+    }
+    bound
+}
+
+fn family(address: SocketAddr) -> i32 {
+    if address.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 }
+}
+
+fn listener(at: SocketAddr, reuse: Reuse) -> Result<TcpListener, String> {
+    let fd = socket(family(at), reuse)?;
+    bind(fd, at)?;
+    // SAFETY: takes integers.
+    must("listen", unsafe { libc::listen(fd, 5) })?;
+    // SAFETY: nobody else has it.
+    Ok(unsafe { TcpListener::from_raw_fd(fd) })
+}
+
+fn client(to: SocketAddr, reuse: Reuse) -> Result<TcpStream, String> {
+    let fd = socket(family(to), reuse)?;
+    let any =
+        if to.is_ipv4() { SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)) } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    bind(fd, any)?;
+    with("connect", libc::connect, fd, to)?;
+    // SAFETY: nobody else has it.
+    let stream = unsafe { TcpStream::from_raw_fd(fd) };
+    fine("a patience", stream.set_read_timeout(Some(std::time::Duration::from_secs(3))))?;
+    Ok(stream)
+}
+
+fn pair(listener: &TcpListener, to: SocketAddr, reuse: Reuse) -> Result<[TcpStream; 2], String> {
+    let client = client(to, reuse)?;
+    let (server, _) = fine("accept", listener.accept())?;
+    fine("a patience", server.set_read_timeout(Some(std::time::Duration::from_secs(3))))?;
+    Ok([client, server])
+}
+
+fn names(stream: &TcpStream) -> String {
+    format!("{:?} {:?}", stream.local_addr(), stream.peer_addr().map_err(|e| e.raw_os_error()))
+}
+
+fn gives(what: &str, stream: &mut TcpStream, expected: &[u8]) -> Outcome {
+    let mut bytes = vec![0; expected.len()];
+    fine(what, stream.read_exact(&mut bytes))?;
+    sys::same_bytes(what, expected, &bytes)
+}
+
+fn ends(what: &str, stream: &mut TcpStream) -> Outcome {
+    same(what, &Ok(0), &stream.read(&mut [0; 10]).map_err(|e| e.raw_os_error()))
+}
+
+fn says(from: &mut TcpStream, to: &mut TcpStream) -> Outcome {
+    fine("write", from.write_all(b"a word"))?;
+    gives("a word", to, b"a word")
+}
+
+/// Both say something, and it comes.
+fn talk([one, other]: &mut [TcpStream; 2]) -> Outcome {
+    says(one, other)?;
+    says(other, one)
+}
+
+/// A listener at one address, and connections to it by another one of it: one in use, half closed ones, one that waits.
+struct World {
+    listener: TcpListener,
+    to: SocketAddr,
+    reuse: Reuse,
+    used: [TcpStream; 2],
+    half: [TcpStream; 2],
+    left: [TcpStream; 2],
+    over: [TcpStream; 2],
+    waits: Vec<TcpStream>,
+    expected: Vec<String>,
+}
+
+impl World {
+    fn new(at: SocketAddr, to: Option<Ipv4Addr>, reuse: Reuse) -> Result<World, String> {
+        let listener = listener(at, reuse)?;
+        let mut address = fine("name", listener.local_addr())?;
+        if let Some(ip) = to {
+            address.set_ip(ip.into());
+        }
+        let pair = || pair(&listener, address, reuse);
+        let (mut used, mut half, mut over) = (pair()?, pair()?, pair()?);
+        fine("write", used[0].write_all(b"there"))?;
+        fine("write", used[1].write_all(&sys::pattern(1, 6000)))?;
+        set(used[0].as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
+        set(used[1].as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        fine("write", half[0].write_all(b"last words"))?;
+        fine("shutdown", half[0].shutdown(Shutdown::Write))?;
+        let (mut left, mut right) = (pair()?, pair()?);
+        fine("write", left[1].write_all(b"bye"))?;
+        fine("write", right[0].write_all(b"bye"))?;
+        let ([one, _gone], [_gone_too, other]) = (left, right);
+        let left = [one, other];
+        fine("write", over[1].write_all(b"the end"))?;
+        over.iter().try_for_each(|end| fine("shutdown", end.shutdown(Shutdown::Write)))?;
+        let waits = vec![client(address, reuse)?, client(address, reuse)?];
+        let mut world = World { listener, to: address, reuse, used, half, left, over, waits, expected: Vec::new() };
+        world.expected = world.look()?;
+        Ok(world)
+    }
+
+    fn look(&self) -> Result<Vec<String>, String> {
+        let all = self.used.iter().chain(&self.half).chain(&self.left).chain(&self.waits);
+        let mut seen: Vec<String> = all.map(names).collect();
+        let nodelay = |end: &TcpStream| option(end.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY);
+        let alive = |end: &TcpStream| option(end.as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE);
+        let reuses = |fd: i32| option(fd, libc::SOL_SOCKET, libc::SO_REUSEADDR);
+        let [one, other] = &self.used;
+        seen.push(format!(
+            "{} {} {} {}",
+            nodelay(one)? != 0,
+            nodelay(other)? != 0,
+            alive(one)? != 0,
+            alive(other)? != 0
+        ));
+        seen.push(format!(
+            "{} {} {}",
+            reuses(one.as_raw_fd())?,
+            reuses(other.as_raw_fd())?,
+            reuses(self.listener.as_raw_fd())?
+        ));
+        Ok(seen)
+    }
+
+    fn check(&mut self, first: bool) -> Outcome {
+        if first {
+            same("names and options", &self.expected, &self.look()?)?;
+            gives("what waits", &mut self.used[1], b"there")?;
+            gives("what waits", &mut self.used[0], &sys::pattern(1, 6000))?;
+            gives("last words", &mut self.half[1], b"last words")?;
+            for left in &mut self.left {
+                gives("a farewell", left, b"bye")?;
+                ends("whose other end is closed", left)?;
+            }
+            gives("the end", &mut self.over[0], b"the end")?;
+            for client in self.waits.drain(..) {
+                let (server, whose) = fine("accept", self.listener.accept())?;
+                same("who waited", &fine("name", client.local_addr())?.port(), &whose.port())?;
+                talk(&mut [client, server])?;
+            }
+        }
+        self.over.iter_mut().try_for_each(|end| ends("which is over", end))?;
+        let silenced = self.over[0].write(b"x").map_err(|e| e.raw_os_error());
+        same("nobody hears", &Err(Some(libc::EPIPE)), &silenced)?;
+        let [mute, speaks] = &mut self.half;
+        ends("the half that is closed", speaks)?;
+        fine("write", speaks.write_all(b"still"))?;
+        gives("the other half", mute, b"still")?;
+        talk(&mut self.used)?;
+        talk(&mut pair(&self.listener, self.to, self.reuse)?)
+    }
+}
+
+/// One address for each family, and one of both.
+pub(crate) fn within(arguments: &[String]) -> Result<Living, String> {
+    let reuse = reuse(arguments);
+    let six = SocketAddr::from((Ipv6Addr::LOCALHOST, 0));
+    let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, 0));
+    let mut all = [
+        World::new((Ipv4Addr::LOCALHOST, 0).into(), None, reuse)?,
+        World::new(six, None, reuse)?,
+        World::new(any, Some(Ipv4Addr::new(127, 0, 0, 2)), reuse)?,
+    ];
+    Living::reads_at_first(move |first| all.iter_mut().try_for_each(|world| world.check(first)))
+}
+
+/// Much waits, in both directions; and the ends are with two processes.
+pub(crate) fn much(arguments: &[String]) -> Result<Living, String> {
+    let much = sys::number(arguments, 60_000);
+    let reuse = reuse(arguments);
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), reuse)?;
+    let to = fine("name", listener.local_addr())?;
+    // Beyond what the host allows to all.
+    let room = if much > 100_000 { libc::SO_RCVBUFFORCE } else { libc::SO_RCVBUF };
+    set(listener.as_raw_fd(), libc::SOL_SOCKET, room, 4 * much as i32)?;
+    let kin = kin::child(move || {
+        let mut stream = client(to, reuse)?;
+        set(stream.as_raw_fd(), libc::SOL_SOCKET, room, 4 * much as i32)?;
+        fine("write", stream.write_all(&sys::pattern(2, much)))?;
+        Ok(move |question: &str| match question {
+            "read" => gives("what waits", &mut stream, &sys::pattern(3, much)).map(|()| "all".to_owned()),
+            _ => talk_alone(&mut stream).map(|()| "heard".to_owned()),
+        })
+    })?;
+    let (mut server, _) = fine("accept", listener.accept())?;
+    fine("write", server.write_all(&sys::pattern(3, much)))?;
+    Living::reads_at_first(move |first| {
+        if first {
+            gives("what waits", &mut server, &sys::pattern(2, much))?;
+            kin.says("read", "all")?;
+        }
+        fine("write", server.write_all(b"word"))?;
+        kin.says("word", "heard")?;
+        gives("an answer", &mut server, b"answer")
+    })
+}
+
+fn talk_alone(stream: &mut TcpStream) -> Outcome {
+    gives("a word", stream, b"word")?;
+    fine("write", stream.write_all(b"answer"))
+}
+
+/// More was written than there is room for, and nobody reads: the rest has not left yet.
+pub(crate) fn unread(_: &[String]) -> Result<Living, String> {
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), Reuse(true))?;
+    let [mut one, mut other] = pair(&listener, fine("name", listener.local_addr())?, Reuse(true))?;
+    fine("a flag", one.set_nonblocking(true))?;
+    let mut written = 0;
+    while let Ok(bytes) = one.write(&sys::pattern(4, 65536)) {
+        written += bytes;
+    }
+    fine("a flag", one.set_nonblocking(false))?;
+    Living::reads_at_first(move |first| {
+        if first {
+            let mut all = vec![0; written];
+            fine("read", other.read_exact(&mut all))?;
+            let expected: Vec<u8> = sys::pattern(4, 65536).into_iter().cycle().take(written).collect();
+            sys::same_bytes("all that was written", &expected, &all)?;
+        }
+        fine("write", one.write_all(b"x"))?;
+        gives("a letter", &mut other, b"x")
+    })
+}
