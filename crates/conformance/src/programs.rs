@@ -10,7 +10,7 @@ use crate::case::{Case, Step};
 /// Every case over real programs.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [shells(), typed(), interpreters(), calculators(), editors()].concat()
+    [shells(), typed(), interpreters(), calculators(), editors(), servers()].concat()
 }
 
 fn talk(name: &str, words: &[&'static str], before: &[Step], after: &[Step]) -> Case {
@@ -238,6 +238,44 @@ fn calculators() -> Vec<Case> {
         Case::real("static-musl", Built("counter-musl"), counts.to_vec(), goes_on(5).to_vec()),
     ]
 }
+
+/// A server and its clients, which do not rest. While the original lives it has the addresses, and for a minute after it has ended.
+fn servers() -> Vec<Case> {
+    let goes_on = [Expect("bench 0\r\n"), Exit(5)];
+    vec![
+        talk("redis", &["bash", "-c", REDIS], &[Expect("ready\r\n")], &goes_on).but(&[Snapshot, PidNs]),
+        // It does not run as root, and only for a user who has a name.
+        talk("postgres", &["bash", "-c", POSTGRES], &[Expect("ready\r\n")], &goes_on).only(&[Root]),
+    ]
+}
+
+const REDIS: &str = "p=$((20000 + $$ % 10000))
+redis-server --bind 127.0.0.1 --port $p --save '' >/dev/null &
+until redis-cli -p $p ping >/dev/null 2>&1; do sleep 0.1; done
+redis-benchmark -p $p -c 20 -n 100000 -t set,get -q >log 2>&1 & b=$!
+until [ -s log ]; do sleep 0.1; done
+echo rea''dy
+wait $b
+echo bench $?
+redis-cli -p $p shutdown nosave
+wait
+exit 5";
+
+const POSTGRES: &str =
+    "d=$PWD; pg=$(echo /usr/lib/postgresql/*/bin); as='setpriv --reuid=postgres --regid=postgres --clear-groups'
+install -d -o postgres -g postgres data
+$as $pg/initdb -D data -A trust --no-sync >init.log 2>&1
+$as $pg/postgres -D data -k $d/data -c listen_addresses= -c fsync=off >log 2>&1 &
+until $as $pg/pg_isready -h $d/data -q; do sleep 0.1; done
+$as $pg/pgbench -h $d/data -i postgres >init.log 2>&1
+$as $pg/pgbench -h $d/data -c 8 -T 4 -P 1 postgres >data/bench 2>&1 & b=$!
+until grep -q tps data/bench; do sleep 0.1; done
+echo rea''dy
+wait $b
+echo bench $?
+kill -INT $(head -1 data/postmaster.pid)
+wait
+exit 5";
 
 fn editors() -> Vec<Case> {
     let lines = || (1..=1000).map(|number| format!("line {number} of the text\n")).collect::<String>();
