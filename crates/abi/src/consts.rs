@@ -148,6 +148,7 @@ pub mod socket {
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
+    pub const SO_REUSEPORT: u64 = 15;
     pub const SO_PEERCRED: u64 = 17;
     pub const SO_GET_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;

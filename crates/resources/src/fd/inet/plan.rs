@@ -6,10 +6,12 @@ use crate::fd::socket::{self, RECEIVE, SEND, widen};
 use crate::{Blob, Description, Model, Planning, Resource};
 use abi::consts::cap::{CAP_NET_ADMIN, CAP_NET_BIND_SERVICE};
 use abi::consts::fcntl::F_SETFL;
-use abi::consts::socket::{IPPROTO_IP, IPPROTO_IPV6, SHUT_RD, SHUT_WR, SO_REUSEADDR, SOCK_NONBLOCK, SOL_SOCKET};
+use abi::consts::socket::{
+    IPPROTO_IP, IPPROTO_IPV6, SHUT_RD, SHUT_WR, SO_REUSEADDR, SO_REUSEPORT, SOCK_NONBLOCK, SOL_SOCKET,
+};
 use abi::{Sys, proc};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, TcpEnd, Value};
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 const NAME: &str = InetSocket::NAME;
 
@@ -31,8 +33,15 @@ const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// A socket with its description.
 type One<'a> = (Descr, &'a InetSocket);
-/// By port, what must be there before somebody takes connections at it: until then it may be had again.
-type Ports = HashMap<u16, Vec<Fact>>;
+
+/// What is to be known of a port.
+#[derive(Default)]
+struct Ports {
+    /// What must be there before somebody takes connections at it: until then it may be had again.
+    before: HashMap<u16, Vec<Fact>>,
+    /// How many take connections at it.
+    takers: HashMap<u16, usize>,
+}
 
 /// The texts that tell of sockets of its sort.
 fn texts(socket: &InetSocket) -> &'static [&'static str] {
@@ -90,19 +99,19 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let all: Vec<One<'_>> = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
     let numbered = all.iter().filter(|one| one.1.socket != 0);
     let by_number: HashMap<u64, One<'_>> = numbered.map(|one| (one.1.socket, *one)).collect();
-    let listens: HashSet<u16> =
-        all.iter().filter(|one| one.1.backlog.is_some()).filter_map(|one| one.1.port()).collect();
     let other = |socket: &InetSocket| match socket.peer.map(|peer| by_number.get(&peer)) {
         None => Other::Nobody,
         Some(Some((listener, other))) if other.backlog.is_some() => Other::Listener(*listener),
         Some(Some(other)) => Other::End(*other),
         Some(None) => Other::Closed,
     };
-    let mut ports = Ports::new();
+    let mut ports = Ports::default();
+    let takers = all.iter().filter(|one| one.1.backlog.is_some()).filter_map(|one| one.1.port());
+    takers.for_each(|port| *ports.takers.entry(port).or_default() += 1);
     for one @ (descr, socket) in all.iter().copied() {
         socket.check(to);
         match other(socket) {
-            Other::End(other) if descr < other.0 => connect(one, other, &listens, &mut ports, to),
+            Other::End(other) if descr < other.0 => connect(one, other, &mut ports, to),
             Other::Closed => connect_closed(one, &mut ports, to),
             _ => {}
         }
@@ -117,13 +126,13 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
 }
 
 /// A connection of which both ends are there.
-fn connect(one: One<'_>, other: One<'_>, listens: &HashSet<u16>, ports: &mut Ports, to: &mut Planning<'_>) {
+fn connect(one: One<'_>, other: One<'_>, ports: &mut Ports, to: &mut Planning<'_>) {
     // At an address at which somebody takes connections others may come in this instant, too.
-    let is_met = one.1.port().is_some_and(|port| listens.contains(&port));
+    let is_met = one.1.port().is_some_and(|port| ports.takers.contains_key(&port));
     let (from, at) = if is_met { (one, other) } else { (other, one) };
     join(from.1.end(from.0), at.1.end(at.0), to);
     for port in [one, other].into_iter().filter_map(|end| end.1.port()) {
-        ports.entry(port).or_default().push(Fact::Made(one.0));
+        ports.before.entry(port).or_default().push(Fact::Made(one.0));
     }
     one.1.furnish(one.0, (other.0, other.1.waiting.0.len()), to);
     other.1.furnish(other.0, (one.0, one.1.waiting.0.len()), to);
@@ -134,7 +143,7 @@ fn connect_closed((descr, socket): One<'_>, ports: &mut Ports, to: &mut Planning
     let other = to.to.scratch();
     join(socket.end(descr), socket.other_end(other), to);
     for port in [socket.local(), socket.remote()].into_iter().flatten().map(|end| end.port()) {
-        ports.entry(port).or_default().push(Fact::Made(descr));
+        ports.before.entry(port).or_default().push(Fact::Made(descr));
     }
     socket.furnish(descr, (other, 0), to);
 }
@@ -159,9 +168,9 @@ fn call(descr: Descr, sys: Sys, args: Vec<Value>, expect: Expect, needs: Vec<Fac
     );
 }
 
-/// Whether an address may be had that somebody else had a moment ago, or has a part in.
-fn reuse(descr: Descr, value: u32, moment: Moment, to: &mut Planning<'_>) {
-    socket::set(NAME, descr, (SOL_SOCKET, SO_REUSEADDR), value.to_ne_bytes().to_vec(), Expect::Whatever, moment, to);
+/// Whether an address may be had that somebody else had a moment ago (SO_REUSEADDR), or has a part in (SO_REUSEPORT).
+fn share(descr: Descr, option: u64, value: u32, moment: Moment, to: &mut Planning<'_>) {
+    socket::set(NAME, descr, (SOL_SOCKET, option), value.to_ne_bytes().to_vec(), Expect::Whatever, moment, to);
 }
 
 impl InetSocket {
@@ -210,9 +219,8 @@ impl InetSocket {
 
     /// What it has not while it is made.
     fn set_late(&self, descr: Descr, to: &mut Planning<'_>) {
-        let has_reused = if self.connected { self.peer.is_some() } else { self.local.is_some() };
-        if self.is_tcp() && has_reused && !self.settings.has("SO_REUSEADDR") {
-            reuse(descr, 0, Moment::Arm, to);
+        if self.peer.is_some() && !self.settings.has("SO_REUSEADDR") {
+            share(descr, SO_REUSEADDR, 0, Moment::Arm, to);
         }
         let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
         to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
@@ -249,12 +257,18 @@ impl InetSocket {
     /// `bind`, `connect`, `listen`.
     fn give_address(&self, descr: Descr, ports: &Ports, to: &mut Planning<'_>) {
         let given = |address: &Blob| vec![Value::Bytes(address.0.clone()), (address.0.len() as u64).into()];
-        let before =
-            self.port().filter(|_| self.is_tcp()).and_then(|port| ports.get(&port)).cloned().unwrap_or_default();
+        let port = self.port().filter(|_| self.is_tcp());
+        let before = port.and_then(|port| ports.before.get(&port)).cloned().unwrap_or_default();
         if let Some(local) = &self.local {
-            // Connections that it had, and have just ended, keep its address for a while.
-            if self.is_tcp() && !self.settings.has("SO_REUSEADDR") {
-                reuse(descr, 1, Moment::Make, to);
+            // Of those that share an address some may not say so any more.
+            let are_several = port.and_then(|port| ports.takers.get(&port)).is_some_and(|takers| *takers > 1);
+            for (name, option, counts) in
+                [("SO_REUSEADDR", SO_REUSEADDR, self.is_tcp()), ("SO_REUSEPORT", SO_REUSEPORT, are_several)]
+            {
+                if counts && !self.settings.has(name) {
+                    share(descr, option, 1, Moment::Make, to);
+                    share(descr, option, 0, Moment::Arm, to);
+                }
             }
             // Of one that has somebody to send to it was mostly chosen by the kernel.
             let lost = "a socket sends from another address now: its own is not to be had here";
