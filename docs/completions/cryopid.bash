@@ -94,7 +94,7 @@ _cryopid() {
             return 0
             ;;
         cryopid__subcmd__freeze)
-            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --dry-run --json --quiet --verbose --help --version"
+            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --external --dry-run --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -110,6 +110,10 @@ _cryopid() {
                     ;;
                 --tcp)
                     COMPREPLY=($(compgen -W "reset refuse" -- "${cur}"))
+                    return 0
+                    ;;
+                --external)
+                    COMPREPLY=($(compgen -W "disconnect refuse" -- "${cur}"))
                     return 0
                     ;;
                 *)
@@ -134,7 +138,7 @@ _cryopid() {
             return 0
             ;;
         cryopid__subcmd__snapshot)
-            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --dry-run --json --quiet --verbose --help --version"
+            opts="-o -q -v -h -V --output --with-libs --with-files --tcp --external --dry-run --json --quiet --verbose --help --version"
             if [[ ${cur} == -* || ${COMP_CWORD} -eq 2 ]] ; then
                 COMPREPLY=( $(compgen -W "${opts}" -- "${cur}") )
                 return 0
@@ -150,6 +154,10 @@ _cryopid() {
                     ;;
                 --tcp)
                     COMPREPLY=($(compgen -W "reset refuse" -- "${cur}"))
+                    return 0
+                    ;;
+                --external)
+                    COMPREPLY=($(compgen -W "disconnect refuse" -- "${cur}"))
                     return 0
                     ;;
                 *)

@@ -36,6 +36,8 @@ complete -c cryopid -n "__fish_cryopid_needs_command" -f -a "demo" -d 'Show it o
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l tcp -d 'What becomes of TCP connections with others [default: reset; for root: refuse]' -r -f -a "reset\t'Thawed, the program finds them reset, as by a failure of the network'
 refuse\t'They are a reason against it'"
+complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l external -d 'What becomes of pipes and sockets whose other end is outside of the tree' -r -f -a "disconnect\t'Thawed, the program finds the other end closed; of its standard streams, those of the shell in which it is thawed'
+refuse\t'They are a reason against it'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -l dry-run -d 'Only look whether it can be done, and what would be lost'
@@ -46,6 +48,8 @@ complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s h -l help -d 
 complete -c cryopid -n "__fish_cryopid_using_subcommand freeze" -s V -l version -d 'Print version'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -s o -l output -d 'Where the image goes, in place of what has that name; - is standard output [default: ./NAME-PID.cryo]' -r -F
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l tcp -d 'What becomes of TCP connections with others [default: reset; for root: refuse]' -r -f -a "reset\t'Thawed, the program finds them reset, as by a failure of the network'
+refuse\t'They are a reason against it'"
+complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l external -d 'What becomes of pipes and sockets whose other end is outside of the tree' -r -f -a "disconnect\t'Thawed, the program finds the other end closed; of its standard streams, those of the shell in which it is thawed'
 refuse\t'They are a reason against it'"
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-libs -d 'Keep the contents of every mapped file: nothing of this machine is needed to thaw'
 complete -c cryopid -n "__fish_cryopid_using_subcommand snapshot" -l with-files -d 'Keep the contents of all open regular files too, not only of those open for writing of up to 1 MiB'

@@ -74,11 +74,24 @@ pub(crate) struct FreezeArgs {
     /// What becomes of TCP connections with others [default: reset; for root: refuse]
     #[arg(long, value_enum)]
     pub(crate) tcp: Option<TcpArg>,
+    /// What becomes of pipes and sockets whose other end is outside of the tree
+    #[arg(long, value_enum, default_value_t)]
+    pub(crate) external: ExternalArg,
     /// Only look whether it can be done, and what would be lost
     #[arg(long)]
     pub(crate) dry_run: bool,
     #[command(flatten)]
     pub(crate) tone: Tone,
+}
+
+/// `--external`
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, ValueEnum)]
+pub(crate) enum ExternalArg {
+    /// Thawed, the program finds the other end closed; of its standard streams, those of the shell in which it is thawed
+    Disconnect,
+    /// They are a reason against it
+    #[default]
+    Refuse,
 }
 
 /// `--tcp`

@@ -111,6 +111,10 @@ fn freeze(args: &FreezeArgs, ending: Ending) -> ExitCode {
             files: args.with_files,
             typed: args.dry_run || (ending == Ending::End && output != Path::new("-")),
             tcp: tcp(args.tcp),
+            external: match args.external {
+                args::ExternalArg::Disconnect => resources::External::Disconnect,
+                args::ExternalArg::Refuse => resources::External::Refuse,
+            },
         },
         ending: if args.dry_run { Ending::RunOn } else { ending },
     };

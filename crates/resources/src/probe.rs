@@ -350,6 +350,18 @@ pub struct Keep {
     pub typed: bool,
     /// `--tcp`
     pub tcp: Tcp,
+    /// `--external`
+    pub external: External,
+}
+
+/// What becomes of pipes and sockets whose other end is outside of the tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum External {
+    /// They are a reason against it.
+    #[default]
+    Refuse,
+    /// The program finds the other end closed.
+    Disconnect,
 }
 
 /// What becomes of TCP connections.

@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 19] = [
+    let sorts: [(&str, u32, Sort); 21] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -44,6 +44,8 @@ pub fn tests() -> Vec<Test> {
         ("quiet and verbose", 0, quiet_and_verbose),
         ("a place that may not be entered", USER, closed_place),
         ("less than it had", USER, less),
+        ("a filter", USER, filter),
+        ("other ends outside", USER, disconnected),
     ];
     sorts
         .into_iter()
@@ -435,4 +437,57 @@ fn less(scene: &mut Scene) -> Outcome {
         same(&format!("{told:?} is told: {:?}", terminal.said()), &true, &terminal.said().contains(told))?;
     }
     Ok(())
+}
+
+/// A filter of a pipeline: thawed in another one, it goes on with what comes there.
+fn filter(scene: &mut Scene) -> Outcome {
+    const SCRIPT: &str = "touch log
+tail --pid=$$ -f log | sh -c 'echo $$ >pid; exec mawk -W interactive \"{ s += \\$1; print s; fflush() }\"' | cat >out &
+echo 5 >>log
+until grep -q 5 out; do sleep 0.1; done
+$0 freeze $(cat pid) -o f.cryo; [ $? = 3 ] || exit 7
+$0 freeze $(cat pid) -o f.cryo --quiet --external disconnect || exit 8
+seq 1 3 | ./f.cryo";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
+    same("what it goes on with", &"6\n8\n11\n".to_owned(), &said.ended_with("a filter", &[0])?.out)
+}
+
+/// What it finds at the other ends of pipes and sockets is what it would find if those had ended who had them.
+fn disconnected(scene: &mut Scene) -> Outcome {
+    const PROGRAM: &str = "import os, signal, socket, time
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+(r, w), (r2, w2) = os.pipe(), os.pipe()
+a, b = socket.socketpair()
+d, e = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+inbox = socket.socket(socket.AF_UNIX)
+inbox.bind('inbox')
+inbox.listen(5)
+def tries(call):
+    try: return call()
+    except OSError as e: return e.errno
+if os.fork():
+    [x.close() for x in (b, e, inbox)], os.close(r), os.close(w2)
+    os.write(w, b'waits'), a.send(b'waits')
+    c = socket.socket(socket.AF_UNIX)
+    c.connect('inbox')
+    while not os.path.exists('go'): time.sleep(0.1)
+    os._exit(0)
+[x.close() for x in (a, d)], os.close(w), os.close(r2)
+s, _ = inbox.accept()
+open('pid', 'w').write(str(os.getpid()))
+while not os.path.exists('go'): time.sleep(0.1)
+open('seen', 'w').write(repr([os.read(r, 9), os.read(r, 9), tries(lambda: os.write(w2, b'x')), b.recv(9), b.recv(9),
+    tries(lambda: b.send(b'x')), s.recv(9), tries(lambda: e.send(b'x'))]))
+os._exit(0)";
+    const SCRIPT: &str = "python3 -c \"$1\" &
+until [ -s pid ]; do sleep 0.1; done
+$0 freeze $(cat pid) -o f.cryo; [ $? = 3 ] || exit 7
+$0 freeze $(cat pid) -o f.cryo --quiet --external disconnect || exit 8
+rm -f inbox; touch go; wait
+./f.cryo && cat seen";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid, PROGRAM]), PATIENCE)?;
+    let expected = "[b'waits', b'', 32, b'waits', b'', 32, b'', 111]";
+    same("what it finds", &expected.to_owned(), &said.ended_with("other ends", &[0])?.out)
 }

@@ -5,16 +5,17 @@
 //!   whether poll(2) tells of its end
 //! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
 //!   written, packet by packet where it was in packet mode
-//! - refused    a pipe that a process outside of the tree has too; a named one in which something waits that nobody can read now; by
+//! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody can read now; by
 //!   the thaw, one that does not stand there, or that somebody there has open
-//! - not kept   a named one whose name is gone has none from then on, and poll(2) tells of its end: told
+//! - not kept   the other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
+//!   process, and nothing waits in it, that of whoever thaws takes its place: told. A named one whose name is gone has none from then on, and poll(2) tells of its end: told
 
 use super::file::{Standing, split};
 use super::place::{READ, WRITE, Wanted};
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
 use crate::task::written;
-use crate::{At, Blob, Capturing, Description, Planning, Resource, Text, Trouble};
-use abi::consts::fcntl::{F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
+use crate::{At, Blob, Capturing, Description, External, Planning, Resource, Text, Trouble};
+use abi::consts::fcntl::{F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
 use abi::consts::poll::POLLERR;
 use abi::consts::socket::SIOCINQ as FIONREAD;
@@ -49,6 +50,11 @@ pub struct PipeEnd {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub quiet: bool,
+    /// Whether somebody outside of the tree had an end of it.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outside: bool,
 }
 
 impl Resource for PipeEnd {
@@ -72,12 +78,15 @@ impl Kind for PipeEnd {
             true => from.probe.other_opener(seen)?,
             false => from.probe.other_holders(&seen.link.0)?.first().copied(),
         };
-        if let Some(holder) = holder {
-            let remedy = "freeze what stands at both ends of it together, or start the program without it";
-            refusals.push(seen.refuse(format!("its other end is with process {holder}, outside of the tree"), remedy));
-        } else if from.probe.has_hidden_end(seen)? {
-            let why = "its other end is with a process outside of the tree, which you may not look at";
-            refusals.push(seen.refuse(why, "freeze what stands at both ends of it together, as root"));
+        let whose = match holder {
+            Some(holder) => Some((format!("process {holder}, outside of the tree"), "")),
+            None if from.probe.has_hidden_end(seen)? => {
+                Some(("a process outside of the tree, which you may not look at".to_owned(), ", as root"))
+            }
+            None => None,
+        };
+        if let Some((whose, as_whom)) = &whose {
+            refusals.extend(outside(seen, whose, as_whom, from));
         }
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
@@ -85,7 +94,15 @@ impl Kind for PipeEnd {
         let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)]);
         let capacity = from.probe.calls(&[asked])?[0].result.unwrap_or(65536);
         let (pipe, path) = number_and_path(seen, from);
-        let mut end = PipeEnd { pipe, flags: seen.flags(), capacity, waiting: Vec::new(), path, quiet: false };
+        let mut end = PipeEnd {
+            pipe,
+            flags: seen.flags(),
+            capacity,
+            waiting: Vec::new(),
+            path,
+            quiet: false,
+            outside: whose.is_some(),
+        };
         end.quiet = end.flags & flags::ACCMODE == flags::RDONLY && is_named(seen) && from.probe.is_unheard(seen.fd)?;
         if end.quiet && end.path.is_none() {
             from.note(
@@ -122,6 +139,19 @@ impl Kind for PipeEnd {
     fn object(&self) -> Option<u64> {
         Some(self.pipe)
     }
+}
+
+/// That its other end is outside: a reason against it, or told.
+fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) -> Option<Refusal> {
+    if from.keep.external == External::Refuse {
+        let remedy = format!(
+            "freeze what stands at both ends of it together{as_whom}; or use --external disconnect: thawed, the program finds it closed"
+        );
+        return Some(seen.refuse(format!("its other end is with {whose}"), remedy));
+    }
+    let why = format!("its other end is with {whose}: thawed, it is closed, or a standard stream of whoever thaws it");
+    from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+    None
 }
 
 fn is_named(seen: &Seen) -> bool {
@@ -194,6 +224,9 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     if let Some(path) = ends.iter().find_map(|(_, end)| end.path.as_ref()) {
         return plan_fifo(path, ends, to);
     }
+    if let Some(stream) = standard(ends, to) {
+        return ends.iter().for_each(|(descr, end)| inherit(*descr, end, stream, to));
+    }
     // What was opened, and not made by pipe2, has a flag that only open(2) gives.
     let made = |e: &PipeEnd, access: u32| e.flags & (flags::ACCMODE | flags::LARGEFILE) == access;
     let only = |access: u32| ends.iter().find(|(_, e)| made(e, access)).map(|(d, _)| *d);
@@ -214,6 +247,24 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     }
     fill(reader, writer, ends, to);
     set_flags(ends, reader, to);
+}
+
+/// The standard stream of the first process that a pipe is whose other end was outside of the tree.
+fn standard(ends: &[(Descr, PipeEnd)], to: &Planning<'_>) -> Option<u32> {
+    let is_whole =
+        ends.iter().all(|(_, end)| end.outside && end.waiting.is_empty() && end.reads() == ends[0].1.reads());
+    let mut fds = to.model.processes[0].process.fds.iter().filter(|_| is_whole);
+    let is_one = |number: u32| if ends[0].1.reads() { number == 0 } else { number == 1 || number == 2 };
+    fds.find(|fd| is_one(fd.number) && ends.iter().any(|(descr, _)| descr.0 == fd.description)).map(|fd| fd.number)
+}
+
+/// The same stream of whoever thaws. That others share it is no matter: a shell's are shared by all that it starts.
+fn inherit(descr: Descr, end: &PipeEnd, stream: u32, to: &mut Planning<'_>) {
+    to.to.make(PipeEnd::NAME, descr, Sys::Fcntl, vec![u64::from(stream).into(), F_DUPFD_CLOEXEC.into(), 3.into()]);
+    if end.flags & flags::NONBLOCK != 0 {
+        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(end.flags & !flags::ACCMODE).into()];
+        to.to.on_descr(Moment::Arm, PipeEnd::NAME, descr, Sys::Fcntl, args, Expect::Success);
+    }
 }
 
 /// The flags of now, once all is in.

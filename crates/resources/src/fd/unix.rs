@@ -16,7 +16,7 @@ pub(crate) mod plan;
 
 use super::socket::{self, Settings, ask, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
-use crate::{At, Blob, Capturing, Planning, Probe, Resource, Text, Trouble};
+use crate::{At, Blob, Capturing, External, Planning, Probe, Resource, Text, Trouble};
 use ::plan::Descr;
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI};
 use abi::consts::socket::{
@@ -303,22 +303,14 @@ impl<'a> Among<'a> {
     fn ill_connected(&self, fd: u32) -> Result<Option<String>, Trouble> {
         let told = &self.told;
         let Some(inode) = told.peer else { return Ok(None) };
-        let is_dgram = told.kind == SOCK_DGRAM;
-        if let Some(listener) = self.all.waits_for(told.inode) {
-            return self.waits(listener, fd);
+        if self.all.waits_for(told.inode).is_some_and(|listener| self.is_ours(listener)) {
+            return self.waits(fd);
         }
-        if inode == 0 {
-            let waits = !is_dgram && told.shutdown != BOTH;
-            return Ok(waits.then(|| "its connection waits to be accepted by somebody outside of the tree".into()));
+        if inode == 0 || !self.is_ours(inode) {
+            return self.outside();
         }
         let peer = self.all.get(inode).cloned().unwrap_or_default();
         let is_mutual = self.mutual().is_some();
-        if !self.is_ours(inode) {
-            let holders = self.probe.other_holders(&link(inode))?;
-            let who = holders.first().map_or("somebody".into(), |pid| format!("process {pid}"));
-            let is_sent_to = is_dgram && peer.name.is_some() && !is_mutual;
-            return Ok((!is_sent_to).then(|| format!("its other end is with {who}, outside of the tree")));
-        }
         // Who sends to one that is connected to a third may have been first (unix(7)).
         let third = peer.peer.filter(|third| *third != inode).and_then(|third| self.all.get(third));
         let of_a_pair = third.is_some_and(|third| third.peer == Some(inode));
@@ -326,11 +318,30 @@ impl<'a> Among<'a> {
         Ok(elsewhere.then(|| "it is connected to one that is connected elsewhere".into()))
     }
 
-    /// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
-    fn waits(&self, listener: u64, fd: u32) -> Result<Option<String>, Trouble> {
-        if !self.is_ours(listener) {
+    /// That its other end is outside of the tree, if it is. To one that has a name messages may be sent from anywhere.
+    fn outside(&self) -> Result<Option<String>, Trouble> {
+        let told = &self.told;
+        let Some(inode) = told.peer else { return Ok(None) };
+        let is_dgram = told.kind == SOCK_DGRAM;
+        let waits = match self.all.waits_for(told.inode) {
+            Some(listener) => !self.is_ours(listener),
+            None => inode == 0 && !is_dgram && told.shutdown != BOTH,
+        };
+        if waits {
             return Ok(Some("its connection waits to be accepted by somebody outside of the tree".into()));
         }
+        let is_sent_to =
+            is_dgram && self.mutual().is_none() && self.all.get(inode).is_some_and(|peer| peer.name.is_some());
+        if inode == 0 || is_sent_to || self.is_ours(inode) || self.all.waits_for(told.inode).is_some() {
+            return Ok(None);
+        }
+        let holders = self.probe.other_holders(&link(inode))?;
+        let who = holders.first().map_or("somebody".into(), |pid| format!("process {pid}"));
+        Ok(Some(format!("its other end is with {who}, outside of the tree")))
+    }
+
+    /// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
+    fn waits(&self, fd: u32) -> Result<Option<String>, Trouble> {
         let asked = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]);
         let sent = self.probe.calls(&[asked])?;
         let has_sent = sent[0].result.is_ok() && word(&sent[0], 0) != 0;
@@ -405,7 +416,8 @@ impl Kind for UnixSocket {
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let among = Among::of(seen, from)?;
+        let mut among = Among::of(seen, from)?;
+        among.disconnect(seen, from)?;
         let kind = (AF_UNIX, among.told.kind.into(), 0);
         let (settings, filtered) = Settings::capture(seen.fd, kind, &[], from)?;
         let ready = from.probe.ready(seen.fd)?;
@@ -457,17 +469,46 @@ impl Kind for UnixSocket {
 }
 
 impl Among<'_> {
+    /// With `--external disconnect`, what its process would see if that one had ended which is at the other end outside of the tree
+    /// (net/unix/af_unix.c, `unix_release_sock`). What was accepted from a socket outside has no name any more.
+    fn disconnect(&mut self, seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+        if from.keep.external == External::Refuse {
+            return Ok(());
+        }
+        let what = format!("fd {} ({})", seen.fd, seen.link);
+        let before = self.told.pending.len();
+        let (all, probe) = (Rc::clone(&self.all), self.probe);
+        let is_ours = |inode: u64| probe.is_in_tree(&link(inode));
+        self.told.pending.retain(|inode| is_ours(*inode));
+        let lost = before - self.told.pending.len();
+        if lost != 0 {
+            let why = format!("{lost} connections from outside of the tree that nobody has accepted yet are closed");
+            from.note(&*what, why);
+        }
+        let Some(why) = self.outside()? else { return Ok(()) };
+        from.note(what, format!("{why}: thawed, the program finds it closed"));
+        let told = &mut self.told;
+        (told.peer, told.shutdown) = (Some(0), if told.kind == SOCK_DGRAM { told.shutdown } else { BOTH });
+        let listener = all.namesakes(told).find(|s| s.state == diag::LISTEN);
+        if listener.is_some_and(|s| !is_ours(s.inode)) {
+            told.name = None;
+        }
+        Ok(())
+    }
+
     /// Why it cannot be kept, but for what waits in it.
     fn refusals(&self, seen: &Seen, ready: u16, filtered: bool) -> Result<Vec<::plan::Refusal>, Trouble> {
         let told = &self.told;
         let remedy = "this is not supported yet: let the program close it";
         let mut refusals = common_refusals(seen);
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        for why in [self.ill_connected(seen.fd)?, self.ill_named()?].into_iter().flatten() {
-            refuse(&why, remedy);
+        let closed = "use --external disconnect: thawed, the program finds it closed";
+        let for_connection = if self.outside()?.is_some() { closed } else { remedy };
+        for (why, remedy) in [(self.ill_connected(seen.fd)?, for_connection), (self.ill_named()?, remedy)] {
+            why.into_iter().for_each(|why| refuse(&why, remedy));
         }
         if told.pending.iter().any(|inode| !self.is_ours(*inode)) {
-            refuse("connections of somebody outside of the tree wait to be accepted", "freeze it when none does");
+            refuse("connections of somebody outside of the tree wait to be accepted", closed);
         }
         if let Some(holder) = self.probe.other_holders(&seen.link.0)?.first() {
             refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");

@@ -145,14 +145,16 @@ impl Process {
 /// Every process and thread is born, each in its session and group; those that had ended end.
 pub(crate) fn births(to: &mut Planning<'_>) {
     let model = to.model;
-    let lineage = match Lineage::of(model, to.to.host.spare.clone()) {
+    let lineage = Lineage::of(model, to.to.host.spare.clone());
+    // Also where nobody makes them: what else there is against it is told, too.
+    let maker = |pid: u32| lineage.as_ref().ok()?.forebear(pid).map(|by| to.space(Pid(by)).0);
+    let makers = model.own_spaces().map(|(pid, space)| (pid, space, maker(pid)));
+    let heritage = heritage::of(&makers.collect::<Vec<_>>());
+    to.heritage = Rc::new(heritage);
+    let lineage = match lineage {
         Ok(lineage) => lineage,
         Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
     };
-    let makers =
-        model.own_spaces().map(|(pid, space)| (pid, space, lineage.forebear(pid).map(|by| to.space(Pid(by)).0)));
-    let heritage = heritage::of(&makers.collect::<Vec<_>>());
-    to.heritage = Rc::new(heritage);
     let mut memory = BTreeMap::new();
     for p in &model.processes {
         birth(p, &lineage, &mut memory, to);

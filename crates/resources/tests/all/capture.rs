@@ -350,9 +350,17 @@ fn descriptors_of_every_kind() {
     let waiting = vec![Blob(b"hello".to_vec())];
     assert_eq!(
         described(5),
-        Description::PipeEnd(PipeEnd { pipe, flags: 0, capacity: 65536, waiting, path: None, quiet: false })
+        Description::PipeEnd(PipeEnd {
+            pipe,
+            flags: 0,
+            capacity: 65536,
+            waiting,
+            path: None,
+            quiet: false,
+            outside: false
+        })
     );
-    let writer = PipeEnd { pipe, flags: 1, capacity: 65536, waiting: vec![], path: None, quiet: false };
+    let writer = PipeEnd { pipe, flags: 1, capacity: 65536, waiting: vec![], path: None, quiet: false, outside: false };
     assert_eq!(described(6), Description::PipeEnd(writer));
 }
 

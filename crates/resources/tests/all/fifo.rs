@@ -15,7 +15,7 @@ fn path() -> Text {
 
 fn end(flags: u32, waiting: &[&[u8]]) -> PipeEnd {
     let waiting = waiting.iter().map(|bytes| Blob(bytes.to_vec())).collect();
-    PipeEnd { pipe: 9, flags, capacity: 65536, waiting, path: Some(path()), quiet: false }
+    PipeEnd { pipe: 9, flags, capacity: 65536, waiting, path: Some(path()), quiet: false, outside: false }
 }
 
 fn sample(link: &str, info: &str) -> Recorded {
@@ -170,4 +170,27 @@ fn it_must_stand_there() {
     let why = |mode| plan_refused(&model, &host_with(&model, mode), &Options::default());
     assert_eq!(why(None), ["/run/fifo: a named pipe is not here"]);
     assert_eq!(why(Some(0o100644)), ["/run/fifo: a named pipe is of another kind here"]);
+}
+
+/// A pipe whose other end was outside of the tree, with this number in its first process.
+fn filtered(number: u32, flags: u32, waiting: &[&[u8]]) -> Vec<String> {
+    let mut model = model("sleep");
+    let end = PipeEnd { path: None, outside: true, ..end(flags, waiting) };
+    model.descriptions.insert(40, Description::PipeEnd(end));
+    let fds = &mut model.processes[0].process.fds;
+    fds.retain(|fd| fd.number != number);
+    fds.push(resources::tree::process::Fd { number, description: 40, close_on_exec: false });
+    fds.sort_by_key(|fd| fd.number);
+    survives(&model);
+    let lines = steps(&planned(&model, &host("root", &model)), &["pipe"]);
+    lines.into_iter().filter(|line| line.contains("d40")).collect()
+}
+
+#[test]
+fn a_standard_stream_is_that_of_whoever_thaws() {
+    assert_eq!(filtered(0, 0, &[]), ["make    pipe      store    d40 = fcntl(0, 1030, 3)"]);
+    assert_eq!(filtered(2, 1, &[]), ["make    pipe      store    d40 = fcntl(2, 1030, 3)"]);
+    for lines in [filtered(0, 0, &[b"waits"]), filtered(0, 1, &[]), filtered(1, 0, &[]), filtered(7, 0, &[])] {
+        assert!(lines[0].contains("pipe2"), "{lines:?}");
+    }
 }

@@ -49,8 +49,10 @@ fn steps_of(model: &Model, moments: &[&str], by: &[&str]) -> Vec<String> {
     all.map(|w| short(w[2..].join(" "))).collect()
 }
 
-/// Whom nobody can make.
+/// Whom nobody can make, as an image with them is told, too.
 fn refused(model: &Model) -> Vec<u32> {
+    let host = host("root", &tree(vec![process([10, 0, 10, 0])]));
+    assert!(resources::plan(model, &host, &Options::default()).is_err());
     resources::tree::lineage::refusals(model).iter().filter_map(|r| r.whom.parse().ok()).collect()
 }
 

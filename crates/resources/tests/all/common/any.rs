@@ -81,6 +81,7 @@ fn pipe() -> impl Strategy<Value = PipeEnd> {
             capacity,
             waiting,
             quiet: flags & 4 != 0,
+            outside: flags & 8 != 0,
         },
     )
 }
