@@ -253,6 +253,9 @@ fn shown(members: &[Member]) -> Ahead<(Texts, Links)> {
     })
 }
 
+/// Descriptions of which is asked at once.
+const TOGETHER: usize = 64;
+
 /// Processes that have their envoys at once.
 const AT_ONCE: usize = 16;
 
@@ -430,7 +433,7 @@ impl Gathered<'_, '_, '_> {
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
             let (before, saver, table) = (self.before, self.saver, self.table);
-            let (root, answers, links) = (root.as_path(), RefCell::default(), &links);
+            let (root, answers, links) = (root.as_path(), Default::default(), &links);
             let envoy = RefCell::new(envoy);
             let target = Target { envoy, index, pid: lead, before, texts, links, root, saver, table, answers };
             target.ask_ahead(asks(index, shares))?;
@@ -443,11 +446,16 @@ impl Gathered<'_, '_, '_> {
             ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
             threads.insert(0, ThreadModel { tid, states });
             if index == 0 {
-                let mine = self.table.descriptions.iter().enumerate().filter(|(_, seen)| seen.pid as i32 == whom);
-                for (id, seen) in mine {
-                    let found = self.findings.take(whom, Description::capture(seen, &mut from));
-                    into.model.descriptions.extend(found.map(|d| (id as u32 + 1, d)));
+                let mine = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| seen.pid as i32 == whom);
+                for group in mine.collect::<Vec<_>>().chunks(TOGETHER) {
+                    let asks = group.iter().map(|(seen, _)| Description::asks(seen, &target)).collect();
+                    for ((seen, id), answers) in group.iter().zip(target.ask_for_each(asks)?) {
+                        target.answers[0].replace(answers);
+                        let found = self.findings.take(whom, Description::capture(seen, &mut from));
+                        into.model.descriptions.extend(found.map(|d| (*id, d)));
+                    }
                 }
+                target.answers[0].take();
                 // Once there is a reason against it, the bulk of it need not be read.
                 self.saver.borrow_mut().doomed = self.findings.is_against();
                 ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));

@@ -119,8 +119,9 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) saver: &'s RefCell<Saver<'p>>,
     /// All descriptors of the tree.
     pub(crate) table: &'a Table,
-    /// Answers that were asked for all at once, and not taken yet, in the order of asking.
-    pub(crate) answers: RefCell<VecDeque<(Call, Answer)>>,
+    /// Answers that were asked for all at once, and not taken yet, in the order of asking: of the description that is captured, and of
+    /// the process.
+    pub(crate) answers: [RefCell<Answers>; 2],
 }
 
 /// The reason in the words of a fault.
@@ -136,8 +137,14 @@ impl Target<'_, '_, '_> {
     /// Makes calls of which resources will ask.
     pub(crate) fn ask_ahead(&self, calls: Vec<Call>) -> Result<(), Fault> {
         let answers = self.make(&calls)?;
-        self.answers.borrow_mut().extend(calls.into_iter().zip(answers));
+        self.answers[1].borrow_mut().extend(calls.into_iter().zip(answers));
         Ok(())
+    }
+
+    /// Makes the calls of which the captures of several descriptions will ask, and gives the answers of each.
+    pub(crate) fn ask_for_each(&self, asks: Vec<Vec<Call>>) -> Result<Vec<Answers>, Fault> {
+        let mut answers = self.make(&asks.concat())?.into_iter();
+        Ok(asks.into_iter().map(|calls| calls.into_iter().zip(&mut answers).collect()).collect())
     }
 
     fn make(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
@@ -146,10 +153,7 @@ impl Target<'_, '_, '_> {
 
     /// The answers of calls that were made ahead, if they are the next.
     fn answered(&self, calls: &[Call]) -> Option<Vec<Answer>> {
-        let mut answers = self.answers.borrow_mut();
-        let first = answers.iter().position(|(call, _)| Some(call) == calls.first())?;
-        let found = answers.range(first..).zip(calls).take_while(|((made, _), call)| made == *call).count();
-        (found == calls.len()).then(|| answers.drain(first..first + found).map(|(_, answer)| answer).collect())
+        self.answers.iter().find_map(|answers| taken(&mut answers.borrow_mut(), calls))
     }
 
     fn with<T>(&self, ask: impl FnOnce(&Process, &Stopped) -> T) -> T {
@@ -175,6 +179,15 @@ impl Target<'_, '_, '_> {
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         self.saver.borrow_mut().file(file, size)
     }
+}
+
+/// Calls that were made, in their order, with their answers.
+pub(crate) type Answers = VecDeque<(Call, Answer)>;
+
+fn taken(answers: &mut Answers, calls: &[Call]) -> Option<Vec<Answer>> {
+    let first = answers.iter().position(|(call, _)| Some(call) == calls.first())?;
+    let found = answers.range(first..).zip(calls).take_while(|((made, _), call)| made == *call).count();
+    (found == calls.len()).then(|| answers.drain(first..first + found).map(|(_, answer)| answer).collect())
 }
 
 fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {

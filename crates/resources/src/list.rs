@@ -136,6 +136,14 @@ macro_rules! resources {
             }
         }
         impl Description {
+            /// The calls that its capture makes in any case.
+            pub fn asks(fd: &fd::Seen, probe: &dyn crate::Probe) -> Vec<abi::Call> {
+                let mut all = Vec::new();
+                $(if <$($dp)::+::$dn as fd::Kind>::knows(fd) {
+                    all.extend(<$($dp)::+::$dn as fd::Kind>::asks(fd, probe));
+                })*
+                all
+            }
             /// The first kind that knows the description captures it.
             pub fn capture(fd: &fd::Seen, from: &mut crate::Capturing<'_>) -> Result<Self, crate::Trouble> {
                 $(if <$($dp)::+::$dn as fd::Kind>::is(fd, from)? {

@@ -14,10 +14,10 @@
 
 pub(crate) mod plan;
 
-use super::socket::{self, Settings, ask, word};
+use super::socket::{self, Settings, ask, asks_options, asks_settings, word};
 use super::{Kind, Seen, common_refusals};
 use crate::task::written;
-use crate::{At, Blob, Capturing, Planning, Resource, Tcp, Trouble};
+use crate::{At, Blob, Capturing, Planning, Probe, Resource, Tcp, Trouble};
 use ::plan::{Descr, Refusal};
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
@@ -159,9 +159,8 @@ struct Asked {
     unsent: u32,
 }
 
-fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
-    let fd = seen.fd;
-    let calls = [
+fn asks(fd: u32) -> [Call; 9] {
+    [
         ask(fd, SOL_SOCKET, SO_DOMAIN, 4),
         ask(fd, SOL_SOCKET, SO_TYPE, 4),
         ask(fd, SOL_SOCKET, SO_PROTOCOL, 4),
@@ -171,8 +170,12 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, 4),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]),
-    ];
-    let answers = from.probe.calls(&calls)?;
+    ]
+}
+
+fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
+    let fd = seen.fd;
+    let answers = from.probe.calls(&asks(fd))?;
     let [domain, kind, protocol, local, remote, info, only, inq, outq] = &answers[..] else {
         unreachable!("as many answers as calls")
     };
@@ -262,6 +265,15 @@ impl Kind for InetSocket {
         }
         let answers = from.probe.calls(&[ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)])?;
         Ok([AF_INET, AF_INET6].contains(&value(&answers[0])))
+    }
+
+    fn asks(seen: &Seen, probe: &dyn Probe) -> Vec<Call> {
+        if probe.local_sockets().is_ok_and(|all| all.get(seen.stat.ino).is_some()) {
+            return Vec::new();
+        }
+        let lists = [sockopt::IP, sockopt::IPV6, sockopt::TCP, sockopt::UDP].map(|list| asks_options(seen.fd, list));
+        let first = vec![ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)];
+        [first, asks(seen.fd).to_vec(), asks_settings(seen.fd), lists.concat()].concat()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

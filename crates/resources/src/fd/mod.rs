@@ -25,7 +25,8 @@ pub mod tty;
 pub mod unix;
 pub(crate) mod unsupported;
 
-use crate::{At, Capturing, Planning, Resource, Text, Trouble};
+use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
+use abi::Call;
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
@@ -92,6 +93,11 @@ pub trait Kind: Resource {
     /// Whether it is, where that takes a question.
     fn is(seen: &Seen, _from: &Capturing<'_>) -> Result<bool, Trouble> {
         Ok(Self::knows(seen))
+    }
+    /// The calls that [`Kind::capture`] makes in any case, if it is of this kind: those of many are made at once, and their answers are
+    /// there when it asks for them.
+    fn asks(_seen: &Seen, _probe: &dyn Probe) -> Vec<Call> {
+        Vec::new()
     }
     /// Asks what is to be known of it.
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble>;

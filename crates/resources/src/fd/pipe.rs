@@ -14,7 +14,7 @@ use super::file::{Standing, split};
 use super::place::{READ, WRITE, Wanted};
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
 use crate::task::written;
-use crate::{At, Blob, Capturing, Description, External, Planning, Resource, Text, Trouble};
+use crate::{At, Blob, Capturing, Description, External, Planning, Probe, Resource, Text, Trouble};
 use abi::consts::fcntl::{F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
 use abi::consts::poll::POLLERR;
@@ -72,6 +72,10 @@ impl Kind for PipeEnd {
         seen.file_type() == S_IFIFO && !seen.names_only()
     }
 
+    fn asks(seen: &Seen, _: &dyn Probe) -> Vec<Call> {
+        vec![capacity(seen)]
+    }
+
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
         let holder = match is_named(seen) {
@@ -91,8 +95,7 @@ impl Kind for PipeEnd {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)]);
-        let capacity = from.probe.calls(&[asked])?[0].result.unwrap_or(65536);
+        let capacity = from.probe.calls(&[capacity(seen)])?[0].result.unwrap_or(65536);
         let (pipe, path) = number_and_path(seen, from);
         let mut end = PipeEnd {
             pipe,
@@ -152,6 +155,10 @@ fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) ->
     let why = format!("its other end is with {whose}: thawed, it is closed, or a standard stream of whoever thaws it");
     from.note(format!("fd {} ({})", seen.fd, seen.link), why);
     None
+}
+
+fn capacity(seen: &Seen) -> Call {
+    Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), Arg::Int(F_GETPIPE_SZ)])
 }
 
 fn is_named(seen: &Seen) -> bool {

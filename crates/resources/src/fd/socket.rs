@@ -58,6 +58,19 @@ fn is_filtered(answer: &Answer) -> bool {
     }
 }
 
+/// What is asked of every socket.
+pub(super) fn asks_settings(fd: u32) -> Vec<Call> {
+    let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_GET_FILTER.into(), 0.into(), Arg::Out(4)];
+    let mut calls = vec![Call::new(Sys::Getsockopt, no_room)];
+    calls.extend([SO_BUF_LOCK, SO_SNDBUF, SO_RCVBUF].map(|option| ask(fd, SOL_SOCKET, option, 4)));
+    calls.extend(asks_options(fd, sockopt::SOCKET));
+    calls
+}
+
+pub(super) fn asks_options(fd: u32, list: &[SockOpt]) -> Vec<Call> {
+    list.iter().map(|o| ask(fd, o.level, o.number, o.len)).collect()
+}
+
 impl Settings {
     /// Asks for them; and whether what comes to it is filtered (SO_ATTACH_FILTER).
     pub(super) fn capture(
@@ -66,12 +79,11 @@ impl Settings {
         lists: &[&[SockOpt]],
         from: &mut Capturing<'_>,
     ) -> Result<(Settings, bool), Trouble> {
-        let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_GET_FILTER.into(), 0.into(), Arg::Out(4)];
-        let mut calls = vec![Call::new(Sys::Getsockopt, no_room)];
-        calls.extend([SO_BUF_LOCK, SO_SNDBUF, SO_RCVBUF].map(|option| ask(fd, SOL_SOCKET, option, 4)));
         let all: Vec<SockOpt> = [&[sockopt::SOCKET], lists].concat().concat();
-        calls.extend(all.iter().map(|o| ask(fd, o.level, o.number, o.len)));
-        let answers = from.probe.calls(&calls)?;
+        let mut answers = from.probe.calls(&asks_settings(fd))?;
+        for list in lists {
+            answers.extend(from.probe.calls(&asks_options(fd, list))?);
+        }
         let [filter, chosen, send, receive, rest @ ..] = &answers[..] else { unreachable!("as many as calls") };
         let new = from.probe.new_socket(kind, &all);
         let set = |((option, a), at_first): ((&SockOpt, &Answer), &Vec<u8>)| {

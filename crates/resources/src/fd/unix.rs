@@ -14,7 +14,7 @@
 
 pub(crate) mod plan;
 
-use super::socket::{self, Settings, ask, word};
+use super::socket::{self, Settings, ask, asks_settings, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
 use crate::{At, Blob, Capturing, External, Planning, Probe, Resource, Text, Trouble};
 use ::plan::Descr;
@@ -169,10 +169,14 @@ impl Resource for UnixSocket {
     const NAME: &'static str = "unix-socket";
 }
 
+fn asks_maker_and_length(fd: u32) -> [Call; 2] {
+    let inq = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]);
+    [ask(fd, SOL_SOCKET, SO_PEERCRED, 12), inq]
+}
+
 /// User and group of the process at the other end, and how many bytes wait; of messages, those of the first.
 fn maker_and_length(fd: u32, from: &Capturing<'_>) -> Result<(Option<(u32, u32)>, u64), Trouble> {
-    let inq = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]);
-    let answers = from.probe.calls(&[ask(fd, SOL_SOCKET, SO_PEERCRED, 12), inq])?;
+    let answers = from.probe.calls(&asks_maker_and_length(fd))?;
     let maker = &answers[0];
     // Nobody is told as -1 (net/core/sock.c, `cred_to_ucred`).
     let ids = maker.result.ok().map(|_| (word(maker, 4), word(maker, 8))).filter(|ids| *ids != (u32::MAX, u32::MAX));
@@ -413,6 +417,13 @@ impl Kind for UnixSocket {
 
     fn is(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
         Ok(Self::knows(seen) && from.probe.local_sockets()?.get(seen.stat.ino).is_some())
+    }
+
+    fn asks(seen: &Seen, probe: &dyn Probe) -> Vec<Call> {
+        match probe.local_sockets().is_ok_and(|all| all.get(seen.stat.ino).is_some()) {
+            true => [asks_settings(seen.fd), asks_maker_and_length(seen.fd).to_vec()].concat(),
+            false => Vec::new(),
+        }
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
