@@ -331,6 +331,17 @@ impl Typing {
     pub const END: u8 = 0x04;
 }
 
+/// A message, or a piece of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Descriptions that come with it.
+    pub rights: Vec<Descr>,
+    /// Whose it is: process, if that is of the tree, user and group.
+    pub credentials: Option<(Option<Pid>, u32, u32)>,
+}
+
 /// How a thread comes into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Birth {
@@ -438,6 +449,13 @@ pub enum Op {
         descr: Descr,
         /// What.
         packets: Vec<Vec<u8>>,
+    },
+    /// Messages are sent by a socket, with what comes with them (unix(7)).
+    Send {
+        /// The socket.
+        descr: Descr,
+        /// Which, in their order.
+        messages: Vec<Message>,
     },
     /// A socket is connected to a name of the file system, from where it leads to the path.
     Connect {
@@ -683,6 +701,10 @@ impl fmt::Display for Op {
             Op::Feed { descr, packets } => {
                 let bytes: usize = packets.iter().map(Vec::len).sum();
                 write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
+            }
+            Op::Send { descr, messages } => {
+                let (with, all) = (messages.iter().map(|m| m.rights.len()).sum::<usize>(), messages.len());
+                write!(f, "send {all} messages with {with} descriptors by {descr}")
             }
             Op::Object { object, args, lasting } => {
                 write!(f, "{object} = ")?;

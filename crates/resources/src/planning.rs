@@ -187,7 +187,7 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
 
 /// Why nobody could make a tree again, on whatever host.
 pub fn never_made(model: &Model) -> Vec<Refusal> {
-    [lineage::refusals(model), epoll::refusals(model)].concat()
+    [lineage::refusals(model), epoll::refusals(model), unix::plan::refusals(model)].concat()
 }
 
 /// The plan that makes the tree again on this host, in order, checked.

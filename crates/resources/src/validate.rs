@@ -246,6 +246,9 @@ fn sockets(model: &Model) -> Found {
     let twice =
         model.sockets().find(|s| s.key().is_some_and(|key| !listeners.contains(&Some(key)) && !names.insert(key)));
     holds(twice.is_none(), || format!("another socket has the name of {}", twice.map_or(0, |s| s.socket)))?;
+    let stray = model.sockets().flat_map(|s| &s.ancillary).flat_map(|a| &a.rights);
+    let stray = stray.into_iter().find(|id| !model.descriptions.contains_key(id));
+    holds(stray.is_none(), || format!("description {} waits in a socket and is not there", stray.unwrap_or(&0)))?;
     let accepted = |s: &UnixSocket| s.named.is_some() && listeners.contains(&s.key());
     let peer = |s: &UnixSocket| s.peer.and_then(|peer| known.get(&peer).copied());
     let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);

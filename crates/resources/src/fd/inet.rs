@@ -247,7 +247,7 @@ impl Kind for InetSocket {
             return Err(Trouble::Refused(refusals));
         }
         for why in asked.losses(from) {
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         let Asked { mut socket, readable, .. } = asked;
         if socket.connected {

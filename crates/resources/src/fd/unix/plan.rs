@@ -1,16 +1,17 @@
 //! How sockets of AF_UNIX are made again: who is connected to whom decides by which calls.
 
-use super::{Key, Name, Named, RECEIVES, SENDS, UnixSocket};
+use super::{Ancillary, Key, Name, Named, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
 use crate::fd::place::parent;
 use crate::fd::socket::widen;
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
-use crate::{Blob, Description, Model, Planning, Resource, Text};
+use crate::{Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
-use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 const NAME: &str = UnixSocket::NAME;
 
@@ -65,6 +66,20 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
 /// By what is found from whom it was accepted, if it was.
 fn accepted_by<'a>(socket: &'a UnixSocket, listeners: &BTreeMap<Key<'a>, One<'a>>) -> Option<Key<'a>> {
     socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key))
+}
+
+/// What cannot be sent again: what each process that has it makes for itself.
+pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
+    let of_each = |id: &u32| {
+        let what = model.descriptions.get(id)?;
+        matches!(what, Description::Pidfd(_) | Description::Procfile(_)).then(|| what.name())
+    };
+    let rights = model.sockets().flat_map(|s| s.ancillary.iter().flat_map(move |a| a.rights.iter().map(move |id| (s, id))));
+    let refuse = |(socket, id): (&UnixSocket, &u32)| {
+        let why = format!("a {} waits in it (SCM_RIGHTS), which is not supported yet", of_each(id)?);
+        Some(Refusal::new(format!("socket {}", socket.socket), why, "freeze it when that is received"))
+    };
+    rights.filter_map(refuse).collect()
 }
 
 /// What a survey has to read for the sockets of a tree.
@@ -356,29 +371,53 @@ impl UnixSocket {
     }
 
     /// What waits, in parts none of which is too much for one who sends; or one message.
-    fn waiting_groups(&self) -> impl Iterator<Item = &[Blob]> {
+    fn waiting_groups(&self) -> impl Iterator<Item = Range<usize>> {
         const MUCH: usize = 1 << 16;
-        let mut rest = &self.waiting[..];
+        let mut next = 0;
         std::iter::from_fn(move || {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|message| {
+            let (mut bytes, start) = (0, next);
+            let fits = self.waiting[start..].iter().take_while(|message| {
                 bytes += message.0.len().max(1 << 10);
                 bytes <= MUCH
             });
-            let (group, more) = rest.split_at(fits.count().max(1).min(rest.len()));
-            rest = more;
-            (!group.is_empty()).then_some(group)
+            next = (start + fits.count().max(1)).min(self.waiting.len());
+            (start < next).then_some(start..next)
         })
     }
 
     /// Somebody without a name sends messages to it. Gives what holds when they are there.
-    fn send(&self, descr: Descr, messages: &[Blob], to: &mut Planning<'_>) -> Fact {
+    fn send(&self, descr: Descr, messages: Range<usize>, to: &mut Planning<'_>) -> Fact {
         let sender = to.to.scratch();
         self.other_end(sender, to);
         let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
         connect(sender, self.named.as_ref(), needs, Moment::Make, Expect::Success, to);
-        fill(sender, messages, vec![Fact::Linked(sender)], to);
+        self.fill(sender, messages, Fact::Linked(sender), to);
         Fact::Filled(sender)
+    }
+
+    /// Messages, or pieces of a stream, are written, by who gets room for that.
+    fn fill(&self, writer: Descr, which: Range<usize>, need: Fact, to: &mut Planning<'_>) {
+        // What the kernel adds to each.
+        const BESIDES: usize = 1 << 10;
+        let waiting = &self.waiting[which.clone()];
+        widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
+        let with: Vec<&Ancillary> = self.ancillary.iter().filter(|a| which.contains(&(a.message as usize))).collect();
+        if with.is_empty() {
+            return feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), vec![need], to);
+        }
+        let mut messages: Vec<Message> =
+            waiting.iter().map(|b| Message { bytes: b.0.clone(), ..Message::default() }).collect();
+        let mut needs = vec![Fact::Made(writer), Fact::Bound(writer), need];
+        for a in with {
+            let message = &mut messages[a.message as usize - which.start];
+            message.rights = a.rights.iter().map(|id| Descr(*id)).collect();
+            let whose = |pid: u32| to.model.process(pid).map(|_| Pid(pid));
+            message.credentials = a.credentials.map(|(pid, uid, gid)| (whose(pid), uid, gid));
+            needs.extend(message.rights.iter().map(|right| Fact::Made(*right)));
+            needs.extend(message.credentials.and_then(|who| who.0).map(|pid| Fact::Born(Tid(pid.0))));
+        }
+        let op = Op::Send { descr: writer, messages };
+        to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![Fact::Filled(writer)]);
     }
 
     /// Options, what waits, and flags. `writes`: it is the one by which something else was filled.
@@ -386,7 +425,7 @@ impl UnixSocket {
         self.settings.plan(NAME, descr, to);
         if let Some(writer) = writer.filter(|_| self.is_written_to()) {
             let needs = if writer == descr { Fact::Linked(descr) } else { Fact::Made(descr) };
-            fill(writer, &self.waiting, vec![needs], to);
+            self.fill(writer, 0..self.waiting.len(), needs, to);
         }
         self.settings.plan_room(NAME, descr, writes, to);
         if let Some(mode) = self.mode {
@@ -419,14 +458,6 @@ impl UnixSocket {
             to.to.on_descr(Moment::Arm, NAME, descr, Sys::Shutdown, args, Expect::Success);
         }
     }
-}
-
-/// Messages, or pieces of a stream, are written, by who gets room for that.
-fn fill(writer: Descr, waiting: &[Blob], needs: Vec<Fact>, to: &mut Planning<'_>) {
-    // What the kernel adds to each.
-    const BESIDES: usize = 1 << 10;
-    widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
-    feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
 }
 
 fn feed(writer: Descr, packets: Vec<Vec<u8>>, needs: Vec<Fact>, to: &mut Planning<'_>) {

@@ -237,6 +237,7 @@ impl Recorded {
             link: Text(self.links[&name].clone()),
             stat: self.stats[&name],
             info: proc::fdinfo(&self.texts[&format!("fdinfo/{fd}")]).expect("fdinfo as kernels write it"),
+            in_flight: false,
             terminal: proc::stat(&self.texts["stat"]).expect("stat as kernels write it").terminal,
         }
     }
