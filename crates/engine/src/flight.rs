@@ -14,7 +14,7 @@ use resources::Message;
 use resources::fd::Seen;
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use tracee::message::{Peeked, peek};
+use tracee::message::{Peeked, peek, whole};
 use tracee::{Envoy, Heir, Legacy, Process, here};
 
 /// Bytes that are looked at together. More than the kernel puts into one piece of a stream (net/unix/af_unix.c,
@@ -32,6 +32,24 @@ pub(crate) struct Flights {
     copies: BTreeMap<u32, OwnedFd>,
     /// What was seen of them.
     seen: Vec<Seen>,
+}
+
+/// What a look is to find.
+#[derive(Clone, Copy)]
+enum Look {
+    /// The next message, or all of a stream up to descriptors.
+    Next,
+    /// Of a stream, how many of so many bytes stand before the last piece of them.
+    Whole(usize),
+}
+
+impl Look {
+    fn at(self, socket: &OwnedFd) -> Result<Peeked, Errno> {
+        match self {
+            Look::Next => peek(socket, ROOM),
+            Look::Whole(len) => whole(socket, len).map(|len| Peeked { len, ..Peeked::default() }),
+        }
+    }
 }
 
 /// How many descriptors wait in a socket, as far as the kernel tells (Linux 5.6).
@@ -55,7 +73,7 @@ impl Flights {
                 continue;
             };
             let socket = envoy.process().descriptor(seen.fd as i32)?;
-            self.take(told, &socket, |at, room| behind(&mut envoy, seen.fd, at, || peek(&socket, room)))?;
+            self.take(told, &socket, |at, how| behind(&mut envoy, seen.fd, at, || how.at(&socket)))?;
         }
         envoy.leave().map_err(|e| envoy_fault(e, pid))
     }
@@ -71,7 +89,7 @@ impl Flights {
             let new = |told: &&LocalSocket| !held.contains(&inode) && !self.messages.contains_key(&told.inode);
             if let Some(told) = sockets.get(inode).filter(new) {
                 let socket = self.copy(seen.fd)?;
-                self.take(told, &socket, |at, room| behind_own(socket.as_fd(), at, || peek(&socket, room)))?;
+                self.take(told, &socket, |at, how| behind_own(socket.as_fd(), at, || how.at(&socket)))?;
             }
         }
         Ok(self.seen.clone())
@@ -94,7 +112,7 @@ impl Flights {
         &mut self,
         told: &LocalSocket,
         socket: &OwnedFd,
-        look: impl FnMut(Option<usize>, usize) -> Result<Peeked, Fault>,
+        look: impl FnMut(Option<usize>, Look) -> Result<Peeked, Fault>,
     ) -> Result<(), Fault> {
         // Nothing but messages without a byte may be behind so many.
         let end = if told.kind == SOCK_DGRAM { u64::MAX } else { in_all(socket)? };
@@ -124,18 +142,19 @@ fn in_all(socket: &OwnedFd) -> Result<u64, Fault> {
 fn walk(
     is_stream: bool,
     end: u64,
-    mut look: impl FnMut(Option<usize>, usize) -> Result<Peeked, Fault>,
+    mut look: impl FnMut(Option<usize>, Look) -> Result<Peeked, Fault>,
 ) -> Result<Vec<Peeked>, Fault> {
     let (mut all, mut at) = (Vec::<Peeked>::new(), 0);
     while all.len() < MESSAGES && (at as u64) < end {
         let from = Some(at).filter(|_| !all.is_empty());
-        let mut piece = match look(from, ROOM) {
+        let mut piece = match look(from, Look::Next) {
             Ok(piece) => piece,
             Err(fault) if fault.errno == Errno::EAGAIN => break,
             Err(fault) => return Err(fault),
         };
+        // A look into a stream ends with what brings descriptors, and gives all that stands before it.
         if is_stream && !piece.rights.is_empty() {
-            let before = before_rights(piece.bytes.len(), |room| Ok(!look(Some(at), room)?.rights.is_empty()))?;
+            let before = look(Some(at), Look::Whole(piece.len))?.len;
             if before != 0 {
                 piece.bytes.truncate(before);
                 (piece.len, piece.rights) = (before, Vec::new());
@@ -149,22 +168,6 @@ fn walk(
         all.push(piece);
     }
     Ok(all)
-}
-
-/// How many bytes of a stream can be read before descriptors come: a read ends with the piece that brings them, and gives what
-/// stands before it, too (net/unix/af_unix.c, `unix_stream_read_generic`).
-fn before_rights(len: usize, mut brings: impl FnMut(usize) -> Result<bool, Fault>) -> Result<usize, Fault> {
-    let (mut without, mut with) = (0, len);
-    while with - without > 1 {
-        // Mostly they come with the first byte.
-        let room = if without == 0 && with == len { 1 } else { (without + with) / 2 };
-        if brings(room)? {
-            with = room;
-        } else {
-            without = room;
-        }
-    }
-    Ok(without)
 }
 
 /// Looks behind so many bytes of what waits in a socket of the envoy's process, or at the first message.

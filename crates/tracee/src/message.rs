@@ -16,7 +16,7 @@ const NAME: usize = 110;
 pub type Credentials = (u32, u32, u32);
 
 /// What one look gave.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Peeked {
     /// The bytes, as far as there was room.
     pub bytes: Vec<u8>,
@@ -55,6 +55,31 @@ pub fn peek(socket: impl AsFd, room: usize) -> Result<Peeked, Errno> {
     // SAFETY: the control messages are such as the kernel has written them, and the buffer is aligned as they are.
     unsafe { it.take(&header) };
     Ok(it)
+}
+
+/// How many of so many bytes of a stream are those of whole pieces that stand before one that ends there, or later; 0: none. Where
+/// a piece does not go into memory as a whole, the kernel gives what stood before it (net/unix/af_unix.c,
+/// `unix_stream_read_generic`).
+///
+/// # Errors
+/// What recvmsg(2) says.
+pub fn whole(socket: impl AsFd, len: usize) -> Result<usize, Errno> {
+    fault::point()?;
+    // Below the lowest address that anybody can map (proc_sys_vm(5), mmap_min_addr).
+    const NOWHERE: usize = 8;
+    let mut bytes = vec![0u8; len - 1];
+    let nowhere = libc::iovec { iov_base: std::ptr::without_provenance_mut(NOWHERE), iov_len: 1 };
+    let mut iov = [libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: len - 1 }, nowhere];
+    // SAFETY: all zeroes is an empty `msghdr`.
+    let mut header: libc::msghdr = unsafe { zeroed() };
+    (header.msg_iov, header.msg_iovlen) = (iov.as_mut_ptr(), 2);
+    let flags = libc::MSG_PEEK | libc::MSG_DONTWAIT;
+    // SAFETY: the header leads to a buffer of the length that it tells, and to where nothing can be written.
+    let got = unsafe { libc::recvmsg(socket.as_fd().as_raw_fd(), &raw mut header, flags) };
+    match sys::result(got as i64) {
+        Err(Errno::EFAULT) => Ok(0),
+        other => Ok(other? as usize),
+    }
 }
 
 impl Peeked {
