@@ -391,8 +391,12 @@ impl<'a> Execution<'a> {
             (Op::Send { descr, messages }, _) => messages.iter().try_for_each(|message| self.send_message(*descr, message)),
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
-            (Op::Connect { descr, name, path, expect }, _) => {
-                let connected = bound::connect(self.number(*descr), name, Path::new(OsStr::from_bytes(path)));
+            (Op::Connect { descr, name, path, of, expect }, _) => {
+                let (number, path) = (self.number(*descr), Path::new(OsStr::from_bytes(path)));
+                let connected = match of.zip(self.bound.as_ref()) {
+                    Some((of, bound)) => bound.connect(number, self.number(of)),
+                    None => bound::connect(number, name, path),
+                };
                 Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
             }
             (Op::Reset { descr, family, waiting }, _) => {

@@ -465,6 +465,8 @@ pub enum Op {
         name: Vec<u8>,
         /// Where it leads to.
         path: Vec<u8>,
+        /// The socket that has the name, where its file is gone.
+        of: Option<Descr>,
         /// For what.
         expect: Expect,
     },
@@ -715,6 +717,7 @@ impl fmt::Display for Op {
                 write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(effect) => effect.fmt(f),
+            Op::Connect { descr, of: Some(of), expect, .. } => write!(f, "connect {descr} to {of}{expect}"),
             Op::Connect { descr, path, expect, .. } => write!(f, "connect {descr} to {}{expect}", path.escape_ascii()),
             Op::Reset { descr, waiting, .. } => {
                 write!(f, "{descr} = a connection that was reset, with {} bytes to read", waiting.len())

@@ -14,6 +14,7 @@
 
 pub(crate) mod plan;
 
+use super::place::parent;
 use super::socket::{self, Settings, ask, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
 use crate::{At, Blob, Capturing, Message, Planning, Probe, Resource, Text, Trouble};
@@ -409,27 +410,13 @@ impl<'a> Among<'a> {
         if name.path().is_some() && self.probe.link("root").is_ok_and(|root| root != b"/") {
             return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
         }
-        let is_gone = name.path().is_some() && place(told, self.probe)?.is_none();
-        if is_gone && name.is_relative() {
-            return Ok(Some(format!("it has a relative name, {name}, which leads nowhere from its working directory")));
-        }
         let listener = self.all.namesakes(told).find(|s| s.state == diag::LISTEN);
         if let Some(listener) = listener.filter(|s| !self.is_ours(s.inode)) {
             let who = self.probe.other_holders(&link(listener.inode))?;
             let who = who.first().map_or("somebody".into(), |pid| format!("process {pid}"));
             return Ok(Some(format!("it was accepted from {name}, which is with {who}, outside of the tree")));
         }
-        // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
-        let mut others = self.all.namesakes(told).filter(|s| self.is_ours(s.inode));
-        if listener.is_none() && !self.takes_connections() && others.next().is_some() {
-            return Ok(Some(format!("it was accepted from {name}, which is not in the tree any more")));
-        }
-        let mut followers = self.all.followers(told.inode).filter(|s| told.peer != Some(s.inode));
-        let is_sought = match told.kind {
-            SOCK_DGRAM => followers.any(|s| self.is_ours(s.inode)),
-            _ => self.takes_connections() && (others.next().is_some() || !told.pending.is_empty()),
-        };
-        Ok((is_gone && is_sought).then(|| format!("others are connected to it by the name {name}, which is gone")))
+        Ok(None)
     }
 
     /// The name of whom it sends messages to, outside of the tree.
@@ -583,6 +570,18 @@ impl fmt::Display for UnixSocket {
 pub(crate) type Key<'a> = (u8, &'a Name, Option<u64>);
 
 impl UnixSocket {
+    /// Whether others may have been accepted with it from one that is gone: they have its name (net/unix/af_unix.c,
+    /// `unix_stream_connect`).
+    pub(crate) fn may_be_accepted(&self) -> bool {
+        self.named.is_some() && self.peer.is_some() && self.socket_type != SOCK_DGRAM
+    }
+
+    /// Above the directory of a name that is gone.
+    pub(crate) fn above(&self) -> Option<&[u8]> {
+        let named = self.named.as_ref().filter(|named| named.path.is_none())?;
+        Some(parent(parent(&named.name.path()?.0)))
+    }
+
     /// Where its file stands.
     pub(crate) fn file(&self) -> Option<&Text> {
         self.named.as_ref()?.path.as_ref()

@@ -28,7 +28,9 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let model = to.model;
     let all: Vec<One<'_>> = model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
     let by_number: HashMap<u64, One<'_>> = all.iter().map(|one| (one.1.socket, *one)).collect();
-    let listeners = all.iter().filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, *one)));
+    let passing = passing(&all, to);
+    let listeners = all.iter().copied().chain(passing.iter().map(|(descr, socket)| (*descr, socket)));
+    let listeners = listeners.filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, one)));
     let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
@@ -61,6 +63,24 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
         let last = accept(listener, &accepted.remove(&key).unwrap_or_default(), to);
         await_acceptance(listener, &by_number, last, to);
     }
+}
+
+/// Those from whom several were accepted, and who are gone: they are there again until these are.
+fn passing(all: &[One<'_>], to: &mut Planning<'_>) -> Vec<(Descr, UnixSocket)> {
+    let mut names: BTreeMap<Key<'_>, Vec<&UnixSocket>> = BTreeMap::new();
+    for (_, socket) in all.iter().filter(|(_, s)| s.may_be_accepted() || s.backlog.is_some()) {
+        names.entry(socket.key().expect("it has a name")).or_default().push(socket);
+    }
+    let several = names.into_values().filter(|all| all.len() > 1 && all.iter().all(|s| s.backlog.is_none()));
+    let listener = |accepted: Vec<&UnixSocket>| {
+        let one = accepted.iter().find(|s| s.file().is_some()).unwrap_or(&accepted[0]);
+        let (socket_type, named) = (one.socket_type, one.named.clone());
+        let listener = UnixSocket { socket_type, named, backlog: Some(0), ..UnixSocket::default() };
+        let descr = to.to.scratch();
+        listener.bare(descr, to);
+        (descr, listener)
+    };
+    several.map(listener).collect()
 }
 
 /// By what is found from whom it was accepted, if it was.
@@ -128,7 +148,7 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
             other.shut_down_early(client, accepted, to);
         }
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(client)];
-        connect(client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        connect(client, (socket.named.as_ref(), Some(listener)), needs, Moment::Make, Expect::Success, to);
         let args = vec![Value::Descr(listener), 0.into(), 0.into(), SOCK_NONBLOCK.into()];
         let op = Op::Make { sys: Sys::Accept4, args, descrs: vec![*descr] };
         let made = vec![Fact::Made(*descr), Fact::Bound(*descr)];
@@ -149,17 +169,17 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
 fn await_acceptance((listener, socket): One<'_>, all: &HashMap<u64, One<'_>>, mut before: Fact, to: &mut Planning<'_>) {
     for (client, waits) in socket.pending.iter().filter_map(|inode| all.get(inode)) {
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(*client)];
-        connect(*client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        connect(*client, (socket.named.as_ref(), Some(listener)), needs, Moment::Make, Expect::Success, to);
         waits.furnish(*client, None, false, to);
         waits.shut_down(*client, to);
         before = Fact::Linked(*client);
     }
 }
 
-/// `connect` to a name, from where it leads.
+/// `connect` to a name, from where it leads; or to the socket that has it, where its file is gone.
 fn connect(
     descr: Descr,
-    whom: Option<&Named>,
+    (whom, of): (Option<&Named>, Option<Descr>),
     needs: Vec<Fact>,
     moment: Moment,
     expect: Expect,
@@ -169,7 +189,8 @@ fn connect(
     let op = match &whom.name {
         Name::Path(name) => {
             let path = whom.path.as_ref().unwrap_or(name).0.clone();
-            Op::Connect { descr, name: name.0.clone(), path, expect }
+            let of = of.filter(|_| whom.path.is_none());
+            Op::Connect { descr, name: name.0.clone(), path, of, expect }
         }
         Name::Abstract(_) => {
             let address = whom.name.address();
@@ -190,6 +211,10 @@ fn call(descr: Descr, sys: Sys, args: Vec<Value>, moment: Moment, to: &mut Plann
 impl Named {
     /// Somebody else may have the name by now, or it may not be given here.
     fn check(&self, to: &mut Planning<'_>) {
+        let is_gone = self.path.is_none();
+        if is_gone && self.name.is_relative() {
+            return;
+        }
         let shown = self.name.to_string().replace('\0', "@");
         let is_it = |line: &str| line.split_ascii_whitespace().nth(7) == Some(&*shown);
         let host = to.to.host;
@@ -200,7 +225,8 @@ impl Named {
         let stands = self.at().and_then(|path| host.places.get(&path.0));
         let (why, remedy) = match stands {
             _ if taken => ("another socket has that name now", "end whoever has it"),
-            Some(place) if place.mode & S_IFMT != S_IFSOCK || place.link => {
+            // What stands there stands there again at once.
+            Some(place) if !is_gone && (place.mode & S_IFMT != S_IFSOCK || place.link) => {
                 ("something else has that name now", "remove it")
             }
             _ => match self.ill_placed(to) {
@@ -230,7 +256,11 @@ impl Named {
     /// Why nobody can make the file.
     fn ill_placed(&self, to: &Planning<'_>) -> Option<&'static str> {
         const WRITE_AND_ENTER: u32 = 3;
-        match to.to.host.places.get(parent(&self.at()?.0)) {
+        let directory = parent(&self.at()?.0);
+        let there = to.to.host.places.get(directory);
+        // That of a name without a file may be gone, too: then it is there for a moment.
+        let above = || to.to.host.places.get(parent(directory)).filter(|_| self.path.is_none());
+        match there.or_else(above) {
             None => Some("the directory of that name is not there"),
             Some(place) if place.access & WRITE_AND_ENTER != WRITE_AND_ENTER => {
                 Some("you may not write into the directory of that name")
@@ -347,11 +377,11 @@ impl UnixSocket {
             (Some((peer, other)), _) => {
                 needs.push(Fact::Bound(peer));
                 let moment = if to_itself.is_some() { Moment::Make } else { Moment::Arm };
-                connect(descr, other.named.as_ref(), needs, moment, Expect::Success, to);
+                connect(descr, (other.named.as_ref(), Some(peer)), needs, moment, Expect::Success, to);
             }
             (_, Some(name)) if !name.name.is_relative() || name.path.is_some() => {
                 let lost = "a socket sends its messages to nobody now: nobody has the name to which it sent them";
-                connect(descr, Some(name), needs, Moment::Arm, Expect::OrTold(lost), to);
+                connect(descr, (Some(name), None), needs, Moment::Arm, Expect::OrTold(lost), to);
             }
             _ => {}
         }
@@ -390,7 +420,7 @@ impl UnixSocket {
         let sender = to.to.scratch();
         self.other_end(sender, to);
         let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
-        connect(sender, self.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        connect(sender, (self.named.as_ref(), Some(descr)), needs, Moment::Make, Expect::Success, to);
         self.fill(sender, messages, Fact::Linked(sender), to);
         Fact::Filled(sender)
     }
