@@ -25,8 +25,8 @@ use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
-    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, Op, Plan, Restart, Step,
-    Tid, Typing, Until, Value,
+    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, Op, Plan,
+    Restart, Step, Tid, Typing, Until, Value,
 };
 use resources::mm::vdso;
 use std::collections::{HashSet, VecDeque};
@@ -388,7 +388,9 @@ impl<'a> Execution<'a> {
                 Ok(self.contents(fd, (*size, *page), *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
-            (Op::Send { descr, messages }, _) => messages.iter().try_for_each(|message| self.send_message(*descr, message)),
+            (Op::Send { descr, messages }, _) => {
+                messages.iter().try_for_each(|message| self.send_message(*descr, message))
+            }
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
             (Op::Connect { descr, name, path, of, expect }, _) => {

@@ -437,7 +437,19 @@ impl Gathered<'_, '_, '_> {
             let (before, saver, table) = (self.before, self.saver, self.table);
             let (root, answers, links) = (root.as_path(), RefCell::default(), &links);
             let envoy = RefCell::new(envoy);
-            let target = Target { envoy, index, pid: lead, before, texts, links, root, saver, table, answers, is_flying: Cell::default() };
+            let target = Target {
+                envoy,
+                index,
+                pid: lead,
+                before,
+                texts,
+                links,
+                root,
+                saver,
+                table,
+                answers,
+                is_flying: Cell::default(),
+            };
             target.ask_ahead(asks(index, shares))?;
             if index > 0 {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
@@ -449,8 +461,7 @@ impl Gathered<'_, '_, '_> {
             threads.insert(0, ThreadModel { tid, states });
             if index == 0 {
                 // What only messages have is asked of when all else was.
-                let is_due =
-                    |seen: &Seen| if seen.in_flight { scope == Scope::Tree } else { seen.pid as i32 == whom };
+                let is_due = |seen: &Seen| if seen.in_flight { scope == Scope::Tree } else { seen.pid as i32 == whom };
                 for (id, seen) in self.table.descriptions.iter().enumerate().filter(|(_, seen)| is_due(seen)) {
                     target.is_flying.set(seen.in_flight);
                     let found = self.findings.take(whom, Description::capture(seen, &mut from));

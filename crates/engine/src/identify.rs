@@ -139,8 +139,14 @@ pub(crate) fn table(
     }
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
-    let mut table =
-        Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), links: HashSet::new(), all: Vec::new(), flying: BTreeMap::new() };
+    let mut table = Table {
+        descriptions: Vec::new(),
+        numbers,
+        ends: HashMap::new(),
+        links: HashSet::new(),
+        all: Vec::new(),
+        flying: BTreeMap::new(),
+    };
     for s in seen.iter().filter(|s| [S_IFIFO, S_IFSOCK].contains(&s.file_type()) && !s.names_only()) {
         *table.ends.entry(inode(s)).or_default() |= access(s);
         table.links.insert(s.link.clone());

@@ -26,7 +26,9 @@ pub use list::{Coverage, Description, ProcessState, ThreadState, TreeState, UNSU
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;
 pub use planning::{Planning, never_made, plan};
-pub use probe::{Capturing, Files, Holder, Keep, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Tcp, Told, Which};
+pub use probe::{
+    Capturing, Files, Holder, Keep, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Tcp, Told, Which,
+};
 pub use text::{Blob, Text};
 pub use trouble::Trouble;
 

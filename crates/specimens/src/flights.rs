@@ -97,7 +97,11 @@ fn fill_messages(socket: i32, kept: i32) -> Outcome {
     send(socket, b"kept", &[kept, kept])?;
     give(socket, b"count", &[counter(7)?])?;
     give(socket, b"", &[counter(9)?])?;
-    give(socket, b"file", &[sys::open("/proc/self/cmdline", libc::O_RDONLY).and(sys::open("/etc/passwd", libc::O_RDONLY))?])?;
+    give(
+        socket,
+        b"file",
+        &[sys::open("/proc/self/cmdline", libc::O_RDONLY).and(sys::open("/etc/passwd", libc::O_RDONLY))?],
+    )?;
     send(socket, b"last", &[])
 }
 

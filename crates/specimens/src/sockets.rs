@@ -1,8 +1,8 @@
 //! Sockets without a name: pairs of every kind, what waits in them, what is shut down or gone, options.
 
-use crate::{flights, kin};
 use crate::life::Living;
 use crate::sys::{self, Outcome, must, same};
+use crate::{flights, kin};
 
 pub(crate) fn pair(kind: i32) -> Result<[i32; 2], String> {
     let mut ends = [0; 2];

@@ -137,7 +137,8 @@ impl<'p> Recruit<'p> {
         let (Some(arena), Some((socket, number))) = (self.arena, self.socket) else {
             unreachable!("it has gone all the way")
         };
-        let mut envoy = Envoy { post: Some(self.post), arena, socket: Rc::new(socket), number, begun: None, locks: None };
+        let mut envoy =
+            Envoy { post: Some(self.post), arena, socket: Rc::new(socket), number, begun: None, locks: None };
         envoy.learn_interrupting(&self.status)?;
         Ok(envoy)
     }

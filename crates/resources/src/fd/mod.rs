@@ -133,7 +133,8 @@ pub(crate) fn grounded(seen: &Seen, flies: bool, from: &Capturing<'_>) -> Result
     }
     let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), signalling::F_GETOWN_EX.into(), Arg::Out(8)]);
     let has_owner = from.probe.calls(&[asked])?[0].out.concat().iter().skip(4).any(|byte| *byte != 0);
-    let why = if flies { "it sends signals" } else { "this kind of descriptor cannot be looked at while nobody has it" };
+    let why =
+        if flies { "it sends signals" } else { "this kind of descriptor cannot be looked at while nobody has it" };
     Ok((!flies || has_owner).then(|| seen.refuse(why, "freeze it when it is received")))
 }
 

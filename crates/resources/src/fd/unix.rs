@@ -21,8 +21,8 @@ use crate::{At, Blob, Capturing, Message, Planning, Probe, Resource, Text, Troub
 use ::plan::Descr;
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI};
 use abi::consts::socket::{
-    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_CREDENTIALS, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF, SO_PEERCRED, SOCK_DGRAM,
-    SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_CREDENTIALS, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF,
+    SO_PEERCRED, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::diag::{self, LocalSocket as Told, LocalSockets};
 use abi::layout::Msghdr;
@@ -359,9 +359,7 @@ impl<'a> Among<'a> {
             Some(count) if count != queue.rights() => Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)"),
             // A pidfd or a label, which the kernel makes again (SO_PASSPIDFD, SO_PASSSEC).
             Some(_) => Ok(queue),
-            None if has_more => {
-                Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)")
-            }
+            None if has_more => Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"),
             None => Ok(queue),
         })
     }

@@ -94,7 +94,8 @@ pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
         let what = model.descriptions.get(id)?;
         matches!(what, Description::Pidfd(_) | Description::Procfile(_)).then(|| what.name())
     };
-    let rights = model.sockets().flat_map(|s| s.ancillary.iter().flat_map(move |a| a.rights.iter().map(move |id| (s, id))));
+    let rights =
+        model.sockets().flat_map(|s| s.ancillary.iter().flat_map(move |a| a.rights.iter().map(move |id| (s, id))));
     let refuse = |(socket, id): (&UnixSocket, &u32)| {
         let why = format!("a {} waits in it (SCM_RIGHTS), which is not supported yet", of_each(id)?);
         Some(Refusal::new(format!("socket {}", socket.socket), why, "freeze it when that is received"))

@@ -15,8 +15,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Removed, Saved,
-    SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Capturing, Description, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState, Queue, Removed,
+    Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -97,6 +97,8 @@ pub(crate) struct Recorded {
     pub(crate) told: Vec<Told>,
     /// What is told of sockets, of which those in `held` are the tree's; and what is true of each descriptor.
     pub(crate) sockets: BTreeMap<u64, LocalSocket>,
+    /// What waits in those with descriptors in flight.
+    pub(crate) messages: BTreeMap<u64, Vec<Message>>,
     pub(crate) held: Vec<u64>,
     pub(crate) ready: u16,
     /// Its descriptions.
@@ -380,6 +382,10 @@ impl Probe for Recorded {
     fn ready(&self, _: u32) -> Result<u16, Fault> {
         Ok(self.ready)
     }
+    fn messages(&self, inode: u64) -> Option<Vec<Message>> {
+        self.messages.get(&inode).cloned()
+    }
+
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
