@@ -2,14 +2,18 @@
 //!
 //! - seen as    `socket:[inode]`, and what sock_diag(7) tells of it
 //! - captured   its kind, its name, to which it is connected, what is shut down, options (socket(7)); what waits in it, message by
-//!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
+//!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls; with descriptors (SCM_RIGHTS), by who freezes, as
+//!   whoever looks gets copies of them; who sent what waits, if the socket tells (SO_PASSCRED)
 //! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
-//!   other end, which is closed where it was; `shutdown`
-//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; to which others are connected by a
-//!   name that is gone; several that were accepted from one that is gone; a name below a root directory of its own; in which
-//!   descriptors, urgent data or an error wait, messages from one that has another name than its other end, or connections that have
-//!   something to say; a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
-//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
+//!   other end, which is closed where it was; `shutdown`. A name without a file is given and taken away again, by way of another
+//!   directory where its own is gone; who is connected to it, is so by its file
+//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; a name below a root directory of
+//!   its own; in which urgent data or an error wait, messages from one that has another name than its other end, connections that
+//!   have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
+//!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter
+//!   (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
+//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
+//!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
 //!   messages that wait behind others, when they were looked at before
 
 pub(crate) mod plan;
@@ -558,8 +562,12 @@ impl fmt::Display for UnixSocket {
             (Some(peer), ..) => write!(f, ", connected to {peer}")?,
         }
         match self.waiting.iter().map(|b| b.0.len()).sum::<usize>() {
+            0 => {}
+            bytes => write!(f, ", {bytes} bytes wait")?,
+        }
+        match self.ancillary.iter().map(|with| with.rights.len()).sum::<usize>() {
             0 => Ok(()),
-            bytes => write!(f, ", {bytes} bytes wait"),
+            count => write!(f, ", with {count} descriptors"),
         }
     }
 }

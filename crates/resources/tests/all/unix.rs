@@ -144,12 +144,13 @@ fn who_sent_what_waits() {
     let mut sample = with_flights(0, vec![]);
     sample.messages.clear();
     sample.answer(Sys::Getsockopt, &[40, 1, 16], Ok(0), vec![vec![1, 0, 0, 0]]);
-    let ids = [7u32, 1000, 100].map(u32::to_ne_bytes);
+    let pid = sample.threads[0];
+    let ids = [pid, 1000, 100].map(u32::to_ne_bytes);
     let control = [&28u64.to_ne_bytes()[..], &[1, 0, 0, 0, 2, 0, 0, 0], ids.as_flattened()];
     let header = Msghdr { controllen: 32, ..Msghdr::default() };
     let out = vec![b"hello".to_vec(), Vec::new(), control.concat(), header.to_bytes().to_vec()];
     sample.answer(Sys::Recvmsg, &[40], Ok(5), out);
-    let with = Ancillary { message: 0, rights: vec![], credentials: Some((7, 1000, 100)) };
+    let with = Ancillary { message: 0, rights: vec![], credentials: Some((pid, 1000, 100)) };
     assert_eq!(captured(&sample).ancillary, [with]);
 }
 

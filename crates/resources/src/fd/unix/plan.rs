@@ -94,13 +94,15 @@ pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
         let what = model.descriptions.get(id)?;
         matches!(what, Description::Pidfd(_) | Description::Procfile(_)).then(|| what.name())
     };
-    let rights =
-        model.sockets().flat_map(|s| s.ancillary.iter().flat_map(move |a| a.rights.iter().map(move |id| (s, id))));
-    let refuse = |(socket, id): (&UnixSocket, &u32)| {
-        let why = format!("a {} waits in it (SCM_RIGHTS), which is not supported yet", of_each(id)?);
-        Some(Refusal::new(format!("socket {}", socket.socket), why, "freeze it when that is received"))
-    };
-    rights.filter_map(refuse).collect()
+    let mut all = Vec::new();
+    for socket in model.sockets() {
+        let rights = socket.ancillary.iter().flat_map(|a| &a.rights);
+        all.extend(rights.filter_map(of_each).map(|kind| {
+            let why = format!("a {kind} waits in it (SCM_RIGHTS), which is not supported yet");
+            Refusal::new(format!("socket:[{}]", socket.socket), why, "freeze it when that is received")
+        }));
+    }
+    all
 }
 
 /// What a survey has to read for the sockets of a tree.
@@ -369,7 +371,10 @@ impl UnixSocket {
         self.furnish(descr, to_itself.map(|_| descr), to_itself.is_some() && self.is_written_to(), to);
         let mut needs = vec![Fact::Bound(descr)];
         if to_itself.is_none() {
-            needs.extend(self.waiting_groups().map(|group| self.send(descr, group, to)));
+            // One after the other.
+            let last =
+                self.waiting_groups().fold(Fact::Bound(descr), |before, group| self.send(descr, group, before, to));
+            needs.push(last);
         }
         // From here on it takes messages of nobody else, so those come first who are connected to it.
         let followers = all.iter().filter(|(from, s)| s.peer == Some(self.socket) && *from != descr);
@@ -417,28 +422,28 @@ impl UnixSocket {
     }
 
     /// Somebody without a name sends messages to it. Gives what holds when they are there.
-    fn send(&self, descr: Descr, messages: Range<usize>, to: &mut Planning<'_>) -> Fact {
+    fn send(&self, descr: Descr, messages: Range<usize>, before: Fact, to: &mut Planning<'_>) -> Fact {
         let sender = to.to.scratch();
         self.other_end(sender, to);
         let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
         connect(sender, (self.named.as_ref(), Some(descr)), needs, Moment::Make, Expect::Success, to);
-        self.fill(sender, messages, Fact::Linked(sender), to);
+        self.fill(sender, messages, vec![Fact::Linked(sender), before], to);
         Fact::Filled(sender)
     }
 
     /// Messages, or pieces of a stream, are written, by who gets room for that.
-    fn fill(&self, writer: Descr, which: Range<usize>, need: Fact, to: &mut Planning<'_>) {
+    fn fill(&self, writer: Descr, which: Range<usize>, needs: Vec<Fact>, to: &mut Planning<'_>) {
         // What the kernel adds to each.
         const BESIDES: usize = 1 << 10;
         let waiting = &self.waiting[which.clone()];
         widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
         let with: Vec<&Ancillary> = self.ancillary.iter().filter(|a| which.contains(&(a.message as usize))).collect();
         if with.is_empty() {
-            return feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), vec![need], to);
+            return feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
         }
         let mut messages: Vec<Message> =
             waiting.iter().map(|b| Message { bytes: b.0.clone(), ..Message::default() }).collect();
-        let mut needs = vec![Fact::Made(writer), Fact::Bound(writer), need];
+        let mut needs = [vec![Fact::Made(writer), Fact::Bound(writer)], needs].concat();
         for a in with {
             let message = &mut messages[a.message as usize - which.start];
             message.rights = a.rights.iter().map(|id| Descr(*id)).collect();
@@ -456,7 +461,7 @@ impl UnixSocket {
         self.settings.plan(NAME, descr, to);
         if let Some(writer) = writer.filter(|_| self.is_written_to()) {
             let needs = if writer == descr { Fact::Linked(descr) } else { Fact::Made(descr) };
-            self.fill(writer, 0..self.waiting.len(), needs, to);
+            self.fill(writer, 0..self.waiting.len(), vec![needs], to);
         }
         self.settings.plan_room(NAME, descr, writes, to);
         if let Some(mode) = self.mode {
