@@ -149,7 +149,6 @@ pub mod socket {
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;
     pub const SO_RCVBUF: u64 = 8;
-    pub const SO_PASSCRED: u64 = 16;
     pub const SO_PEERCRED: u64 = 17;
     pub const SO_GET_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;
@@ -163,7 +162,6 @@ pub mod socket {
     pub const MSG_CTRUNC: u32 = 8;
     pub const MSG_TRUNC: u64 = 0x20;
     pub const MSG_DONTWAIT: u64 = 0x40;
-    pub const MSG_NOSIGNAL: u64 = 0x4000;
     pub const MSG_CMSG_CLOEXEC: u64 = 0x4000_0000;
 
     /// How many bytes can be read (asm-generic/sockios.h).
