@@ -64,6 +64,7 @@ syscalls! {
     Getpid "getpid" 39;
     Socket "socket" 41;
     Connect "connect" 42;
+    Sendto "sendto" 44;
     Recvfrom "recvfrom" 45;
     Recvmsg "recvmsg" 47;
     Shutdown "shutdown" 48;
@@ -191,7 +192,7 @@ syscalls! {
 }
 
 impl Sys {
-    /// Whether the call only makes, fills, empties or marks a description, and reads and writes memory only as far as its pointer
+    /// Whether the call only makes, fills, empties, marks or tells of a description, and reads and writes memory only as far as its pointer
     /// arguments and their lengths say: a process may make it for another one, with arguments that it knows nothing of.
     pub const fn is_harmless(self) -> bool {
         use Sys::*;
@@ -226,7 +227,8 @@ impl Sys {
                 | Listen
                 | Connect
         );
-        makes || marks || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
+        let tells = matches!(self, Fstatfs | TimerfdGettime | Recvfrom);
+        makes || marks || tells || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }
 

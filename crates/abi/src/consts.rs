@@ -144,6 +144,9 @@ pub mod socket {
     pub const IPPROTO_UDP: u64 = 17;
     pub const IPPROTO_IPV6: u64 = 41;
 
+    /// Types of control messages (unix(7)).
+    pub const SCM_CREDENTIALS: u32 = 2;
+
     pub const SO_REUSEADDR: u64 = 2;
     pub const SO_TYPE: u64 = 3;
     pub const SO_SNDBUF: u64 = 7;

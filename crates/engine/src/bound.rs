@@ -7,10 +7,11 @@ use abi::diag::local_address;
 use abi::{Arg, Call, Errno, Sys};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socket_with};
+use std::collections::HashMap;
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
@@ -22,6 +23,8 @@ pub(crate) struct Bound {
     heir: Heir,
     pid: u32,
     given: Vec<Identity>,
+    /// The files of names that do not stay, by the numbers of their sockets.
+    gone: HashMap<u64, OwnedFd>,
 }
 
 /// What the file of a name is to be like.
@@ -37,16 +40,35 @@ pub(crate) struct Looks {
 const TAKEN: u8 = 0;
 /// Told when the socket has it: what has the name now, and the path.
 const GIVEN: u8 = 1;
+/// Told before a directory is made in which a name stands for a moment: its path.
+const AROUND: u8 = 2;
 
 impl Bound {
     pub(crate) fn new() -> Result<Bound, abi::Fault> {
         let pid = std::process::id();
         let heir = Heir::new(move |legacy, told| told.iter().rev().for_each(|word| end(legacy, word, pid)))?;
-        Ok(Bound { heir, pid, given: Vec::new() })
+        Ok(Bound { heir, pid, given: Vec::new(), gone: HashMap::new() })
     }
 
     /// Gives the socket of that number the name.
     pub(crate) fn bind(&mut self, number: u64, name: &[u8], path: &Path, looks: Looks) -> io::Result<()> {
+        if looks.stays {
+            return self.bind_there(number, name, path, looks);
+        }
+        // A relative name is the same in any directory.
+        let own = || std::env::temp_dir().join(format!(".{}.cryopid", self.pid)).join(path);
+        let path = if path.is_absolute() { path.to_owned() } else { own() };
+        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|directory| !directory.exists()).collect();
+        for directory in missing.iter().rev() {
+            self.heir.tell(&[&[AROUND], directory.as_os_str().as_bytes()].concat())?;
+            point()?;
+            fs::create_dir(directory)?;
+        }
+        let bound = self.bind_there(number, name, &path, looks);
+        missing.iter().try_for_each(fs::remove_dir).and(bound)
+    }
+
+    fn bind_there(&mut self, number: u64, name: &[u8], path: &Path, looks: Looks) -> io::Result<()> {
         point()?;
         let is_ours = Identity::at(path).is_some_and(|there| self.given.contains(&there));
         let beside = beside(path, self.pid);
@@ -70,10 +92,17 @@ impl Bound {
         self.given.push(made);
         change_mode(number, 0o777)?;
         if !looks.stays {
+            self.gone.insert(number, open_to_all(path, made)?);
             fs::remove_file(path)?;
             return if beside.exists() { fs::rename(&beside, path) } else { Ok(()) };
         }
         give_looks(path, made, looks)
+    }
+
+    /// Connects the socket of that number to one that has a name which did not stay, by way of its file.
+    pub(crate) fn connect(&self, number: u64, of: u64) -> io::Result<()> {
+        let file = self.gone.get(&of).ok_or(io::ErrorKind::NotFound)?;
+        addressed(Sys::Connect, number, link(file).as_os_str().as_bytes())
     }
 
     /// The names stay.
@@ -82,13 +111,30 @@ impl Bound {
     }
 }
 
-/// Owner and permissions, of the very file: whoever may write into its directory may exchange it meanwhile.
-fn give_looks(path: &Path, made: Identity, looks: Looks) -> io::Result<()> {
+fn link(file: &OwnedFd) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The very file: whoever may write into its directory may exchange it meanwhile.
+fn open(path: &Path, made: Identity) -> io::Result<OwnedFd> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
-    let link = PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()));
-    if Identity::of(&fs::metadata(&link)?) != made {
+    if Identity::of(&fs::metadata(link(&file))?) != made {
         return Err(io::ErrorKind::NotFound.into());
     }
+    Ok(file)
+}
+
+/// The same, to which anybody may connect who has it.
+fn open_to_all(path: &Path, made: Identity) -> io::Result<OwnedFd> {
+    let file = open(path, made)?;
+    fs::set_permissions(link(&file), Permissions::from_mode(0o777))?;
+    Ok(file)
+}
+
+/// Owner and permissions.
+fn give_looks(path: &Path, made: Identity, looks: Looks) -> io::Result<()> {
+    let file = open(path, made)?;
+    let link = link(&file);
     if let Some((uid, gid)) = looks.owner {
         std::os::unix::fs::chown(&link, Some(uid), Some(gid))?;
     }
@@ -139,6 +185,10 @@ pub(crate) fn is_live(path: &Path) -> bool {
 /// In the heir: however far it came.
 fn end(legacy: Legacy, word: &[u8], pid: u32) {
     let Some((kind, word)) = word.split_first() else { return };
+    if *kind == AROUND {
+        let _ = fs::remove_dir(OsStr::from_bytes(word));
+        return;
+    }
     let (given, path) = if *kind == GIVEN {
         let (made, path) = Identity::heard(word);
         (Some(made), path)

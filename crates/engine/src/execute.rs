@@ -25,8 +25,8 @@ use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
-    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Moment, Namespaces, Object, Op, Plan, Restart, Step,
-    Tid, Typing, Until, Value,
+    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, Op, Plan,
+    Restart, Step, Tid, Typing, Until, Value,
 };
 use resources::mm::vdso;
 use std::collections::{HashSet, VecDeque};
@@ -37,6 +37,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
+use tracee::message::send;
 use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Kind, Nest, Newborn, Part, Stubs};
 use tracee::{here, ipc, job};
 
@@ -387,10 +388,17 @@ impl<'a> Execution<'a> {
                 Ok(self.contents(fd, (*size, *page), *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
+            (Op::Send { descr, messages }, _) => {
+                messages.iter().try_for_each(|message| self.send_message(*descr, message))
+            }
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
-            (Op::Connect { descr, name, path, expect }, _) => {
-                let connected = bound::connect(self.number(*descr), name, Path::new(OsStr::from_bytes(path)));
+            (Op::Connect { descr, name, path, of, expect }, _) => {
+                let (number, path) = (self.number(*descr), Path::new(OsStr::from_bytes(path)));
+                let connected = match of.zip(self.bound.as_ref()) {
+                    Some((of, bound)) => bound.connect(number, self.number(of)),
+                    None => bound::connect(number, name, path),
+                };
                 Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
             }
             (Op::Join { from, at }, _) => {
@@ -479,9 +487,7 @@ impl<'a> Execution<'a> {
             (Expect::Whatever, _) | (Expect::Success | Expect::OrTold(_), Ok(_)) => Ok(()),
             (Expect::Exactly(n), Ok(got)) if n == got => Ok(()),
             (Expect::OrTold(lost), Err(_)) => {
-                if !self.lost.contains(&lost) {
-                    self.lost.push(lost);
-                }
+                self.lose(lost);
                 Ok(())
             }
             (_, Err(e)) => fault(e),
@@ -754,6 +760,34 @@ impl<'a> Execution<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Who may not send it as that of another sends it as his own (net/core/scm.c, `scm_check_creds`).
+    fn send_message(&mut self, descr: Descr, message: &Message) -> Result<(), Error> {
+        let (socket, own) = (self.number(descr) as i32, std::process::id());
+        let rights: Vec<i32> = message.rights.iter().map(|right| self.number(*right) as i32).collect();
+        let send = |who| send(socket, &message.bytes, &rights, who);
+        let sent = match message.credentials {
+            None => send(None),
+            Some((pid, uid, gid)) => {
+                let pid = pid.map_or(own, |pid| self.stubs().pid(pid.0) as u32);
+                send(Some((pid, uid, gid))).or_else(|_| {
+                    let lost = "who sent what waits in a socket is told to be who thaws it (SCM_CREDENTIALS)";
+                    self.lose(lost);
+                    send(Some((own, uid, gid))).or_else(|_| send(None))
+                })
+            }
+        };
+        match sent {
+            Ok(len) if len == message.bytes.len() as u64 => Ok(()),
+            other => Err(Fault::new("sendmsg", descr, other.err().unwrap_or(Errno::ENOSPC)).into()),
+        }
+    }
+
+    fn lose(&mut self, what: &'static str) {
+        if !self.lost.contains(&what) {
+            self.lost.push(what);
+        }
     }
 
     fn host(&mut self, effect: &'a HostEffect) -> Result<(), Error> {

@@ -1,6 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::ahead::Ahead;
+use crate::flight::Flights;
 use crate::guard::may_go_on;
 use crate::identify;
 use crate::outside::Outside;
@@ -15,12 +16,13 @@ use abi::signal::{self, Siginfo};
 use abi::{Call, Machine};
 use image::{Header, Writer};
 use plan::Refusal;
+use resources::fd::Seen;
 use resources::tree::process::{Ended, Fd, Process as ProcessRecord, Shares};
 use resources::{
     Capturing, Description, Files, Keep, Model, Note, ProcessModel, ProcessState, Still, Text, ThreadModel,
     ThreadState, TreeState, Trouble,
 };
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::fd::OwnedFd;
@@ -204,11 +206,16 @@ fn capture(
     before.outside.is_now(tree.ids());
     let terminal = tree.members[0].stat.terminal;
     let (mut leads, mut descriptors) = (Vec::new(), Vec::new());
+    let mut flights = Flights::default();
     for member in tree.members.iter_mut().filter(|m| m.process.is_some() && m.shares.files.is_none()) {
         leads.push((member.pid, lead(member)));
-        descriptors.push(std::mem::replace(&mut member.descriptors, Ok(Vec::new()))?);
+        let seen = std::mem::replace(&mut member.descriptors, Ok(Vec::new()))?;
+        member.process.iter_mut().try_for_each(|process| flights.of(process, &seen, before))?;
+        descriptors.push(seen);
     }
-    let table = identify::table(&leads, descriptors, terminal)?;
+    let flying = flights.follow(&descriptors, before)?;
+    before.flights = flights;
+    let table = identify::table(&leads, descriptors, flying, terminal)?;
     let ids = Ids::of(tree, &before.inner);
     let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
     let shown = Some(shown(&tree.members));
@@ -435,7 +442,19 @@ impl Gathered<'_, '_, '_> {
             let (before, saver, table) = (self.before, self.saver, self.table);
             let (root, answers, links) = (root.as_path(), Default::default(), &links);
             let envoy = RefCell::new(envoy);
-            let target = Target { envoy, index, pid: lead, before, texts, links, root, saver, table, answers };
+            let target = Target {
+                envoy,
+                index,
+                pid: lead,
+                before,
+                texts,
+                links,
+                root,
+                saver,
+                table,
+                answers,
+                is_flying: Cell::default(),
+            };
             target.ask_ahead(asks(index, shares))?;
             if index > 0 {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
@@ -446,16 +465,21 @@ impl Gathered<'_, '_, '_> {
             ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
             threads.insert(0, ThreadModel { tid, states });
             if index == 0 {
-                let mine = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| seen.pid as i32 == whom);
+                // What only messages have is asked of when all else was.
+                let is_due = |seen: &Seen| if seen.in_flight { scope == Scope::Tree } else { seen.pid as i32 == whom };
+                let mine = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| is_due(seen));
                 for group in mine.collect::<Vec<_>>().chunks(TOGETHER) {
-                    let asks = group.iter().map(|(seen, _)| Description::asks(seen, &target)).collect();
-                    for ((seen, id), answers) in group.iter().zip(target.ask_for_each(asks)?) {
+                    let asks = |seen: &Seen| if seen.in_flight { Vec::new() } else { Description::asks(seen, &target) };
+                    let asked = target.ask_for_each(group.iter().map(|(seen, _)| asks(seen)).collect())?;
+                    for ((seen, id), answers) in group.iter().zip(asked) {
                         target.answers[0].replace(answers);
+                        target.is_flying.set(seen.in_flight);
                         let found = self.findings.take(whom, Description::capture(seen, &mut from));
                         into.model.descriptions.extend(found.map(|d| (*id, d)));
                     }
                 }
                 target.answers[0].take();
+                target.is_flying.set(false);
                 // Once there is a reason against it, the bulk of it need not be read.
                 self.saver.borrow_mut().doomed = self.findings.is_against();
                 ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));

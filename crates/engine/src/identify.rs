@@ -25,6 +25,8 @@ pub(crate) struct Table {
     links: HashSet<Text>,
     /// Every descriptor, with the index of its description.
     pub(crate) all: Vec<(usize, Seen)>,
+    /// The descriptions that are in flight, by the numbers of our own copies.
+    pub(crate) flying: BTreeMap<u32, usize>,
 }
 
 impl Table {
@@ -84,7 +86,17 @@ fn see(pid: i32, fd: u32) -> Result<Seen, Error> {
         stat: file_stat(&stat),
         info,
         terminal: None,
+        in_flight: false,
     })
+}
+
+/// What is seen of a copy that we have of what is in flight.
+pub(crate) fn see_own(fd: u32) -> Result<Seen, Fault> {
+    match see(std::process::id() as i32, fd) {
+        Ok(seen) => Ok(Seen { in_flight: true, ..seen }),
+        Err(Error::Fault(fault)) => Err(fault),
+        Err(_) => Err(Fault::new("read", fd, abi::Errno::EBADF)),
+    }
 }
 
 /// The numbers that are open, ascending.
@@ -103,7 +115,16 @@ pub(crate) fn descriptors(lead: i32) -> Result<Vec<Seen>, Error> {
 
 /// The tables of stopped processes, each given by its id and that of a living thread of it, and by what was seen of its
 /// descriptors.
-pub(crate) fn table(of: &[(i32, i32)], all: Vec<Vec<Seen>>, terminal: Option<(u32, u32)>) -> Result<Table, Error> {
+///
+/// What is in flight comes last: of what somebody has it tells nothing new.
+pub(crate) fn table(
+    of: &[(i32, i32)],
+    all: Vec<Vec<Seen>>,
+    flying: Vec<Seen>,
+    terminal: Option<(u32, u32)>,
+) -> Result<Table, Error> {
+    let own = std::process::id() as i32;
+    let (of, all) = (&[of, &[(own, own)]].concat(), all.into_iter().chain([flying]));
     let owned = of.iter().zip(all).flat_map(|((pid, _), own)| own.into_iter().map(|seen| (*pid as u32, seen)));
     let seen: Vec<Seen> = owned.map(|(pid, seen)| Seen { pid, terminal, ..seen }).collect();
     // Only what looks alike can be the same: the same inode, flags and offset.
@@ -118,8 +139,14 @@ pub(crate) fn table(of: &[(i32, i32)], all: Vec<Vec<Seen>>, terminal: Option<(u3
     }
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
-    let mut table =
-        Table { descriptions: Vec::new(), numbers, ends: HashMap::new(), links: HashSet::new(), all: Vec::new() };
+    let mut table = Table {
+        descriptions: Vec::new(),
+        numbers,
+        ends: HashMap::new(),
+        links: HashSet::new(),
+        all: Vec::new(),
+        flying: BTreeMap::new(),
+    };
     for s in seen.iter().filter(|s| [S_IFIFO, S_IFSOCK].contains(&s.file_type()) && !s.names_only()) {
         *table.ends.entry(inode(s)).or_default() |= access(s);
         table.links.insert(s.link.clone());
@@ -133,6 +160,8 @@ pub(crate) fn table(of: &[(i32, i32)], all: Vec<Vec<Seen>>, terminal: Option<(u3
         own.push((s.fd, at, s.info.flags & O_CLOEXEC != 0));
         places.push(at);
     }
+    let flying = table.numbers.remove(&own).into_iter().flatten();
+    table.flying = flying.map(|(number, at, _)| (number, at)).collect();
     table.all = places.into_iter().zip(seen).collect();
     Ok(table)
 }

@@ -12,6 +12,7 @@ mod bound;
 mod error;
 mod execute;
 mod fifo;
+mod flight;
 mod freeze;
 mod guard;
 mod host;

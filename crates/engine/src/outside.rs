@@ -319,7 +319,15 @@ mod tests {
         let fd = file.as_raw_fd() as u32;
         let link = read_link(us, fd).unwrap();
         let info = proc::fdinfo(&read(format!("/proc/{us}/fdinfo/{fd}")).unwrap()).unwrap();
-        let seen = Seen { pid: us, fd, link: link.as_slice().into(), stat: FileStat::default(), info, terminal: None };
+        let seen = Seen {
+            pid: us,
+            fd,
+            link: link.as_slice().into(),
+            stat: FileStat::default(),
+            info,
+            terminal: None,
+            in_flight: false,
+        };
         let (by_link, sharers) = (outside.with_link(&link), outside.with_description((us, fd), &[seen]));
         child.kill().unwrap();
         child.wait().unwrap();

@@ -1,5 +1,6 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
+use crate::flight::Flights;
 use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
 use crate::save::Saver;
@@ -16,19 +17,20 @@ use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
 use resources::fd::Seen;
-use resources::{Holder, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
+use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
 use std::ops::Range;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
+use std::slice::from_ref;
 use tracee::ipc::Window;
 use tracee::procfs::{numbers, read};
 use tracee::sys::Slot;
@@ -53,8 +55,16 @@ pub(crate) struct Before {
     pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
     /// The connections of TCP, from when they were asked for.
     pub(crate) connections: OnceCell<Rc<Connections>>,
+    /// What is in flight.
+    pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
     pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
+}
+
+impl Before {
+    pub(crate) fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
+        self.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
+    }
 }
 
 /// Our own namespaces, by their names below /proc/self.
@@ -122,6 +132,8 @@ pub(crate) struct Target<'a, 's, 'p> {
     /// Answers that were asked for all at once, and not taken yet, in the order of asking: of the description that is captured, and of
     /// the process.
     pub(crate) answers: [RefCell<Answers>; 2],
+    /// Whether what is asked of is in flight: then numbers are those of our own copies.
+    pub(crate) is_flying: Cell<bool>,
 }
 
 /// The reason in the words of a fault.
@@ -167,7 +179,22 @@ impl Target<'_, '_, '_> {
     }
 
     fn path(&self, name: &str) -> PathBuf {
+        if self.is_flying.get() && name.starts_with("fd") {
+            return PathBuf::from(format!("/proc/self/{name}"));
+        }
         PathBuf::from(format!("/proc/{}/{name}", self.pid))
+    }
+
+    fn descriptor(&self, fd: u32) -> Result<OwnedFd, Fault> {
+        if self.is_flying.get() { self.before.flights.copy(fd) } else { self.with(|p, _| p.descriptor(fd as i32)) }
+    }
+
+    /// Calls that have to do with a copy of ours are our own.
+    fn make_own(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        let make = |call: &Call| {
+            if call.sys.is_harmless() { Ok(here::call(call)) } else { Ok(self.make(from_ref(call))?.remove(0)) }
+        };
+        calls.iter().map(make).collect()
     }
 
     fn inside(&self, path: &[u8]) -> PathBuf {
@@ -306,6 +333,9 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn calls(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        if self.is_flying.get() {
+            return self.make_own(calls);
+        }
         self.answered(calls).map_or_else(|| self.make(calls), Ok)
     }
 
@@ -374,7 +404,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
-        let pipe = self.with(|p, _| p.descriptor(fd as i32))?;
+        let pipe = self.descriptor(fd)?;
         peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
     }
 
@@ -392,8 +422,9 @@ impl Probe for Target<'_, '_, '_> {
     fn watched(&self, by: u32, (number, inode): (u32, u64), nth: u32) -> Result<Option<u32>, Fault> {
         let slot = Slot { efd: by, tfd: number, toff: nth };
         let like = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| seen.stat.ino == inode);
+        let own = if self.is_flying.get() { std::process::id() as i32 } else { self.pid };
         for (seen, id) in like {
-            match tracee::sys::kcmp_watch((seen.pid as i32, seen.fd), self.pid, slot) {
+            match tracee::sys::kcmp_watch((seen.pid as i32, seen.fd), own, slot) {
                 Ok(order) if order.is_eq() => return Ok(Some(id)),
                 Ok(_) => {}
                 // It has no such number, or the kernel does not tell.
@@ -422,21 +453,25 @@ impl Probe for Target<'_, '_, '_> {
     fn is_unheard(&self, fd: u32) -> Result<bool, Fault> {
         // Who opened a named one without waiting for a writer is told of no end (POLLHUP) until there was one.
         const POLLHUP: u16 = 0x10;
-        let pipe = self.with(|p, _| p.descriptor(fd as i32))?;
+        let pipe = self.descriptor(fd)?;
         let at_end = is_at_end(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))?;
         Ok(at_end && self.ready(fd)? & POLLHUP == 0)
     }
 
     fn ready(&self, fd: u32) -> Result<u16, Fault> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
-        let own = self.with(|p, _| p.descriptor(fd as i32))?;
-        let mut asked = [PollFd::new(&own, PollFlags::IN | PollFlags::PRI | PollFlags::OUT)];
+        let own = self.descriptor(fd)?;
+        let mut asked = [PollFd::new(&own, PollFlags::IN | PollFlags::PRI | PollFlags::OUT | PollFlags::RDHUP)];
         poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", fd, std::io::Error::from(e)))?;
         Ok(asked[0].revents().bits())
     }
 
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
-        self.before.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
+        self.before.local_sockets()
+    }
+
+    fn messages(&self, inode: u64) -> Option<Vec<Message>> {
+        self.before.flights.messages(inode, self.table)
     }
 
     fn connections(&self) -> Rc<Connections> {
@@ -444,7 +479,7 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn unread(&self, fd: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
-        let own = self.with(|p, _| p.descriptor(fd as i32))?;
+        let own = self.descriptor(fd)?;
         sockets::peek(&own, bytes as usize).map_err(|e| Fault::new("recv", fd, e))
     }
 

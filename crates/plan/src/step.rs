@@ -348,6 +348,17 @@ pub struct TcpEnd {
     pub room: u32,
 }
 
+/// A message, or a piece of a stream.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// Descriptions that come with it.
+    pub rights: Vec<Descr>,
+    /// Whose it is: process, if that is of the tree, user and group.
+    pub credentials: Option<(Option<Pid>, u32, u32)>,
+}
+
 /// How a thread comes into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Birth {
@@ -456,6 +467,13 @@ pub enum Op {
         /// What.
         packets: Vec<Vec<u8>>,
     },
+    /// Messages are sent by a socket, with what comes with them (unix(7)).
+    Send {
+        /// The socket.
+        descr: Descr,
+        /// Which, in their order.
+        messages: Vec<Message>,
+    },
     /// A socket is connected to a name of the file system, from where it leads to the path.
     Connect {
         /// The socket.
@@ -464,6 +482,8 @@ pub enum Op {
         name: Vec<u8>,
         /// Where it leads to.
         path: Vec<u8>,
+        /// The socket that has the name, where its file is gone.
+        of: Option<Descr>,
         /// For what.
         expect: Expect,
     },
@@ -708,6 +728,10 @@ impl fmt::Display for Op {
                 let bytes: usize = packets.iter().map(Vec::len).sum();
                 write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
             }
+            Op::Send { descr, messages } => {
+                let (with, all) = (messages.iter().map(|m| m.rights.len()).sum::<usize>(), messages.len());
+                write!(f, "send {all} messages with {with} descriptors by {descr}")
+            }
             Op::Object { object, args, lasting } => {
                 write!(f, "{object} = ")?;
                 call(f, object.kind.get(), &args.iter().map(|n| Value::Int(*n)).collect::<Vec<_>>())?;
@@ -717,6 +741,7 @@ impl fmt::Display for Op {
                 write!(f, "read {} KiB in {} runs into shm{id}", total(extents) / 1024, extents.len())
             }
             Op::Host(effect) => effect.fmt(f),
+            Op::Connect { descr, of: Some(of), expect, .. } => write!(f, "connect {descr} to {of}{expect}"),
             Op::Connect { descr, path, expect, .. } => write!(f, "connect {descr} to {}{expect}", path.escape_ascii()),
             Op::Join { from, at: Some(at) } => write!(f, "{}, {} = both ends of a connection", from.descr, at.descr),
             Op::Join { from, at: None } => write!(f, "{} = a connection that waits to be accepted", from.descr),

@@ -147,6 +147,9 @@ macro_rules! resources {
             /// The first kind that knows the description captures it.
             pub fn capture(fd: &fd::Seen, from: &mut crate::Capturing<'_>) -> Result<Self, crate::Trouble> {
                 $(if <$($dp)::+::$dn as fd::Kind>::is(fd, from)? {
+                    if let Some(why) = fd::grounded(fd, <$($dp)::+::$dn as fd::Kind>::FLIES, from)? {
+                        return Err(why.into());
+                    }
                     return <$($dp)::+::$dn as fd::Kind>::capture(fd, from).map(Description::$dn);
                 })*
                 Err(fd::unsupported::refuse(fd).into())

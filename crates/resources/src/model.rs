@@ -298,7 +298,8 @@ impl Model {
             _ => None,
         });
         let open = self.descriptions.values().flat_map(Description::places);
-        open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)])
+        let above = self.sockets().filter_map(unix::UnixSocket::above);
+        open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)]).chain(above)
     }
 
     /// Every run of pages and contents that the image holds.

@@ -137,7 +137,8 @@ fn reserve(model: &Model, host: &Host, needed: u32) -> u32 {
     // What these led to stands there for a while.
     let own: BTreeSet<u32> = abi::gathered(fds.chain(model.watches().map(|watch| watch.fd)));
     // What the executor has open, or will have in passing, is below.
-    let first = host.highest_fd.max(2) + PASSING + 2 * slots(model) + 1;
+    let names = model.sockets().filter(|s| s.above().is_some()).count() as u32;
+    let first = host.highest_fd.max(2) + PASSING + names + 2 * slots(model) + 1;
     let above = own.last().map_or(first, |last| first.max(last + 1));
     if u64::from(above) + u64::from(needed) <= host.max_files {
         return above;
@@ -187,7 +188,8 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
 
 /// Why nobody could make a tree again, on whatever host.
 pub fn never_made(model: &Model) -> Vec<Refusal> {
-    [lineage::refusals(model), epoll::refusals(model), inet::plan::refusals(model)].concat()
+    [lineage::refusals(model), epoll::refusals(model), unix::plan::refusals(model), inet::plan::refusals(model)]
+        .concat()
 }
 
 /// The plan that makes the tree again on this host, in order, checked.

@@ -95,6 +95,23 @@ pub struct Told {
     pub lines: Vec<Vec<u8>>,
 }
 
+/// A message that waits in a socket, or a part of one.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Message {
+    /// Its bytes.
+    pub bytes: Vec<u8>,
+    /// How many there are: what is missing comes next.
+    pub len: usize,
+    /// The name of who sent it, with its family; empty where it has none.
+    pub name: Vec<u8>,
+    /// Process, user and group of who sent it, if the socket tells.
+    pub credentials: Option<(u32, u32, u32)>,
+    /// The descriptions that came with it, by their ids.
+    pub rights: Vec<u32>,
+    /// MSG_ flags.
+    pub flags: u32,
+}
+
 /// The raw observations. Each about one thread of a stopped process, or about the process.
 pub trait Probe {
     /// The text of /proc/PID/`name`.
@@ -271,6 +288,11 @@ pub trait Probe {
     /// The first bytes that wait to be read in a socket; they stay there.
     fn unread(&self, fd: u32, _bytes: u32) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("recv", fd, Errno::EBADF))
+    }
+    /// What waits in the socket of AF_UNIX with this inode number, if descriptors wait in it, or if it is itself in flight; `None`: it
+    /// is to be looked at.
+    fn messages(&self, _inode: u64) -> Option<Vec<Message>> {
+        None
     }
     /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
     /// same options are asked for each time.

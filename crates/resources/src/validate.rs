@@ -240,13 +240,25 @@ fn sockets(model: &Model) -> Found {
         let is_new = socket.backlog.is_none() || listeners.insert(socket.key());
         holds(is_new, || format!("another socket takes the connections of {}", socket.socket))?;
     }
-    let mut waiting = BTreeSet::new();
+    let (mut waiting, mut siblings) = (BTreeSet::new(), Vec::new());
     let twice = model.sockets().flat_map(|s| &s.pending).find(|inode| !waiting.insert(**inode));
     holds(twice.is_none(), || format!("socket {} waits twice", twice.unwrap_or(&0)))?;
-    let mut names = BTreeSet::new();
-    let twice =
-        model.sockets().find(|s| s.key().is_some_and(|key| !listeners.contains(&Some(key)) && !names.insert(key)));
-    holds(twice.is_none(), || format!("another socket has the name of {}", twice.map_or(0, |s| s.socket)))?;
+    // Those that were accepted from one that is gone have one name.
+    let mut names: BTreeMap<_, &UnixSocket> = BTreeMap::new();
+    for (key, socket) in model.sockets().filter_map(|s| Some((s.key()?, s))) {
+        if listeners.contains(&Some(key)) {
+            continue;
+        }
+        if let Some(before) = names.insert(key, socket) {
+            let both = before.may_be_accepted() && socket.may_be_accepted();
+            holds(both, || format!("another socket has the name of {}", socket.socket))?;
+            siblings.push(Some(key));
+        }
+    }
+    listeners.extend(siblings);
+    let stray = model.sockets().flat_map(|s| &s.ancillary).flat_map(|a| &a.rights);
+    let stray = stray.into_iter().find(|id| !model.descriptions.contains_key(id));
+    holds(stray.is_none(), || format!("description {} waits in a socket and is not there", stray.unwrap_or(&0)))?;
     let accepted = |s: &UnixSocket| s.named.is_some() && listeners.contains(&s.key());
     let peer = |s: &UnixSocket| s.peer.and_then(|peer| known.get(&peer).copied());
     let both = |s: &UnixSocket| accepted(s) && peer(s).is_some_and(accepted);

@@ -2,9 +2,10 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet, inherited,
-    inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues, refused, regs,
-    rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds, timers, vdso,
+    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
+    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues,
+    refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds, timers,
+    vdso,
 };
 
 /// One specimen.
@@ -36,7 +37,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "locks" locks::kinds; "lock-waits" locks::waits;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
-    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;
+    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;

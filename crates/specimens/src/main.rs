@@ -18,6 +18,7 @@ mod dispatch;
 mod family;
 mod files;
 mod filters;
+mod flights;
 mod groups;
 mod huge;
 mod ids;

@@ -86,6 +86,69 @@ pub(crate) fn empty(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Two that are connected to each other.
+fn connected(listener: i32, kind: i32, name: &str) -> Result<[i32; 2], String> {
+    let client = socket(kind)?;
+    connect(client, name)?;
+    Ok([client, accept(listener)?])
+}
+
+fn inbox(name: &str) -> Result<[i32; 2], String> {
+    let [inbox, sender] = [socket(libc::SOCK_DGRAM)?, socket(libc::SOCK_DGRAM)?];
+    bind(inbox, name)?;
+    connect(sender, name)?;
+    sys::fine("remove_file", std::fs::remove_file(name))?;
+    Ok([sender, inbox])
+}
+
+/// Names of which the file is gone, or of something else, or was one of who takes connections and is gone.
+pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
+    let here = std::env::current_dir().map_err(|e| e.to_string())?;
+    let at = |name: &str| here.join(name).display().to_string();
+    let (name, below, left) = (at("gone"), here.join("below"), at("left"));
+    let inboxes = [inbox(&name)?, inbox(&name)?];
+    sys::fine("write", std::fs::write(&name, "something else"))?;
+    sys::fine("create_dir", std::fs::create_dir(&below))?;
+    let deep = below.join("deep").display().to_string();
+    let listener = listening(libc::SOCK_STREAM, &deep)?;
+    let served = [connected(listener, libc::SOCK_STREAM, &deep)?, connected(listener, libc::SOCK_STREAM, &deep)?];
+    sys::fine("remove_file", std::fs::remove_file(&deep))?;
+    sys::fine("chdir", std::env::set_current_dir(&below))?;
+    let relative = inbox("relative")?;
+    sys::fine("chdir", std::env::set_current_dir(&here))?;
+    sys::fine("remove_dir", std::fs::remove_dir(&below))?;
+    let (kind, hidden) = (libc::SOCK_SEQPACKET, format!("@cryopid-{}-left", std::process::id()));
+    let leaving = [listening(kind, &left)?, listening(kind, &hidden)?];
+    let others = [connected(leaving[0], kind, &left)?, connected(leaving[0], kind, &left)?];
+    let hidden = [connected(leaving[1], kind, &hidden)?, connected(leaving[1], kind, &hidden)?];
+    leaving.into_iter().for_each(sys::close);
+    let one_way = [inboxes[0], inboxes[1], relative];
+    let both_ways: Vec<[i32; 2]> = [served, others, hidden].concat();
+    let all = [one_way.concat(), both_ways.concat(), vec![listener]].concat();
+    let told = move || all.iter().map(|fd| names(*fd)).collect::<Result<Vec<_>, _>>();
+    let expected = told()?;
+    let fill = move |both_ways: &[[i32; 2]]| -> Outcome {
+        for (n, [one, _]) in one_way.iter().chain(both_ways).enumerate() {
+            sys::write(*one, format!("to {n}").as_bytes())?;
+        }
+        both_ways.iter().try_for_each(|[_, other]| sys::write(*other, b"back").map(drop))
+    };
+    fill(&both_ways)?;
+    Living::reads(move |_| {
+        same("names", &expected, &told()?)?;
+        for (n, [one, other]) in one_way.iter().chain(&both_ways).enumerate() {
+            same("what came", &format!("to {n}").into_bytes(), &sys::read_up_to(*other, 100)?)?;
+            if n >= one_way.len() {
+                same("back", &b"back".to_vec(), &sys::read_up_to(*one, 100)?)?;
+            }
+        }
+        let text = sys::fine("read", std::fs::read_to_string(&name))?;
+        same("what stands there", &"something else".to_string(), &text)?;
+        same("no directory", &false, &below.exists())?;
+        fill(&both_ways)
+    })
+}
+
 /// Ends of a pair with names, a client that has one, a connection whose listener is gone, and a row of three.
 pub(crate) fn named(_: &[String]) -> Result<Living, String> {
     let name = |which: &str| format!("@cryopid-{}-{which}", std::process::id());

@@ -1,8 +1,8 @@
 //! Sockets without a name: pairs of every kind, what waits in them, what is shut down or gone, options.
 
-use crate::kin;
 use crate::life::Living;
 use crate::sys::{self, Outcome, must, same};
+use crate::{flights, kin};
 
 pub(crate) fn pair(kind: i32) -> Result<[i32; 2], String> {
     let mut ends = [0; 2];
@@ -25,7 +25,7 @@ pub(crate) fn receive(fd: i32, length: usize) -> Result<Vec<u8>, i32> {
     if r < 0 { Err(sys::errno()) } else { Ok(bytes[..r as usize].to_vec()) }
 }
 
-fn option(fd: i32, name: i32) -> Result<i32, String> {
+pub(crate) fn option(fd: i32, name: i32) -> Result<i32, String> {
     let (mut value, mut length) = (0i32, 4);
     // SAFETY: room for an integer.
     must("getsockopt", unsafe {
@@ -34,7 +34,7 @@ fn option(fd: i32, name: i32) -> Result<i32, String> {
     Ok(value)
 }
 
-fn set(fd: i32, name: i32, value: i32) -> Outcome {
+pub(crate) fn set(fd: i32, name: i32, value: i32) -> Outcome {
     // SAFETY: the integer lives as long as the call.
     must("setsockopt", unsafe { libc::setsockopt(fd, libc::SOL_SOCKET, name, (&raw const value).cast(), 4) }).map(drop)
 }
@@ -159,20 +159,12 @@ pub(crate) fn options(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// A descriptor waits in it.
+/// A descriptor of a process waits in it, which is made by each that has it.
 pub(crate) fn loaded(_: &[String]) -> Result<Living, String> {
     let ends = pair(libc::SOCK_STREAM)?;
-    let file = sys::open("/dev/null", libc::O_RDWR)?;
-    let mut bytes = *b"x";
-    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: 1 };
-    // struct cmsghdr with one descriptor, on a boundary of eight bytes.
-    let mut control = [20u64, (libc::SOL_SOCKET as u64) | (libc::SCM_RIGHTS as u64) << 32, file as u64];
-    // SAFETY: zero is a value of the type.
-    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
-    (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
-    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 24);
-    // SAFETY: all that the message points to lives as long as the call.
-    must("sendmsg", unsafe { libc::sendmsg(ends[0], &raw const message, 0) as i64 })?;
+    // SAFETY: takes integers.
+    let process = must("pidfd_open", unsafe { libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) })?;
+    flights::send(ends[0], b"x", &[process as i32])?;
     Living::reads(move |_| same("it waits", &true, &sys::readable(ends[1])))
 }
 

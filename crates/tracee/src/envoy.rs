@@ -37,6 +37,8 @@ pub struct Envoy<'p> {
     post: Option<Post<'p>>,
     arena: Arena,
     socket: Rc<OwnedFd>,
+    /// The number of its own end.
+    number: u64,
     /// Calls that it is making.
     begun: Option<(Vec<Call>, Batch)>,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
@@ -73,7 +75,7 @@ struct Recruit<'p> {
     status: Status,
     memfd: Option<OwnedFd>,
     arena: Option<Arena>,
-    socket: Option<OwnedFd>,
+    socket: Option<(OwnedFd, u64)>,
 }
 
 /// A stop on the way of a recruit: the entry of a call, or its exit.
@@ -100,7 +102,7 @@ impl<'p> Recruit<'p> {
         let regs = self.post.arrive()?;
         match way {
             Way::Entry(nr::CLOSE) if regs.orig_rax == nr::CLOSE => {
-                self.socket = Some(self.post.take(arch::peer(&regs))?);
+                self.socket = Some((self.post.take(arch::peer(&regs))?, arch::socket(&regs)));
                 self.memfd = None;
                 Ok(ptrace::cont(self.post.tid(), 0)?)
             }
@@ -132,8 +134,11 @@ impl<'p> Recruit<'p> {
 
     /// It waits for a batch.
     fn done(self) -> Result<Envoy<'p>, EnvoyError> {
-        let (Some(arena), Some(socket)) = (self.arena, self.socket) else { unreachable!("it has gone all the way") };
-        let mut envoy = Envoy { post: Some(self.post), arena, socket: Rc::new(socket), begun: None, locks: None };
+        let (Some(arena), Some((socket, number))) = (self.arena, self.socket) else {
+            unreachable!("it has gone all the way")
+        };
+        let mut envoy =
+            Envoy { post: Some(self.post), arena, socket: Rc::new(socket), number, begun: None, locks: None };
         envoy.learn_interrupting(&self.status)?;
         Ok(envoy)
     }
@@ -683,6 +688,34 @@ impl<'p> Envoy<'p> {
         Ok(())
     }
 
+    /// Makes calls, and others after them, in one batch. Between them we act, while it waits for a word of ours or our end: so
+    /// whatever becomes of us, the others are made. A call that fails is an error; what was done between does not count then.
+    pub fn between<T>(&mut self, [before, after]: [&[Call]; 2], act: impl FnOnce() -> T) -> Result<T, EnvoyError> {
+        self.end_begun()?;
+        self.post().rouse().map_err(|lost| self.post().lost(lost))?;
+        let socket = Arg::Int(self.number);
+        let flags = libc::MSG_NOSIGNAL as u64;
+        let tells = Call::new(Sys::Sendto, [socket.clone(), Arg::Bytes(vec![0; 4]), 4.into(), flags.into()]);
+        let flags = libc::MSG_PEEK as u64;
+        let waits = Call::new(Sys::Recvfrom, [socket, Arg::Out(4), 4.into(), flags.into()]);
+        let batch = self.arena.put(&[before, &[tells, waits], after].concat())?;
+        self.send(batch.entries as u32)?;
+        let done = self.await_answer().map(|()| act());
+        // The word is the next batch: of the first of these calls, once more.
+        let answered = self.post_count(1).and_then(|()| self.await_answer()).and_then(|()| self.await_answer());
+        match done.and_then(|done| answered.map(|()| done)) {
+            Ok(done) => {
+                let mut answers = self.arena.answers(&batch).into_iter();
+                let failed = answers.find_map(|a| a.result.err());
+                failed.map_or(Ok(done), |e| Err(Fault::new("a call", "the envoy", e).into()))
+            }
+            Err(e) => {
+                hang_up(&self.socket);
+                Err(self.post.take().map_or(EnvoyError::Silent, |mut post| post.abandon(e)))
+            }
+        }
+    }
+
     /// Whether areas that are new in the process are locked in memory (mlockall(2), MCL_FUTURE): the arena is one.
     pub fn locks_new_areas(&mut self) -> Result<bool, EnvoyError> {
         if let Some(known) = self.locks {
@@ -769,8 +802,12 @@ impl<'p> Envoy<'p> {
     }
 
     fn send(&self, entries: u32) -> Result<(), EnvoyError> {
+        fault::point().map_err(|e| Fault::new("send", "the envoy", e))?;
+        self.post_count(entries)
+    }
+
+    fn post_count(&self, entries: u32) -> Result<(), EnvoyError> {
         let failed = |e: Errno| Fault::new("send", "the envoy", e);
-        fault::point().map_err(failed)?;
         let bytes = entries.to_le_bytes();
         // SAFETY: the bytes are borrowed for the call.
         let r = unsafe { libc::send(self.socket.as_raw_fd(), bytes.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };

@@ -35,12 +35,20 @@ impl Heir {
     /// # Errors
     /// The kernel gives no process.
     pub fn new(end: impl FnOnce(Legacy, &[Vec<u8>])) -> Result<Heir, Fault> {
+        Heir::keeping(None, end)
+    }
+
+    /// The same, for an end that takes a descriptor.
+    ///
+    /// # Errors
+    /// The kernel gives no process.
+    pub fn keeping(fd: Option<i32>, end: impl FnOnce(Legacy, &[Vec<u8>])) -> Result<Heir, Fault> {
         let pair = UnixStream::pair().map_err(|e| Fault::new("socketpair", "an heir", e))?;
         // SAFETY: we have no other threads, so the child may do as it likes.
         let born = unsafe { clone_self(0, libc::SIGCHLD as u64, None) };
         let pid = born.map_err(|e| Fault::new("clone3", "an heir", e))?;
         if pid == 0 {
-            let _ = catch_unwind(AssertUnwindSafe(|| inherit(pair, end)));
+            let _ = catch_unwind(AssertUnwindSafe(|| inherit(pair, fd, end)));
             // SAFETY: _exit runs nothing of the process whose copy we are.
             unsafe { libc::_exit(0) }
         }
@@ -73,9 +81,9 @@ impl Drop for Heir {
 }
 
 /// In the heir. All signals are blocked as they are in us, so nothing typed at a terminal ends it.
-fn inherit((ours, mut link): (UnixStream, UnixStream), end: impl FnOnce(Legacy, &[Vec<u8>])) {
+fn inherit((ours, mut link): (UnixStream, UnixStream), fd: Option<i32>, end: impl FnOnce(Legacy, &[Vec<u8>])) {
     let number = link.as_raw_fd();
-    keep_only(number, number);
+    keep_only(number, fd.unwrap_or(number));
     // Closed with all others; the value must not close the number again.
     std::mem::forget(ours);
     // SAFETY: prctl with a name.

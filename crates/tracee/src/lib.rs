@@ -16,6 +16,7 @@ pub mod here;
 pub mod ipc;
 pub mod job;
 mod memory;
+pub mod message;
 mod pagemap;
 mod place;
 mod process;

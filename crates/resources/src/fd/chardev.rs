@@ -67,7 +67,7 @@ impl Kind for Chardev {
         }
         if !lost.is_empty() {
             let why = format!("thawed, it is {path} as that is then, without {}", lost.join(", and "));
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         Ok(Chardev { path, flags: seen.flags() })
     }

@@ -77,7 +77,8 @@ impl Kind for Epoll {
         for w in proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)? {
             let before = nth.entry(w.fd).or_default();
             let watch = Watch { fd: w.fd, events: w.events, data: w.data, description: None };
-            if leads_there(seen.fd, &w, *before, from)? {
+            // Whose numbers these are, nobody knows of one that is in flight.
+            if !seen.in_flight && leads_there(seen.fd, &w, *before, from)? {
                 watches.push(watch);
             } else if let Some(id) = from.probe.watched(seen.fd, (w.fd, w.ino), *before)? {
                 watches.push(Watch { description: Some(id), ..watch });
@@ -130,7 +131,8 @@ pub fn refusals(model: &Model) -> Vec<Refusal> {
     let mut all = Vec::new();
     for (id, description) in &model.descriptions {
         let Description::Epoll(epoll) = description else { continue };
-        let Some(holder) = model.processes.iter().find(|p| has(p, *id)) else { continue };
+        // One that is in flight gets its watches of the first process.
+        let Some(holder) = model.processes.iter().find(|p| has(p, *id)).or(model.processes.first()) else { continue };
         for w in &epoll.watches {
             if w.description.is_some_and(|what| of_each(what) && !has(holder, what)) {
                 let why = format!("it watches what was number {}, which only a relative has now", w.fd);

@@ -284,7 +284,7 @@ impl Kind for InetSocket {
             return Err(Trouble::Refused(refusals));
         }
         for why in asked.losses(from) {
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         let readable = if asked.socket.peer.is_some() { asked.readable } else { asked.readable.min(ROOM) };
         let mut socket = asked.socket;

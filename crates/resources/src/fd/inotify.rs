@@ -202,12 +202,14 @@ fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
     let waiting = written(&all(from, &[ask])?[0]).iter().any(|byte| *byte != 0);
     if waiting {
         let why = "events wait that the program has not read, and will not read any more";
-        from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+        from.note(seen.title(), why);
     }
     Ok(())
 }
 
 impl Kind for Inotify {
+    const FLIES: bool = false;
+
     fn knows(seen: &Seen) -> bool {
         seen.link.0 == b"anon_inode:inotify"
     }

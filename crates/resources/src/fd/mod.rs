@@ -26,10 +26,11 @@ pub mod unix;
 pub(crate) mod unsupported;
 
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
-use abi::Call;
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
+
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
+use abi::{Arg, Call, Sys};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal};
 
 /// Flags of open(2) on x86-64 (asm-generic/fcntl.h).
@@ -57,6 +58,8 @@ pub struct Seen {
     pub info: Fdinfo,
     /// The controlling terminal of the process: major and minor number.
     pub terminal: Option<(u32, u32)>,
+    /// Nobody has it but a message that waits in a socket (unix(7), SCM_RIGHTS), and whoever asks, under that number.
+    pub in_flight: bool,
 }
 
 impl Seen {
@@ -80,14 +83,24 @@ impl Seen {
         format!("fd/{}", self.fd)
     }
 
+    /// How it is called.
+    pub(crate) fn title(&self) -> String {
+        match self.in_flight {
+            true => format!("what waits in a socket ({})", self.link),
+            false => format!("fd {} ({})", self.fd, self.link),
+        }
+    }
+
     /// A refusal about it.
     pub fn refuse(&self, why: impl Into<String>, remedy: impl Into<String>) -> Refusal {
-        Refusal::new(format!("fd {} ({})", self.fd, self.link), why, remedy)
+        Refusal::new(self.title(), why, remedy)
     }
 }
 
 /// What every kind of description can say.
 pub trait Kind: Resource {
+    /// Whether it can be captured where only a message has it: nothing is asked of it by a process of the tree.
+    const FLIES: bool = true;
     /// Whether a description is of this kind.
     fn knows(seen: &Seen) -> bool;
     /// Whether it is, where that takes a question.
@@ -118,6 +131,18 @@ pub trait Kind: Resource {
     }
 }
 
+/// Why what is in flight cannot be captured there: by its kind, or as it tells somebody that it is ready (fcntl(2), F_SETOWN).
+pub(crate) fn grounded(seen: &Seen, flies: bool, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+    if !seen.in_flight {
+        return Ok(None);
+    }
+    let asked = Call::new(Sys::Fcntl, [Arg::Int(seen.fd.into()), signalling::F_GETOWN_EX.into(), Arg::Out(8)]);
+    let has_owner = from.probe.calls(&[asked])?[0].out.concat().iter().skip(4).any(|byte| *byte != 0);
+    let why =
+        if flies { "it sends signals" } else { "this kind of descriptor cannot be looked at while nobody has it" };
+    Ok((!flies || has_owner).then(|| seen.refuse(why, "freeze it when it is received")))
+}
+
 /// What is refused of any kind: it would be lost in silence.
 pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
     let mut all = Vec::new();
@@ -144,7 +169,7 @@ pub(crate) fn note_shared_position(seen: &Seen, from: &mut Capturing<'_>) -> Res
     }
     if let Some(pid) = from.probe.other_sharers(seen)?.first() {
         let why = format!("process {pid} moves its position too; thawed, the program has one of its own");
-        from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+        from.note(seen.title(), why);
     }
     Ok(())
 }

@@ -98,6 +98,8 @@ fn attributes(seen: &Seen, from: &Capturing<'_>) -> Result<Option<[u64; 4]>, Tro
 }
 
 impl Kind for Mqueue {
+    const FLIES: bool = false;
+
     /// As far as can be seen. The size tells nothing (ipc/mqueue.c, FILENT_SIZE).
     fn knows(seen: &Seen) -> bool {
         const FILENT_SIZE: i64 = 80;
@@ -188,7 +190,7 @@ fn notice(seen: &Seen, from: &mut Capturing<'_>) -> Result<Option<Notice>, Troub
         SIGEV_SIGNAL if pid == seen.pid && takes_no_value(signal, from)? => {
             let why =
                 format!("the value that comes with signal {signal}, which its handler does not take, is 0 from now on");
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         _ => {
             let why = "a thread (SIGEV_THREAD), or a signal with a value that the kernel tells nobody, is to tell of its messages";

@@ -56,7 +56,7 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
         match probe.save_link(&seen.name(), known.size) {
             // It was opened by somebody else, and given to the program.
             Err(fault) if fault.errno == Errno::EACCES && !must => {
-                from.note(format!("fd {} ({})", seen.fd, seen.link), "you may not open it yourself: thaw it as root");
+                from.note(seen.title(), "you may not open it yourself: thaw it as root");
             }
             saved => {
                 known.contents = Some(saved?);

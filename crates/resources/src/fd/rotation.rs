@@ -182,7 +182,7 @@ fn put_back(seen: &Seen, left: &[Waiting], from: &Capturing<'_>) -> Result<(), T
     const TRIES: usize = 100;
     let fault = |errno: Errno, n: usize| {
         let what = format!("mq_timedsend of message {n} of {}, which is lost to the program", left.len());
-        Fault::new(what, format!("fd {} ({})", seen.fd, seen.link), errno)
+        Fault::new(what, seen.title(), errno)
     };
     for (n, message) in left.iter().enumerate() {
         let text = Arg::Bytes(message.text.0.clone());

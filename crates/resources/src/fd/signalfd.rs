@@ -53,7 +53,7 @@ impl Kind for Signalfd {
             if let Some(pid) = from.probe.other_sharers(seen)?.first() {
                 let why =
                     format!("process {pid} has it too; which signals it takes, each chooses for itself from now on");
-                from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+                from.note(seen.title(), why);
             }
             return Ok(Signalfd { signals, flags: seen.flags() });
         }

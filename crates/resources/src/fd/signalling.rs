@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 const F_SETSIG: u64 = 10;
 const F_GETSIG: u64 = 11;
 const F_SETOWN_EX: u64 = 15;
-const F_GETOWN_EX: u64 = 16;
+pub(super) const F_GETOWN_EX: u64 = 16;
 /// The types of an owner (fcntl(2)); the first is a thread.
 const F_OWNER_PID: u32 = 1;
 const F_OWNER_PGRP: u32 = 2;

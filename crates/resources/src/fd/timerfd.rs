@@ -202,7 +202,7 @@ impl Kind for Timerfd {
         let timer = Timerfd { clock, flags: seen.flags(), mode, expires, period, ticks: after.ticks };
         if timer.cancels() {
             let why = "it tells the program when the time of day is set, but not that the program was frozen";
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         Ok(timer)
     }

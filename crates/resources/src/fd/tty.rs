@@ -157,6 +157,8 @@ fn note_typed(seen: &Seen, settings: &[u8], from: &mut Capturing<'_>) -> Result<
 }
 
 impl Kind for Tty {
+    const FLIES: bool = false;
+
     fn knows(seen: &Seen) -> bool {
         let own = seen.terminal == Some(device(seen));
         seen.file_type() == S_IFCHR && !seen.names_only() && (own || device(seen) == DEV_TTY)

@@ -2,26 +2,31 @@
 //!
 //! - seen as    `socket:[inode]`, and what sock_diag(7) tells of it
 //! - captured   its kind, its name, to which it is connected, what is shut down, options (socket(7)); what waits in it, message by
-//!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls
+//!   message, by MSG_PEEK, with SO_PEEK_OFF put back by the same batch of calls; with descriptors (SCM_RIGHTS), by who freezes, as
+//!   whoever looks gets copies of them; who sent what waits, if the socket tells (SO_PASSCRED)
 //! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
-//!   other end, which is closed where it was; `shutdown`
-//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; to which others are connected by a
-//!   name that is gone; several that were accepted from one that is gone; a name below a root directory of its own; in which
-//!   descriptors, urgent data or an error wait, messages from one that has another name than its other end, or connections that have
-//!   something to say; a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
-//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
+//!   other end, which is closed where it was; `shutdown`. A name without a file is given and taken away again, by way of another
+//!   directory where its own is gone; who is connected to it, is so by its file
+//! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; a name below a root directory of
+//!   its own; in which urgent data or an error wait, messages from one that has another name than its other end, connections that
+//!   have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
+//!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter
+//!   (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
+//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
+//!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
 //!   messages that wait behind others, when they were looked at before
 
 pub(crate) mod plan;
 
+use super::place::parent;
 use super::socket::{self, Settings, ask, asks_settings, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
-use crate::{At, Blob, Capturing, External, Planning, Probe, Resource, Text, Trouble};
+use crate::{At, Blob, Capturing, External, Message, Planning, Probe, Resource, Text, Trouble};
 use ::plan::Descr;
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI};
 use abi::consts::socket::{
-    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF, SO_PEERCRED, SOCK_DGRAM,
-    SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_CREDENTIALS, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF,
+    SO_PEERCRED, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::diag::{self, LocalSocket as Told, LocalSockets};
 use abi::layout::Msghdr;
@@ -80,6 +85,26 @@ pub struct UnixSocket {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mode: Option<u32>,
+    /// What came with some of what waits.
+    #[n(14)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub ancillary: Vec<Ancillary>,
+}
+
+/// What came with a message, or a piece of a stream (unix(7), "Ancillary messages").
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Ancillary {
+    /// With which, counted from the first.
+    #[n(0)]
+    pub message: u32,
+    /// Descriptions, by their ids.
+    #[n(1)]
+    pub rights: Vec<u32>,
+    /// Who sent it: process, 0 if that is not of the tree, user and group.
+    #[n(2)]
+    pub credentials: Option<(u32, u32, u32)>,
 }
 
 /// A name, and the file that has it, if one has.
@@ -161,9 +186,13 @@ const ROOM: usize = 1 << 19;
 const UNCHANGED: u32 = 0o777;
 /// More messages than a host lets wait in one socket (net.unix.max_dgram_qlen).
 const MESSAGES: usize = 1 << 16;
+/// More descriptors come with no message (include/net/scm.h, SCM_MAX_FD).
+const MOST_RIGHTS: usize = 253;
 /// `struct sockaddr_un` (unix(7)), and the family before the name.
 const SOCKADDR: usize = 110;
 const FAMILY: usize = 2;
+/// Room for a control message with a `struct ucred` (cmsg(3), CMSG_SPACE).
+const CREDENTIALS: usize = 32;
 
 impl Resource for UnixSocket {
     const NAME: &'static str = "unix-socket";
@@ -183,48 +212,80 @@ fn maker_and_length(fd: u32, from: &Capturing<'_>) -> Result<(Option<(u32, u32)>
     Ok((ids, word(&answers[1], 0).into()))
 }
 
-/// What waits at one place.
-struct Piece {
-    bytes: Vec<u8>,
-    /// The name of who sent it, if that has one.
-    sender: Option<Name>,
-    /// Whether more than bytes came with it: descriptors, or who sent it (unix(7), "Ancillary messages").
-    has_more: bool,
-    /// Whether it is a part of a message, of which the rest stands behind it.
-    goes_on: bool,
-}
-
 /// What waits behind so many bytes, or before all, as one read gives it; `None`: nothing. The offset is put back in the same batch,
 /// which is made to its end whatever becomes of us. An empty message is seen once, but that before all others always
 /// (net/core/datagram.c, `__skb_try_recv_from_queue`).
-fn piece(fd: u32, at: Option<usize>, from: &Capturing<'_>) -> Result<Option<Piece>, Trouble> {
+fn piece(fd: u32, at: Option<usize>, tells: bool, from: &Capturing<'_>) -> Result<Option<Message>, Trouble> {
     let set = |value: Arg| {
         Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, 4.into()])
     };
     let there = at.map_or(-1, |at| at as i32);
-    // A `struct msghdr` without room for control messages tells that there were some.
-    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: 0 };
+    // Who sent it comes first (net/core/scm.c, `__scm_recv_common`), so there is room for that alone: where there is some for
+    // descriptors, the program gets them. MSG_CTRUNC tells that there was more.
+    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: if tells { CREDENTIALS } else { 0 } };
     let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC).into()]);
     let back = set(Arg::At(Place::Out(0, 0)));
     let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(Arg::Bytes(there.to_ne_bytes().to_vec())), read, back];
     let answer = from.probe.calls(&calls)?.swap_remove(2);
     match answer.result {
-        Ok(len) => Ok(Some(Piece::of(&answer, len as usize))),
+        Ok(len) => Ok(Some(message_of(&answer, len as usize))),
         Err(Errno::EAGAIN) => Ok(None),
         Err(e) => Err(Fault::new("recvmsg", "a socket", e).into()),
     }
 }
 
-impl Piece {
-    /// From what [`Arg::Message`] gave.
-    fn of(answer: &Answer, len: usize) -> Piece {
-        let [bytes, name, _, header] = &answer.out[..] else { unreachable!("a message has four parts") };
-        let header = Msghdr::from_bytes(header).unwrap_or_default();
-        let name = name.get(FAMILY..header.namelen as usize).filter(|name| !name.is_empty());
-        let has_more = header.flags & MSG_CTRUNC != 0;
-        let bytes = bytes[..len.min(bytes.len())].to_vec();
-        Piece { goes_on: bytes.len() < len, bytes, sender: name.map(Name::of), has_more }
+/// From what [`Arg::Message`] gave.
+fn message_of(answer: &Answer, len: usize) -> Message {
+    let [bytes, name, control, header] = &answer.out[..] else { unreachable!("a message has four parts") };
+    let header = Msghdr::from_bytes(header).unwrap_or_default();
+    let word = |at: usize| control.get(at..)?.first_chunk().map(|bytes| u32::from_ne_bytes(*bytes));
+    // `struct cmsghdr`: length, level, type (cmsg(3)).
+    let told = word(12) == Some(SCM_CREDENTIALS) && header.controllen as usize >= CREDENTIALS - 4;
+    Message {
+        bytes: bytes[..len.min(bytes.len())].to_vec(),
+        len,
+        name: name[..name.len().min(header.namelen as usize)].to_vec(),
+        credentials: word(16).zip(word(20)).zip(word(24)).filter(|_| told).map(|((pid, uid), gid)| (pid, uid, gid)),
+        rights: Vec::new(),
+        flags: header.flags,
     }
+}
+
+/// Everything that waits in a socket, and what came with it.
+#[derive(Default)]
+struct Queue {
+    all: Vec<Blob>,
+    ancillary: Vec<Ancillary>,
+    /// How many bytes, and whether the last message is not whole.
+    at: usize,
+    goes_on: bool,
+}
+
+impl Queue {
+    fn push(&mut self, piece: Message, from: &Capturing<'_>) {
+        self.at += piece.bytes.len();
+        let goes_on = std::mem::replace(&mut self.goes_on, piece.bytes.len() < piece.len);
+        match self.all.last_mut().filter(|_| goes_on) {
+            Some(message) => return message.0.extend(piece.bytes),
+            None => self.all.push(Blob(piece.bytes)),
+        }
+        let whom = |pid: u32| from.probe.inner_tid(pid).filter(|_| pid != 0).unwrap_or(0);
+        let credentials = piece.credentials.map(|(pid, uid, gid)| (whom(pid), uid, gid));
+        if credentials.is_some() || !piece.rights.is_empty() {
+            let message = self.all.len() as u32 - 1;
+            self.ancillary.push(Ancillary { message, rights: piece.rights, credentials });
+        }
+    }
+
+    fn rights(&self) -> usize {
+        self.ancillary.iter().map(|with| with.rights.len()).sum()
+    }
+}
+
+/// How many descriptors wait in a socket (net/unix/af_unix.c, `unix_show_fdinfo`; Linux 5.6).
+fn in_flight(seen: &Seen, from: &Capturing<'_>) -> Result<Option<usize>, Trouble> {
+    let now = abi::proc::fdinfo(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;
+    Ok(now.field("scm_fds").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok()))
 }
 
 /// A socket among all that there are.
@@ -257,49 +318,57 @@ impl<'a> Among<'a> {
         self.told.peer.and_then(|peer| self.all.get(peer)).filter(|peer| peer.peer == Some(self.told.inode))
     }
 
-    /// Everything that waits, or why it cannot be had. `inq` are bytes.
+    /// Everything that waits, or why it cannot be had. `inq` are bytes; `tells`: it tells who sent each message.
     fn waiting(
         &self,
-        fd: u32,
+        seen: &Seen,
         inq: u64,
         ready: u16,
+        tells: bool,
         from: &Capturing<'_>,
-    ) -> Result<Result<Vec<Blob>, &'static str>, Trouble> {
+    ) -> Result<Result<Queue, &'static str>, Trouble> {
         let told = &self.told;
         let (is_stream, is_dgram) = (told.kind == SOCK_STREAM, told.kind == SOCK_DGRAM);
         // To read where nothing is would take an error away; what makes one readable that takes connections are those.
         let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && !self.takes_connections() };
         // By whom it is written again.
         let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
-        let (mut all, mut at, mut goes_on) = (Vec::<Blob>::new(), 0, false);
-        while there && (!is_stream || (at as u64) < inq) {
-            let Some(piece) = piece(fd, Some(at).filter(|_| !all.is_empty()), from)? else { break };
+        let mut known = self.probe.messages(told.inode).map(Vec::into_iter);
+        let (mut queue, mut has_more) = (Queue::default(), false);
+        while there && (!is_stream || (queue.at as u64) < inq) {
+            let behind = Some(queue.at).filter(|_| !queue.all.is_empty());
+            let next = match &mut known {
+                Some(known) => known.next(),
+                None => piece(seen.fd, behind, tells, from)?,
+            };
+            let Some(piece) = next else { break };
             // The end, and not a message.
-            let may_end = told.shutdown & RECEIVES != 0 && at as u64 >= inq;
+            let may_end = told.shutdown & RECEIVES != 0 && queue.at as u64 >= inq;
             if piece.bytes.is_empty() && (is_stream || !is_dgram && may_end) {
                 break;
             }
-            if all.len() == MESSAGES {
+            if queue.all.len() == MESSAGES {
                 return Ok(Err("more than 65536 messages wait in it"));
             }
-            if piece.has_more {
-                return Ok(Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"));
-            }
-            if is_dgram && piece.sender != writer {
+            let sender = piece.name.get(FAMILY..).filter(|name| !name.is_empty()).map(Name::of);
+            if is_dgram && sender != writer {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
-            at += piece.bytes.len();
-            match all.last_mut().filter(|_| goes_on) {
-                Some(message) => message.0.extend(piece.bytes),
-                None => all.push(Blob(piece.bytes)),
-            }
-            goes_on = piece.goes_on;
+            has_more |= piece.flags & MSG_CTRUNC != 0;
+            queue.push(piece, from);
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
-        Ok(if has_writer || all.is_empty() {
-            Ok(all)
-        } else {
-            Err("something waits in it, and nobody can have sent it")
+        if !has_writer && !queue.all.is_empty() {
+            return Ok(Err("something waits in it, and nobody can have sent it"));
+        }
+        // A listener counts those of whom it has not accepted yet.
+        let count = if self.takes_connections() { None } else { in_flight(seen, from)? };
+        Ok(match count {
+            Some(count) if count != queue.rights() => Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)"),
+            // A pidfd or a label, which the kernel makes again (SO_PASSPIDFD, SO_PASSSEC).
+            Some(_) => Ok(queue),
+            None if has_more => Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"),
+            None => Ok(queue),
         })
     }
 
@@ -358,27 +427,13 @@ impl<'a> Among<'a> {
         if name.path().is_some() && self.probe.link("root").is_ok_and(|root| root != b"/") {
             return Ok(Some(format!("it has a name, {name}, below a root directory of its own")));
         }
-        let is_gone = name.path().is_some() && place(told, self.probe)?.is_none();
-        if is_gone && name.is_relative() {
-            return Ok(Some(format!("it has a relative name, {name}, which leads nowhere from its working directory")));
-        }
         let listener = self.all.namesakes(told).find(|s| s.state == diag::LISTEN);
         if let Some(listener) = listener.filter(|s| !self.is_ours(s.inode)) {
             let who = self.probe.other_holders(&link(listener.inode))?;
             let who = who.first().map_or("somebody".into(), |pid| format!("process {pid}"));
             return Ok(Some(format!("it was accepted from {name}, which is with {who}, outside of the tree")));
         }
-        // What was accepted has the name of whom it was accepted from (net/unix/af_unix.c, `unix_stream_connect`).
-        let mut others = self.all.namesakes(told).filter(|s| self.is_ours(s.inode));
-        if listener.is_none() && !self.takes_connections() && others.next().is_some() {
-            return Ok(Some(format!("it was accepted from {name}, which is not in the tree any more")));
-        }
-        let mut followers = self.all.followers(told.inode).filter(|s| told.peer != Some(s.inode));
-        let is_sought = match told.kind {
-            SOCK_DGRAM => followers.any(|s| self.is_ours(s.inode)),
-            _ => self.takes_connections() && (others.next().is_some() || !told.pending.is_empty()),
-        };
-        Ok((is_gone && is_sought).then(|| format!("others are connected to it by the name {name}, which is gone")))
+        Ok(None)
     }
 
     /// The name of whom it sends messages to, outside of the tree.
@@ -437,20 +492,24 @@ impl Kind for UnixSocket {
             return Err(Trouble::Refused(refusals));
         }
         let (maker, inq) = maker_and_length(seen.fd, from)?;
-        let waiting = among.waiting(seen.fd, inq, ready, from)?;
-        let waiting = waiting.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
+        let queue = among.waiting(seen, inq, ready, settings.has("SO_PASSCRED"), from)?;
+        let queue = queue.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
+        if queue.ancillary.iter().any(|with| with.credentials.is_some_and(|who| who.0 == 0)) {
+            let why = "who sent what waits in it is not in the tree: thawed, it is told to be of another process";
+            from.note(seen.title(), why);
+        }
         let to = among.sent_to()?;
         if let Some(Named { name, path: None, .. }) = to.as_ref().filter(|to| to.name.is_relative()) {
             let why =
                 format!("nobody finds the name to which it sends messages, {name}: thawed, it sends them to nobody");
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         let takes_connections = among.takes_connections();
         let named = named(&among.told, from.probe)?;
         let is_sought = takes_connections || among.told.kind == SOCK_DGRAM;
         if let Some(Named { name: Name::Path(name), path: None, .. }) = named.as_ref().filter(|_| is_sought) {
             let why = format!("its file is not at {name} any more: thawed, nobody finds it by a name");
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         let Told { inode, kind, peer, shutdown, pending, backlog, .. } = among.told;
         Ok(UnixSocket {
@@ -460,7 +519,7 @@ impl Kind for UnixSocket {
             peer: peer.filter(|_| to.is_none()),
             shutdown,
             settings,
-            waiting,
+            waiting: queue.all,
             maker,
             reset: ready & POLLERR != 0,
             named,
@@ -468,6 +527,7 @@ impl Kind for UnixSocket {
             to,
             pending,
             mode: Some(seen.stat.mode & 0o7777).filter(|mode| *mode != UNCHANGED),
+            ancillary: queue.ancillary,
         })
     }
 
@@ -554,8 +614,12 @@ impl fmt::Display for UnixSocket {
             (Some(peer), ..) => write!(f, ", connected to {peer}")?,
         }
         match self.waiting.iter().map(|b| b.0.len()).sum::<usize>() {
+            0 => {}
+            bytes => write!(f, ", {bytes} bytes wait")?,
+        }
+        match self.ancillary.iter().map(|with| with.rights.len()).sum::<usize>() {
             0 => Ok(()),
-            bytes => write!(f, ", {bytes} bytes wait"),
+            count => write!(f, ", with {count} descriptors"),
         }
     }
 }
@@ -564,6 +628,18 @@ impl fmt::Display for UnixSocket {
 pub(crate) type Key<'a> = (u8, &'a Name, Option<u64>);
 
 impl UnixSocket {
+    /// Whether others may have been accepted with it from one that is gone: they have its name (net/unix/af_unix.c,
+    /// `unix_stream_connect`).
+    pub(crate) fn may_be_accepted(&self) -> bool {
+        self.named.is_some() && self.peer.is_some() && self.socket_type != SOCK_DGRAM
+    }
+
+    /// Above the directory of a name that is gone.
+    pub(crate) fn above(&self) -> Option<&[u8]> {
+        let named = self.named.as_ref().filter(|named| named.path.is_none())?;
+        Some(parent(parent(&named.name.path()?.0)))
+    }
+
     /// Where its file stands.
     pub(crate) fn file(&self) -> Option<&Text> {
         self.named.as_ref()?.path.as_ref()
@@ -607,6 +683,8 @@ impl UnixSocket {
         let is_kind = [SOCK_STREAM, SOCK_DGRAM, SOCK_SEQPACKET].contains(&self.socket_type) && self.shutdown <= BOTH;
         let is_told = self.to.is_none() || is_dgram && self.peer.is_none();
         let is_written = self.waiting.is_empty() || self.has_writer(peer.flatten());
+        let of_some = |a: &Ancillary| (a.message as usize) < self.waiting.len() && a.rights.len() <= MOST_RIGHTS;
+        let is_written = is_written && self.ancillary.iter().all(of_some);
         is_connected && !self.is_in_ring(others) && listens && is_kind && is_told && is_written
     }
 

@@ -134,7 +134,8 @@ impl Kernel {
         let info = format!("pos:\t0\nflags:\t0{flags:o}\nmnt_id:\t21\n");
         let stat = FileStat { ino: 77, mode: 0o100640, nlink: 1, size: 80, uid: 3, gid: 4, ..FileStat::default() };
         let info = proc::fdinfo(info.as_bytes()).unwrap();
-        let seen = Seen { pid: 1234, fd: 40, link: Text(b"/queue".to_vec()), stat, info, terminal: None };
+        let seen =
+            Seen { pid: 1234, fd: 40, link: Text(b"/queue".to_vec()), stat, info, terminal: None, in_flight: false };
         let (mut files, mut notes) = (Files::default(), Vec::new());
         let mut from = Capturing { probe: self, files: &mut files, keep: Keep::default(), notes: &mut notes };
         assert!(Mqueue::is(&seen, &from).unwrap());

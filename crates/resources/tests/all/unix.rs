@@ -7,8 +7,8 @@ use abi::diag::LocalSocket as Told;
 use abi::layout::Msghdr;
 use plan::PlaceFacts;
 use resources::fd::socket::Settings;
-use resources::fd::unix::{Name, Named, UnixSocket};
-use resources::{Blob, Description, Model};
+use resources::fd::unix::{Ancillary, Name, Named, UnixSocket};
+use resources::{Blob, Description, Message, Model};
 
 const LINK: &str = "socket:[77]";
 const INFO: &str = "pos:\t0\nflags:\t02\nmnt_id:\t10\nino:\t77\n";
@@ -113,6 +113,83 @@ fn what_came_with_descriptors_is_refused() {
     assert_eq!(why(&sample), ["descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"]);
 }
 
+/// As in [`sample`], with so many descriptors in flight.
+fn with_flights(count: u32, messages: Vec<Message>) -> Recorded {
+    let mut sample = sample();
+    sample.open(40, LINK, 0o140777, 0, &format!("{INFO}scm_fds:\t{count}\n"));
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![5u32.to_ne_bytes().to_vec()]);
+    sample.messages = abi::gathered([(77, messages)]);
+    sample
+}
+
+#[test]
+fn what_came_with_descriptors() {
+    let piece = |bytes: &[u8], rights: Vec<u32>| Message {
+        bytes: bytes.to_vec(),
+        len: bytes.len(),
+        rights,
+        ..Message::default()
+    };
+    let sample = with_flights(3, vec![piece(b"ab", vec![]), piece(b"cde", vec![9, 8, 9])]);
+    let with = Ancillary { message: 1, rights: vec![9, 8, 9], credentials: None };
+    let seen = captured(&sample);
+    assert_eq!((seen.waiting.len(), seen.ancillary), (2, vec![with]));
+    // An empty message is looked at once.
+    let hidden = with_flights(4, vec![piece(b"abcde", vec![9, 8, 9])]);
+    assert_eq!(why(&hidden), ["descriptors wait in it that cannot be seen (SCM_RIGHTS)"]);
+}
+
+#[test]
+fn who_sent_what_waits() {
+    let mut sample = with_flights(0, vec![]);
+    sample.messages.clear();
+    sample.answer(Sys::Getsockopt, &[40, 1, 16], Ok(0), vec![vec![1, 0, 0, 0]]);
+    let pid = sample.threads[0];
+    let ids = [pid, 1000, 100].map(u32::to_ne_bytes);
+    let control = [&28u64.to_ne_bytes()[..], &[1, 0, 0, 0, 2, 0, 0, 0], ids.as_flattened()];
+    let header = Msghdr { controllen: 32, ..Msghdr::default() };
+    let out = vec![b"hello".to_vec(), Vec::new(), control.concat(), header.to_bytes().to_vec()];
+    sample.answer(Sys::Recvmsg, &[40], Ok(5), out);
+    let with = Ancillary { message: 0, rights: vec![], credentials: Some((pid, 1000, 100)) };
+    assert_eq!(captured(&sample).ancillary, [with]);
+}
+
+#[test]
+fn what_came_with_something_is_sent_with_it() {
+    let with = |message, rights, credentials| Ancillary { message, rights, credentials };
+    let one = UnixSocket {
+        waiting: vec![Blob(b"a".to_vec()), Blob(b"b".to_vec())],
+        ancillary: vec![with(1, vec![41, 40], Some((1, 0, 0)))],
+        ..socket()
+    };
+    let other = UnixSocket { socket: 78, peer: Some(77), ..socket() };
+    let steps = plan_of(&[one.clone(), other.clone()]);
+    assert!(steps.iter().any(|s| s.contains("send 2 messages with 2 descriptors by d41")), "{steps:#?}");
+    let stray = UnixSocket { ancillary: vec![with(0, vec![99], None)], ..one.clone() };
+    assert!(Model::from_records(&records(&model_of(&[stray, other.clone()]))).is_err());
+    let late = UnixSocket { ancillary: vec![with(2, vec![40], None)], ..one };
+    assert!(Model::from_records(&records(&model_of(&[late, other]))).is_err());
+}
+
+#[test]
+fn who_has_a_name_without_a_file_is_reached_by_that_file() {
+    let gone = named("/run/x").map(|named| Named { path: None, ..named });
+    let listener = UnixSocket { peer: None, backlog: Some(3), named: gone.clone(), ..socket() };
+    let (accepted, client) = (
+        UnixSocket { socket: 80, peer: Some(81), named: gone, ..socket() },
+        UnixSocket { socket: 81, peer: Some(80), ..socket() },
+    );
+    let steps = plan_of(&[listener.clone(), accepted.clone(), client.clone()]);
+    assert!(steps.iter().any(|s| s.ends_with("connect d42 to d40")), "{steps:#?}");
+    // Without it, one that is there for a moment.
+    let (second, other) = (
+        UnixSocket { socket: 82, peer: Some(83), ..accepted.clone() },
+        UnixSocket { socket: 83, peer: Some(82), ..socket() },
+    );
+    let steps = plan_of(&[accepted, client, second, other]);
+    assert_eq!(steps.iter().filter(|s| s.contains("accept4(")).count(), 2, "{steps:#?}");
+}
+
 #[test]
 fn what_cannot_be_made_again() {
     let with = |change: &dyn Fn(&mut Told)| {
@@ -120,8 +197,6 @@ fn what_cannot_be_made_again() {
         change(sample.sockets.get_mut(&77).unwrap());
         why(&sample)
     };
-    let relative = "it has a relative name, run/x, which leads nowhere from its working directory";
-    assert_eq!(with(&|s| s.name = Some(b"run/x\0".to_vec())), [relative]);
     let waits = "connections of somebody outside of the tree wait to be accepted";
     assert_eq!(with(&|s| s.pending = vec![99]), [waits]);
     assert_eq!(with(&|s| s.peer = Some(0)), ["its connection waits to be accepted by somebody outside of the tree"]);

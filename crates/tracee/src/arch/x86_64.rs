@@ -553,6 +553,11 @@ pub(crate) mod calls {
     pub(crate) const RT_SIGPENDING: u64 = 127;
 }
 
+/// The envoy's end of the socket.
+pub(crate) fn socket(regs: &UserRegs) -> u64 {
+    regs.r13
+}
+
 /// The freezer's end of the socket, while the thread still holds it.
 pub(crate) fn peer(regs: &UserRegs) -> i32 {
     regs.r14 as i32

@@ -1,16 +1,17 @@
 //! How sockets of AF_UNIX are made again: who is connected to whom decides by which calls.
 
-use super::{Key, Name, Named, RECEIVES, SENDS, UnixSocket};
+use super::{Ancillary, Key, Name, Named, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
 use crate::fd::place::parent;
 use crate::fd::socket::{SEND, widen};
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
-use crate::{Blob, Description, Model, Planning, Resource, Text};
+use crate::{Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
-use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value};
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::Range;
 
 const NAME: &str = UnixSocket::NAME;
 
@@ -27,7 +28,9 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let model = to.model;
     let all: Vec<One<'_>> = model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
     let by_number: HashMap<u64, One<'_>> = all.iter().map(|one| (one.1.socket, *one)).collect();
-    let listeners = all.iter().filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, *one)));
+    let passing = passing(&all, to);
+    let listeners = all.iter().copied().chain(passing.iter().map(|(descr, socket)| (*descr, socket)));
+    let listeners = listeners.filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, one)));
     let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
@@ -62,9 +65,44 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     }
 }
 
+/// Those from whom several were accepted, and who are gone: they are there again until these are.
+fn passing(all: &[One<'_>], to: &mut Planning<'_>) -> Vec<(Descr, UnixSocket)> {
+    let mut names: BTreeMap<Key<'_>, Vec<&UnixSocket>> = BTreeMap::new();
+    for (_, socket) in all.iter().filter(|(_, s)| s.may_be_accepted() || s.backlog.is_some()) {
+        names.entry(socket.key().expect("it has a name")).or_default().push(socket);
+    }
+    let several = names.into_values().filter(|all| all.len() > 1 && all.iter().all(|s| s.backlog.is_none()));
+    let listener = |accepted: Vec<&UnixSocket>| {
+        let one = accepted.iter().find(|s| s.file().is_some()).unwrap_or(&accepted[0]);
+        let (socket_type, named) = (one.socket_type, one.named.clone());
+        let listener = UnixSocket { socket_type, named, backlog: Some(0), ..UnixSocket::default() };
+        let descr = to.to.scratch();
+        listener.bare(descr, to);
+        (descr, listener)
+    };
+    several.map(listener).collect()
+}
+
 /// By what is found from whom it was accepted, if it was.
 fn accepted_by<'a>(socket: &'a UnixSocket, listeners: &BTreeMap<Key<'a>, One<'a>>) -> Option<Key<'a>> {
     socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key))
+}
+
+/// What cannot be sent again: what each process that has it makes for itself.
+pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
+    let of_each = |id: &u32| {
+        let what = model.descriptions.get(id)?;
+        matches!(what, Description::Pidfd(_) | Description::Procfile(_)).then(|| what.name())
+    };
+    let mut all = Vec::new();
+    for socket in model.sockets() {
+        let rights = socket.ancillary.iter().flat_map(|a| &a.rights);
+        all.extend(rights.filter_map(of_each).map(|kind| {
+            let why = format!("a {kind} waits in it (SCM_RIGHTS), which is not supported yet");
+            Refusal::new(format!("socket:[{}]", socket.socket), why, "freeze it when that is received")
+        }));
+    }
+    all
 }
 
 /// What a survey has to read for the sockets of a tree.
@@ -113,7 +151,7 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
             other.shut_down_early(client, accepted, to);
         }
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(client)];
-        connect(client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        connect(client, (socket.named.as_ref(), Some(listener)), needs, Moment::Make, Expect::Success, to);
         let args = vec![Value::Descr(listener), 0.into(), 0.into(), SOCK_NONBLOCK.into()];
         let op = Op::Make { sys: Sys::Accept4, args, descrs: vec![*descr] };
         let made = vec![Fact::Made(*descr), Fact::Bound(*descr)];
@@ -134,17 +172,17 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
 fn await_acceptance((listener, socket): One<'_>, all: &HashMap<u64, One<'_>>, mut before: Fact, to: &mut Planning<'_>) {
     for (client, waits) in socket.pending.iter().filter_map(|inode| all.get(inode)) {
         let needs = vec![before, Fact::Bound(listener), Fact::Bound(*client)];
-        connect(*client, socket.named.as_ref(), needs, Moment::Make, Expect::Success, to);
+        connect(*client, (socket.named.as_ref(), Some(listener)), needs, Moment::Make, Expect::Success, to);
         waits.furnish(*client, None, false, to);
         waits.shut_down(*client, to);
         before = Fact::Linked(*client);
     }
 }
 
-/// `connect` to a name, from where it leads.
+/// `connect` to a name, from where it leads; or to the socket that has it, where its file is gone.
 fn connect(
     descr: Descr,
-    whom: Option<&Named>,
+    (whom, of): (Option<&Named>, Option<Descr>),
     needs: Vec<Fact>,
     moment: Moment,
     expect: Expect,
@@ -154,7 +192,8 @@ fn connect(
     let op = match &whom.name {
         Name::Path(name) => {
             let path = whom.path.as_ref().unwrap_or(name).0.clone();
-            Op::Connect { descr, name: name.0.clone(), path, expect }
+            let of = of.filter(|_| whom.path.is_none());
+            Op::Connect { descr, name: name.0.clone(), path, of, expect }
         }
         Name::Abstract(_) => {
             let address = whom.name.address();
@@ -175,6 +214,10 @@ fn call(descr: Descr, sys: Sys, args: Vec<Value>, moment: Moment, to: &mut Plann
 impl Named {
     /// Somebody else may have the name by now, or it may not be given here.
     fn check(&self, to: &mut Planning<'_>) {
+        let is_gone = self.path.is_none();
+        if is_gone && self.name.is_relative() {
+            return;
+        }
         let shown = self.name.to_string().replace('\0', "@");
         let is_it = |line: &str| line.split_ascii_whitespace().nth(7) == Some(&*shown);
         let host = to.to.host;
@@ -185,7 +228,8 @@ impl Named {
         let stands = self.at().and_then(|path| host.places.get(&path.0));
         let (why, remedy) = match stands {
             _ if taken => ("another socket has that name now", "end whoever has it"),
-            Some(place) if place.mode & S_IFMT != S_IFSOCK || place.link => {
+            // What stands there stands there again at once.
+            Some(place) if !is_gone && (place.mode & S_IFMT != S_IFSOCK || place.link) => {
                 ("something else has that name now", "remove it")
             }
             _ => match self.ill_placed(to) {
@@ -215,7 +259,11 @@ impl Named {
     /// Why nobody can make the file.
     fn ill_placed(&self, to: &Planning<'_>) -> Option<&'static str> {
         const WRITE_AND_ENTER: u32 = 3;
-        match to.to.host.places.get(parent(&self.at()?.0)) {
+        let directory = parent(&self.at()?.0);
+        let there = to.to.host.places.get(directory);
+        // That of a name without a file may be gone, too: then it is there for a moment.
+        let above = || to.to.host.places.get(parent(directory)).filter(|_| self.path.is_none());
+        match there.or_else(above) {
             None => Some("the directory of that name is not there"),
             Some(place) if place.access & WRITE_AND_ENTER != WRITE_AND_ENTER => {
                 Some("you may not write into the directory of that name")
@@ -323,7 +371,10 @@ impl UnixSocket {
         self.furnish(descr, to_itself.map(|_| descr), to_itself.is_some() && self.is_written_to(), to);
         let mut needs = vec![Fact::Bound(descr)];
         if to_itself.is_none() {
-            needs.extend(self.waiting_groups().map(|group| self.send(descr, group, to)));
+            // One after the other.
+            let last =
+                self.waiting_groups().fold(Fact::Bound(descr), |before, group| self.send(descr, group, before, to));
+            needs.push(last);
         }
         // From here on it takes messages of nobody else, so those come first who are connected to it.
         let followers = all.iter().filter(|(from, s)| s.peer == Some(self.socket) && *from != descr);
@@ -332,11 +383,11 @@ impl UnixSocket {
             (Some((peer, other)), _) => {
                 needs.push(Fact::Bound(peer));
                 let moment = if to_itself.is_some() { Moment::Make } else { Moment::Arm };
-                connect(descr, other.named.as_ref(), needs, moment, Expect::Success, to);
+                connect(descr, (other.named.as_ref(), Some(peer)), needs, moment, Expect::Success, to);
             }
             (_, Some(name)) if !name.name.is_relative() || name.path.is_some() => {
                 let lost = "a socket sends its messages to nobody now: nobody has the name to which it sent them";
-                connect(descr, Some(name), needs, Moment::Arm, Expect::OrTold(lost), to);
+                connect(descr, (Some(name), None), needs, Moment::Arm, Expect::OrTold(lost), to);
             }
             _ => {}
         }
@@ -356,29 +407,53 @@ impl UnixSocket {
     }
 
     /// What waits, in parts none of which is too much for one who sends; or one message.
-    fn waiting_groups(&self) -> impl Iterator<Item = &[Blob]> {
+    fn waiting_groups(&self) -> impl Iterator<Item = Range<usize>> {
         const MUCH: usize = 1 << 16;
-        let mut rest = &self.waiting[..];
+        let mut next = 0;
         std::iter::from_fn(move || {
-            let mut bytes = 0;
-            let fits = rest.iter().take_while(|message| {
+            let (mut bytes, start) = (0, next);
+            let fits = self.waiting[start..].iter().take_while(|message| {
                 bytes += message.0.len().max(1 << 10);
                 bytes <= MUCH
             });
-            let (group, more) = rest.split_at(fits.count().max(1).min(rest.len()));
-            rest = more;
-            (!group.is_empty()).then_some(group)
+            next = (start + fits.count().max(1)).min(self.waiting.len());
+            (start < next).then_some(start..next)
         })
     }
 
     /// Somebody without a name sends messages to it. Gives what holds when they are there.
-    fn send(&self, descr: Descr, messages: &[Blob], to: &mut Planning<'_>) -> Fact {
+    fn send(&self, descr: Descr, messages: Range<usize>, before: Fact, to: &mut Planning<'_>) -> Fact {
         let sender = to.to.scratch();
         self.other_end(sender, to);
         let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
-        connect(sender, self.named.as_ref(), needs, Moment::Make, Expect::Success, to);
-        fill(sender, messages, vec![Fact::Linked(sender)], to);
+        connect(sender, (self.named.as_ref(), Some(descr)), needs, Moment::Make, Expect::Success, to);
+        self.fill(sender, messages, vec![Fact::Linked(sender), before], to);
         Fact::Filled(sender)
+    }
+
+    /// Messages, or pieces of a stream, are written, by who gets room for that.
+    fn fill(&self, writer: Descr, which: Range<usize>, needs: Vec<Fact>, to: &mut Planning<'_>) {
+        // What the kernel adds to each.
+        const BESIDES: usize = 1 << 10;
+        let waiting = &self.waiting[which.clone()];
+        widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
+        let with: Vec<&Ancillary> = self.ancillary.iter().filter(|a| which.contains(&(a.message as usize))).collect();
+        if with.is_empty() {
+            return feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
+        }
+        let mut messages: Vec<Message> =
+            waiting.iter().map(|b| Message { bytes: b.0.clone(), ..Message::default() }).collect();
+        let mut needs = [vec![Fact::Made(writer), Fact::Bound(writer)], needs].concat();
+        for a in with {
+            let message = &mut messages[a.message as usize - which.start];
+            message.rights = a.rights.iter().map(|id| Descr(*id)).collect();
+            let whose = |pid: u32| to.model.process(pid).map(|_| Pid(pid));
+            message.credentials = a.credentials.map(|(pid, uid, gid)| (whose(pid), uid, gid));
+            needs.extend(message.rights.iter().map(|right| Fact::Made(*right)));
+            needs.extend(message.credentials.and_then(|who| who.0).map(|pid| Fact::Born(Tid(pid.0))));
+        }
+        let op = Op::Send { descr: writer, messages };
+        to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![Fact::Filled(writer)]);
     }
 
     /// Options, what waits, and flags. `writes`: it is the one by which something else was filled.
@@ -386,7 +461,7 @@ impl UnixSocket {
         self.settings.plan(NAME, descr, to);
         if let Some(writer) = writer.filter(|_| self.is_written_to()) {
             let needs = if writer == descr { Fact::Linked(descr) } else { Fact::Made(descr) };
-            fill(writer, &self.waiting, vec![needs], to);
+            self.fill(writer, 0..self.waiting.len(), vec![needs], to);
         }
         self.settings.plan_room(NAME, descr, if writes { SEND } else { 0 }, to);
         if let Some(mode) = self.mode {
@@ -419,14 +494,6 @@ impl UnixSocket {
             to.to.on_descr(Moment::Arm, NAME, descr, Sys::Shutdown, args, Expect::Success);
         }
     }
-}
-
-/// Messages, or pieces of a stream, are written, by who gets room for that.
-fn fill(writer: Descr, waiting: &[Blob], needs: Vec<Fact>, to: &mut Planning<'_>) {
-    // What the kernel adds to each.
-    const BESIDES: usize = 1 << 10;
-    widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
-    feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
 }
 
 fn feed(writer: Descr, packets: Vec<Vec<u8>>, needs: Vec<Fact>, to: &mut Planning<'_>) {

@@ -220,6 +220,7 @@ fn lone_socket() -> impl Strategy<Value = UnixSocket> {
             to: to.filter(|_| socket_type == 2 && peer.is_none()),
             pending: Vec::new(),
             mode: maker.map(|maker| maker.0 & 0o7777),
+            ancillary: Vec::new(),
         },
     )
 }

@@ -15,8 +15,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Capturing, Description, Files, Holder, Keep, Model, Probe, ProcessModel, ProcessState, Queue, Removed, Saved,
-    SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Capturing, Description, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState, Queue, Removed,
+    Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -99,6 +99,8 @@ pub(crate) struct Recorded {
     pub(crate) told: Vec<Told>,
     /// What is told of sockets, of which those in `held` are the tree's; and what is true of each descriptor.
     pub(crate) sockets: BTreeMap<u64, LocalSocket>,
+    /// What waits in those with descriptors in flight.
+    pub(crate) messages: BTreeMap<u64, Vec<Message>>,
     pub(crate) held: Vec<u64>,
     pub(crate) ready: u16,
     /// Its descriptions.
@@ -239,6 +241,7 @@ impl Recorded {
             link: Text(self.links[&name].clone()),
             stat: self.stats[&name],
             info: proc::fdinfo(&self.texts[&format!("fdinfo/{fd}")]).expect("fdinfo as kernels write it"),
+            in_flight: false,
             terminal: proc::stat(&self.texts["stat"]).expect("stat as kernels write it").terminal,
         }
     }
@@ -384,6 +387,10 @@ impl Probe for Recorded {
     fn unread(&self, _: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
         Ok(self.unread[..self.unread.len().min(bytes as usize)].to_vec())
     }
+    fn messages(&self, inode: u64) -> Option<Vec<Message>> {
+        self.messages.get(&inode).cloned()
+    }
+
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
