@@ -210,6 +210,7 @@ impl Sys {
                 | Socket
                 | Socketpair
                 | Accept4
+                | PidfdOpen
         );
         let marks = matches!(
             self,

@@ -21,6 +21,7 @@ mod objects;
 mod output;
 mod outside;
 mod progress;
+mod pseudo;
 mod removed;
 mod replace;
 mod save;

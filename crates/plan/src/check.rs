@@ -73,10 +73,12 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
         | Op::Host(
             HostEffect::RemovedDirectory { descr, .. }
             | HostEffect::Mqueue { descr, .. }
-            | HostEffect::Fifo { descr, .. },
+            | HostEffect::Fifo { descr, .. }
+            | HostEffect::PseudoTerminal { descr, .. },
         ) => {
             vec![descr.to_string()]
         }
+        Op::Host(HostEffect::Ended { opened }) => opened.iter().map(|(descr, ..)| descr.to_string()).collect(),
         Op::Clone { tid, .. } => vec![tid.to_string()],
         Op::Object { object, .. } => vec![object.to_string()],
         _ => return,

@@ -288,6 +288,20 @@ pub enum HostEffect {
         /// Access mode (open(2)); it never waits.
         access: u32,
     },
+    /// A process is made and looked at, and ends with the thaw: descriptions of one that is no more.
+    Ended {
+        /// The descriptions, with what each is of, and flags.
+        opened: Vec<(Descr, OfEnded, u32)>,
+    },
+    /// A new pseudo-terminal is opened, with a number of one's choice if it is free.
+    PseudoTerminal {
+        /// The description: the master.
+        descr: Descr,
+        /// The number that it had, if that matters.
+        number: Option<u32>,
+        /// Access mode and status flags (open(2)).
+        flags: u32,
+    },
     /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo, or at once
     /// where the name does not stay.
     Bind {
@@ -313,6 +327,15 @@ pub enum HostEffect {
         /// What is typed there for the user, if anything.
         typing: Option<Typing>,
     },
+}
+
+/// What of a process that has ended somebody has open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OfEnded {
+    /// Itself (pidfd_open(2)).
+    Process,
+    /// What stood at this path below its directory in /proc: nothing, or one that begins with a slash.
+    File(Vec<u8>),
 }
 
 /// What was typed elsewhere and not read yet.
@@ -622,6 +645,14 @@ impl fmt::Display for HostEffect {
             HostEffect::Fifo { descr, path, access } => {
                 let how = ["read", "write", "read and write"].get(*access as usize).unwrap_or(&"nothing");
                 write!(f, "{descr} = named pipe {}, open to {how} here alone", path.escape_ascii())
+            }
+            HostEffect::Ended { opened } => {
+                let names: Vec<String> = opened.iter().map(|(descr, ..)| descr.to_string()).collect();
+                write!(f, "{} = of a process that ends with this thaw", names.join(", "))
+            }
+            HostEffect::PseudoTerminal { descr, number, .. } => {
+                write!(f, "{descr} = master of a new terminal")?;
+                number.iter().try_for_each(|number| write!(f, ", if possible of /dev/pts/{number}"))
             }
             HostEffect::Bind { descr, path, .. } => write!(f, "bind {descr} to {}", path.escape_ascii()),
             HostEffect::Terminal { settings, typing, .. } => {

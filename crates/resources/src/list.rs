@@ -216,6 +216,7 @@ resources! {
         0x0304 fd::pipe PipeEnd;
         0x0305 fd::eventfd Eventfd;
         0x0306 fd::chardev Chardev;
+        0x0312 fd::pty Pty;
         0x0307 fd::tty Tty;
         0x0308 fd::epoll Epoll;
         0x0309 fd::timerfd Timerfd;
@@ -246,7 +247,7 @@ resources! {
         "namespace" "namespace descriptors are not supported yet";
         "block device" "block devices belong to this machine";
         "character device" "this device belongs to this machine";
-        "terminal" "only the controlling terminal is supported yet";
+        "terminal" "only the controlling terminal is, and pseudo-terminals whose masters are in the tree";
         // Areas, by what `mm::area` says of them.
         "memory under userfaultfd" "it is watched by userfaultfd";
         "memory with a protection key" "it is guarded by a key (pkey_mprotect)";

@@ -3,6 +3,7 @@
 
 use crate::fd::inotify;
 use crate::fd::locks::{Held, Of};
+use crate::fd::pidfd::Pidfd;
 use crate::fd::unix::UnixSocket;
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
@@ -46,6 +47,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
+    let odd = model.odd_pty();
+    holds(odd.is_none(), || format!("there cannot be a terminal {}", odd.unwrap_or(0))).map_err(of(0))?;
     let unsound = model.inet_sockets().any(|s| !s.is_sound());
     holds(!unsound, || "a socket of TCP has somebody at its other end, and no connection".into()).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);
@@ -260,9 +263,10 @@ fn watched(model: &Model) -> Found {
 }
 
 fn pidfds(model: &Model) -> Found {
-    let of = model.descriptions.values().filter_map(|d| if let Description::Pidfd(p) = d { Some(p.id) } else { None });
+    let of = model.descriptions.values().filter_map(|d| if let Description::Pidfd(p) = d { Some(p) } else { None });
     let ids = model.ids();
-    of.into_iter().try_for_each(|id| holds(ids.contains(&id), || format!("there is no process {id}")))
+    let lives = |p: &&Pidfd| p.inode.is_none();
+    of.filter(lives).try_for_each(|p| holds(ids.contains(&p.id), || format!("there is no process {}", p.id)))
 }
 
 fn segment(s: &Segment) -> Found {

@@ -61,9 +61,3 @@ pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
         }),
     })
 }
-
-/// A descriptor of a kind that no release supports: /dev/ptmx's own side, with the other end elsewhere.
-pub(crate) fn pty_master(_: &[String]) -> Result<Living, String> {
-    let fd = sys::open("/dev/ptmx", libc::O_RDWR | libc::O_NOCTTY)?;
-    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
-}

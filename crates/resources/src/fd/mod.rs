@@ -15,6 +15,7 @@ pub mod pidfd;
 pub mod pipe;
 pub mod place;
 pub mod procfile;
+pub mod pty;
 pub mod regular;
 pub mod rotation;
 pub mod signalfd;
@@ -29,7 +30,7 @@ use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, OfEnded, Op, Refusal};
 
 /// Flags of open(2) on x86-64 (asm-generic/fcntl.h).
 pub(crate) mod flags {
@@ -150,5 +151,13 @@ pub(crate) fn seek(by: &'static str, descr: Descr, to_offset: u64, to: &mut Plan
         let op = Op::Call { sys: abi::Sys::Lseek, args, expect: Expect::Exactly(to_offset) };
         // What is written into it on the way moves the offset, so it is set when all is in.
         to.to.step(Moment::Arm, by, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+    }
+}
+
+/// Descriptions of a process that is no more.
+pub(crate) fn make_of_ended(by: &'static str, opened: Vec<(Descr, OfEnded, u32)>, to: &mut Planning<'_>) {
+    let makes = opened.iter().map(|(descr, ..)| Fact::Made(*descr)).collect();
+    if !opened.is_empty() {
+        to.to.step(Moment::Make, by, Actor::Thaw, Op::Host(HostEffect::Ended { opened }), vec![], makes);
     }
 }

@@ -59,10 +59,10 @@ fn an_editor_with_a_timer() {
 fn roles_in_a_session() {
     let mut sample = Recorded::sample("bash");
     let leader = capture::<Session>(&sample).unwrap();
-    assert_eq!(leader, Session { role: Role::SessionLeader, terminal: true, foreground: true });
+    assert_eq!(leader, Session { role: Role::SessionLeader, terminal: true, foreground: true, pts: None });
     sample = Recorded::sample("sleep");
     let member = capture::<Session>(&sample).unwrap();
-    assert_eq!(member, Session { role: Role::Member, terminal: false, foreground: false });
+    assert_eq!(member, Session { role: Role::Member, terminal: false, foreground: false, pts: None });
     let group = abi::proc::stat(&sample.texts["stat"]).unwrap().pgrp;
     sample.edit("stat", &format!(" {group} "), &format!(" {} ", sample.threads[0]));
     assert_eq!(capture::<Session>(&sample).unwrap().role, Role::GroupLeader);

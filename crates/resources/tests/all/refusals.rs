@@ -38,8 +38,18 @@ fn descriptors_that_are_not_supported() {
     let devpts = 0x8800 | 77; // 136:77, another terminal than the one that it lives on
     let cases = [
         ("socket:[99]", 0o140777, 0, "sockets of this family are not supported yet"),
-        ("/dev/pts/77", 0o020620, devpts, "only the controlling terminal is supported yet"),
-        ("/dev/tty1", 0o020620, 0x401, "only the controlling terminal is supported yet"),
+        (
+            "/dev/pts/77",
+            0o020620,
+            devpts,
+            "only the controlling terminal is, and pseudo-terminals whose masters are in the tree",
+        ),
+        (
+            "/dev/tty1",
+            0o020620,
+            0x401,
+            "only the controlling terminal is, and pseudo-terminals whose masters are in the tree",
+        ),
         ("/dev/kvm", 0o020660, 0xae8, "this device belongs to this machine"),
         ("/dev/mem", 0o020640, 0x101, "this device belongs to this machine"),
         ("/dev/sda", 0o060660, 0x800, "block devices belong to this machine"),
