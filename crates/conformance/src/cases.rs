@@ -300,6 +300,7 @@ fn special() -> Vec<Case> {
         // While the original lives, it has them.
         Case::specimen(&["locks"]).but(&[PidNs]),
         Case::specimen(&["lock-waits"]).but(&[PidNs]),
+        Case::specimen(&["leases"]).but(&[PidNs]),
         Case::specimen(&["fifo"]).but(&[PidNs]),
         Case::specimen(&["fifo-ends"]).but(&[PidNs]),
         Case::specimen(&["fifo-lone"]).but(&[PidNs]),

@@ -33,7 +33,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
-    "locks" locks::kinds; "lock-waits" locks::waits;
+    "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-named" sockets::named;

@@ -116,7 +116,7 @@ pub trait Kind: Resource {
 /// What is refused of any kind: it would be lost in silence.
 pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
     let mut all = Vec::new();
-    if seen.info.locks.iter().any(|line| !locks::is_kept(line)) {
+    if seen.info.locks.iter().any(|line| !locks::is_kept(line, seen.stat.mode)) {
         let remedy = "freeze it while it holds none; this is not supported yet";
         all.push(seen.refuse("the program holds a lease on it", remedy));
     }

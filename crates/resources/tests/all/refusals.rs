@@ -26,11 +26,14 @@ fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
 fn leases_on_any_kind_of_descriptor() {
     let lock = format!("{INFO}lock:\t1: LEASE  ACTIVE    WRITE 1 00:1f:77 0 EOF\n");
     let kinds =
-        [("/tmp/x", 0o100644, 0), ("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
+        [("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
     for (link, mode, rdev) in kinds {
         let line = format!("fd 40 ({link}): the program holds a lease on it");
         assert_eq!(why(link, mode, rdev, &lock), [line]);
     }
+    let delegation = lock.replace("LEASE", "DELEG");
+    let line = "fd 40 (/tmp/x): the program holds a lease on it";
+    assert_eq!(why("/tmp/x", 0o100644, 0, &delegation), [line]);
 }
 
 #[test]
