@@ -149,6 +149,7 @@ syscalls! {
     InotifyAddWatch "inotify_add_watch" 254;
     InotifyRmWatch "inotify_rm_watch" 255;
     Openat "openat" 257;
+    Readlinkat "readlinkat" 267;
     Unshare "unshare" 272;
     Pselect6 "pselect6" 270;
     Ppoll "ppoll" 271;

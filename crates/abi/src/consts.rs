@@ -375,6 +375,7 @@ pub mod cap {
     pub const CAP_SYS_ADMIN: u32 = 21;
     pub const CAP_SYS_NICE: u32 = 23;
     pub const CAP_SYS_RESOURCE: u32 = 24;
+    pub const CAP_MKNOD: u32 = 27;
     pub const CAP_AUDIT_CONTROL: u32 = 30;
     pub const CAP_WAKE_ALARM: u32 = 35;
     pub const CAP_CHECKPOINT_RESTORE: u32 = 40;

@@ -67,6 +67,7 @@ const PLAIN: &[&str] = &[
     "procfiles",
     "file-second-name",
     "devices",
+    "removed-link",
     "files-many",
     "pipe-bytes",
     "pipe-empty",
@@ -295,6 +296,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["creds-unbound"]).but(&[User]),
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
+        Case::specimen(&["removed-device"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
         // While the original lives, it has them.

@@ -768,10 +768,10 @@ impl<'a> Execution<'a> {
                 self.replaced = Some(replaced);
                 done.map_err(|e| Error::io("write", target.display(), e))
             }
-            HostEffect::RemovedDirectory { descr, path, flags, mode, owner } => {
+            HostEffect::Removed { descr, what, path, flags, mode, owner } => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = removed::Looks { flags: *flags, mode: *mode, owner: *owner };
-                let opened = removed::open(path, looks).map_err(|e| Error::io("mkdir", path.display(), e))?;
+                let opened = removed::open(path, what, looks).map_err(|e| Error::io("mknod", path.display(), e))?;
                 let number = self.number(*descr) as i32;
                 Ok(here::duplicate(opened.as_raw_fd(), number).map_err(|e| Fault::new("dup3", descr, e))?)
             }

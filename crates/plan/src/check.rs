@@ -71,7 +71,7 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
         },
         Op::Reset { descr, .. }
         | Op::Host(
-            HostEffect::RemovedDirectory { descr, .. }
+            HostEffect::Removed { descr, .. }
             | HostEffect::Mqueue { descr, .. }
             | HostEffect::Fifo { descr, .. }
             | HostEffect::PseudoTerminal { descr, .. },

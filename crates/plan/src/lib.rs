@@ -19,5 +19,5 @@ pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
     Actor, Birth, Clocks, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Moment, Namespaces, Object, OfEnded, Op,
-    Pid, Plan, Restart, Step, Tid, Typing, Until, Value,
+    Pid, Plan, Removed, Restart, Step, Tid, Typing, Until, Value,
 };

@@ -257,10 +257,12 @@ pub enum HostEffect {
         /// The contents; what is between them is a hole.
         contents: Vec<Extent>,
     },
-    /// A directory is made, opened and removed: a description of one that has no name. In itself it leaves nothing.
-    RemovedDirectory {
+    /// Something is made, opened and removed: a description of what has no name. In itself it leaves nothing.
+    Removed {
         /// The description.
         descr: Descr,
+        /// What.
+        what: Removed,
         /// Where: another name in the same directory, if something stands there.
         path: Vec<u8>,
         /// Status flags (open(2)).
@@ -327,6 +329,17 @@ pub enum HostEffect {
         /// What is typed there for the user, if anything.
         typing: Option<Typing>,
     },
+}
+
+/// What is removed as soon as it is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// An empty directory.
+    Directory,
+    /// A symbolic link that leads there.
+    Link(Vec<u8>),
+    /// A character device (`st_rdev`).
+    Device(u64),
 }
 
 /// What of a process that has ended somebody has open.
@@ -635,8 +648,13 @@ impl fmt::Display for HostEffect {
             HostEffect::ReplaceFile { path, size, .. } => {
                 write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
             }
-            HostEffect::RemovedDirectory { descr, path, .. } => {
-                write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
+            HostEffect::Removed { descr, what, path, .. } => {
+                let what = match what {
+                    Removed::Directory => "directory",
+                    Removed::Link(_) => "symbolic link",
+                    Removed::Device(_) => "device",
+                };
+                write!(f, "{descr} = {what} {}, removed once it is open", path.escape_ascii())
             }
             HostEffect::Mqueue { descr, name, limits: (most, longest) } => {
                 let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));

@@ -56,7 +56,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
     "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer; "file-deleted-large" files::deleted_large;
     "file-second-name" files::second_name; "file-name-elsewhere" files::name_elsewhere; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
-    "directory" files::directory; "devices" files::devices; "files-many" files::many;
+    "directory" files::directory; "devices" files::devices; "removed-link" files::removed_link; "removed-device" files::removed_device; "files-many" files::many;
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
     "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;

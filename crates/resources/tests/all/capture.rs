@@ -339,7 +339,7 @@ fn descriptors_of_every_kind() {
     let mut sample = Recorded::sample("python");
     sample.peeked.insert(5, vec![b"hello".to_vec()]);
     let described = |fd| describe(&sample, fd).unwrap();
-    let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002 };
+    let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002, name: None, removed: None };
     assert_eq!(described(10), Description::Chardev(null));
     assert_eq!(described(7), Description::Eventfd(Eventfd { count: 5, semaphore: true, flags: 2 }));
     let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0, removed: None };

@@ -583,7 +583,7 @@ fn a_removed_directory_that_can_be_made_nowhere() {
     let (mut model, mut host) = python();
     for state in &mut model.processes[0].states {
         if let ProcessState::Fs(fs) = state {
-            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0 }));
+            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0, target: None, device: None }));
         }
     }
     let made = |host: &Host| {

@@ -69,7 +69,8 @@ fn file() -> impl Strategy<Value = File> {
 }
 
 fn removed() -> impl Strategy<Value = Option<Removed>> {
-    of(any::<(u32, (u32, u32), u32)>().prop_map(|(mode, owner, number)| Removed { mode, owner, number }))
+    let any = (any::<(u32, (u32, u32), u32)>(), of(text()), of(any::<u64>()));
+    of(any.prop_map(|((mode, owner, number), target, device)| Removed { mode, owner, number, target, device }))
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
@@ -170,7 +171,9 @@ fn description() -> impl Strategy<Value = Description> {
             semaphore,
             flags
         })),
-        (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
+        (text(), flags, of(text()), removed()).prop_map(|(path, flags, name, removed)| {
+            Description::Chardev(Chardev { path, flags, name, removed })
+        }),
         (text(), flags, any::<u64>(), any::<bool>()).prop_map(|(path, flags, position, ended)| {
             Description::Procfile(Procfile { path, flags, position, ended })
         }),
