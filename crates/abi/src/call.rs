@@ -172,6 +172,8 @@ syscalls! {
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;
     Prlimit64 "prlimit64" 302;
+    FanotifyInit "fanotify_init" 300;
+    FanotifyMark "fanotify_mark" 301;
     OpenByHandleAt "open_by_handle_at" 304;
     ProcessVmReadv "process_vm_readv" 310;
     SchedSetattr "sched_setattr" 314;
@@ -207,6 +209,7 @@ impl Sys {
                 | TimerfdCreate
                 | Signalfd4
                 | InotifyInit1
+                | FanotifyInit
                 | MqOpen
                 | Socket
                 | Socketpair
@@ -220,6 +223,7 @@ impl Sys {
                 | Fchmod
                 | Fchown
                 | InotifyAddWatch
+                | FanotifyMark
                 | InotifyRmWatch
                 | Setsockopt
                 | Getsockopt

@@ -68,6 +68,7 @@ const PLAIN: &[&str] = &[
     "file-second-name",
     "devices",
     "removed-link",
+    "fanotify",
     "files-many",
     "pipe-bytes",
     "pipe-empty",
@@ -223,6 +224,7 @@ const MOVING: &[&str] = &[
     "inotify-removed",
     // Each that has it makes one of its own.
     "pidfd-inherited",
+    "namespaces",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];
@@ -297,6 +299,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["removed-device"]).but(&[User]),
+        Case::specimen(&["fanotify-wide"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
         // While the original lives, it has them.
@@ -367,6 +370,8 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
         Case::specimen(&["signalling-directory"]).refused(&["fd ", "when the directory changes"]),
         Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree"]),
-        Case::specimen(&["several"]).refused(&["socket", "uts:["]),
+        Case::specimen(&["fanotify-deciding"]).refused(&["fanotify", "they would wait for it"]).only(&[Root]),
+        Case::specimen(&["several"]).refused(&["socket", "userfaultfd"]),
+        Case::specimen(&["namespace-of-others"]).refused(&["uts:[", "neither the program lives nor you"]).only(&[Root]),
     ]
 }

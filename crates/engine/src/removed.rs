@@ -29,7 +29,7 @@ pub(crate) fn open(path: &Path, what: &Removed, looks: Looks) -> io::Result<Owne
         Removed::Link(target) => rustix::fs::symlinkat(&target[..], CWD, &ours)?,
         Removed::Device(device) => {
             let mode = Mode::RUSR | Mode::WUSR;
-            rustix::fs::mknodat(CWD, &ours, FileType::CharacterDevice, mode, *device)?;
+            rustix::fs::mknodat(CWD, &ours, FileType::from_raw_mode(looks.mode), mode, *device)?;
         }
     }
     point()?;

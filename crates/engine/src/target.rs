@@ -174,9 +174,12 @@ impl Target<'_, '_, '_> {
         let there = std::fs::metadata(path).map_err(|e| fault("open", path, e))?;
         let is_it = |seen: &Seen| (seen.stat.dev, seen.stat.ino) == (there.dev(), there.ino());
         let holds = |line: &Vec<u8>| abi::proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
-        let held = |(_, seen): &(usize, Seen)| !seen.info.locks.is_empty() && is_it(seen) && seen.info.locks.iter().any(holds);
+        let held =
+            |(_, seen): &(usize, Seen)| !seen.info.locks.is_empty() && is_it(seen) && seen.info.locks.iter().any(holds);
         match self.table.all.iter().any(held) {
-            true => Err(Fault::new("open", format!("{}, on which the program has a lease", path.display()), Errno::EAGAIN)),
+            true => {
+                Err(Fault::new("open", format!("{}, on which the program has a lease", path.display()), Errno::EAGAIN))
+            }
             false => File::open(path).map_err(|e| fault("open", path, e)),
         }
     }

@@ -105,6 +105,8 @@ pub enum Fact {
     Loaded(Pid),
     /// The descriptor table of the process is what it was.
     Files(Pid),
+    /// A number of the process leads where it led; of those only that somebody asks for.
+    Placed(Pid, u32),
     /// No number is open in the process that was not, but those of whoever executes the plan.
     Closed(Pid),
     /// Everything of the process but its registers is as it was.

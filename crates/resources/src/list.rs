@@ -210,6 +210,7 @@ resources! {
     description {
         0x030b fd::mqueue Mqueue;
         0x0311 fd::procfile Procfile;
+        0x0313 fd::nsfd Nsfd;
         0x0301 fd::regular Regular;
         0x0302 fd::directory Directory;
         0x0303 fd::opath OPath;
@@ -223,6 +224,7 @@ resources! {
         0x030a fd::memfd Memfd;
         0x030c fd::signalfd Signalfd;
         0x030d fd::inotify Inotify;
+        0x0314 fd::fanotify Fanotify;
         0x030e fd::pidfd Pidfd;
         0x030f fd::unix UnixSocket;
         0x0310 fd::inet InetSocket;
@@ -236,7 +238,6 @@ resources! {
     }
     unsupported {
         "socket" "sockets of this family are not supported yet";
-        "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[io_uring]" "io_uring instances are not supported yet";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";
@@ -244,7 +245,6 @@ resources! {
         "anon_inode:bpf-prog" "BPF programs belong to this kernel";
         "anon_inode:seccomp notify" "a seccomp listener belongs to this kernel";
         "anon_inode:kvm-vm" "virtual machines of KVM belong to this kernel";
-        "namespace" "namespace descriptors are not supported yet";
         "block device" "block devices belong to this machine";
         "character device" "this device belongs to this machine";
         "terminal" "only the controlling terminal is, and pseudo-terminals whose masters are in the tree";

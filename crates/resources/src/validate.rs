@@ -184,7 +184,9 @@ fn taken_back(change: Change, model: &Model) -> Found {
 fn lock(held: &Held, model: &Model) -> Found {
     let of = |number: u32| move |fd: &Fd| fd.number == number && fd.description == held.description;
     let named = match held.of {
-        Of::Process | Of::Lease => model.process(held.process).is_some_and(|p| p.process.fds.iter().any(of(held.number))),
+        Of::Process | Of::Lease => {
+            model.process(held.process).is_some_and(|p| p.process.fds.iter().any(of(held.number)))
+        }
         _ => model.descriptions.contains_key(&held.description),
     };
     holds(named, || format!("a lock is on description {}, which is not there", held.description))

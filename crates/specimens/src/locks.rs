@@ -2,8 +2,8 @@
 
 use crate::kin;
 use crate::life::Living;
-use crate::{signalling, signals};
 use crate::sys::{self, Outcome, fine, must, open, same};
+use crate::{signalling, signals};
 
 fn range(kind: i32, start: i64, len: i64) -> libc::flock {
     // SAFETY: zero is a value of the type.

@@ -59,3 +59,35 @@ pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
         same("what stands below", &(-1, libc::ESRCH), &(below, sys::errno()))
     })
 }
+
+const NAMESPACES: [&str; 8] = ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"];
+
+/// Those in which we live, which a relative has too.
+pub(crate) fn namespaces(_: &[String]) -> Result<Living, String> {
+    let open_all = || {
+        let open = |name| open(&format!("/proc/self/ns/{name}"), libc::O_RDONLY | libc::O_CLOEXEC);
+        NAMESPACES.map(open).into_iter().collect::<Result<Vec<_>, _>>()
+    };
+    let all = open_all()?;
+    kin::plain()?;
+    Living::reads(move |_| {
+        let now = open_all()?;
+        let links = |fds: &[i32]| fds.iter().map(|fd| link(*fd)).collect::<Vec<_>>();
+        let seen = same("where we live", &links(&now), &links(&all));
+        now.into_iter().for_each(sys::close);
+        seen
+    })
+}
+
+/// One in which nobody lives.
+pub(crate) fn namespace_of_others(_: &[String]) -> Result<Living, String> {
+    let child = kin::child(|| {
+        // SAFETY: takes integers.
+        sys::must("unshare", unsafe { libc::unshare(libc::CLONE_NEWUTS) })?;
+        Ok(kin::obey)
+    })?;
+    let fd = open(&format!("/proc/{}/ns/uts", child.pid), libc::O_RDONLY)?;
+    kin::signal(child.pid, libc::SIGKILL)?;
+    kin::wait(child.pid, 0)?;
+    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
+}

@@ -72,8 +72,8 @@ impl Kind for Chardev {
         let (mode, uid, gid) = looks(&seen.stat);
         let (name, standing) = split(&seen.link.0);
         let (mode_now, owner, device) = (seen.stat.mode, (uid, gid), Some(seen.stat.rdev));
-        let removed = (standing == Standing::Gone)
-            .then(|| Removed { mode: mode_now, owner, number: 0, target: None, device });
+        let removed =
+            (standing == Standing::Gone).then_some(Removed { mode: mode_now, owner, number: 0, target: None, device });
         let mut lost = Vec::new();
         if seen.link != path {
             lost.push("its own name".to_owned());

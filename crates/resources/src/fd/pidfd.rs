@@ -73,7 +73,11 @@ impl Kind for Pidfd {
         let mut refusals = common_refusals(seen);
         match inner(seen, from) {
             Ok(id) if refusals.is_empty() => {
-                return Ok(Pidfd { id, flags: seen.flags(), inode: (outer(seen) == Some(-1)).then_some(seen.stat.ino) });
+                return Ok(Pidfd {
+                    id,
+                    flags: seen.flags(),
+                    inode: (outer(seen) == Some(-1)).then_some(seen.stat.ino),
+                });
             }
             Ok(_) => {}
             Err(refusal) => refusals.push(refusal),

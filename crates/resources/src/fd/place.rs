@@ -161,7 +161,8 @@ pub(crate) fn make_removed(
     let takes = |dir: &[u8]| host.places.get(dir).is_some_and(|d| d.access & (ENTER | WRITE) == ENTER | WRITE);
     let within = [parent(&path.0), &host.temporary].into_iter().find(|dir| takes(dir));
     let Some(within) = within else {
-        let why = "the program has this, which was removed, and no new one can be made where it was";
+        let what = if is_directory { "directory" } else { "link or device" };
+        let why = format!("the program has this removed {what}, and no new one can be made where it was");
         to.to.refuse(Refusal::new(path.to_string(), why, "make its parent again, or set TMPDIR"));
         return;
     };

@@ -12,7 +12,7 @@
 
 use super::file::split;
 use super::{Kind, Seen, common_refusals, flags};
-use crate::{At, Capturing, Description, Planning, Resource, Text, Trouble};
+use crate::{At, Capturing, Description, Model, Planning, Resource, Text, Trouble};
 use abi::consts::fd::AT_FDCWD;
 use abi::consts::file_type::S_IFLNK;
 use abi::{Arg, Call, Errno, Sys};
@@ -125,7 +125,10 @@ impl Kind for Procfile {
             let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
             let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
             let makes = vec![Fact::Made(descr), Fact::Files(pid)];
-            to.to.step(Moment::Place, Self::NAME, actor, op, vec![Fact::Peopled], makes);
+            let number = self.number(to.model).filter(|_| is_told_of(self, to.model));
+            let placed = number.map(|(pid, number)| Fact::Placed(Pid(pid), number));
+            let needs = [Fact::Peopled].into_iter().chain(placed).collect();
+            to.to.step(Moment::Place, Self::NAME, actor, op, needs, makes);
             if self.position != 0 {
                 self.seek(descr, pid, to);
             }
@@ -147,7 +150,38 @@ fn of_ended(descr: Descr, to: &mut Planning<'_>) {
     super::make_of_ended(Procfile::NAME, opened, to);
 }
 
+/// Whether what it tells of does not wait for such a file itself.
+fn is_told_of(file: &Procfile, model: &Model) -> bool {
+    numbers(model).any(|(it, _)| it == file)
+}
+
+/// The files that tell of one descriptor, each with the process whose table that is in, and its number; but for those that tell of
+/// another such file.
+pub(crate) fn numbers(model: &Model) -> impl Iterator<Item = (&Procfile, (u32, u32))> {
+    model.descriptions.values().filter_map(|d| of_number(d, model)).filter(|(_, (pid, number))| {
+        let fds = model.process(*pid).map_or(&[][..], |p| &p.process.fds);
+        let leads_to = fds.iter().find(|fd| fd.number == *number).map(|fd| &model.descriptions[&fd.description]);
+        leads_to.is_some_and(|d| of_number(d, model).is_none())
+    })
+}
+
+fn of_number<'m>(d: &'m Description, model: &Model) -> Option<(&'m Procfile, (u32, u32))> {
+    match d {
+        Description::Procfile(p) => Some((p, p.number(model)?)),
+        _ => None,
+    }
+}
+
 impl Procfile {
+    /// Of `/proc/PID/fdinfo/N`, and of what else is named after a descriptor: the process in whose table it is, and the number.
+    fn number(&self, model: &Model) -> Option<(u32, u32)> {
+        let rest = below(&self.path.0);
+        let name = rest.strip_prefix(b"/fdinfo/").or(rest.strip_prefix(b"/fd/"))?;
+        let number = std::str::from_utf8(name).ok()?.parse().ok().filter(|_| !self.ended)?;
+        let p = Some(&model.process(process(&self.path.0)?)?.process).filter(|p| !p.is_zombie())?;
+        Some((p.shares.files.unwrap_or(p.pid), number))
+    }
+
     /// The kernel makes the text once more up to there (fs/seq_file.c, `seq_lseek`).
     fn seek(&self, descr: Descr, pid: Pid, to: &mut Planning<'_>) {
         let told = process(&self.path.0).filter(|id| to.model.process(*id).is_some_and(|p| !p.process.is_zombie()));

@@ -59,7 +59,16 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
         let of = if process == 0 { Of::Whole } else { Of::Process };
         Held { of, description: 2, process, number, exclusive, start, end, becomes: None }
     };
-    let asked = Held { of: Of::Whole, description: 4, process: 100, number: 0, exclusive: true, start: 0, end: None, becomes: None };
+    let asked = Held {
+        of: Of::Whole,
+        description: 4,
+        process: 100,
+        number: 0,
+        exclusive: true,
+        start: 0,
+        end: None,
+        becomes: None,
+    };
     let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59)), asked];
     assert_eq!(all.expect("there are some").held, expected);
     assert_eq!(captured(vec![]), None);
@@ -72,7 +81,16 @@ fn with_lock(of: Of) -> (Model, plan::Host) {
     let p = &model.processes[0].process;
     let fd = p.fds.iter().find(|fd| model.descriptions[&fd.description].file().is_some()).expect("a file is open");
     let (process, number) = if matches!(of, Of::Process | Of::Lease) { (p.pid, fd.number) } else { (0, 0) };
-    let held = Held { of, description: fd.description, process, number, exclusive: true, start: 5, end: Some(9), becomes: None };
+    let held = Held {
+        of,
+        description: fd.description,
+        process,
+        number,
+        exclusive: true,
+        start: 5,
+        end: Some(9),
+        becomes: None,
+    };
     model.tree.push(TreeState::FileLocks(FileLocks { held: vec![held] }));
     (model, host)
 }
@@ -100,8 +118,15 @@ fn a_lease_is_of_who_took_it_and_shows_what_it_is_to_become() {
         // Whoever took this one has closed it.
         told(101, 6, 2, 0, &["1: LEASE  ACTIVE    READ 100 fe:00:8 0 EOF"]),
     ]);
-    let of = |description, number, exclusive, becomes| {
-        Held { of: Of::Lease, description, process: 101, number, exclusive, start: 0, end: None, becomes }
+    let of = |description, number, exclusive, becomes| Held {
+        of: Of::Lease,
+        description,
+        process: 101,
+        number,
+        exclusive,
+        start: 0,
+        end: None,
+        becomes,
     };
     assert_eq!(all.expect("there are some").held, [of(1, 5, true, Some(2)), of(2, 6, false, None)]);
     let (mut model, host) = with_lock(Of::Lease);

@@ -3,6 +3,7 @@
 use crate::common::*;
 use abi::{Errno, Sys};
 use resources::Description;
+use resources::fd::nsfd::Nsfd;
 use resources::fd::procfile::Procfile;
 use resources::tree::process::Fd;
 
@@ -83,4 +84,27 @@ fn opened_when_all_are_born_and_read_on_when_their_memory_is_there() {
         |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("no {what}: {lines:#?}"));
     assert!(["clone t", "/maps", ", 900, "].map(at).is_sorted(), "{lines:#?}");
     assert!(["read 96 KiB", "lseek(d40, 99", "close_range("].map(at).is_sorted(), "{lines:#?}");
+}
+
+#[test]
+fn a_namespace_is_that_of_the_program_or_of_whoever_freezes_it() {
+    let mut sample = sample("uts:[77]", 0o100_444);
+    sample.links.insert("ns/uts".into(), b"uts:[77]".to_vec());
+    let nsfd = |inside| Nsfd { name: b"uts"[..].into(), flags: 0o100_000, inside };
+    assert_eq!(describe(&sample, 40).unwrap(), Description::Nsfd(nsfd(true)));
+    sample.links.insert("ns/uts".into(), b"uts:[78]".to_vec());
+    sample.own_links.insert("ns/uts".into(), b"uts:[77]".to_vec());
+    assert_eq!(describe(&sample, 40).unwrap(), Description::Nsfd(nsfd(false)));
+    let mut model = model("sleep");
+    model.descriptions.insert(40, Description::Nsfd(nsfd(true)));
+    model.descriptions.insert(41, Description::Nsfd(nsfd(false)));
+    model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    let by = format!("t{}", model.processes[0].process.pid);
+    let lines = [
+        "make    nsfd      store    d41 = openat(-100, \"/proc/self/ns/uts\", 0x8100, 0)".to_owned(),
+        format!("place   procfile  {by:<8} d40 = openat(-100, \"/proc/self/ns/uts\", 0x8100, 0)"),
+    ];
+    assert_eq!(steps(&plan, &["nsfd", "procfile"]), lines);
 }

@@ -25,8 +25,7 @@ fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
 #[test]
 fn leases_on_any_kind_of_descriptor() {
     let lock = format!("{INFO}lock:\t1: LEASE  ACTIVE    WRITE 1 00:1f:77 0 EOF\n");
-    let kinds =
-        [("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
+    let kinds = [("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
     for (link, mode, rdev) in kinds {
         let line = format!("fd 40 ({link}): the program holds a lease on it");
         assert_eq!(why(link, mode, rdev, &lock), [line]);
@@ -71,7 +70,7 @@ fn namespaces_are_not_regular_files() {
     // fs/nsfs.c: but by their mode they are.
     for name in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"] {
         let link = format!("{name}:[4026531841]");
-        let line = format!("fd 40 ({link}): namespace descriptors are not supported yet");
+        let line = format!("fd 40 ({link}): it is a namespace in which neither the program lives nor you do");
         assert_eq!(why(&link, 0o100444, 0, INFO), [line]);
     }
 }
@@ -583,7 +582,10 @@ fn a_removed_directory_that_can_be_made_nowhere() {
     let (mut model, mut host) = python();
     for state in &mut model.processes[0].states {
         if let ProcessState::Fs(fs) = state {
-            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0, target: None, device: None }));
+            (fs.cwd, fs.removed) = (
+                b"/a/b"[..].into(),
+                Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0, target: None, device: None }),
+            );
         }
     }
     let made = |host: &Host| {

@@ -11,9 +11,9 @@ use resources::fd::file::{File, Standing};
 use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
-    memfd::Memfd, mqueue::Mqueue, opath::OPath, pidfd::Pidfd, pipe::PipeEnd, place::Removed, procfile::Procfile, pty,
-    regular::Regular, rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd, tty::Tty, unix::Name,
-    unix::Named, unix::UnixSocket,
+    memfd::Memfd, mqueue::Mqueue, nsfd::Nsfd, opath::OPath, pidfd::Pidfd, pipe::PipeEnd, place::Removed,
+    procfile::Procfile, pty, regular::Regular, rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd,
+    tty::Tty, unix::Name, unix::Named, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -171,12 +171,16 @@ fn description() -> impl Strategy<Value = Description> {
             semaphore,
             flags
         })),
-        (text(), flags, of(text()), removed()).prop_map(|(path, flags, name, removed)| {
-            Description::Chardev(Chardev { path, flags, name, removed })
-        }),
+        (text(), flags, of(text()), removed())
+            .prop_map(|(path, flags, name, removed)| { Description::Chardev(Chardev { path, flags, name, removed }) }),
         (text(), flags, any::<u64>(), any::<bool>()).prop_map(|(path, flags, position, ended)| {
             Description::Procfile(Procfile { path, flags, position, ended })
         }),
+        (text(), flags, any::<bool>()).prop_map(|(name, flags, inside)| Description::Nsfd(Nsfd {
+            name,
+            flags,
+            inside
+        })),
         (flags, of(any::<u64>()))
             .prop_map(|(flags, inode)| { Description::Pidfd(Pidfd { id: 0, flags, inode: inode.or(Some(1)) }) }),
         tty.prop_map(Description::Tty),
