@@ -370,6 +370,8 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
         Case::specimen(&["signalling-directory"]).refused(&["fd ", "when the directory changes"]),
         Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree"]),
+        Case::specimen(&["pty-refused", "waiting"]).refused(&["/dev/ptmx", "3 bytes wait in it", "2 bytes wait in it"]),
+        Case::specimen(&["pty-refused", "stopped"]).refused(&["/dev/pts/", "its output is stopped"]),
         Case::specimen(&["fanotify-deciding"]).refused(&["fanotify", "they would wait for it"]).only(&[Root]),
         Case::specimen(&["several"]).refused(&["socket", "userfaultfd"]),
         Case::specimen(&["namespace-of-others"]).refused(&["uts:[", "neither the program lives nor you"]).only(&[Root]),

@@ -105,9 +105,9 @@ pub(crate) fn waits(_: &[String]) -> Result<Living, String> {
     })
 }
 
-const NONE: i32 = libc::F_UNLCK as i32;
-const READ: i32 = libc::F_RDLCK as i32;
-const WRITE: i32 = libc::F_WRLCK as i32;
+const NONE: i32 = libc::F_UNLCK;
+const READ: i32 = libc::F_RDLCK;
+const WRITE: i32 = libc::F_WRLCK;
 
 /// Opens without waiting what somebody has a lease on.
 fn breaks(name: &str, flags: i32) -> Outcome {

@@ -166,3 +166,28 @@ pub(crate) fn session(_: &[String]) -> Result<Living, String> {
         sys::same_bytes("the echo of it", b"^C", &sys::read_up_to(master, 99)?)
     })
 }
+
+/// One in which something waits at either end, or whose output is stopped.
+pub(crate) fn refused(arguments: &[String]) -> Result<Living, String> {
+    let master = master()?;
+    let slave = slave(master, libc::O_RDWR | libc::O_NOCTTY)?;
+    raw(slave)?;
+    let waits = arguments.first().is_some_and(|word| word == "waiting");
+    if waits {
+        sys::write(master, b"in")?;
+        sys::write(slave, b"out")?;
+        sys::soon("what was written", || sys::readable(slave))?;
+    } else {
+        call(slave, libc::TCXONC, libc::TCOOFF)?;
+    }
+    Living::reads(move |_| {
+        same("readable", &[waits; 2], &[master, slave].map(sys::readable))?;
+        if !waits {
+            return Ok(());
+        }
+        sys::same_bytes("what waited", b"in", &sys::read_up_to(slave, 9)?)?;
+        sys::same_bytes("what waited", b"out", &sys::read_up_to(master, 9)?)?;
+        sys::write(master, b"in")?;
+        sys::write(slave, b"out").map(drop)
+    })
+}

@@ -78,6 +78,6 @@ fn what_has_no_name_is_made_and_removed_by_who_may() {
     let link = "make    opath     thaw     d41 = symbolic link /tmp/l, removed once it is open";
     let made = "make    chardev   thaw     d40 = device /tmp/n, removed once it is open";
     assert_eq!(of(&host), [made, link]);
-    host.capability_sets = [0; 5];
+    host.capability_sets[2] &= !(1 << 27);
     assert_eq!(of(&host)[0], "make    chardev   store    d40 = openat(-100, \"/dev/null\", 258, 0)");
 }
