@@ -150,6 +150,7 @@ syscalls! {
     InotifyAddWatch "inotify_add_watch" 254;
     InotifyRmWatch "inotify_rm_watch" 255;
     Openat "openat" 257;
+    Readlinkat "readlinkat" 267;
     Unshare "unshare" 272;
     Pselect6 "pselect6" 270;
     Ppoll "ppoll" 271;
@@ -172,6 +173,8 @@ syscalls! {
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;
     Prlimit64 "prlimit64" 302;
+    FanotifyInit "fanotify_init" 300;
+    FanotifyMark "fanotify_mark" 301;
     OpenByHandleAt "open_by_handle_at" 304;
     ProcessVmReadv "process_vm_readv" 310;
     SchedSetattr "sched_setattr" 314;
@@ -207,10 +210,12 @@ impl Sys {
                 | TimerfdCreate
                 | Signalfd4
                 | InotifyInit1
+                | FanotifyInit
                 | MqOpen
                 | Socket
                 | Socketpair
                 | Accept4
+                | PidfdOpen
         );
         let marks = matches!(
             self,
@@ -219,6 +224,7 @@ impl Sys {
                 | Fchmod
                 | Fchown
                 | InotifyAddWatch
+                | FanotifyMark
                 | InotifyRmWatch
                 | Setsockopt
                 | Getsockopt

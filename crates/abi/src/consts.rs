@@ -267,8 +267,26 @@ pub mod rseq {
 /// Requests of ioctl(2) (asm-generic/ioctls.h).
 pub mod ioctl {
     pub const TCGETS: u64 = 0x5401;
+    pub const TCSETS: u64 = 0x5402;
+    pub const TIOCEXCL: u64 = 0x540c;
+    pub const TIOCSCTTY: u64 = 0x540e;
+    pub const TIOCGPGRP: u64 = 0x540f;
+    pub const TIOCSPGRP: u64 = 0x5410;
     pub const TIOCSTI: u64 = 0x5412;
     pub const TIOCGWINSZ: u64 = 0x5413;
+    pub const TIOCSWINSZ: u64 = 0x5414;
+    pub const TIOCINQ: u64 = 0x541b;
+    pub const TIOCPKT: u64 = 0x5420;
+    pub const TIOCGETD: u64 = 0x5424;
+    pub const TIOCGSID: u64 = 0x5429;
+    /// `_IOR('T', 0x30, unsigned int)`, and so on.
+    pub const TIOCGPTN: u64 = 0x8004_5430;
+    pub const TIOCSPTLCK: u64 = 0x4004_5431;
+    pub const TIOCGDEV: u64 = 0x8004_5432;
+    pub const TIOCGPKT: u64 = 0x8004_5438;
+    pub const TIOCGPTLCK: u64 = 0x8004_5439;
+    pub const TIOCGEXCL: u64 = 0x8004_5440;
+    pub const TIOCGPTPEER: u64 = 0x5441;
     /// linux/timerfd.h, `_IOW('T', 0, __u64)`; only with CONFIG_CHECKPOINT_RESTORE.
     pub const TFD_IOC_SET_TICKS: u64 = 0x4008_5400;
 }
@@ -368,6 +386,7 @@ pub mod cap {
     pub const CAP_SYS_ADMIN: u32 = 21;
     pub const CAP_SYS_NICE: u32 = 23;
     pub const CAP_SYS_RESOURCE: u32 = 24;
+    pub const CAP_MKNOD: u32 = 27;
     pub const CAP_AUDIT_CONTROL: u32 = 30;
     pub const CAP_WAKE_ALARM: u32 = 35;
     pub const CAP_CHECKPOINT_RESTORE: u32 = 40;

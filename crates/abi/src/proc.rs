@@ -20,7 +20,7 @@ mod timer;
 
 pub use area::{Area, Perms, maps, smaps};
 pub use dev::{kernel_dev, major, makedev, minor, new_decode_dev, new_encode_dev};
-pub use fdinfo::{EpollWatch, Fdinfo, InotifyWatch, epoll_watches, fdinfo, inotify_watches};
+pub use fdinfo::{EpollWatch, FanotifyMark, Fdinfo, InotifyWatch, epoll_watches, fanotify, fdinfo, inotify_watches};
 pub use inet::{Connections, InetLine, inet, sockaddr};
 pub use lock::{Lock, LockClass, lock, locks};
 pub use misc::{Sched, auxv, encode_auxv, sched};

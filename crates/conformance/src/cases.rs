@@ -67,6 +67,8 @@ const PLAIN: &[&str] = &[
     "procfiles",
     "file-second-name",
     "devices",
+    "removed-link",
+    "fanotify",
     "files-many",
     "pipe-bytes",
     "pipe-empty",
@@ -97,6 +99,8 @@ const PLAIN: &[&str] = &[
     "memfd-descriptions",
     "memfd-areas",
     "memfd-only-areas",
+    "pty",
+    "pty-halves",
     "terminal-modes",
     "terminal-foreground",
     "terminal-nonblocking",
@@ -199,6 +203,11 @@ const HUGE: &[&str] = &["huge-areas", "memfd-huge", "huge-file"];
 const MOVING: &[&str] = &[
     // Which extended states of a sleeping child are in use may differ.
     "zombie-below",
+    "pty-session",
+    // A relative has slept a little longer.
+    "pidfd-gone",
+    // Its name tells of another process each time.
+    "procfile-gone",
     "registers",
     "storm",
     "dispatch-busy",
@@ -217,6 +226,7 @@ const MOVING: &[&str] = &[
     "inotify-removed",
     // Each that has it makes one of its own.
     "pidfd-inherited",
+    "namespaces",
     // It is made again as a file in memory.
     "mem-shared-parts",
 ];
@@ -290,11 +300,14 @@ fn special() -> Vec<Case> {
         Case::specimen(&["creds-unbound"]).but(&[User]),
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
+        Case::specimen(&["removed-device"]).but(&[User]),
+        Case::specimen(&["fanotify-wide"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
         // While the original lives, it has them.
         Case::specimen(&["locks"]).but(&[PidNs]),
         Case::specimen(&["lock-waits"]).but(&[PidNs]),
+        Case::specimen(&["leases"]).but(&[PidNs]),
         Case::specimen(&["fifo"]).but(&[PidNs]),
         Case::specimen(&["fifo-ends"]).but(&[PidNs]),
         Case::specimen(&["fifo-lone"]).but(&[PidNs]),
@@ -345,11 +358,9 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
-        Case::specimen(&["procfile-gone"]).refused(&["/proc/", "has ended"]),
         Case::specimen(&["vdso-left"]).refused(&["vdso", "has unmapped"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "a pidfd waits in it"]),
-        Case::specimen(&["pty-master"]).refused(&["fd "]),
         Case::specimen(&["outside", "eventfd"]).refused(&["eventfd", "outside of the tree"]),
         Case::specimen(&["outside", "fifo"]).refused(&["fifo", "outside of the tree"]),
         Case::specimen(&["outside", "timerfd"]).refused(&["timerfd", "outside of the tree"]),
@@ -367,7 +378,11 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
         Case::specimen(&["signalling-directory"]).refused(&["fd ", "when the directory changes"]),
-        Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree", "has ended"]),
-        Case::specimen(&["several"]).refused(&["socket", "uts:["]),
+        Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree"]),
+        Case::specimen(&["pty-refused", "waiting"]).refused(&["/dev/ptmx", "3 bytes wait in it", "2 bytes wait in it"]),
+        Case::specimen(&["pty-refused", "stopped"]).refused(&["/dev/pts/", "its output is stopped"]),
+        Case::specimen(&["fanotify-deciding"]).refused(&["fanotify", "they would wait for it"]).only(&[Root]),
+        Case::specimen(&["several"]).refused(&["socket", "userfaultfd"]),
+        Case::specimen(&["namespace-of-others"]).refused(&["uts:[", "neither the program lives nor you"]).only(&[Root]),
     ]
 }

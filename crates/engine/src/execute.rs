@@ -6,6 +6,7 @@ use crate::fifo;
 use crate::guard::may_go_on;
 use crate::host::{own_areas, vdso_code};
 use crate::objects::{Made, Objects};
+use crate::pseudo;
 use crate::removed;
 use crate::replace::Replaced;
 use crate::sockets;
@@ -25,8 +26,8 @@ use abi::x86_64::{DispatchConfiguration, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
-    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, Op, Plan,
-    Restart, Step, Tid, Typing, Until, Value,
+    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, OfEnded, Op,
+    Plan, Restart, Step, Tid, Typing, Until, Value,
 };
 use resources::mm::vdso;
 use std::collections::{HashSet, VecDeque};
@@ -37,6 +38,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
 use tracee::fault::point;
+use tracee::here::Passing;
 use tracee::message::send;
 use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Kind, Nest, Newborn, Part, Stubs};
 use tracee::{here, ipc, job};
@@ -100,6 +102,8 @@ struct Execution<'a> {
     replaced: Option<Replaced>,
     bound: Option<Bound>,
     objects: Option<Objects>,
+    /// Processes that are no more when the tree runs.
+    passing: Vec<Passing>,
     store: Option<Store>,
     /// Where the kernel's areas can be put down on the way.
     hop: u64,
@@ -176,6 +180,7 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         replaced: None,
         bound: None,
         objects: None,
+        passing: Vec::new(),
         store: Some(Store { from: plan.reserve }),
         hop,
         ground,
@@ -807,10 +812,10 @@ impl<'a> Execution<'a> {
                 self.replaced = Some(replaced);
                 done.map_err(|e| Error::io("write", target.display(), e))
             }
-            HostEffect::RemovedDirectory { descr, path, flags, mode, owner } => {
+            HostEffect::Removed { descr, what, path, flags, mode, owner } => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = removed::Looks { flags: *flags, mode: *mode, owner: *owner };
-                let opened = removed::open(path, looks).map_err(|e| Error::io("mkdir", path.display(), e))?;
+                let opened = removed::open(path, what, looks).map_err(|e| Error::io("mknod", path.display(), e))?;
                 self.put(opened, *descr)
             }
             HostEffect::Mqueue { descr, name, limits } => {
@@ -821,6 +826,8 @@ impl<'a> Execution<'a> {
                 let opened = fifo::open(Path::new(OsStr::from_bytes(path)), *access)?;
                 self.put(opened, *descr)
             }
+            HostEffect::Ended { opened } => self.ended(opened),
+            HostEffect::PseudoTerminal { descr, number, flags } => self.pseudo_terminal(*descr, *number, *flags),
             HostEffect::Bind { descr, name, path, mode, owner, stays } => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = bound::Looks { mode: *mode, owner: *owner, stays: *stays };
@@ -838,6 +845,41 @@ impl<'a> Execution<'a> {
                 Ok(())
             }
         }
+    }
+
+    /// It ends with the thaw, whichever way that goes: who is to live in its directory has to go there before.
+    fn ended(&mut self, opened: &[(Descr, OfEnded, u32)]) -> Result<(), Error> {
+        let process = Passing::new().map_err(|e| Fault::new("clone3", "a process that is to end", e))?;
+        for (descr, of, flags) in opened {
+            let flags = u64::from(*flags);
+            let call = match of {
+                OfEnded::Process => Call::new(Sys::PidfdOpen, [Arg::Int(process.pid() as u64), Arg::Int(flags)]),
+                OfEnded::File(name) => {
+                    let path = [format!("/proc/{}", process.pid()).as_bytes(), name, b"\0"].concat();
+                    Call::new(Sys::Openat, [Arg::Int(AT_FDCWD), Arg::Bytes(path), Arg::Int(flags), Arg::Int(0)])
+                }
+            };
+            let fault = |e| Fault::new(call.sys.name(), format!("{descr}, of a process that is to end"), e);
+            let fd = here::call(&call).result.map_err(fault)? as u32;
+            let moved = here::duplicate(fd as i32, self.number(*descr) as i32);
+            here::close_range(fd, fd);
+            moved.map_err(fault)?;
+        }
+        self.passing.push(process);
+        Ok(())
+    }
+
+    /// Numbers above all that are made are free for what is opened in passing.
+    fn pseudo_terminal(&mut self, descr: Descr, number: Option<u32>, flags: u32) -> Result<(), Error> {
+        const ELSEWHERE: &str = "a terminal of the program has another name, as somebody here has that which it had";
+        let made = self.plan.steps.iter().flat_map(|step| &step.makes);
+        let last = made.filter_map(|fact| if let Fact::Made(descr) = fact { Some(descr.0) } else { None }).max();
+        let above = self.plan.base + last.unwrap_or(0) + 1;
+        let (opened, got) = pseudo::open(number, flags, above).map_err(|e| Fault::new("open", "/dev/ptmx", e))?;
+        if number.is_some_and(|wanted| wanted != got) && !self.lost.contains(&ELSEWHERE) {
+            self.lost.push(ELSEWHERE);
+        }
+        Ok(here::duplicate(opened.as_raw_fd(), self.number(descr) as i32).map_err(|e| Fault::new("dup3", descr, e))?)
     }
 
     /// The end: every thread is held, gets back what it had, and runs. What can fail comes before the last line but one.
@@ -865,6 +907,7 @@ impl<'a> Execution<'a> {
             stubs.signal(process, signal)?;
         }
         stubs.prepare()?;
+        self.passing.clear();
         // A pipe whose other end only we still had would seem to have one.
         self.store.take();
         let tree = self.stubs.take().expect("the tree is born").commit();

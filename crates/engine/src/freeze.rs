@@ -192,6 +192,7 @@ fn capture(
     request: &Request,
 ) -> Result<Captured, Error> {
     let mut findings = Findings::default();
+    tree.forget_own_terminals();
     one_namespace(tree, &mut findings);
     let mut threads = Vec::new();
     for member in &tree.members {

@@ -22,6 +22,7 @@ mod objects;
 mod output;
 mod outside;
 mod progress;
+mod pseudo;
 mod removed;
 mod replace;
 mod save;

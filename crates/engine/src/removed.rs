@@ -1,10 +1,11 @@
-//! Descriptions of directories that have no name: one is made, opened and removed. An heir removes it when we are killed
-//! on the way.
+//! Descriptions of directories, symbolic links and devices that have no name: one is made, opened and removed. An heir removes it
+//! when we are killed on the way.
 
 use crate::replace::Identity;
-use rustix::fs::{AtFlags, CWD, Gid, Mode, OFlags, RenameFlags, Uid};
+use plan::Removed;
+use rustix::fs::{AtFlags, CWD, FileType, Gid, Mode, OFlags, RenameFlags, Uid};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use tracee::Heir;
 use tracee::fault::point;
@@ -17,25 +18,47 @@ pub(crate) struct Looks {
     pub(crate) owner: Option<(u32, u32)>,
 }
 
-/// A description of a directory that was called `path`, or like nothing else in the same directory if that name is taken.
-pub(crate) fn open(path: &Path, looks: Looks) -> io::Result<OwnedFd> {
+/// A description of one that was called `path`, or like nothing else in the same directory if that name is taken.
+pub(crate) fn open(path: &Path, what: &Removed, looks: Looks) -> io::Result<OwnedFd> {
     // Nobody else's: so the heir may remove it, whoever made what stands at `path`.
     let ours = path.with_file_name(format!(".{}.cryopid", std::process::id()));
     let mut heir = heir(ours.clone()).map_err(|f| io::Error::from_raw_os_error(f.errno.0))?;
     point()?;
-    rustix::fs::mkdir(&ours, Mode::RWXU)?;
+    match what {
+        Removed::Directory => rustix::fs::mkdir(&ours, Mode::RWXU)?,
+        Removed::Link(target) => rustix::fs::symlinkat(&target[..], CWD, &ours)?,
+        Removed::Device(device) => {
+            let mode = Mode::RUSR | Mode::WUSR;
+            rustix::fs::mknodat(CWD, &ours, FileType::from_raw_mode(looks.mode), mode, *device)?;
+        }
+    }
     point()?;
-    let plain = OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-    let directory = rustix::fs::openat(CWD, &ours, plain, Mode::empty())?;
-    let stat = rustix::fs::fstat(&directory)?;
+    let is_directory = *what == Removed::Directory;
+    let plain = if is_directory { OFlags::DIRECTORY } else { OFlags::PATH };
+    let pinned = rustix::fs::openat(CWD, &ours, plain | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let stat = rustix::fs::fstat(&pinned)?;
     heir.tell(&Identity { dev: stat.st_dev, ino: stat.st_ino }.word(path))?;
     point()?;
     let named = rustix::fs::renameat_with(CWD, &ours, CWD, path, RenameFlags::NOREPLACE).is_ok();
     let flags = OFlags::from_bits_retain(looks.flags) | OFlags::CLOEXEC;
-    let opened = rustix::fs::openat(&directory, ".", flags, Mode::empty())?;
+    let opened = match what {
+        Removed::Directory => rustix::fs::openat(&pinned, ".", flags, Mode::empty())?,
+        // Nothing of a link can be had but its name (open(2), O_PATH).
+        Removed::Link(_) => pinned.try_clone()?,
+        Removed::Device(device) if stat.st_rdev == *device => {
+            let link = format!("/proc/self/fd/{}", pinned.as_raw_fd());
+            rustix::fs::openat(CWD, link, flags | OFlags::NOCTTY, Mode::empty())?
+        }
+        Removed::Device(_) => return Err(io::ErrorKind::AlreadyExists.into()),
+    };
     point()?;
-    rustix::fs::unlinkat(CWD, if named { path } else { &ours }, AtFlags::REMOVEDIR)?;
-    dress(&directory, looks)?;
+    let how = if is_directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    rustix::fs::unlinkat(CWD, if named { path } else { &ours }, how)?;
+    match what {
+        Removed::Directory => dress(&pinned, looks)?,
+        Removed::Link(_) => {}
+        Removed::Device(_) => dress(&opened, looks)?,
+    }
     Ok(opened)
 }
 
@@ -56,9 +79,13 @@ fn heir(ours: PathBuf) -> Result<Heir, abi::Fault> {
         for t in told {
             let (made, path) = Identity::heard(t);
             if Identity::at(path) == Some(made) {
-                let _ = std::fs::remove_dir(path);
+                remove(path);
             }
         }
-        let _ = std::fs::remove_dir(ours);
+        remove(&ours);
     })
+}
+
+fn remove(path: &Path) {
+    let _ = std::fs::remove_dir(path).or_else(|_| std::fs::remove_file(path));
 }

@@ -27,7 +27,7 @@ use std::io::Read;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::{DirEntryExt, OpenOptionsExt};
+use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::slice::from_ref;
@@ -203,6 +203,21 @@ impl Target<'_, '_, '_> {
         whole.into()
     }
 
+    /// Who opens a file breaks leases on it (fcntl(2)): the program would be told.
+    fn open(&self, path: &Path) -> Result<File, Fault> {
+        let there = std::fs::metadata(path).map_err(|e| fault("open", path, e))?;
+        let is_it = |seen: &Seen| (seen.stat.dev, seen.stat.ino) == (there.dev(), there.ino());
+        let holds = |line: &Vec<u8>| abi::proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
+        let held =
+            |(_, seen): &(usize, Seen)| !seen.info.locks.is_empty() && is_it(seen) && seen.info.locks.iter().any(holds);
+        match self.table.all.iter().any(held) {
+            true => {
+                Err(Fault::new("open", format!("{}, on which the program has a lease", path.display()), Errno::EAGAIN))
+            }
+            false => File::open(path).map_err(|e| fault("open", path, e)),
+        }
+    }
+
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         self.saver.borrow_mut().file(file, size)
     }
@@ -327,7 +342,7 @@ impl Probe for Target<'_, '_, '_> {
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
         let path = self.inside(path);
         let mut head = Vec::with_capacity(len);
-        let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
+        let file = self.open(&path)?;
         file.take(len as u64).read_to_end(&mut head).map_err(|e| fault("read", &path, e))?;
         Ok(head)
     }
@@ -524,7 +539,7 @@ impl Probe for Target<'_, '_, '_> {
 
     fn seals(&self, name: &str) -> Result<u32, Fault> {
         let path = self.path(name);
-        let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
+        let file = self.open(&path)?;
         let seals = rustix::fs::fcntl_get_seals(&file).map_err(|e| fault("fcntl", &path, e.into()))?;
         Ok(seals.bits())
     }
@@ -537,7 +552,7 @@ impl Probe for Target<'_, '_, '_> {
 
     fn save_link(&self, name: &str, size: u64) -> Result<Vec<Extent>, Fault> {
         let path = self.path(name);
-        let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
+        let file = self.open(&path)?;
         self.save(&file, size)
     }
 
@@ -551,7 +566,7 @@ impl Probe for Target<'_, '_, '_> {
 
     fn save_path(&self, path: &[u8], size: u64) -> Result<Vec<Extent>, Fault> {
         let path = self.inside(path);
-        let file = File::open(&path).map_err(|e| fault("open", &path, e))?;
+        let file = self.open(&path)?;
         self.save(&file, size)
     }
 }

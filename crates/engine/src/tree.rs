@@ -203,6 +203,18 @@ impl Tree {
         abi::gathered(self.members.iter().map(|m| m.pid as u32))
     }
 
+    /// A controlling terminal whose master is in the tree is none that others type into: from here on only what belongs to
+    /// the session knows of it.
+    pub(crate) fn forget_own_terminals(&mut self) {
+        let all = self.members.iter().filter_map(|m| m.descriptors.as_ref().ok()).flatten();
+        let masters: BTreeSet<u64> = abi::gathered(all.filter_map(|seen| seen.info.number("tty-index", 10)));
+        for member in &mut self.members {
+            let device = member.stat.terminal.filter(|(major, _)| (136..144).contains(major));
+            let own = device.is_some_and(|(major, minor)| masters.contains(&u64::from((major - 136) << 8 | minor)));
+            member.stat.terminal = member.stat.terminal.filter(|_| !own);
+        }
+    }
+
     /// Those who have their memory in common with another one.
     pub(crate) fn sharing_memory(&self) -> BTreeSet<i32> {
         let with = |m: &Member| m.shares.space.map(|first| [first as i32, m.pid]);

@@ -5,7 +5,7 @@ use crate::execute::Quiet;
 use crate::output::Published;
 use crate::supervise::special;
 use crate::tree::{Member, Tree};
-use abi::consts::ioctl::TIOCSTI;
+use abi::consts::ioctl::{TIOCGDEV, TIOCSTI};
 use abi::consts::open::{O_NOCTTY, O_NONBLOCK};
 use abi::{Arg, Call, Errno, Sys, proc};
 use image::Late;
@@ -21,7 +21,6 @@ use std::os::unix::fs::OpenOptionsExt;
 use tracee::procfs::{numbers, read};
 use tracee::{Process, here};
 
-const TIOCGDEV: u64 = 0x8004_5432;
 /// What a terminal keeps for whoever reads it (drivers/tty/n_tty.c, N_TTY_BUF_SIZE), but for one byte.
 const QUEUE: usize = 4095;
 

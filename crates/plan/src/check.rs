@@ -71,15 +71,17 @@ fn made_once(step: &Step, made: &mut HashSet<String>) {
         },
         Op::Reset { descr, .. }
         | Op::Host(
-            HostEffect::RemovedDirectory { descr, .. }
+            HostEffect::Removed { descr, .. }
             | HostEffect::Mqueue { descr, .. }
-            | HostEffect::Fifo { descr, .. },
+            | HostEffect::Fifo { descr, .. }
+            | HostEffect::PseudoTerminal { descr, .. },
         ) => {
             vec![descr.to_string()]
         }
         Op::Join { from, at } => {
             [Some(from), at.as_ref()].into_iter().flatten().map(|end| end.descr.to_string()).collect()
         }
+        Op::Host(HostEffect::Ended { opened }) => opened.iter().map(|(descr, ..)| descr.to_string()).collect(),
         Op::Clone { tid, .. } => vec![tid.to_string()],
         Op::Object { object, .. } => vec![object.to_string()],
         _ => return,

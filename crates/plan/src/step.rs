@@ -105,6 +105,8 @@ pub enum Fact {
     Loaded(Pid),
     /// The descriptor table of the process is what it was.
     Files(Pid),
+    /// A number of the process leads where it led; of those only that somebody asks for.
+    Placed(Pid, u32),
     /// No number is open in the process that was not, but those of whoever executes the plan.
     Closed(Pid),
     /// Everything of the process but its registers is as it was.
@@ -257,10 +259,12 @@ pub enum HostEffect {
         /// The contents; what is between them is a hole.
         contents: Vec<Extent>,
     },
-    /// A directory is made, opened and removed: a description of one that has no name. In itself it leaves nothing.
-    RemovedDirectory {
+    /// Something is made, opened and removed: a description of what has no name. In itself it leaves nothing.
+    Removed {
         /// The description.
         descr: Descr,
+        /// What.
+        what: Removed,
         /// Where: another name in the same directory, if something stands there.
         path: Vec<u8>,
         /// Status flags (open(2)).
@@ -288,6 +292,20 @@ pub enum HostEffect {
         /// Access mode (open(2)); it never waits.
         access: u32,
     },
+    /// A process is made and looked at, and ends with the thaw: descriptions of one that is no more.
+    Ended {
+        /// The descriptions, with what each is of, and flags.
+        opened: Vec<(Descr, OfEnded, u32)>,
+    },
+    /// A new pseudo-terminal is opened, with a number of one's choice if it is free.
+    PseudoTerminal {
+        /// The description: the master.
+        descr: Descr,
+        /// The number that it had, if that matters.
+        number: Option<u32>,
+        /// Access mode and status flags (open(2)).
+        flags: u32,
+    },
     /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo, or at once
     /// where the name does not stay.
     Bind {
@@ -313,6 +331,26 @@ pub enum HostEffect {
         /// What is typed there for the user, if anything.
         typing: Option<Typing>,
     },
+}
+
+/// What is removed as soon as it is open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Removed {
+    /// An empty directory.
+    Directory,
+    /// A symbolic link that leads there.
+    Link(Vec<u8>),
+    /// A character device (`st_rdev`).
+    Device(u64),
+}
+
+/// What of a process that has ended somebody has open.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum OfEnded {
+    /// Itself (pidfd_open(2)).
+    Process,
+    /// What stood at this path below its directory in /proc: nothing, or one that begins with a slash.
+    File(Vec<u8>),
 }
 
 /// What was typed elsewhere and not read yet.
@@ -656,8 +694,13 @@ impl fmt::Display for HostEffect {
             HostEffect::ReplaceFile { path, size, .. } => {
                 write!(f, "put {size} saved bytes back into {}", path.escape_ascii())
             }
-            HostEffect::RemovedDirectory { descr, path, .. } => {
-                write!(f, "{descr} = directory {}, removed once it is open", path.escape_ascii())
+            HostEffect::Removed { descr, what, path, .. } => {
+                let what = match what {
+                    Removed::Directory => "directory",
+                    Removed::Link(_) => "symbolic link",
+                    Removed::Device(_) => "device",
+                };
+                write!(f, "{descr} = {what} {}, removed once it is open", path.escape_ascii())
             }
             HostEffect::Mqueue { descr, name, limits: (most, longest) } => {
                 let name = name.as_ref().map_or_else(|| "without a name".into(), |n| format!("/{}", n.escape_ascii()));
@@ -666,6 +709,14 @@ impl fmt::Display for HostEffect {
             HostEffect::Fifo { descr, path, access } => {
                 let how = ["read", "write", "read and write"].get(*access as usize).unwrap_or(&"nothing");
                 write!(f, "{descr} = named pipe {}, open to {how} here alone", path.escape_ascii())
+            }
+            HostEffect::Ended { opened } => {
+                let names: Vec<String> = opened.iter().map(|(descr, ..)| descr.to_string()).collect();
+                write!(f, "{} = of a process that ends with this thaw", names.join(", "))
+            }
+            HostEffect::PseudoTerminal { descr, number, .. } => {
+                write!(f, "{descr} = master of a new terminal")?;
+                number.iter().try_for_each(|number| write!(f, ", if possible of /dev/pts/{number}"))
             }
             HostEffect::Bind { descr, path, .. } => write!(f, "bind {descr} to {}", path.escape_ascii()),
             HostEffect::Terminal { settings, typing, .. } => {

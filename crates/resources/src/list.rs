@@ -221,18 +221,21 @@ resources! {
     description {
         0x030b fd::mqueue Mqueue;
         0x0311 fd::procfile Procfile;
+        0x0313 fd::nsfd Nsfd;
         0x0301 fd::regular Regular;
         0x0302 fd::directory Directory;
         0x0303 fd::opath OPath;
         0x0304 fd::pipe PipeEnd;
         0x0305 fd::eventfd Eventfd;
         0x0306 fd::chardev Chardev;
+        0x0312 fd::pty Pty;
         0x0307 fd::tty Tty;
         0x0308 fd::epoll Epoll;
         0x0309 fd::timerfd Timerfd;
         0x030a fd::memfd Memfd;
         0x030c fd::signalfd Signalfd;
         0x030d fd::inotify Inotify;
+        0x0314 fd::fanotify Fanotify;
         0x030e fd::pidfd Pidfd;
         0x030f fd::unix UnixSocket;
         0x0310 fd::inet InetSocket;
@@ -246,7 +249,6 @@ resources! {
     }
     unsupported {
         "socket" "sockets of this family are not supported yet";
-        "anon_inode:[fanotify]" "fanotify groups are not supported yet";
         "anon_inode:[io_uring]" "io_uring instances are not supported yet";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";
@@ -254,10 +256,9 @@ resources! {
         "anon_inode:bpf-prog" "BPF programs belong to this kernel";
         "anon_inode:seccomp notify" "a seccomp listener belongs to this kernel";
         "anon_inode:kvm-vm" "virtual machines of KVM belong to this kernel";
-        "namespace" "namespace descriptors are not supported yet";
         "block device" "block devices belong to this machine";
         "character device" "this device belongs to this machine";
-        "terminal" "only the controlling terminal is supported yet";
+        "terminal" "only the controlling terminal is, and pseudo-terminals whose masters are in the tree";
         // Areas, by what `mm::area` says of them.
         "memory under userfaultfd" "it is watched by userfaultfd";
         "memory with a protection key" "it is guarded by a key (pkey_mprotect)";

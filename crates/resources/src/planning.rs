@@ -47,6 +47,8 @@ pub struct Planning<'a> {
     pub(crate) huge: HashMap<u64, Descr>,
     /// Objects of System V IPC that are there already.
     pub(crate) found: HashSet<Object>,
+    /// Slaves by which pseudo-terminals become those of sessions, by the numbers of these.
+    pub(crate) controlling: HashMap<u32, Descr>,
 }
 
 impl Planning<'_> {
@@ -261,6 +263,7 @@ fn all_steps<'a>(
         heritage: Rc::default(),
         huge: HashMap::new(),
         found: HashSet::new(),
+        controlling: HashMap::new(),
     };
     all_resources(&mut planning);
     planning

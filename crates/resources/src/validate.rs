@@ -2,6 +2,7 @@
 //! plan has to doubt it, and no arithmetic on it can overflow.
 
 use crate::fd::locks::{Held, Of};
+use crate::fd::pidfd::Pidfd;
 use crate::fd::unix::UnixSocket;
 use crate::fd::{inet, inotify};
 use crate::ipc::{shm::Segment, undo::Change};
@@ -46,6 +47,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
+    let odd = model.odd_pty();
+    holds(odd.is_none(), || format!("there cannot be a terminal {}", odd.unwrap_or(0))).map_err(of(0))?;
     let numbers = inet::plan::by_number(model);
     let unsound = model.inet_sockets().any(|s| !s.is_sound(&numbers));
     holds(!unsound, || "a socket of TCP has somebody at its other end, and no connection".into()).map_err(of(0))?;
@@ -182,7 +185,9 @@ fn taken_back(change: Change, model: &Model) -> Found {
 fn lock(held: &Held, model: &Model) -> Found {
     let of = |number: u32| move |fd: &Fd| fd.number == number && fd.description == held.description;
     let named = match held.of {
-        Of::Process => model.process(held.process).is_some_and(|p| p.process.fds.iter().any(of(held.number))),
+        Of::Process | Of::Lease => {
+            model.process(held.process).is_some_and(|p| p.process.fds.iter().any(of(held.number)))
+        }
         _ => model.descriptions.contains_key(&held.description),
     };
     holds(named, || format!("a lock is on description {}, which is not there", held.description))
@@ -273,9 +278,10 @@ fn watched(model: &Model) -> Found {
 }
 
 fn pidfds(model: &Model) -> Found {
-    let of = model.descriptions.values().filter_map(|d| if let Description::Pidfd(p) = d { Some(p.id) } else { None });
+    let of = model.descriptions.values().filter_map(|d| if let Description::Pidfd(p) = d { Some(p) } else { None });
     let ids = model.ids();
-    of.into_iter().try_for_each(|id| holds(ids.contains(&id), || format!("there is no process {id}")))
+    let lives = |p: &&Pidfd| p.inode.is_none();
+    of.filter(lives).try_for_each(|p| holds(ids.contains(&p.id), || format!("there is no process {}", p.id)))
 }
 
 fn segment(s: &Segment) -> Found {

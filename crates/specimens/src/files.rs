@@ -267,6 +267,46 @@ pub(crate) fn devices(_: &[String]) -> Result<Living, String> {
     })
 }
 
+fn stat_of(fd: i32) -> Result<libc::stat, String> {
+    // SAFETY: zero is a value of the type.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one.
+    must("fstat", unsafe { libc::fstat(fd, &raw mut stat) }).map(|_| stat)
+}
+
+/// A symbolic link that was opened by name only, and removed.
+pub(crate) fn removed_link(_: &[String]) -> Result<Living, String> {
+    fine("symlink", std::os::unix::fs::symlink("nowhere/at all", "link"))?;
+    let fd = open("link", libc::O_PATH | libc::O_NOFOLLOW | libc::O_CLOEXEC)?;
+    fine("unlink", std::fs::remove_file("link"))?;
+    Living::reads(move |_| {
+        same("its name", &true, &link(fd)?.ends_with("/link (deleted)"))?;
+        same("type", &libc::S_IFLNK, &(stat_of(fd)?.st_mode & libc::S_IFMT))?;
+        let mut target = [0u8; 99];
+        // SAFETY: the buffer is ours and as long as it says.
+        let read = unsafe { libc::readlinkat(fd, c"".as_ptr(), target.as_mut_ptr().cast(), target.len()) };
+        let read = must("readlinkat", read as i64)?;
+        same_bytes("where it leads", b"nowhere/at all", &target[..read as usize])
+    })
+}
+
+/// A device of one's own, which was removed.
+pub(crate) fn removed_device(_: &[String]) -> Result<Living, String> {
+    let mode = libc::S_IFCHR | 0o640;
+    // SAFETY: the name ends in NUL and lives as long as the call.
+    must("mknod", unsafe { libc::mknod(c"device".as_ptr(), mode, libc::makedev(1, 5)) })?;
+    let fd = open("device", libc::O_RDWR)?;
+    // SAFETY: takes integers.
+    must("fchmod", unsafe { libc::fchmod(fd, 0o642) })?;
+    fine("unlink", std::fs::remove_file("device"))?;
+    Living::reads(move |_| {
+        let stat = stat_of(fd)?;
+        same("device", &libc::makedev(1, 5), &stat.st_rdev)?;
+        same("mode, and names", &(libc::S_IFCHR | 0o642, 0), &(stat.st_mode, stat.st_nlink))?;
+        same_bytes("zero", &[0; 8], &sys::read_up_to(fd, 8)?)
+    })
+}
+
 pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
     let count = sys::number(arguments, 250);
     let fds = (0..count).map(numbered).collect::<Result<Vec<_>, _>>()?;

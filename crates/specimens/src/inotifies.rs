@@ -129,3 +129,77 @@ pub(crate) fn removed(_: &[String]) -> Result<Living, String> {
         same("events", &vec![(1, libc::IN_MODIFY, String::new())], &events(fd)?)
     })
 }
+
+/// fanotify_init(2), fanotify_mark(2).
+const FID: u32 = libc::FAN_REPORT_FID;
+const CHANGES: u64 = libc::FAN_CREATE | libc::FAN_DELETE | libc::FAN_ONDIR | libc::FAN_EVENT_ON_CHILD;
+
+fn group(flags: u32) -> Result<i32, String> {
+    let flags = flags | libc::FAN_CLASS_NOTIF | libc::FAN_NONBLOCK;
+    // SAFETY: takes integers.
+    sys::must("fanotify_init", unsafe { libc::fanotify_init(flags, libc::O_RDONLY as u32) }).map(|fd| fd as i32)
+}
+
+fn mark(fd: i32, flags: u32, mask: u64, path: &std::ffi::CStr) -> Outcome {
+    // SAFETY: the path ends in NUL and lives as long as the call.
+    let made = unsafe { libc::fanotify_mark(fd, libc::FAN_MARK_ADD | flags, mask, libc::AT_FDCWD, path.as_ptr()) };
+    sys::must("fanotify_mark", made).map(drop)
+}
+
+/// The flags and marks of a group, without what differs by mount and machine.
+fn marks(fd: i32) -> Result<Vec<String>, String> {
+    let text = sys::proc_text(&format!("fdinfo/{fd}"))?;
+    Ok(text.lines().filter(|line| line.starts_with("fanotify")).map(str::to_owned).collect())
+}
+
+fn tells(fd: i32) -> Outcome {
+    let drain = || while sys::read(fd, &mut [0; 4096]).is_ok_and(|count| count > 0) {};
+    drain();
+    sys::fine("write", std::fs::write("marked/new", "text"))?;
+    let told = sys::soon("an event", || sys::readable(fd));
+    sys::fine("remove", std::fs::remove_file("marked/new"))?;
+    drain();
+    told.and_then(|()| same("an event too many", &false, &sys::readable(fd)))
+}
+
+/// What an ordinary user may mark: a directory, for which names are told.
+pub(crate) fn fanotify(_: &[String]) -> Result<Living, String> {
+    sys::fine("mkdir", std::fs::create_dir("marked"))?;
+    let fd = group(FID | libc::FAN_REPORT_DIR_FID | libc::FAN_REPORT_NAME)?;
+    mark(fd, libc::FAN_MARK_ONLYDIR, CHANGES, c"marked")?;
+    let _directory = sys::open("marked", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let info = sys::open(&format!("/proc/self/fdinfo/{fd}"), libc::O_RDONLY)?;
+    let expected = marks(fd)?;
+    Living::reads(move |_| {
+        same("marks", &expected, &marks(fd)?)?;
+        let told = String::from_utf8_lossy(&sys::read_up_to(info, 4000)?).into_owned();
+        // SAFETY: touches no memory.
+        sys::must("lseek", unsafe { libc::lseek(info, 0, libc::SEEK_SET) })?;
+        same("what tells of it", &true, &told.contains("fanotify flags:"))?;
+        tells(fd)
+    })
+}
+
+/// Of root: a file, of which some events are ignored, and the file system below it.
+pub(crate) fn fanotify_wide(_: &[String]) -> Result<Living, String> {
+    sys::fine("mkdir", std::fs::create_dir("marked"))?;
+    sys::fine("write", std::fs::write("marked/file", "text"))?;
+    let (plain, wide) = (group(libc::FAN_UNLIMITED_QUEUE)?, group(0)?);
+    mark(plain, 0, libc::FAN_MODIFY | libc::FAN_OPEN, c"marked/file")?;
+    mark(plain, libc::FAN_MARK_IGNORED_MASK | libc::FAN_MARK_IGNORED_SURV_MODIFY, libc::FAN_ACCESS, c"marked/file")?;
+    mark(wide, libc::FAN_MARK_FILESYSTEM, libc::FAN_MODIFY, c"marked")?;
+    let expected = [marks(plain)?, marks(wide)?];
+    Living::reads(move |_| {
+        same("marks", &expected, &[marks(plain)?, marks(wide)?])?;
+        let _event = sys::open("marked/file", libc::O_WRONLY)?;
+        sys::soon("an event", || sys::readable(plain))
+    })
+}
+
+/// One that is asked before others may open something.
+pub(crate) fn fanotify_deciding(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    let made = unsafe { libc::fanotify_init(libc::FAN_CLASS_CONTENT, libc::O_RDONLY as u32) };
+    let fd = sys::must("fanotify_init", made)? as i32;
+    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
+}

@@ -3,9 +3,9 @@
 use crate::life::Living;
 use crate::{
     args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
-    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues,
-    refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds, timers,
-    vdso,
+    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, ptys,
+    queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
+    timers, vdso,
 };
 
 /// One specimen.
@@ -34,7 +34,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
-    "locks" locks::kinds; "lock-waits" locks::waits;
+    "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
@@ -44,8 +44,9 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-unread" tcp::unread;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
-    "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
-    "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone;
+    "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;
+    "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
+    "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;
@@ -58,13 +59,14 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "file-position" files::position; "file-far-position" files::far_position; "file-flags" files::flags; "file-append" files::append;
     "file-writes" files::writes; "file-deleted" files::deleted; "file-deleted-longer" files::deleted_longer; "file-deleted-large" files::deleted_large;
     "file-second-name" files::second_name; "file-name-elsewhere" files::name_elsewhere; "file-renamed" files::renamed; "file-shared-offset" files::shared_offset;
-    "directory" files::directory; "devices" files::devices; "files-many" files::many;
+    "directory" files::directory; "devices" files::devices; "removed-link" files::removed_link; "removed-device" files::removed_device; "files-many" files::many;
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
     "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
     "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved;
+    "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;
@@ -93,5 +95,5 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;
     "seccomp-dropped" filters::dropped; "dispatch" dispatch::threads; "dispatch-busy" dispatch::busy;
     "outside" outside::start; "keyring" keyrings::start;
-    "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments; "pty-master" refused::pty_master;
+    "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments;
 };

@@ -3,6 +3,7 @@
 use crate::kin;
 use crate::life::Living;
 use crate::sys::{self, Outcome, fine, must, open, same};
+use crate::{signalling, signals};
 
 fn range(kind: i32, start: i64, len: i64) -> libc::flock {
     // SAFETY: zero is a value of the type.
@@ -101,5 +102,48 @@ pub(crate) fn waits(_: &[String]) -> Result<Living, String> {
         child.says("back", "gave")?;
         take()?;
         child.tell("wait")
+    })
+}
+
+const NONE: i32 = libc::F_UNLCK;
+const READ: i32 = libc::F_RDLCK;
+const WRITE: i32 = libc::F_WRLCK;
+
+/// Opens without waiting what somebody has a lease on.
+fn breaks(name: &str, flags: i32) -> Outcome {
+    let seen = open(name, flags | libc::O_NONBLOCK).map_err(|_| sys::errno());
+    same("an open that breaks a lease", &Err(libc::EAGAIN), &seen)
+}
+
+/// Leases, of which two are being broken; one is told so by a signal of its own, which comes once.
+pub(crate) fn leases(_: &[String]) -> Result<Living, String> {
+    for signal in [libc::SIGIO, libc::SIGUSR1] {
+        signals::catch(signal)?;
+    }
+    let lease = |name: &str, flags: i32, kind: i32| {
+        fine(name, std::fs::write(name, "text"))?;
+        let fd = open(name, flags)?;
+        sys::fcntl(fd, libc::F_SETLEASE, kind).map(|_| fd)
+    };
+    let all = [
+        lease("lease-read", libc::O_RDONLY, READ)?,
+        lease("lease-write", libc::O_RDWR, WRITE)?,
+        lease("lease-broken", libc::O_RDONLY, READ)?,
+        lease("lease-halved", libc::O_WRONLY, WRITE)?,
+    ];
+    sys::fcntl(all[2], signalling::F_SETSIG, libc::SIGUSR1)?;
+    breaks("lease-broken", libc::O_WRONLY)?;
+    breaks("lease-halved", libc::O_RDONLY)?;
+    let counts = || [libc::SIGIO, libc::SIGUSR1].map(signals::count);
+    let mut told = counts();
+    Living::reads(move |_| {
+        let kinds = all.map(|fd| sys::fcntl(fd, libc::F_GETLEASE, 0));
+        same("leases", &[READ, WRITE, NONE, READ].map(Ok), &kinds)?;
+        same("signals", &told, &counts())?;
+        breaks("lease-write", libc::O_RDONLY)?;
+        told[0] += 1;
+        same("signals of what is broken now", &told, &counts())?;
+        sys::fcntl(all[1], libc::F_SETLEASE, NONE)?;
+        sys::fcntl(all[1], libc::F_SETLEASE, WRITE).map(drop)
     })
 }

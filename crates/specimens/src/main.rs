@@ -39,6 +39,7 @@ mod outside;
 mod pidfds;
 mod pipes;
 mod procfiles;
+mod ptys;
 mod queues;
 mod refused;
 mod regs;

@@ -95,12 +95,40 @@ pub(crate) fn inherited(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// One of a process outside of the tree, and one of a child that is gone.
+fn inode(fd: i32) -> Result<u64, String> {
+    // SAFETY: zero is a value of the type.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one.
+    must("fstat", unsafe { libc::fstat(fd, &raw mut stat) })?;
+    Ok(stat.st_ino)
+}
+
+/// Two of one child that is no more, of which a relative has one too, and one of another.
+pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
+    let children = [ended(3)?, ended(4)?];
+    let all = [pidfd(children[0], 0)?, pidfd(children[0], libc::O_NONBLOCK)?, pidfd(children[1], 0)?];
+    let heir = kin::child(move || {
+        Ok(move |question: &str| match question {
+            "inode" => inode(all[1]).map(|inode| inode.to_string()),
+            _ => kin::obey(question),
+        })
+    })?;
+    children.into_iter().try_for_each(|child| kin::wait(child, 0).map(drop))?;
+    let flags = |fd| sys::fcntl(fd, libc::F_GETFL, 0);
+    let expected = all.map(flags);
+    Living::reads(move |_| {
+        same("flags", &expected, &all.map(flags))?;
+        same("readable", &[true; 3], &all.map(sys::readable))?;
+        let whose = all.map(inode).into_iter().collect::<Result<Vec<_>, _>>()?;
+        same("which are of one", &[true, false], &[whose[0] == whose[1], whose[0] == whose[2]])?;
+        heir.says("inode", &whose[0].to_string())?;
+        same("whether one lives", &[false; 3], &all.map(|fd| lives(fd).is_ok()))
+    })
+}
+
+/// One of a process outside of the tree.
 pub(crate) fn refused(_: &[String]) -> Result<Living, String> {
     // SAFETY: takes nothing.
     let outside = pidfd(unsafe { libc::getppid() }, 0)?;
-    let child = ended(3)?;
-    let gone = pidfd(child, 0)?;
-    kin::wait(child, 0)?;
-    Living::reads(move |_| same("readable", &[false, true], &[outside, gone].map(sys::readable)))
+    Living::reads(move |_| same("readable", &false, &sys::readable(outside)))
 }

@@ -35,17 +35,59 @@ pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// Of a process that has ended.
+/// Of a process that is no more: its directory, which is our working directory too, a file of it, and only a name.
 pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
-    let child = kin::fork()?;
-    if child == 0 {
-        kin::exit(3);
-    }
-    let fd = open(&format!("/proc/{child}/stat"), libc::O_RDONLY)?;
-    kin::wait(child, 0)?;
+    let child = kin::plain()?;
+    let path = format!("/proc/{}", child.pid);
+    let all = [
+        open(&path, libc::O_RDONLY | libc::O_DIRECTORY)?,
+        open(&format!("{path}/stat"), libc::O_RDONLY)?,
+        open(&path, libc::O_PATH | libc::O_CLOEXEC)?,
+    ];
+    sys::fine("chdir", std::env::set_current_dir(&path))?;
+    kin::signal(child.pid, libc::SIGKILL)?;
+    kin::wait(child.pid, 0)?;
+    let flags = |fd| sys::fcntl(fd, libc::F_GETFL, 0);
+    let expected = all.map(flags);
     Living::reads(move |_| {
-        // SAFETY: the buffer is ours.
-        let read = unsafe { libc::read(fd, [0u8; 9].as_mut_ptr().cast(), 9) };
-        same("what can be read", &-1, &read)
+        let seen = std::env::current_dir().map_err(|e| e.raw_os_error());
+        same("the name of the working directory", &Err(Some(libc::ENOENT)), &seen.map(drop))?;
+        same("flags", &expected, &all.map(flags))?;
+        same("what can be read", &Err(libc::ESRCH), &sys::read(all[1], &mut [0; 9]))?;
+        // SAFETY: the path ends in NUL and lives as long as the call.
+        let below = unsafe { libc::openat(all[0], c"stat".as_ptr(), libc::O_RDONLY) };
+        same("what stands below", &(-1, libc::ESRCH), &(below, sys::errno()))
     })
+}
+
+const NAMESPACES: [&str; 8] = ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"];
+
+/// Those in which we live, which a relative has too.
+pub(crate) fn namespaces(_: &[String]) -> Result<Living, String> {
+    let open_all = || {
+        let open = |name| open(&format!("/proc/self/ns/{name}"), libc::O_RDONLY | libc::O_CLOEXEC);
+        NAMESPACES.map(open).into_iter().collect::<Result<Vec<_>, _>>()
+    };
+    let all = open_all()?;
+    kin::plain()?;
+    Living::reads(move |_| {
+        let now = open_all()?;
+        let links = |fds: &[i32]| fds.iter().map(|fd| link(*fd)).collect::<Vec<_>>();
+        let seen = same("where we live", &links(&now), &links(&all));
+        now.into_iter().for_each(sys::close);
+        seen
+    })
+}
+
+/// One in which nobody lives.
+pub(crate) fn namespace_of_others(_: &[String]) -> Result<Living, String> {
+    let child = kin::child(|| {
+        // SAFETY: takes integers.
+        sys::must("unshare", unsafe { libc::unshare(libc::CLONE_NEWUTS) })?;
+        Ok(kin::obey)
+    })?;
+    let fd = open(&format!("/proc/{}/ns/uts", child.pid), libc::O_RDONLY)?;
+    kin::signal(child.pid, libc::SIGKILL)?;
+    kin::wait(child.pid, 0)?;
+    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
 }

@@ -4,7 +4,7 @@ use crate::life::Living;
 use crate::signals;
 use crate::sys::{self, must, same};
 
-fn modes(fd: i32) -> Result<libc::termios, String> {
+pub(crate) fn modes(fd: i32) -> Result<libc::termios, String> {
     // SAFETY: zero is a value of the type.
     let mut modes = unsafe { std::mem::zeroed() };
     // SAFETY: the kernel writes one termios.
@@ -12,7 +12,7 @@ fn modes(fd: i32) -> Result<libc::termios, String> {
     Ok(modes)
 }
 
-fn shown(modes: &libc::termios) -> String {
+pub(crate) fn shown(modes: &libc::termios) -> String {
     format!("{:x} {:x} {:x} {:x} {:?}", modes.c_iflag, modes.c_oflag, modes.c_cflag, modes.c_lflag, &modes.c_cc[..17])
 }
 

@@ -148,6 +148,52 @@ fn inotify_watch(line: &[u8]) -> Option<InotifyWatch> {
     })
 }
 
+/// One mark of a fanotify group: of an inode, a mount (by its id), or a file system (by its device alone).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct FanotifyMark {
+    /// See [`super::Mount::id`].
+    pub mount: Option<u32>,
+    /// The inode number of what is marked.
+    pub ino: Option<u64>,
+    /// Its device as the kernel has it: see [`super::kernel_dev`].
+    pub sdev: Option<u64>,
+    /// `FAN_MARK` bits that stay with a mark.
+    pub flags: u32,
+    /// The events that are told, and those that are not.
+    pub mask: u32,
+    /// See `mask`.
+    pub ignored: u32,
+    /// As of [`InotifyWatch::handle`].
+    pub handle: Option<(i32, Vec<u8>)>,
+}
+
+/// Reads the flags of a fanotify group, those of its events, and its marks out of its fdinfo.
+pub fn fanotify(text: &[u8]) -> Result<((u32, u32), Vec<FanotifyMark>), ParseError> {
+    let flags = |line: &[u8]| Some((labelled(line, b" flags:", hex)?, labelled(line, b" event-flags:", hex)?));
+    let group = rows(text, b"fanotify flags:", flags)?.pop();
+    let marks = rows(text, b"fanotify ", fanotify_mark)?.into_iter().flatten().collect();
+    Ok((group.ok_or_else(|| ParseError::line("fdinfo", text))?, marks))
+}
+
+/// `fanotify ino:3c4a7 sdev:fe00000 mflags:0 mask:300 ignored_mask:0 fhandle-bytes:8 …`, `fanotify mnt_id:1b mflags:40 …`,
+/// `fanotify sdev:1b mflags:0 …` (fs/notify/fdinfo.c, `fanotify_fdinfo`); nothing of the line of the group.
+fn fanotify_mark(line: &[u8]) -> Option<Option<FanotifyMark>> {
+    if line.starts_with(b"fanotify flags:") {
+        return Some(None);
+    }
+    let (mount, sdev) = (labelled(line, b" mnt_id:", hex), labelled(line, b" sdev:", hex));
+    let mark = FanotifyMark {
+        mount,
+        ino: labelled(line, b" ino:", hex),
+        sdev,
+        flags: labelled(line, b" mflags:", hex)?,
+        mask: labelled(line, b" mask:", hex)?,
+        ignored: labelled(line, b" ignored_mask:", hex)?,
+        handle: handle(line),
+    };
+    (mark.mount.is_some() || mark.sdev.is_some()).then_some(Some(mark))
+}
+
 fn handle(line: &[u8]) -> Option<(i32, Vec<u8>)> {
     let len: usize = labelled(line, b" fhandle-bytes:", hex)?;
     let kind = labelled(line, b" fhandle-type:", hex)?;

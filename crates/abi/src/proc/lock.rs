@@ -11,7 +11,9 @@ pub enum LockClass {
     Ofd,
     /// Of a description: flock(2).
     Flock,
-    /// Something else: a lease, or one that another machine asked for.
+    /// Of a description: fcntl(2), F_SETLEASE.
+    Lease,
+    /// Something else: one that another machine asked for.
     Other,
 }
 
@@ -34,6 +36,15 @@ pub struct Lock {
     pub start: u64,
     /// The last byte; `None`: to the end of the file, wherever that is.
     pub end: Option<u64>,
+    /// Of a lease that is being broken: what it is to become, F_RDLCK or F_UNLCK (fcntl(2)).
+    pub becomes: Option<u32>,
+}
+
+impl Lock {
+    /// Whether somebody who opens the file to read it breaks it, or waits (fs/locks.c, `__break_lease`).
+    pub fn is_broken_by_reading(&self) -> bool {
+        self.class == LockClass::Lease && (self.exclusive || self.becomes.is_some())
+    }
 }
 
 /// Reads what stands behind the number: `POSIX  ADVISORY  WRITE 725 fe:00:1234 0 EOF` (fs/locks.c, `lock_get_status`).
@@ -45,7 +56,9 @@ pub fn lock(text: &[u8]) -> Option<Lock> {
     if waits {
         class = words.next()?;
     }
-    let exclusive = words.nth(1)? == b"WRITE";
+    let breaking = words.next()? == b"BREAKING";
+    let kind = words.next()?;
+    let becomes = breaking.then_some(if kind == b"READ" { 0 } else { 2 });
     let pid = signed(words.next()?)?;
     let mut inode = words.next()?.split(|byte| *byte == b':');
     let dev = (hex(inode.next()?)?, hex(inode.next()?)?);
@@ -56,9 +69,10 @@ pub fn lock(text: &[u8]) -> Option<Lock> {
         b"POSIX" => LockClass::Posix,
         b"OFDLCK" => LockClass::Ofd,
         b"FLOCK" => LockClass::Flock,
+        b"LEASE" => LockClass::Lease,
         _ => LockClass::Other,
     };
-    Some(Lock { class, exclusive, waits, pid, dev, ino, start, end })
+    Some(Lock { class, exclusive: kind == b"WRITE", waits, pid, dev, ino, start, end, becomes })
 }
 
 /// Reads /proc/locks; what is no lock on a file is left out.

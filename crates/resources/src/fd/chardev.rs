@@ -2,14 +2,16 @@
 //!
 //! - seen as    a path, `st_mode` S_IFCHR, major 1 (Documentation/admin-guide/devices.txt)
 //! - captured   which, and flags
-//! - recreated  `openat` of its usual name
+//! - recreated  `openat` of its usual name. One whose name is gone is made and removed once more, by who may make devices
 //! - refused    every other device, by name; by the thaw, where another device has that name
 //! - not kept   that it was opened by another name, or has other permissions there: told
 
-use super::place::{READ, WRITE, Wanted};
+use super::file::{Standing, split};
+use super::place::{self, READ, Removed, WRITE, Wanted};
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
+use abi::consts::cap::CAP_MKNOD;
 use abi::consts::fd::AT_FDCWD;
 use abi::layout::FileStat;
 use abi::proc::makedev;
@@ -31,6 +33,16 @@ pub struct Chardev {
     /// Access mode and status flags (open(2)).
     #[n(1)]
     pub flags: u32,
+    /// The name that it had, which is gone.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<Text>,
+    /// What was left of that.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub removed: Option<Removed>,
 }
 
 impl Resource for Chardev {
@@ -58,6 +70,10 @@ impl Kind for Chardev {
         let looks = |s: &FileStat| (s.mode, s.uid, s.gid);
         let usual = from.probe.stat_path(&path.0)?;
         let (mode, uid, gid) = looks(&seen.stat);
+        let (name, standing) = split(&seen.link.0);
+        let (mode_now, owner, device) = (seen.stat.mode, (uid, gid), Some(seen.stat.rdev));
+        let removed =
+            (standing == Standing::Gone).then_some(Removed { mode: mode_now, owner, number: 0, target: None, device });
         let mut lost = Vec::new();
         if seen.link != path {
             lost.push("its own name".to_owned());
@@ -66,13 +82,18 @@ impl Kind for Chardev {
             lost.push(format!("mode {:04o} of user {uid} and group {gid}", mode & 0o7777));
         }
         if !lost.is_empty() {
-            let why = format!("thawed, it is {path} as that is then, without {}", lost.join(", and "));
+            let whom = if removed.is_some() { "thawed by somebody who may not make devices" } else { "thawed" };
+            let why = format!("{whom}, it is {path} as that is then, without {}", lost.join(", and "));
             from.note(seen.title(), why);
         }
-        Ok(Chardev { path, flags: seen.flags() })
+        Ok(Chardev { path, flags: seen.flags(), name: removed.as_ref().map(|_| name), removed })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        let makes = to.to.host.has_in_first(CAP_MKNOD);
+        if let Some((name, removed)) = self.name.as_ref().zip(self.removed.as_ref()).filter(|_| makes) {
+            return place::make_removed(Self::NAME, descr, name, removed, self.flags, to);
+        }
         self.check(to);
         let args = vec![
             AT_FDCWD.into(),
@@ -84,7 +105,7 @@ impl Kind for Chardev {
     }
 
     fn places(&self) -> Vec<&Text> {
-        vec![&self.path]
+        [&self.path].into_iter().chain(&self.name).collect()
     }
 }
 

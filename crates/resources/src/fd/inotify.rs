@@ -130,8 +130,8 @@ impl<'a, 'b> Search<'a, 'b> {
         Ok(())
     }
 
-    /// Where it is likely: the working directory, what the tree has open and where that is, the words of the command line,
-    /// and what is in directories that are watched.
+    /// Where it is likely: the working directory, what the tree has open and where that is, the words of the command line, the
+    /// directories that the environment names, those of a message bus (dbus-daemon(1)), and what is in directories that are watched.
     fn by_guesses(&mut self) -> Result<(), Trouble> {
         let probe = self.from.probe;
         let cwd = probe.link("cwd")?;
@@ -141,6 +141,12 @@ impl<'a, 'b> Search<'a, 'b> {
         for path in [cwd.clone()].into_iter().chain(probe.open_paths()).chain(named).collect::<Vec<_>>() {
             self.is_at(&path);
             self.next.extend([super::place::parent(&path).to_vec(), path]);
+        }
+        for base in named_by(&probe.text("environ").unwrap_or_default()) {
+            let bus = [&base[..], BUS].concat();
+            self.is_at(&base);
+            self.is_at(&bus);
+            self.next.extend([base, bus]);
         }
         self.next.push(cwd);
         while let Some(directory) = self.next.pop().filter(|_| !self.is_done()) {
@@ -161,12 +167,29 @@ impl<'a, 'b> Search<'a, 'b> {
     }
 }
 
+/// Below each of its directories a message bus has one of its own.
+const BUS: &[u8] = b"/dbus-1";
+
+/// The directories of an environment (environ(7)), and those in which the system's own things are.
+fn named_by(environ: &[u8]) -> Vec<Vec<u8>> {
+    let value = |text: &[u8]| text.iter().position(|b| *b == b'=').map_or(Vec::new(), |at| text[at + 1..].to_vec());
+    let values = environ.split(|b| *b == 0).map(value);
+    let home = environ.split(|b| *b == 0).find_map(|text| text.strip_prefix(b"HOME="));
+    let own = home.map(|home| [home, b"/.local/share"].concat());
+    let named = values.flat_map(|value| value.split(|b| *b == b':').map(<[u8]>::to_vec).collect::<Vec<_>>());
+    let usual = ["/etc", "/run", "/usr/share", "/usr/local/share"].map(|base| base.as_bytes().to_vec());
+    named.chain(own).chain(usual).filter(|path| path.starts_with(b"/") && path.len() > 1).collect()
+}
+
 fn found(w: InotifyWatch, path: &[u8], file_type: u32, description: Option<u32>) -> Watch {
     Watch { wd: w.wd, path: Text(path.into()), mask: w.mask, file_type, description }
 }
 
 /// Where the watches lead, ascending by id; those that were not found.
-fn find(watches: Vec<InotifyWatch>, from: &Capturing<'_>) -> Result<(Vec<Watch>, Vec<InotifyWatch>), Trouble> {
+pub(super) fn find(
+    watches: Vec<InotifyWatch>,
+    from: &Capturing<'_>,
+) -> Result<(Vec<Watch>, Vec<InotifyWatch>), Trouble> {
     let mut search = Search::new(watches, from);
     search.by_handles()?;
     if !search.is_done() {
@@ -197,7 +220,7 @@ impl Inotify {
 }
 
 /// Events that wait make no way into the image.
-fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
+pub(super) fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
     let ask = Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(FIONREAD), Arg::Out(4)]);
     let waiting = written(&all(from, &[ask])?[0]).iter().any(|byte| *byte != 0);
     if waiting {
@@ -246,6 +269,12 @@ impl Kind for Inotify {
     }
 }
 
+/// Where what is watched can be had: where it was, or by the description of what has no name.
+pub(super) fn place_of(path: &Text, description: Option<u32>, to: &Planning<'_>) -> Text {
+    let number = description.map(|id| to.number(Descr(id)));
+    number.map_or(path.clone(), |n| Text(format!("/proc/self/fd/{n}").into_bytes()))
+}
+
 /// The steps that add watches: one after the other, behind all others.
 struct Adding<'a, 'b> {
     descr: Descr,
@@ -278,8 +307,7 @@ impl Adding<'_, '_> {
     }
 
     fn add(&mut self, wd: u32, w: &Watch, mask: u32) {
-        let number = w.description.map(|id| self.to.number(Descr(id)));
-        let path = number.map_or(w.path.clone(), |n| Text(format!("/proc/self/fd/{n}").into_bytes()));
+        let path = place_of(&w.path, w.description, self.to);
         let args = vec![Value::Descr(self.descr), Value::Bytes(path.c_string()), u64::from(mask).into()];
         self.call(Sys::InotifyAddWatch, args, Expect::Exactly(wd.into()));
     }

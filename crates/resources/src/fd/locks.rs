@@ -1,16 +1,20 @@
-//! Locks on files: of processes (fcntl(2), F_SETLK), of descriptions (F_OFD_SETLK, flock(2)).
+//! Locks on files: of processes (fcntl(2), F_SETLK), of descriptions (F_OFD_SETLK, flock(2)); leases (F_SETLEASE).
 //!
 //! - seen as    `lock:` in the fdinfo of a descriptor; the text of /proc/locks
 //! - captured   kind, range, and whether it is exclusive
 //! - recreated  `flock` and `fcntl(F_OFD_SETLK)` on the description, `flock` by the process that asked for it, whose id the
 //!   kernel tells; `fcntl(F_SETLK)` by the process that had it, once nothing is closed in it any more: to close any
-//!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting
-//! - refused    a lease (F_SETLEASE); by the thaw, where another process has a lock by then that does not allow ours
-//! - not kept   nobody has the lock while the tree is not there
+//!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting. A lease is taken by who
+//!   had taken it, if he has the file, as its signals tell of his number; one that is being broken is broken again, by an open(2)
+//!   that nobody is told of
+//! - refused    by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
+//!   a file; the contents of a file with a lease that reading them would break
+//! - not kept   nobody has the lock while the tree is not there; for how long a lease is being broken already
 
-use super::flags;
+use super::{S_IFMT, S_IFREG, flags};
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Told, Trouble};
 use abi::Sys;
+use abi::consts::fd::AT_FDCWD;
 use abi::proc::{self, Lock, LockClass};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
@@ -31,6 +35,9 @@ pub enum Of {
     /// A description's, by flock(2).
     #[n(2)]
     Whole,
+    /// A description's, by F_SETLEASE.
+    #[n(3)]
+    Lease,
 }
 
 /// A lock.
@@ -58,6 +65,11 @@ pub struct Held {
     /// The last byte; `None`: to the end of the file, wherever that is.
     #[n(6)]
     pub end: Option<u64>,
+    /// Of a lease that is being broken: what it is to become (F_RDLCK, F_UNLCK).
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub becomes: Option<u32>,
 }
 
 /// See the module.
@@ -73,6 +85,9 @@ pub struct FileLocks {
 pub(crate) const LOCKED: &str = "/proc/locks";
 const F_SETLK: u64 = 6;
 const F_OFD_SETLK: u64 = 37;
+const F_SETOWN: u64 = 8;
+const F_SETLEASE: u64 = 1024;
+const F_UNLCK: u32 = 2;
 const LOCK_SH: u64 = 1;
 const LOCK_EX: u64 = 2;
 const LOCK_NB: u64 = 4;
@@ -81,9 +96,13 @@ impl Resource for FileLocks {
     const NAME: &'static str = "file-locks";
 }
 
-/// Whether it is a lock that a thaw can ask for again.
-pub(crate) fn is_kept(line: &[u8]) -> bool {
-    proc::lock(line).is_some_and(|lock| lock.class != LockClass::Other)
+/// Whether it is a lock that a thaw can ask for again, of something with this mode.
+pub(crate) fn is_kept(line: &[u8], mode: u32) -> bool {
+    proc::lock(line).is_some_and(|lock| match lock.class {
+        LockClass::Other => false,
+        LockClass::Lease => mode & S_IFMT == S_IFREG,
+        _ => true,
+    })
 }
 
 /// The process whose lock a descriptor shows, by its id here. A lock of one process is shown by the descriptors of all that have
@@ -94,6 +113,12 @@ fn owner(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>)
         return Some(asked);
     }
     from.probe.inner_tid(asked).map(|_| seen.pid)
+}
+
+/// Whether somebody else has the description who had taken the lease on it.
+fn is_of_another(lock: &Lock, seen: &Told, told: &[Told]) -> bool {
+    let takes = |other: &Told| i64::from(other.pid) == lock.pid && other.description == seen.description;
+    lock.class == LockClass::Lease && !takes(seen) && told.iter().any(takes)
 }
 
 /// Whether a lock may be asked for by such a descriptor (fcntl(2)).
@@ -108,16 +133,19 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
         LockClass::Posix => Of::Process,
         LockClass::Ofd => Of::Description,
         LockClass::Flock => Of::Whole,
+        LockClass::Lease => Of::Lease,
         LockClass::Other => return None,
     };
+    // What is being broken shows what it is to become.
+    let exclusive = if lock.becomes.is_some() { seen.flags & flags::ACCMODE != flags::RDONLY } else { exclusive };
     let (process, number) = match of {
         // By a descriptor of its own, and one that allows it.
         Of::Process if owner(lock, seen, tables, from)? != seen.pid || !allows(seen.flags, exclusive) => return None,
-        Of::Process => (from.probe.inner_tid(seen.pid)?, seen.number),
+        Of::Process | Of::Lease => (from.probe.inner_tid(seen.pid)?, seen.number),
         Of::Whole => (u32::try_from(lock.pid).ok().and_then(|pid| from.probe.inner_tid(pid)).unwrap_or(0), 0),
         Of::Description => (0, 0),
     };
-    Some(Held { of, description: seen.description, process, number, exclusive, start, end })
+    Some(Held { of, description: seen.description, process, number, exclusive, start, end, becomes: lock.becomes })
 }
 
 impl CaptureTree for FileLocks {
@@ -126,7 +154,8 @@ impl CaptureTree for FileLocks {
         let tables: BTreeSet<u32> = abi::gathered(from.probe.tables());
         let (mut known, mut all) = (BTreeSet::new(), Vec::new());
         for seen in &told {
-            for lock in seen.lines.iter().filter_map(|line| proc::lock(line)) {
+            let locks = seen.lines.iter().filter_map(|line| proc::lock(line));
+            for lock in locks.filter(|lock| !is_of_another(lock, seen, &told)) {
                 let Some(it) = held(&lock, seen, &tables, from) else { continue };
                 // Every descriptor of the file shows a lock of its process, and every one of a description the lock of that.
                 let whose = if it.of == Of::Process { it.process } else { it.description };
@@ -162,6 +191,7 @@ impl Held {
         let descr = Descr(self.description);
         let (sys, args) = match self.of {
             Of::Process => return self.plan_of_process(to),
+            Of::Lease => return self.plan_lease(to),
             Of::Description => (Sys::Fcntl, vec![Value::Descr(descr), F_OFD_SETLK.into(), flock(self)]),
             Of::Whole => {
                 let kind = if self.exclusive { LOCK_EX } else { LOCK_SH };
@@ -186,6 +216,26 @@ impl Held {
         to.to.step(Moment::Arm, FileLocks::NAME, actor, op, vec![Fact::Closed(Pid(self.process))], made);
     }
 
+    /// Who takes a lease gets its signals, unless somebody does already (fs/locks.c, `lease_setup`): here nobody does, until that is
+    /// set. An open(2) that does not wait breaks it and fails.
+    fn plan_lease(&self, to: &mut Planning<'_>) {
+        let (tid, mut before) = (Tid(self.process), Fact::Closed(Pid(self.process)));
+        for (command, arg) in [(F_SETLEASE, self.exclusive.into()), (F_SETOWN, 0)] {
+            let args = vec![u64::from(self.number).into(), command.into(), Value::Int(arg)];
+            let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
+            let done = Fact::Made(to.to.scratch());
+            let makes = vec![Fact::Whole(tid), done.clone()];
+            to.to.step(Moment::Arm, FileLocks::NAME, Actor::Thread(tid), op, vec![before], makes);
+            before = done;
+        }
+        let Some(becomes) = self.becomes else { return };
+        let link = format!("/proc/self/fd/{}\0", to.number(Descr(self.description))).into_bytes();
+        let how = flags::NONBLOCK | if becomes == F_UNLCK { flags::WRONLY } else { flags::RDONLY };
+        let args = vec![AT_FDCWD.into(), Value::Bytes(link), u64::from(how).into(), 0.into()];
+        let op = Op::Call { sys: Sys::Openat, args, expect: Expect::Whatever };
+        to.to.step(Moment::Arm, FileLocks::NAME, Actor::Store, op, vec![before], vec![]);
+    }
+
     /// A lock of another process that does not allow this one.
     fn taken(&self, to: &Planning<'_>) -> Option<Refusal> {
         let file = to.model.descriptions.get(&self.description)?.file()?;
@@ -202,6 +252,7 @@ impl Held {
     fn meets(&self, other: &Lock) -> bool {
         let alike = match self.of {
             Of::Whole => other.class == LockClass::Flock,
+            Of::Lease => other.class == LockClass::Lease,
             _ => matches!(other.class, LockClass::Posix | LockClass::Ofd),
         };
         let (end, its) = (self.end.unwrap_or(u64::MAX), other.end.unwrap_or(u64::MAX));

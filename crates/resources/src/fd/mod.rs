@@ -4,17 +4,20 @@ pub mod chardev;
 pub mod directory;
 pub mod epoll;
 pub mod eventfd;
+pub mod fanotify;
 pub mod file;
 pub mod inet;
 pub mod inotify;
 pub mod locks;
 pub mod memfd;
 pub mod mqueue;
+pub mod nsfd;
 pub mod opath;
 pub mod pidfd;
 pub mod pipe;
 pub mod place;
 pub mod procfile;
+pub mod pty;
 pub mod regular;
 pub mod rotation;
 pub mod signalfd;
@@ -31,7 +34,7 @@ pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IF
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
 use abi::{Arg, Call, Sys};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, OfEnded, Op, Refusal};
 
 /// Flags of open(2) on x86-64 (asm-generic/fcntl.h).
 pub(crate) mod flags {
@@ -146,7 +149,7 @@ pub(crate) fn grounded(seen: &Seen, flies: bool, from: &Capturing<'_>) -> Result
 /// What is refused of any kind: it would be lost in silence.
 pub fn common_refusals(seen: &Seen) -> Vec<Refusal> {
     let mut all = Vec::new();
-    if seen.info.locks.iter().any(|line| !locks::is_kept(line)) {
+    if seen.info.locks.iter().any(|line| !locks::is_kept(line, seen.stat.mode)) {
         let remedy = "freeze it while it holds none; this is not supported yet";
         all.push(seen.refuse("the program holds a lease on it", remedy));
     }
@@ -181,5 +184,13 @@ pub(crate) fn seek(by: &'static str, descr: Descr, to_offset: u64, to: &mut Plan
         let op = Op::Call { sys: abi::Sys::Lseek, args, expect: Expect::Exactly(to_offset) };
         // What is written into it on the way moves the offset, so it is set when all is in.
         to.to.step(Moment::Arm, by, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
+    }
+}
+
+/// Descriptions of a process that is no more.
+pub(crate) fn make_of_ended(by: &'static str, opened: Vec<(Descr, OfEnded, u32)>, to: &mut Planning<'_>) {
+    let makes = opened.iter().map(|(descr, ..)| Fact::Made(*descr)).collect();
+    if !opened.is_empty() {
+        to.to.step(Moment::Make, by, Actor::Thaw, Op::Host(HostEffect::Ended { opened }), vec![], makes);
     }
 }

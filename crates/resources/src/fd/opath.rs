@@ -1,15 +1,17 @@
 //! O_PATH: a description that only names a place in the file system.
 //!
 //! - seen as    `flags` with O_PATH in fdinfo, whatever stands there
-//! - captured   path, flags, type of what stands there; whether it is a directory that was removed
-//! - recreated  `openat` with the same flags, of the file of a socket of the tree when that has its name; a removed directory is made and removed once more
-//! - refused    a place that is gone and was no directory; one that is not on the host (see `place`)
+//! - captured   path, flags, type of what stands there; whether it was removed; where a removed link leads
+//! - recreated  `openat` with the same flags, of the file of a socket of the tree when that has its name; a removed directory
+//!   or symbolic link is made and removed once more
+//! - refused    a place that is gone and was neither; one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
 use super::{Kind, S_IFDIR, Seen};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
-use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::file_type::S_IFLNK;
+use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, Moment, Op, Value};
 use serde::{Deserialize, Serialize};
@@ -40,15 +42,30 @@ impl Resource for OPath {
     const NAME: &'static str = "opath";
 }
 
+/// Where a symbolic link leads that the program has open itself (readlinkat(2)).
+fn target(seen: &Seen, from: &Capturing<'_>) -> Result<Text, Trouble> {
+    const LONGEST: usize = 4096;
+    let args = [Arg::Int(seen.fd.into()), Arg::Bytes(vec![0]), Arg::Out(LONGEST), Arg::Int(LONGEST as u64)];
+    let answer = from.probe.calls(&[Call::new(Sys::Readlinkat, args)])?.remove(0);
+    match answer.result {
+        Ok(len) => Ok(Text(answer.out[0][..LONGEST.min(len as usize)].to_vec())),
+        Err(e) => Err(seen.refuse(format!("it does not tell where it leads ({e})"), "let the program close it").into()),
+    }
+}
+
 impl Kind for OPath {
     fn knows(seen: &Seen) -> bool {
         seen.names_only()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let (path, removed) = place::see(&seen.name(), from)?;
+        let (path, mut removed) = place::see(&seen.name(), from)?;
         let file_type = seen.file_type();
-        if !path.0.starts_with(b"/") || (removed.is_some() && file_type != S_IFDIR) {
+        if let Some(removed) = removed.as_mut().filter(|_| file_type == S_IFLNK) {
+            removed.target = Some(target(seen, from)?);
+        }
+        let is_kept = file_type == S_IFDIR || file_type == S_IFLNK;
+        if !path.0.starts_with(b"/") || (removed.is_some() && !is_kept) {
             return Err(seen.refuse("what it names is gone", "let the program close it").into());
         }
         Ok(OPath { path, flags: seen.flags(), file_type, removed })

@@ -4,19 +4,23 @@
 //! - captured   whose it is, from fdinfo, and its flags
 //! - recreated  `pidfd_open` by every process that has it, once all are born: what is meant is found by its id in the pid
 //!   namespace of who asks, and there is nobody yet when the store makes its descriptions
-//! - refused    that of a process outside of the tree, and of one that has ended and whose parent has taken note of that
+//!   One of a process that is no more: `pidfd_open` of one that is made for that, and ended; those of one process together
+//! - refused    that of a process outside of the tree
 //! - not kept   that relatives have one description in common, of which nothing but its flag can tell (O_NONBLOCK): told; the
-//!   inode number (fs/pidfs.c), which is another one for each process that ever was
+//!   inode number (fs/pidfs.c), which is another one for each process that ever was; how one ended that is
+//!   no more (PIDFD_GET_INFO); in a pid namespace of its own, the error of a signal for that (EINVAL, told). Before Linux 6.9 all of these are of one: nothing tells them apart
 
 use super::{Kind, Seen, common_refusals, flags};
-use crate::{At, Capturing, Planning, Resource, Trouble};
+use crate::{At, Capturing, Description, Planning, Resource, Trouble};
 use abi::Sys;
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Fact, Moment, Op, Refusal, Tid};
+use plan::{Actor, Descr, Fact, Moment, Namespaces, OfEnded, Op, Refusal, Tid};
 use serde::{Deserialize, Serialize};
 
 /// PIDFD_THREAD (linux/pidfd.h), Linux 6.9.
 const THREAD: u32 = 0o200;
+/// The flags that pidfd_open(2) takes.
+const KEPT: u32 = flags::NONBLOCK | THREAD;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -28,6 +32,11 @@ pub struct Pidfd {
     /// Status flags (open(2)); O_EXCL: that of a thread, not of its process (PIDFD_THREAD).
     #[n(1)]
     pub flags: u32,
+    /// Of a process that is no more: a number that all descriptions of that one have.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Resource for Pidfd {
@@ -43,9 +52,7 @@ fn outer(seen: &Seen) -> Option<i32> {
 fn inner(seen: &Seen, from: &Capturing<'_>) -> Result<u32, Refusal> {
     let close = "let the program close it first";
     match outer(seen) {
-        Some(-1) => {
-            Err(seen.refuse("whose it was has ended, and nobody can have a descriptor of that any more", close))
-        }
+        Some(-1) => Ok(0),
         Some(0) => Err(seen.refuse("it is of a process in another pid namespace", close)),
         Some(pid) => from.probe.inner_tid(pid as u32).ok_or_else(|| {
             seen.refuse(
@@ -65,7 +72,13 @@ impl Kind for Pidfd {
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
         match inner(seen, from) {
-            Ok(id) if refusals.is_empty() => return Ok(Pidfd { id, flags: seen.flags() }),
+            Ok(id) if refusals.is_empty() => {
+                return Ok(Pidfd {
+                    id,
+                    flags: seen.flags(),
+                    inode: (outer(seen) == Some(-1)).then_some(seen.stat.ino),
+                });
+            }
             Ok(_) => {}
             Err(refusal) => refusals.push(refusal),
         }
@@ -73,7 +86,10 @@ impl Kind for Pidfd {
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        let flags = u64::from(self.flags & (flags::NONBLOCK | THREAD));
+        if self.inode.is_some() {
+            return of_ended(descr, to);
+        }
+        let flags = u64::from(self.flags & KEPT);
         let owners = to.owners(descr);
         if owners.len() > 1 {
             to.to.note(
@@ -88,4 +104,20 @@ impl Kind for Pidfd {
             to.to.step(Moment::Place, Self::NAME, Actor::Thread(Tid(pid.0)), op, needs, makes);
         }
     }
+
+    fn object(&self) -> Option<u64> {
+        self.inode
+    }
+}
+
+/// All that are of one process.
+fn of_ended(descr: Descr, to: &mut Planning<'_>) {
+    if to.namespaces != Namespaces::Same {
+        to.to.note(
+            "that a process is no more, which the program has a descriptor of, a signal for it tells by another error",
+        );
+    }
+    let flags = |d: &Description| if let Description::Pidfd(p) = d { p.flags & KEPT } else { 0 };
+    let opened = to.ends(descr).into_iter().map(|(id, d)| (id, OfEnded::Process, flags(d))).collect();
+    super::make_of_ended(Pidfd::NAME, opened, to);
 }

@@ -3,7 +3,7 @@
 //! - seen as    a path, with ` (deleted)` behind it when it was removed
 //! - captured   the path; mode and owner of a directory that was removed
 //! - recreated  by its path. A directory that was removed is empty for ever (rmdir(2)): a new one is made where it was,
-//!   opened, and removed; once, whoever has it
+//!   opened, and removed; once, whoever has it. Likewise a symbolic link, and a device if whoever thaws may make one
 //! - refused    what is not on the host, is of another kind there, or may not be entered
 //! - not kept   that a removed directory is one, if its owner may not enter it; its parent, where nothing can be made in that:
 //!   told
@@ -22,7 +22,7 @@ pub(crate) const ENTER: u32 = 1;
 pub(crate) const WRITE: u32 = 2;
 pub(crate) const READ: u32 = 4;
 
-/// What is left of a directory that was removed.
+/// What is left of a directory that was removed, or of a symbolic link or device.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
 pub struct Removed {
@@ -37,6 +37,16 @@ pub struct Removed {
     #[cbor(default)]
     #[serde(default)]
     pub number: u32,
+    /// Of a symbolic link: where it leads.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target: Option<Text>,
+    /// Of a device: which (`st_rdev`).
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<u64>,
 }
 
 /// Where the link /proc/PID/`link` leads, and what is left of the directory there if it was removed.
@@ -60,7 +70,7 @@ pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<
         return Ok((Text(shown), None));
     }
     let number = from.files.removed((stat.dev, stat.ino));
-    Ok((path, Some(Removed { mode: stat.mode, owner: (stat.uid, stat.gid), number })))
+    Ok((path, Some(Removed { mode: stat.mode, owner: (stat.uid, stat.gid), number, target: None, device: None })))
 }
 
 /// Tells of a place that we may not use as a thaw must use it (bits of access(2)): so this user cannot thaw it.
@@ -117,7 +127,17 @@ pub(crate) fn parent(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|b| *b == b'/').map_or(0, |at| at.max(1))]
 }
 
-/// The description of a directory that was removed: of a new one, in the parent of the old one where that is possible.
+impl Removed {
+    fn what(&self) -> plan::Removed {
+        match (&self.target, self.device) {
+            (Some(target), _) => plan::Removed::Link(target.0.clone()),
+            (None, Some(device)) => plan::Removed::Device(device),
+            (None, None) => plan::Removed::Directory,
+        }
+    }
+}
+
+/// The description of a directory, link or device that was removed: of a new one, in the parent of the old one where that is possible.
 pub(crate) fn make_removed(
     by: &'static str,
     descr: Descr,
@@ -127,7 +147,8 @@ pub(crate) fn make_removed(
     to: &mut Planning<'_>,
 ) {
     // That it has no name any more does not matter to `.`, but whoever goes there must be allowed to enter it (path_resolution(7)).
-    let enters = removed.mode & 0o100 != 0;
+    let is_directory = removed.what() == plan::Removed::Directory;
+    let enters = is_directory && removed.mode & 0o100 != 0;
     if let Some(first) = to.removed.get(&removed.number).copied().filter(|_| enters) {
         let args = vec![Value::Descr(first), Value::Bytes(b".\0".to_vec()), u64::from(flags).into(), 0.into()];
         let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
@@ -140,19 +161,22 @@ pub(crate) fn make_removed(
     let takes = |dir: &[u8]| host.places.get(dir).is_some_and(|d| d.access & (ENTER | WRITE) == ENTER | WRITE);
     let within = [parent(&path.0), &host.temporary].into_iter().find(|dir| takes(dir));
     let Some(within) = within else {
-        let why = "the program has this removed directory, and no new one can be made where it was";
+        let what = if is_directory { "directory" } else { "link or device" };
+        let why = format!("the program has this removed {what}, and no new one can be made where it was");
         to.to.refuse(Refusal::new(path.to_string(), why, "make its parent again, or set TMPDIR"));
         return;
     };
     if within != parent(&path.0) {
         to.to.note(format!(
-            "{path} had been removed, and nothing can be made where it was: its .. is {} now",
+            "{path} had been removed, and nothing can be made where it was: {} {} now",
+            if is_directory { "its .. is" } else { "it is in" },
             Text::from(within)
         ));
     }
     let name = path.0.rsplit(|b| *b == b'/').next().unwrap_or_default();
-    let effect = HostEffect::RemovedDirectory {
+    let effect = HostEffect::Removed {
         descr,
+        what: removed.what(),
         path: [within, b"/", name].concat(),
         flags,
         mode: removed.mode,

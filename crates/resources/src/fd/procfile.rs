@@ -4,17 +4,20 @@
 //! - captured   the path, flags, position
 //! - recreated  `openat` of the path by every process that has it, once all are born: until then nothing is there; `lseek` when
 //!   the memory that it may tell of is as it was
-//! - refused    that of a process outside of the tree, but the first one of its pid namespace; of one that has ended; of
-//!   another pid namespace, or hidden below a mount
-//! - not kept   that relatives have one description in common: told; text that was read in part and is another one by now
+//!   That of a process that is no more: of one that is made for that, and ended
+//! - refused    that of a process outside of the tree, but the first one of its pid namespace; of another pid namespace, or hidden
+//!   below a mount
+//! - not kept   that relatives have one description in common: told; text that was read in part and is another one by now; the
+//!   id of a process that is no more: its name tells of another one
 
+use super::file::split;
 use super::{Kind, Seen, common_refusals, flags};
-use crate::{At, Capturing, Planning, Resource, Text, Trouble};
-use abi::Sys;
+use crate::{At, Capturing, Description, Model, Planning, Resource, Text, Trouble};
 use abi::consts::fd::AT_FDCWD;
 use abi::consts::file_type::S_IFLNK;
+use abi::{Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, OfEnded, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -30,6 +33,11 @@ pub struct Procfile {
     /// Where reading goes on.
     #[n(2)]
     pub position: u64,
+    /// Whether the process is no more.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub ended: bool,
 }
 
 impl Resource for Procfile {
@@ -42,6 +50,20 @@ pub(crate) fn process(path: &[u8]) -> Option<u32> {
     // One that has ended: `/proc/123 (deleted)`.
     let id = first.split(|b| *b == b' ').next()?;
     std::str::from_utf8(id).ok()?.parse().ok()
+}
+
+/// Whether the process of which a path tells is no more, though its id may be another's by now. `inode` is that of what was there.
+pub(crate) fn is_of_ended(shown: &[u8], inode: u64, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let Some(id) = process(shown).filter(|id| !from.probe.members().contains(id)) else { return Ok(false) };
+    let asked = from.probe.calls(&[Call::new(Sys::Kill, [Arg::Int(id.into()), Arg::Int(0)])])?;
+    let other = || Ok::<_, Trouble>(from.probe.stat_path(shown)?.is_some_and(|there| there.ino != inode));
+    Ok(asked[0].result == Err(Errno::ESRCH) || other()?)
+}
+
+/// What a path below /proc/PID names: the rest of it.
+pub(crate) fn below(path: &[u8]) -> Vec<u8> {
+    let rest = path.strip_prefix(b"/proc/").unwrap_or_default();
+    rest.iter().position(|b| *b == b'/').map_or(Vec::new(), |at| rest[at..].to_vec())
 }
 
 /// Why what leads to a process could not lead there again.
@@ -78,14 +100,21 @@ impl Kind for Procfile {
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
-        refusals.extend(refusal(seen, from)?);
+        let ended = is_of_ended(&seen.link.0, seen.stat.ino, from)?;
+        if !ended {
+            refusals.extend(refusal(seen, from)?);
+        }
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        Ok(Procfile { path: seen.link.clone(), flags: seen.flags(), position: seen.info.pos })
+        let path = if ended { split(&seen.link.0).0 } else { seen.link.clone() };
+        Ok(Procfile { path, flags: seen.flags(), position: seen.info.pos, ended })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        if self.ended {
+            return of_ended(descr, to);
+        }
         let owners = to.owners(descr);
         if owners.len() > 1 {
             to.to.note(format!("relatives that had {} in common have it each by itself now", self.path));
@@ -96,15 +125,63 @@ impl Kind for Procfile {
             let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
             let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
             let makes = vec![Fact::Made(descr), Fact::Files(pid)];
-            to.to.step(Moment::Place, Self::NAME, actor, op, vec![Fact::Peopled], makes);
+            let number = self.number(to.model).filter(|_| is_told_of(self, to.model));
+            let placed = number.map(|(pid, number)| Fact::Placed(Pid(pid), number));
+            let needs = [Fact::Peopled].into_iter().chain(placed).collect();
+            to.to.step(Moment::Place, Self::NAME, actor, op, needs, makes);
             if self.position != 0 {
                 self.seek(descr, pid, to);
             }
         }
     }
+
+    fn object(&self) -> Option<u64> {
+        process(&self.path.0).filter(|_| self.ended).map(u64::from)
+    }
+}
+
+/// All that are of one process.
+fn of_ended(descr: Descr, to: &mut Planning<'_>) {
+    let file = |(id, d): (Descr, &Description)| match d {
+        Description::Procfile(p) => Some((id, OfEnded::File(below(&p.path.0)), p.flags)),
+        _ => None,
+    };
+    let opened = to.ends(descr).into_iter().filter_map(file).collect();
+    super::make_of_ended(Procfile::NAME, opened, to);
+}
+
+/// Whether what it tells of does not wait for such a file itself.
+fn is_told_of(file: &Procfile, model: &Model) -> bool {
+    numbers(model).any(|(it, _)| it == file)
+}
+
+/// The files that tell of one descriptor, each with the process whose table that is in, and its number; but for those that tell of
+/// another such file.
+pub(crate) fn numbers(model: &Model) -> impl Iterator<Item = (&Procfile, (u32, u32))> {
+    model.descriptions.values().filter_map(|d| of_number(d, model)).filter(|(_, (pid, number))| {
+        let fds = model.process(*pid).map_or(&[][..], |p| &p.process.fds);
+        let leads_to = fds.iter().find(|fd| fd.number == *number).map(|fd| &model.descriptions[&fd.description]);
+        leads_to.is_some_and(|d| of_number(d, model).is_none())
+    })
+}
+
+fn of_number<'m>(d: &'m Description, model: &Model) -> Option<(&'m Procfile, (u32, u32))> {
+    match d {
+        Description::Procfile(p) => Some((p, p.number(model)?)),
+        _ => None,
+    }
 }
 
 impl Procfile {
+    /// Of `/proc/PID/fdinfo/N`, and of what else is named after a descriptor: the process in whose table it is, and the number.
+    fn number(&self, model: &Model) -> Option<(u32, u32)> {
+        let rest = below(&self.path.0);
+        let name = rest.strip_prefix(b"/fdinfo/").or(rest.strip_prefix(b"/fd/"))?;
+        let number = std::str::from_utf8(name).ok()?.parse().ok().filter(|_| !self.ended)?;
+        let p = Some(&model.process(process(&self.path.0)?)?.process).filter(|p| !p.is_zombie())?;
+        Some((p.shares.files.unwrap_or(p.pid), number))
+    }
+
     /// The kernel makes the text once more up to there (fs/seq_file.c, `seq_lseek`).
     fn seek(&self, descr: Descr, pid: Pid, to: &mut Planning<'_>) {
         let told = process(&self.path.0).filter(|id| to.model.process(*id).is_some_and(|p| !p.process.is_zombie()));

@@ -4,7 +4,7 @@
 //! - captured   offset and flags from fdinfo; the contents when it has no name, when it is open for writing and has at most
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
-//! - refused    a lease on it; O_ASYNC; a file without a name that a process outside of the tree has too, if one of them
+//! - refused    the contents of one with a lease that this would break; a file without a name that a process outside of the tree has too, if one of them
 //!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or
 //!   by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
@@ -57,6 +57,15 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             // It was opened by somebody else, and given to the program.
             Err(fault) if fault.errno == Errno::EACCES && !must => {
                 from.note(seen.title(), "you may not open it yourself: thaw it as root");
+            }
+            // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
+            Err(fault) if fault.errno == Errno::EAGAIN && !must => {
+                let why = "its contents are not in the image: to read them breaks the lease that the program has on it";
+                from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            }
+            Err(fault) if fault.errno == Errno::EAGAIN => {
+                let why = "to read its contents breaks the lease that the program has on it";
+                return Err(seen.refuse(why, "let the program give the lease up first").into());
             }
             saved => {
                 known.contents = Some(saved?);

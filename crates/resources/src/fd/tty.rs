@@ -15,7 +15,7 @@ use crate::{
     At, Blob, Capturing, Description, Model, Planning, ProcessModel, ProcessState, Resource, Text, ThreadState, Trouble,
 };
 use abi::consts::fd::AT_FDCWD;
-use abi::consts::ioctl::{TCGETS, TIOCGWINSZ};
+use abi::consts::ioctl::{TCGETS, TIOCGWINSZ, TIOCINQ};
 use abi::layout::{Termios, Winsize};
 use abi::{Arg, Call, Sys};
 use image::{Damage, Section};
@@ -23,8 +23,7 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, HostEffect, Moment, Op, Pid, Refusal, Typing, Value};
 use serde::{Deserialize, Serialize};
 
-const TIOCINQ: u64 = 0x541b;
-const DEV_TTY: (u32, u32) = (5, 0);
+pub(super) const DEV_TTY: (u32, u32) = (5, 0);
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -105,7 +104,7 @@ impl Resource for Tty {
     const NAME: &'static str = "tty";
 }
 
-fn device(seen: &Seen) -> (u32, u32) {
+pub(super) fn device(seen: &Seen) -> (u32, u32) {
     (abi::proc::major(seen.stat.rdev), abi::proc::minor(seen.stat.rdev))
 }
 

@@ -16,12 +16,6 @@ fn kind(seen: &Seen) -> &str {
             "terminal"
         }
         S_IFCHR => "character device",
-        _ if ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"]
-            .iter()
-            .any(|n| link.starts_with(&format!("{n}:["))) =>
-        {
-            "namespace"
-        }
         _ => link,
     }
 }

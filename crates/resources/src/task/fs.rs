@@ -2,16 +2,17 @@
 //!
 //! - seen as    /proc/PID/cwd, /proc/PID/root, `Umask` of /proc/PID/status
 //! - captured   both paths, the mask
-//! - recreated  `chroot`, `chdir`, `umask`; a working directory that was removed is made and removed once more
+//! - recreated  `chroot`, `chdir`, `umask`; a working directory that was removed is made and removed once more; that of a process
+//!   that is no more (/proc/PID) is one of a process that is made for that, and ended
 //! - refused    a root directory that was removed; either, where it is not on the host (see `place`)
 
 use crate::fd::place::{self, Removed, Wanted};
-use crate::fd::{S_IFDIR, procfile};
+use crate::fd::{self, S_IFDIR, procfile};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Text, Trouble};
 use abi::consts::open::O_DIRECTORY;
 use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
+use plan::{Actor, Expect, Fact, Moment, OfEnded, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -51,9 +52,9 @@ impl Capture for Fs {
         }
         let (cwd, removed) = place::see("cwd", from)?;
         let fs = Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed };
-        let ended = fs.removed.as_ref().and_then(|_| procfile::process(&fs.cwd.0));
-        let ended = ended.map(|id| format!("it is /proc/{id}, of a process that has ended"));
-        if let Some(why) = ended.or_else(|| procfile::strange(&fs.cwd.0, from)) {
+        let shown = from.probe.link("cwd")?;
+        let ended = fs.removed.is_some() && procfile::is_of_ended(&shown, from.probe.stat("cwd")?.ino, from)?;
+        if let Some(why) = procfile::strange(&fs.cwd.0, from).filter(|_| !ended) {
             return Err(Refusal::new("cwd", why, "let the program leave it").into());
         }
         if fs.removed.is_none() && procfile::process(&fs.cwd.0).is_none() {
@@ -88,7 +89,13 @@ impl Capture for Fs {
 impl Fs {
     fn plan_removed(&self, removed: &Removed, at: At, to: &mut Planning<'_>) {
         let descr = to.to.scratch();
-        place::make_removed(Self::NAME, descr, &self.cwd, removed, O_DIRECTORY, to);
+        match procfile::process(&self.cwd.0) {
+            None => place::make_removed(Self::NAME, descr, &self.cwd, removed, O_DIRECTORY, to),
+            Some(_) => {
+                let opened = vec![(descr, OfEnded::File(procfile::below(&self.cwd.0)), O_DIRECTORY)];
+                fd::make_of_ended(Self::NAME, opened, to);
+            }
+        }
         let op = Op::Call { sys: Sys::Fchdir, args: vec![Value::Descr(descr)], expect: Expect::Success };
         let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
         to.to.step(Moment::Place, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Files(at.pid)]);

@@ -120,7 +120,7 @@ fn session_of(p: &ProcessModel, outer: Option<u32>) -> u32 {
 }
 
 /// The group of a process; likewise.
-fn group_of(p: &ProcessModel) -> u32 {
+pub(super) fn group_of(p: &ProcessModel) -> u32 {
     match role_of(p) {
         Some((Role::SessionLeader | Role::GroupLeader, _)) => p.process.pid,
         _ => p.process.group,
@@ -426,7 +426,7 @@ impl Lineage {
             let (pid, group) = (p.process.pid, group_of(p));
             if let Some(before) = self.leaders.get(&pid) {
                 let needs = before.iter().chain([&pid]).map(|id| Fact::Born(Tid(*id))).collect();
-                session::join(pid, Sys::Setsid, vec![], needs, vec![Fact::Group(pid)], to);
+                session::lead(p, needs, to);
             } else if group == pid {
                 let args = vec![0.into(), 0.into()];
                 session::join(pid, Sys::Setpgid, args, vec![Fact::Peopled], vec![Fact::Group(pid)], to);

@@ -59,10 +59,10 @@ fn an_editor_with_a_timer() {
 fn roles_in_a_session() {
     let mut sample = Recorded::sample("bash");
     let leader = capture::<Session>(&sample).unwrap();
-    assert_eq!(leader, Session { role: Role::SessionLeader, terminal: true, foreground: true });
+    assert_eq!(leader, Session { role: Role::SessionLeader, terminal: true, foreground: true, pts: None });
     sample = Recorded::sample("sleep");
     let member = capture::<Session>(&sample).unwrap();
-    assert_eq!(member, Session { role: Role::Member, terminal: false, foreground: false });
+    assert_eq!(member, Session { role: Role::Member, terminal: false, foreground: false, pts: None });
     let group = abi::proc::stat(&sample.texts["stat"]).unwrap().pgrp;
     sample.edit("stat", &format!(" {group} "), &format!(" {} ", sample.threads[0]));
     assert_eq!(capture::<Session>(&sample).unwrap().role, Role::GroupLeader);
@@ -339,7 +339,7 @@ fn descriptors_of_every_kind() {
     let mut sample = Recorded::sample("python");
     sample.peeked.insert(5, vec![b"hello".to_vec()]);
     let described = |fd| describe(&sample, fd).unwrap();
-    let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002 };
+    let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002, name: None, removed: None };
     assert_eq!(described(10), Description::Chardev(null));
     assert_eq!(described(7), Description::Eventfd(Eventfd { count: 5, semaphore: true, flags: 2 }));
     let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0, removed: None };

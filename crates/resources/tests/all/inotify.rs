@@ -4,6 +4,8 @@ use crate::common::*;
 use abi::Sys;
 use abi::layout::FileStat;
 use abi::proc::makedev;
+use plan::PlaceFacts;
+use resources::fd::fanotify::{Fanotify, Mark};
 use resources::fd::inotify::{Inotify, Watch};
 use resources::tree::process::Fd;
 use resources::{Capturing, Description, Files, Keep, Model, Removed, Trouble};
@@ -47,6 +49,20 @@ fn seen(sample: &Recorded) -> (Result<Description, Trouble>, Vec<String>) {
     let mut from = Capturing { probe: sample, files: &mut files, keep: Keep::default(), notes: &mut notes };
     let found = Description::capture(&sample.seen(40), &mut from);
     (found, notes.into_iter().map(|note| note.why).collect())
+}
+
+/// As of a message bus of a user, who may not ask by handles.
+#[test]
+fn what_the_environment_names_is_looked_into() {
+    let mut sample = sample();
+    sample.texts.insert("environ".into(), b"HOME=/home/me\0XDG_DATA_DIRS=/opt/share:/usr/share\0N=\0".to_vec());
+    sample.paths.insert(b"/opt/share/dbus-1/services".into(), stat(0x3c4a7, 0o040_755));
+    sample.paths.insert(b"/etc/dbus-1/session.d".into(), stat(0x2e1, 0o040_755));
+    let expected = record([
+        (1, "/opt/share/dbus-1/services", 0x8400_0fff, 0o040_000),
+        (10, "/etc/dbus-1/session.d", 2, 0o040_000),
+    ]);
+    assert_eq!(seen(&sample).0.unwrap(), Description::Inotify(expected));
 }
 
 #[test]
@@ -169,4 +185,71 @@ fn impossible_ids_are_damage() {
         let model = tree(record([(ids.0, "/tmp", 3, 0), (ids.1, "/etc", 2, 0)]));
         assert!(Model::from_records(&records(&model)).is_err(), "{ids:?}");
     }
+}
+
+/// What Linux 6.18 tells of a group with marks of a file system, a mount and a file.
+const GROUP: &str = "pos:\t0\nflags:\t04002\nmnt_id:\t17\nino:\t1039\nfanotify flags:12 event-flags:88000
+fanotify sdev:1b mflags:0 mask:20 ignored_mask:0
+fanotify mnt_id:1b mflags:40 mask:40000038 ignored_mask:3
+fanotify ino:98d328 sdev:fe00000 mflags:0 mask:3b ignored_mask:0 fhandle-bytes:8 fhandle-type:1 f_handle:28d398006ea965cf
+";
+const MOUNTS: &str = "27 1 254:0 / / rw - ext4 /dev/vda rw\n30 25 0:27 / /dev/shm rw - tmpfs tmpfs rw\n";
+
+fn group(info: &str) -> Recorded {
+    let mut sample = Recorded::sample("bash");
+    sample.open(40, "anon_inode:[fanotify]", 0o600, 0, info);
+    sample.texts.insert("mountinfo".into(), MOUNTS.into());
+    let handle = vec![0x28, 0xd3, 0x98, 0, 0x6e, 0xa9, 0x65, 0xcf];
+    sample.handles.insert((b"/".to_vec(), 1, handle), b"/tmp/x".to_vec());
+    let stat = FileStat { dev: makedev(254, 0), ino: 0x98_d328, mode: 0o100_644, ..FileStat::default() };
+    sample.paths.insert(b"/tmp/x".to_vec(), stat);
+    sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![0; 4]]);
+    sample
+}
+
+#[test]
+fn marks_of_what_they_are_of() {
+    let mark = |of, path: &[u8], mask, ignored, flags, file_type| Mark {
+        of,
+        path: path.into(),
+        mask,
+        ignored,
+        flags,
+        file_type,
+        description: None,
+    };
+    let marks = vec![
+        mark(0x100, b"/dev/shm", 0x20, 0, 0, 0),
+        mark(0x10, b"/", 0x4000_0038, 3, 0x40, 0),
+        mark(0, b"/tmp/x", 0x3b, 0, 0, 0o100_000),
+    ];
+    let expected = Fanotify { init: 0x12, event_flags: 0x88000, flags: 0o4002, marks };
+    assert_eq!(describe(&group(GROUP), 40).unwrap(), Description::Fanotify(expected.clone()));
+    let mut model = model("sleep");
+    model.descriptions.insert(40, Description::Fanotify(expected));
+    survives(&model);
+    let mut host = host("root", &model);
+    for path in ["/", "/tmp/x", "/dev/shm"] {
+        let mode = if path == "/tmp/x" { 0o100_644 } else { 0o040_755 };
+        host.places.insert(path.into(), PlaceFacts { mode, access: 7, ..device(3) });
+    }
+    let lines = [
+        "make    fanotify  store    d40 = fanotify_init(18, 0x88000)",
+        "arm     fanotify  store    fanotify_mark(d40, 257, 32, -100, \"/dev/shm\")",
+        "arm     fanotify  store    fanotify_mark(d40, 17, 0x40000038, -100, \"/\")",
+        "arm     fanotify  store    fanotify_mark(d40, 113, 3, -100, \"/\")",
+        "arm     fanotify  store    fanotify_mark(d40, 1, 59, -100, \"/tmp/x\")",
+    ];
+    assert_eq!(steps(&planned(&model, &host), &["fanotify"]), lines);
+}
+
+#[test]
+fn groups_that_are_not_kept() {
+    let why = |info: &str| reasons(&refused(describe(&group(info), 40)));
+    let line = |what: &str| [format!("fd 40 (anon_inode:[fanotify]): {what}")];
+    let decides = "it decides what other processes may do with files, and they would wait for it";
+    assert_eq!(why(&GROUP.replace("flags:12 ", "flags:16 ")), line(decides));
+    let lost = "its mark 2 is of something whose path is not found";
+    assert_eq!(why(&GROUP.replace("mnt_id:1b", "mnt_id:1c")), line(lost));
+    assert!(abi::proc::fanotify(GROUP.replace("mnt_id:1b", "mnt_ns:1c").as_bytes()).is_err());
 }

@@ -14,7 +14,13 @@ fn a_lock_is_read_as_the_kernel_tells_it() {
     assert_eq!((seen.dev, seen.ino, seen.start, seen.end), ((0xfe, 10), 1234, 10, Some(19)));
     let seen = lock(b"12: OFDLCK ADVISORY  READ -1 00:1b:7 0 EOF").expect("a lock");
     assert_eq!((seen.class, seen.exclusive, seen.pid, seen.end), (LockClass::Ofd, false, -1, None));
-    assert_eq!(lock(b"3: LEASE  ACTIVE    READ 7 08:01:5 0 EOF").expect("a lease").class, LockClass::Other);
+    let lease = |text: &str| lock(text.as_bytes()).map(|l| (l.class, l.exclusive, l.becomes, l.is_broken_by_reading()));
+    let read = Some((LockClass::Lease, false, None, false));
+    assert_eq!(lease("3: LEASE  ACTIVE    READ 7 08:01:5 0 EOF"), read);
+    assert_eq!(lease("3: LEASE  ACTIVE    WRITE 7 08:01:5 0 EOF"), Some((LockClass::Lease, true, None, true)));
+    assert_eq!(lease("3: LEASE  BREAKING  UNLCK 7 08:01:5 0 EOF"), Some((LockClass::Lease, false, Some(2), true)));
+    assert_eq!(lease("3: LEASE  BREAKING  READ 7 08:01:5 0 EOF"), Some((LockClass::Lease, false, Some(0), true)));
+    assert_eq!(lock(b"3: DELEG  ACTIVE    READ 7 08:01:5 0 EOF").expect("a delegation").class, LockClass::Other);
     assert_eq!(lock(b"4: POSIX  *NOINODE*"), None);
     let all = locks(b"1: FLOCK  ADVISORY  WRITE 9 08:01:5 0 EOF\n1: -> FLOCK  ADVISORY  READ 10 08:01:5 0 EOF\n");
     assert_eq!(all.iter().map(|l| (l.pid, l.waits)).collect::<Vec<_>>(), [(9, false), (10, true)]);
@@ -51,9 +57,18 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
     let of = |process, exclusive, start, end| {
         let number = if process == 0 { 0 } else { 4 };
         let of = if process == 0 { Of::Whole } else { Of::Process };
-        Held { of, description: 2, process, number, exclusive, start, end }
+        Held { of, description: 2, process, number, exclusive, start, end, becomes: None }
     };
-    let asked = Held { of: Of::Whole, description: 4, process: 100, number: 0, exclusive: true, start: 0, end: None };
+    let asked = Held {
+        of: Of::Whole,
+        description: 4,
+        process: 100,
+        number: 0,
+        exclusive: true,
+        start: 0,
+        end: None,
+        becomes: None,
+    };
     let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59)), asked];
     assert_eq!(all.expect("there are some").held, expected);
     assert_eq!(captured(vec![]), None);
@@ -65,8 +80,17 @@ fn with_lock(of: Of) -> (Model, plan::Host) {
     let host = host("root", &model);
     let p = &model.processes[0].process;
     let fd = p.fds.iter().find(|fd| model.descriptions[&fd.description].file().is_some()).expect("a file is open");
-    let (process, number) = if of == Of::Process { (p.pid, fd.number) } else { (0, 0) };
-    let held = Held { of, description: fd.description, process, number, exclusive: true, start: 5, end: Some(9) };
+    let (process, number) = if matches!(of, Of::Process | Of::Lease) { (p.pid, fd.number) } else { (0, 0) };
+    let held = Held {
+        of,
+        description: fd.description,
+        process,
+        number,
+        exclusive: true,
+        start: 5,
+        end: Some(9),
+        becomes: None,
+    };
     model.tree.push(TreeState::FileLocks(FileLocks { held: vec![held] }));
     (model, host)
 }
@@ -83,6 +107,38 @@ fn a_process_asks_when_nothing_is_closed_any_more() {
     let Op::Call { args, .. } = &step.op else { unreachable!() };
     let Value::Bytes(bytes) = &args[2] else { panic!("{args:?}") };
     assert_eq!((bytes[0], bytes[8], bytes[16]), (1, 5, 5));
+}
+
+#[test]
+fn a_lease_is_of_who_took_it_and_shows_what_it_is_to_become() {
+    const OURS: &str = "1: LEASE  BREAKING  UNLCK 101 fe:00:7 0 EOF";
+    let all = captured(vec![
+        told(100, 3, 1, 1, &[OURS]),
+        told(101, 5, 1, 1, &[OURS]),
+        // Whoever took this one has closed it.
+        told(101, 6, 2, 0, &["1: LEASE  ACTIVE    READ 100 fe:00:8 0 EOF"]),
+    ]);
+    let of = |description, number, exclusive, becomes| Held {
+        of: Of::Lease,
+        description,
+        process: 101,
+        number,
+        exclusive,
+        start: 0,
+        end: None,
+        becomes,
+    };
+    assert_eq!(all.expect("there are some").held, [of(1, 5, true, Some(2)), of(2, 6, false, None)]);
+    let (mut model, host) = with_lock(Of::Lease);
+    let Some(TreeState::FileLocks(locks)) = model.tree.last_mut() else { panic!("there is one") };
+    let number = locks.held[0].number;
+    locks.held[0].becomes = Some(2);
+    let plan = planned(&model, &host);
+    let lines: Vec<String> = plan.steps.iter().map(ToString::to_string).collect();
+    let at = |what: &str| lines.iter().position(|l| l.contains(what)).unwrap_or_else(|| panic!("no {what}"));
+    let [take, free] = ["1024, 1)", "8, 0)"].map(|args| format!("fcntl({number}, {args}"));
+    // 2049: O_WRONLY and O_NONBLOCK.
+    assert!(["close_range(", &take, &free, ", 2049, 0) (or not)"].map(at).is_sorted(), "{lines:#?}");
 }
 
 #[test]

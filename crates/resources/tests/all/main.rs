@@ -19,6 +19,7 @@ mod memfd;
 mod mqueue;
 mod pidfd;
 mod procfile;
+mod pty;
 mod random;
 mod refusals;
 mod seccomp;

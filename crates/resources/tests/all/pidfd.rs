@@ -25,7 +25,7 @@ fn of_a_member_of_the_tree() {
     let own = Recorded::sample("bash").threads[0];
     for link in [LINK, "pidfd:[1275834]"] {
         let sample = sample(link, "2004202", &own.to_string());
-        let expected = Description::Pidfd(Pidfd { id: own, flags: 0o4202 });
+        let expected = Description::Pidfd(Pidfd { id: own, flags: 0o4202, inode: None });
         assert_eq!(describe(&sample, 40).unwrap(), expected);
     }
 }
@@ -35,14 +35,28 @@ fn of_those_that_are_not_in_the_tree() {
     let why = |pid: &str| reasons(&refused(describe(&sample(LINK, "2", pid), 40)));
     let line = |why: &str| [format!("fd 40 ({LINK}): {why}")];
     assert_eq!(why("4194304"), line("it is of process 4194304, outside of the tree"));
-    assert_eq!(why("-1"), line("whose it was has ended, and nobody can have a descriptor of that any more"));
     assert_eq!(why("0"), line("it is of a process in another pid namespace"));
     assert_eq!(why("?"), line("this kernel does not tell whose it is"));
 }
 
+#[test]
+fn of_those_that_are_no_more_which_are_one_by_their_inode() {
+    let gone = |inode| Description::Pidfd(Pidfd { id: 0, flags: 0o4202, inode: Some(inode) });
+    assert_eq!(describe(&sample("pidfd:[77]", "2004202", "-1"), 40).unwrap(), gone(77));
+    let mut model = tree(model("sleep").processes[0].process.pid);
+    for (id, inode) in [(41, 77), (42, 78), (43, 77)] {
+        model.descriptions.insert(id, gone(inode));
+    }
+    survives(&model);
+    let plan = planned(&model, &host("root", &model));
+    let lines = ["d41, d43 = of a process that ends with this thaw", "d42 = of a process that ends with this thaw"];
+    let lines = lines.map(|line| format!("make    pidfd     thaw     {line}"));
+    assert_eq!(steps(&plan, &["pidfd"])[..2], lines);
+}
+
 fn tree(id: u32) -> Model {
     let mut model = model("sleep");
-    model.descriptions.insert(40, Description::Pidfd(Pidfd { id, flags: 0o4202 }));
+    model.descriptions.insert(40, Description::Pidfd(Pidfd { id, flags: 0o4202, inode: None }));
     let description = 40;
     model.processes[0].process.fds.push(resources::tree::process::Fd { number: 900, description, close_on_exec: true });
     model
@@ -72,7 +86,7 @@ fn a_watch_of_what_only_a_relative_has_is_refused() {
     let pid = model.processes[0].process.pid;
     let watch = Watch { fd: 6, events: 1, data: 0, description: Some(41) };
     model.descriptions.insert(40, Description::Epoll(Epoll { watches: vec![watch] }));
-    model.descriptions.insert(41, Description::Pidfd(Pidfd { id: pid, flags: 2 }));
+    model.descriptions.insert(41, Description::Pidfd(Pidfd { id: pid, flags: 2, inode: None }));
     let fd = |number, description| Fd { number, description, close_on_exec: false };
     model.processes[0].process.fds.push(fd(50, 40));
     let line = "epoll: it watches what was number 6, which only a relative has now";

@@ -25,12 +25,14 @@ fn why(link: &str, mode: u32, rdev: u64, info: &str) -> Vec<String> {
 #[test]
 fn leases_on_any_kind_of_descriptor() {
     let lock = format!("{INFO}lock:\t1: LEASE  ACTIVE    WRITE 1 00:1f:77 0 EOF\n");
-    let kinds =
-        [("/tmp/x", 0o100644, 0), ("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
+    let kinds = [("pipe:[9]", 0o010600, 0), ("/usr", 0o040755, 0), ("/dev/null", 0o020666, 0x103)];
     for (link, mode, rdev) in kinds {
         let line = format!("fd 40 ({link}): the program holds a lease on it");
         assert_eq!(why(link, mode, rdev, &lock), [line]);
     }
+    let delegation = lock.replace("LEASE", "DELEG");
+    let line = "fd 40 (/tmp/x): the program holds a lease on it";
+    assert_eq!(why("/tmp/x", 0o100644, 0, &delegation), [line]);
 }
 
 #[test]
@@ -38,8 +40,18 @@ fn descriptors_that_are_not_supported() {
     let devpts = 0x8800 | 77; // 136:77, another terminal than the one that it lives on
     let cases = [
         ("socket:[99]", 0o140777, 0, "sockets of this family are not supported yet"),
-        ("/dev/pts/77", 0o020620, devpts, "only the controlling terminal is supported yet"),
-        ("/dev/tty1", 0o020620, 0x401, "only the controlling terminal is supported yet"),
+        (
+            "/dev/pts/77",
+            0o020620,
+            devpts,
+            "only the controlling terminal is, and pseudo-terminals whose masters are in the tree",
+        ),
+        (
+            "/dev/tty1",
+            0o020620,
+            0x401,
+            "only the controlling terminal is, and pseudo-terminals whose masters are in the tree",
+        ),
         ("/dev/kvm", 0o020660, 0xae8, "this device belongs to this machine"),
         ("/dev/mem", 0o020640, 0x101, "this device belongs to this machine"),
         ("/dev/sda", 0o060660, 0x800, "block devices belong to this machine"),
@@ -58,7 +70,7 @@ fn namespaces_are_not_regular_files() {
     // fs/nsfs.c: but by their mode they are.
     for name in ["mnt", "net", "uts", "ipc", "pid", "user", "cgroup", "time"] {
         let link = format!("{name}:[4026531841]");
-        let line = format!("fd 40 ({link}): namespace descriptors are not supported yet");
+        let line = format!("fd 40 ({link}): it is a namespace in which neither the program lives nor you do");
         assert_eq!(why(&link, 0o100444, 0, INFO), [line]);
     }
 }
@@ -570,7 +582,10 @@ fn a_removed_directory_that_can_be_made_nowhere() {
     let (mut model, mut host) = python();
     for state in &mut model.processes[0].states {
         if let ProcessState::Fs(fs) = state {
-            (fs.cwd, fs.removed) = (b"/a/b"[..].into(), Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0 }));
+            (fs.cwd, fs.removed) = (
+                b"/a/b"[..].into(),
+                Some(Removed { mode: 0o040_755, owner: (0, 0), number: 0, target: None, device: None }),
+            );
         }
     }
     let made = |host: &Host| {

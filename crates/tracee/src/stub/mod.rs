@@ -241,7 +241,7 @@ fn lost_stub(lost: Lost, tid: i32) -> Fault {
 }
 
 /// Ends a child of ours that nothing else ends.
-fn end(pid: i32) {
+pub(crate) fn end(pid: i32) {
     // SAFETY: kill reads no memory of ours; as long as we have not waited for it the id is that of our child.
     unsafe { libc::kill(pid, libc::SIGKILL) };
     reap(pid);

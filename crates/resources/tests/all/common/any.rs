@@ -11,9 +11,9 @@ use resources::fd::file::{File, Standing};
 use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
     chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
-    memfd::Memfd, mqueue::Mqueue, opath::OPath, pipe::PipeEnd, place::Removed, procfile::Procfile, regular::Regular,
-    rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd, tty::Tty, unix::Name, unix::Named,
-    unix::UnixSocket,
+    memfd::Memfd, mqueue::Mqueue, nsfd::Nsfd, opath::OPath, pidfd::Pidfd, pipe::PipeEnd, place::Removed,
+    procfile::Procfile, pty, regular::Regular, rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd,
+    tty::Tty, unix::Name, unix::Named, unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -69,7 +69,8 @@ fn file() -> impl Strategy<Value = File> {
 }
 
 fn removed() -> impl Strategy<Value = Option<Removed>> {
-    of(any::<(u32, (u32, u32), u32)>().prop_map(|(mode, owner, number)| Removed { mode, owner, number }))
+    let any = (any::<(u32, (u32, u32), u32)>(), of(text()), of(any::<u64>()));
+    of(any.prop_map(|((mode, owner, number), target, device)| Removed { mode, owner, number, target, device }))
 }
 
 fn pipe() -> impl Strategy<Value = PipeEnd> {
@@ -113,6 +114,29 @@ fn watches() -> impl Strategy<Value = Inotify> {
     })
 }
 
+/// Either end, or what is neither.
+fn pty_end() -> impl Strategy<Value = pty::Pty> {
+    let end = select(vec![pty::End::Master, pty::End::Slave, pty::End::HungUp]);
+    let modes = (blob(), any::<[u16; 4]>(), any::<[bool; 3]>(), of(any::<u32>()), of(any::<[u32; 3]>())).prop_map(
+        |(termios, [row, col, x, y], [packets, locked, closed], foreground, looks)| pty::Modes {
+            termios,
+            window: (row, col, x, y),
+            packets,
+            locked,
+            closed,
+            foreground,
+            looks: looks.map(|[mode, uid, gid]| (mode, uid, gid)),
+        },
+    );
+    (any::<[u32; 2]>(), end, any::<bool>(), of(modes)).prop_map(|([pts, flags], end, exclusive, modes)| pty::Pty {
+        pts,
+        end,
+        flags,
+        exclusive,
+        modes,
+    })
+}
+
 fn description() -> impl Strategy<Value = Description> {
     let flags = any::<u32>();
     let tty = (flags, any::<bool>(), blob(), any::<(u16, u16)>()).prop_map(|(flags, by_role, termios, window)| Tty {
@@ -148,13 +172,20 @@ fn description() -> impl Strategy<Value = Description> {
             semaphore,
             flags
         })),
-        (text(), flags).prop_map(|(path, flags)| Description::Chardev(Chardev { path, flags })),
-        (text(), flags, any::<u64>()).prop_map(|(path, flags, position)| Description::Procfile(Procfile {
-            path,
+        (text(), flags, of(text()), removed())
+            .prop_map(|(path, flags, name, removed)| { Description::Chardev(Chardev { path, flags, name, removed }) }),
+        (text(), flags, any::<u64>(), any::<bool>()).prop_map(|(path, flags, position, ended)| {
+            Description::Procfile(Procfile { path, flags, position, ended })
+        }),
+        (text(), flags, any::<bool>()).prop_map(|(name, flags, inside)| Description::Nsfd(Nsfd {
+            name,
             flags,
-            position
+            inside
         })),
+        (flags, of(any::<u64>()))
+            .prop_map(|(flags, inode)| { Description::Pidfd(Pidfd { id: 0, flags, inode: inode.or(Some(1)) }) }),
         tty.prop_map(Description::Tty),
+        pty_end().prop_map(Description::Pty),
         timer.prop_map(Description::Timerfd),
         queue().prop_map(Description::Mqueue),
         watches().prop_map(Description::Inotify),
@@ -301,8 +332,12 @@ fn itimer() -> impl Strategy<Value = Itimer> {
 
 fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>> {
     let role = select(vec![Role::SessionLeader, Role::GroupLeader, Role::Member]);
-    let session =
-        (role, any::<[bool; 2]>()).prop_map(|(role, [terminal, foreground])| Session { role, terminal, foreground });
+    let session = (role, any::<[bool; 2]>()).prop_map(|(role, [terminal, foreground])| Session {
+        role,
+        terminal,
+        foreground,
+        pts: None,
+    });
     let fs = (text(), text(), any::<u32>(), removed()).prop_map(|(cwd, root, umask, removed)| Fs {
         cwd,
         root,

@@ -180,6 +180,8 @@ impl Recorded {
         it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
         it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
+        // Whom one asks for is there.
+        it.answer(Sys::Kill, &[], Ok(0), vec![]);
         it.answer(Sys::Fstatfs, &[], Ok(0), vec![0x0102_1994u64.to_ne_bytes().to_vec()]);
         it.answer(Sys::MqGetsetattr, &[], Err(Errno::EBADF), vec![]);
         // No keyring: ENOKEY.
