@@ -19,5 +19,5 @@ pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
     Actor, Birth, Clocks, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Message, Moment, Namespaces, Object, Op,
-    Pid, Plan, Restart, Step, Tid, Typing, Until, Value,
+    Pid, Plan, Restart, Step, Tid, Typing, Until, Value, Whom,
 };
