@@ -327,6 +327,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["socket-waiting"]).but(&[PidNs]),
         Case::specimen(&["socket-owners"]).but(&[PidNs]),
         Case::specimen(&["socket-gone"]).but(&[PidNs]),
+        Case::specimen(&["socket-written"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),

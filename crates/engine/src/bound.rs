@@ -99,10 +99,9 @@ impl Bound {
         give_looks(path, made, looks)
     }
 
-    /// Connects the socket of that number to one that has a name which did not stay, by way of its file.
-    pub(crate) fn connect(&self, number: u64, of: u64) -> io::Result<()> {
-        let file = self.gone.get(&of).ok_or(io::ErrorKind::NotFound)?;
-        addressed(Sys::Connect, number, link(file).as_os_str().as_bytes())
+    /// What leads to the file of a name that did not stay, of the socket of that number.
+    pub(crate) fn link_of(&self, number: u64) -> Option<PathBuf> {
+        self.gone.get(&number).map(link)
     }
 
     /// The names stay.
@@ -165,6 +164,14 @@ fn addressed(sys: Sys, number: u64, name: &[u8]) -> io::Result<()> {
     let address = local_address(name, false);
     let len = Arg::Int(address.len() as u64);
     made(sys, vec![Arg::Int(number), Arg::Bytes(address), len])
+}
+
+/// Does something with the address to which a name leads.
+pub(crate) fn at_address<T>(name: &[u8], path: &Path, act: impl FnOnce(&[u8]) -> io::Result<T>) -> io::Result<T> {
+    match name.strip_prefix(b"\0") {
+        Some(hidden) => act(&local_address(hidden, true)),
+        None => from_there(name, path, || act(&local_address(name, false))),
+    }
 }
 
 /// Connects the socket of that number to the name.

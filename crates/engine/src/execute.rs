@@ -27,7 +27,7 @@ use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
     Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, OfEnded, Op,
-    Plan, Restart, Step, Tid, Typing, Until, Value,
+    Plan, Restart, Step, Tid, Typing, Until, Value, Whom,
 };
 use resources::mm::vdso;
 use std::collections::{HashSet, VecDeque};
@@ -393,16 +393,16 @@ impl<'a> Execution<'a> {
                 Ok(self.contents(fd, (*size, *page), *mtime, extents)?)
             }
             (Op::Feed { descr, packets }, _) => self.feed(*descr, packets),
-            (Op::Send { descr, messages }, _) => {
-                messages.iter().try_for_each(|message| self.send_message(*descr, message))
+            (Op::Send { descr, to, messages }, _) => {
+                messages.iter().try_for_each(|message| self.send_message(*descr, to.as_ref(), message))
             }
             (Op::Object { object, args, lasting }, Actor::Thread(tid)) => self.object(tid, *object, args, *lasting),
             (Op::Segment { id, extents }, Actor::Thread(tid)) => self.segment(tid, *id, extents),
             (Op::Connect { descr, name, path, of, expect }, _) => {
-                let (number, path) = (self.number(*descr), Path::new(OsStr::from_bytes(path)));
-                let connected = match of.zip(self.bound.as_ref()) {
-                    Some((of, bound)) => bound.connect(number, self.number(of)),
-                    None => bound::connect(number, name, path),
+                let file = of.and_then(|of| self.bound.as_ref()?.link_of(self.number(of)));
+                let connected = match file {
+                    Some(file) => bound::connect(self.number(*descr), file.as_os_str().as_bytes(), &file),
+                    None => bound::connect(self.number(*descr), name, Path::new(OsStr::from_bytes(path))),
                 };
                 Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
             }
@@ -768,10 +768,18 @@ impl<'a> Execution<'a> {
     }
 
     /// Who may not send it as that of another sends it as his own (net/core/scm.c, `scm_check_creds`).
-    fn send_message(&mut self, descr: Descr, message: &Message) -> Result<(), Error> {
+    fn send_message(&mut self, descr: Descr, to: Option<&Whom>, message: &Message) -> Result<(), Error> {
         let (socket, own) = (self.number(descr) as i32, std::process::id());
         let rights: Vec<i32> = message.rights.iter().map(|right| self.number(*right) as i32).collect();
-        let send = |who| send(socket, &message.bytes, &rights, who);
+        let file = to.and_then(|to| self.bound.as_ref()?.link_of(self.number(to.of?)));
+        let send = |who| {
+            let act = |to: &[u8]| Ok(send(socket, to, &message.bytes, &rights, who)?);
+            match (&file, to) {
+                (Some(file), _) => bound::at_address(file.as_os_str().as_bytes(), file, act),
+                (None, Some(to)) => bound::at_address(&to.name, Path::new(OsStr::from_bytes(&to.path)), act),
+                (None, None) => act(&[]),
+            }
+        };
         let sent = match message.credentials {
             None => send(None),
             Some((pid, uid, gid)) => {
@@ -785,7 +793,7 @@ impl<'a> Execution<'a> {
         };
         match sent {
             Ok(len) if len == message.bytes.len() as u64 => Ok(()),
-            other => Err(Fault::new("sendmsg", descr, other.err().unwrap_or(Errno::ENOSPC)).into()),
+            other => Err(Fault::new("sendmsg", descr, other.map_or_else(Errno::from, |_| Errno::ENOSPC)).into()),
         }
     }
 

@@ -19,5 +19,5 @@ pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
     Actor, Birth, Clocks, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Message, Moment, Namespaces, Object,
-    OfEnded, Op, Pid, Plan, Removed, Restart, Step, TcpEnd, Tid, Typing, Until, Value,
+    OfEnded, Op, Pid, Plan, Removed, Restart, Step, TcpEnd, Tid, Typing, Until, Value, Whom,
 };

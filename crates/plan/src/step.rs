@@ -386,6 +386,17 @@ pub struct TcpEnd {
     pub room: u32,
 }
 
+/// A socket that is reached by its name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Whom {
+    /// The name, as in `sun_path` (unix(7)): it may be relative.
+    pub name: Vec<u8>,
+    /// Where it leads to.
+    pub path: Vec<u8>,
+    /// The socket that has it, where its file is gone.
+    pub of: Option<Descr>,
+}
+
 /// A message, or a piece of a stream.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Message {
@@ -509,6 +520,8 @@ pub enum Op {
     Send {
         /// The socket.
         descr: Descr,
+        /// To whom, if not to its other end.
+        to: Option<Whom>,
         /// Which, in their order.
         messages: Vec<Message>,
     },
@@ -779,9 +792,10 @@ impl fmt::Display for Op {
                 let bytes: usize = packets.iter().map(Vec::len).sum();
                 write!(f, "write {bytes} bytes in {} packets into {descr}", packets.len())
             }
-            Op::Send { descr, messages } => {
+            Op::Send { descr, messages, to } => {
                 let (with, all) = (messages.iter().map(|m| m.rights.len()).sum::<usize>(), messages.len());
-                write!(f, "send {all} messages with {with} descriptors by {descr}")
+                write!(f, "send {all} messages with {with} descriptors by {descr}")?;
+                to.as_ref().map_or(Ok(()), |to| write!(f, " to {}", to.name.escape_ascii()))
             }
             Op::Object { object, args, lasting } => {
                 write!(f, "{object} = ")?;

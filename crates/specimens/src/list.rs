@@ -37,7 +37,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
-    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
+    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-written" neighbours::written; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;

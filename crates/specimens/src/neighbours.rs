@@ -1,8 +1,10 @@
 //! Sockets of AF_UNIX that are full, hold empty messages, or are found by names of their own.
 
 use crate::life::Living;
-use crate::sockets::{accept, address_of, bind, connect, listening, names, pair, receive, send, shut_down, socket};
-use crate::sys::{self, Outcome, same};
+use crate::sockets::{
+    accept, address, address_of, bind, connect, listening, names, pair, receive, send, shut_down, socket,
+};
+use crate::sys::{self, Outcome, must, same};
 
 /// Fills one end with pieces of a length until no more goes in. Gives how many bytes.
 fn fill(fd: i32, length: usize) -> Result<usize, String> {
@@ -147,6 +149,67 @@ pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
         same("no directory", &false, &below.exists())?;
         fill(&both_ways)
     })
+}
+
+/// A message of one that is connected to nobody.
+fn send_to(from: i32, name: &str, bytes: &[u8]) -> Outcome {
+    let (address, len) = address(name);
+    // SAFETY: bytes and address live as long as the call.
+    let sent = unsafe {
+        libc::sendto(from, bytes.as_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT, (&raw const address).cast(), len)
+    };
+    must("sendto", sent as i64).map(drop)
+}
+
+/// Messages of several who have names, of whom one is gone, and of one who has none, in their order.
+pub(crate) fn written(_: &[String]) -> Result<Living, String> {
+    let here = std::env::current_dir().map_err(|e| e.to_string())?;
+    let name = |which: &str| format!("@cryopid-{}-{which}", std::process::id());
+    let (inbox, path) = (socket(libc::SOCK_DGRAM)?, here.join("letters").display().to_string());
+    bind(inbox, &path)?;
+    let (lost, lost_name) = (socket(libc::SOCK_DGRAM)?, name("lost"));
+    bind(lost, &lost_name)?;
+    let (writer, writer_name) = (socket(libc::SOCK_DGRAM)?, here.join("writer").display().to_string());
+    bind(writer, &writer_name)?;
+    connect(writer, &lost_name)?;
+    let kept_gone = inbox_of(&here.join("deserted").display().to_string())?;
+    let fill = move |deserted: Option<&str>| -> Outcome {
+        let (passing, nameless) = (socket(libc::SOCK_DGRAM)?, socket(libc::SOCK_DGRAM)?);
+        let passing_name = here.join("passing").display().to_string();
+        bind(passing, &passing_name)?;
+        for (n, from) in [writer, passing, nameless, writer, writer].into_iter().enumerate() {
+            send_to(from, &path, format!("letter {n}").as_bytes())?;
+        }
+        if let Some(name) = deserted {
+            send_to(writer, name, b"deserted")?;
+        }
+        [passing, nameless].into_iter().for_each(sys::close);
+        sys::fine("remove_file", std::fs::remove_file(&passing_name))
+    };
+    let deserted = kept_gone.1.clone();
+    fill(Some(&deserted))?;
+    sys::fine("remove_file", std::fs::remove_file(&deserted))?;
+    let passing_name = std::path::Path::new(&writer_name).with_file_name("passing").display().to_string();
+    let from = [writer_name.clone(), passing_name, String::new(), writer_name.clone(), writer_name.clone()];
+    Living::reads_at_first(move |first| {
+        for (n, from) in from.iter().enumerate() {
+            let expected = (format!("letter {n}").into_bytes(), from.clone());
+            let (bytes, name) = address_of(inbox)?;
+            same("a letter, and of whom", &expected, &(bytes, name.trim_end_matches('@').to_owned()))?;
+        }
+        if first {
+            let (bytes, name) = address_of(kept_gone.0)?;
+            let expected = (b"deserted".to_vec(), writer_name.clone());
+            same("what came where nobody finds it", &expected, &(bytes, name.trim_end_matches('@').to_owned()))?;
+        }
+        fill(None)
+    })
+}
+
+fn inbox_of(name: &str) -> Result<(i32, String), String> {
+    let inbox = socket(libc::SOCK_DGRAM)?;
+    bind(inbox, name)?;
+    Ok((inbox, name.to_owned()))
 }
 
 /// Ends of a pair with names, a client that has one, a connection whose listener is gone, and a row of three.

@@ -169,7 +169,7 @@ pub(crate) fn loaded(_: &[String]) -> Result<Living, String> {
 }
 
 /// `struct sockaddr_un` of a name: one that begins with `@` is abstract.
-fn address(name: &str) -> (libc::sockaddr_un, u32) {
+pub(crate) fn address(name: &str) -> (libc::sockaddr_un, u32) {
     // SAFETY: zero is a value of the type.
     let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
     address.sun_family = libc::AF_UNIX as u16;

@@ -140,6 +140,7 @@ struct World {
     half: [TcpStream; 2],
     left: [TcpStream; 2],
     over: [TcpStream; 2],
+    deaf: [TcpStream; 2],
     waits: Vec<TcpStream>,
     expected: Vec<String>,
 }
@@ -152,7 +153,8 @@ impl World {
             address.set_ip(ip.into());
         }
         let pair = || pair(&listener, address, reuse);
-        let (mut used, mut half, mut over) = (pair()?, pair()?, pair()?);
+        let (mut used, mut half, mut over, deaf) = (pair()?, pair()?, pair()?, pair()?);
+        fine("shutdown", deaf[0].shutdown(Shutdown::Read))?;
         fine("write", used[0].write_all(b"there"))?;
         fine("write", used[1].write_all(&sys::pattern(1, 6000)))?;
         set(used[0].as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
@@ -167,7 +169,8 @@ impl World {
         fine("write", over[1].write_all(b"the end"))?;
         over.iter().try_for_each(|end| fine("shutdown", end.shutdown(Shutdown::Write)))?;
         let waits = vec![client(address, reuse)?, client(address, reuse)?];
-        let mut world = World { listener, to: address, reuse, used, half, left, over, waits, expected: Vec::new() };
+        let mut world =
+            World { listener, to: address, reuse, used, half, left, over, deaf, waits, expected: Vec::new() };
         world.expected = world.look()?;
         Ok(world)
     }
@@ -215,6 +218,10 @@ impl World {
         self.over.iter_mut().try_for_each(|end| ends("which is over", end))?;
         let silenced = self.over[0].write(b"x").map_err(|e| e.raw_os_error());
         same("nobody hears", &Err(Some(libc::EPIPE)), &silenced)?;
+        let [hears_nothing, answers] = &mut self.deaf;
+        ends("which receives no more", hears_nothing)?;
+        fine("write", hears_nothing.write_all(b"speaks"))?;
+        gives("what it says", answers, b"speaks")?;
         let [mute, speaks] = &mut self.half;
         ends("the half that is closed", speaks)?;
         fine("write", speaks.write_all(b"still"))?;

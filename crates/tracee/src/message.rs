@@ -110,11 +110,11 @@ impl Peeked {
     }
 }
 
-/// Sends a message with descriptors, and as that of somebody.
+/// Sends a message with descriptors, and as that of somebody; to an address, if that is not empty.
 ///
 /// # Errors
 /// What sendmsg(2) says; nothing was sent then.
-pub fn send(socket: i32, bytes: &[u8], rights: &[i32], who: Option<Credentials>) -> Result<u64, Errno> {
+pub fn send(socket: i32, to: &[u8], bytes: &[u8], rights: &[i32], who: Option<Credentials>) -> Result<u64, Errno> {
     fault::point()?;
     assert!(rights.len() <= MOST, "no message has more descriptors");
     let mut control = vec![0u64; CONTROL / 8];
@@ -127,6 +127,9 @@ pub fn send(socket: i32, bytes: &[u8], rights: &[i32], who: Option<Credentials>)
     let sent = unsafe {
         let mut header: libc::msghdr = zeroed();
         (header.msg_iov, header.msg_iovlen) = (&raw mut iov, 1);
+        if !to.is_empty() {
+            (header.msg_name, header.msg_namelen) = (to.as_ptr().cast_mut().cast(), to.len() as u32);
+        }
         (header.msg_control, header.msg_controllen) = (control.as_mut_ptr().cast(), CONTROL);
         let (mut at, mut len) = (libc::CMSG_FIRSTHDR(&raw const header), 0);
         for (kind, words) in all.into_iter().filter(|(_, words)| !words.is_empty()) {

@@ -105,6 +105,11 @@ pub struct Ancillary {
     /// Who sent it: process, 0 if that is not of the tree, user and group.
     #[n(2)]
     pub credentials: Option<(u32, u32, u32)>,
+    /// The name of who sent it, if that is not the other end.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sender: Option<Name>,
 }
 
 /// A name, and the file that has it, if one has.
@@ -154,6 +159,14 @@ impl Name {
         match self {
             Name::Path(path) => diag::local_address(&path.0, false),
             Name::Abstract(name) => diag::local_address(&name.0, true),
+        }
+    }
+
+    /// In `sun_path`, without an end.
+    fn sun_path(&self) -> Vec<u8> {
+        match self {
+            Name::Path(path) => path.0.clone(),
+            Name::Abstract(name) => [b"\0", &name.0[..]].concat(),
         }
     }
 
@@ -262,7 +275,7 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, piece: Message, from: &Capturing<'_>) {
+    fn push(&mut self, piece: Message, sender: Option<Name>, from: &Capturing<'_>) {
         self.at += piece.bytes.len();
         let goes_on = std::mem::replace(&mut self.goes_on, piece.bytes.len() < piece.len);
         match self.all.last_mut().filter(|_| goes_on) {
@@ -271,9 +284,9 @@ impl Queue {
         }
         let whom = |pid: u32| from.probe.inner_tid(pid).filter(|_| pid != 0).unwrap_or(0);
         let credentials = piece.credentials.map(|(pid, uid, gid)| (whom(pid), uid, gid));
-        if credentials.is_some() || !piece.rights.is_empty() {
+        if credentials.is_some() || sender.is_some() || !piece.rights.is_empty() {
             let message = self.all.len() as u32 - 1;
-            self.ancillary.push(Ancillary { message, rights: piece.rights, credentials });
+            self.ancillary.push(Ancillary { message, rights: piece.rights, credentials, sender });
         }
     }
 
@@ -351,11 +364,12 @@ impl<'a> Among<'a> {
                 return Ok(Err("more than 65536 messages wait in it"));
             }
             let sender = piece.name.get(FAMILY..).filter(|name| !name.is_empty()).map(Name::of);
-            if is_dgram && sender != writer {
+            let is_of_another = is_dgram && sender != writer;
+            if is_of_another && !self.may_send(sender.as_ref()) {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
             has_more |= piece.flags & MSG_CTRUNC != 0;
-            queue.push(piece, from);
+            queue.push(piece, sender.filter(|_| is_of_another), from);
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
         if !has_writer && !queue.all.is_empty() {
@@ -370,6 +384,15 @@ impl<'a> Among<'a> {
             None if has_more => Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"),
             None => Ok(queue),
         })
+    }
+
+    /// Whether somebody with this name can send to it again: who has it in the tree, or nobody. Who is connected takes messages of
+    /// its other end only.
+    fn may_send(&self, sender: Option<&Name>) -> bool {
+        let has_it = |s: &Told| s.name.as_deref().map(Name::of).as_ref() == sender;
+        let mut others = self.all.iter().filter(|s| has_it(s) && !self.is_ours(s.inode));
+        let is_free = self.mutual().is_none() && self.told.peer != Some(self.told.inode);
+        is_free && self.told.name.is_some() && sender.is_some() && others.next().is_none()
     }
 
     /// Why a socket cannot be kept for whom it is connected to.
@@ -535,7 +558,8 @@ impl Kind for UnixSocket {
     fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
 
     fn places(&self) -> Vec<&Text> {
-        self.named.iter().filter_map(Named::at).collect()
+        let senders = self.ancillary.iter().filter_map(|with| with.sender.as_ref()?.path());
+        self.named.iter().filter_map(Named::at).chain(senders).collect()
     }
 }
 

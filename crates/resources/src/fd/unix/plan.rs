@@ -1,6 +1,6 @@
 //! How sockets of AF_UNIX are made again: who is connected to whom decides by which calls.
 
-use super::{Ancillary, Key, Name, Named, RECEIVES, SENDS, UnixSocket};
+use super::{Key, Name, Named, RECEIVES, SENDS, UnixSocket};
 use crate::fd::file::may_give;
 use crate::fd::place::parent;
 use crate::fd::socket::{SEND, widen};
@@ -9,7 +9,7 @@ use crate::{Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
-use plan::{Actor, Descr, Expect, Fact, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value};
+use plan::{Actor, Descr, Expect, Fact, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value, Whom};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -32,6 +32,7 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let listeners = all.iter().copied().chain(passing.iter().map(|(descr, socket)| (*descr, socket)));
     let listeners = listeners.filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, one)));
     let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
+    let mut senders = senders(&all);
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
     for one @ (descr, socket) in all.iter().copied() {
@@ -49,7 +50,7 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
                 }
             }
             (_, None) if socket.peer.is_some() => socket.half(descr, to),
-            _ if socket.socket_type == SOCK_DGRAM => socket.plan_messages(descr, other, &all, to),
+            _ if socket.socket_type == SOCK_DGRAM => socket.plan_messages((descr, other), &all, &mut senders, to),
             _ => {
                 socket.bare(descr, to);
                 if socket.backlog.is_none() {
@@ -83,6 +84,12 @@ fn passing(all: &[One<'_>], to: &mut Planning<'_>) -> Vec<(Descr, UnixSocket)> {
     several.map(listener).collect()
 }
 
+/// Who can send messages that bear a name.
+fn senders(all: &[One<'_>]) -> BTreeMap<Name, Descr> {
+    let named = all.iter().filter(|(_, s)| s.socket_type == SOCK_DGRAM);
+    named.filter_map(|(descr, s)| Some((s.named.as_ref()?.name.clone(), *descr))).collect()
+}
+
 /// By what is found from whom it was accepted, if it was.
 fn accepted_by<'a>(socket: &'a UnixSocket, listeners: &BTreeMap<Key<'a>, One<'a>>) -> Option<Key<'a>> {
     socket.key().filter(|key| socket.peer.is_some() && listeners.contains_key(key))
@@ -107,7 +114,11 @@ pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
 
 /// What a survey has to read for the sockets of a tree.
 pub(crate) fn questions(model: &Model) -> Vec<String> {
-    let is_hidden = |s: &UnixSocket| s.named.as_ref().is_some_and(|named| named.name.path().is_none());
+    let hidden = |name: &Name| name.path().is_none();
+    let is_hidden = |s: &UnixSocket| {
+        let mut senders = s.ancillary.iter().filter_map(|with| with.sender.as_ref());
+        s.named.as_ref().is_some_and(|named| hidden(&named.name)) || senders.any(hidden)
+    };
     let names = model.sockets().any(is_hidden).then_some(NAMES);
     let messages = model.sockets().any(UnixSocket::is_written_to).then_some(MAY_WAIT);
     names.into_iter().chain(messages).map(str::to_owned).collect()
@@ -364,7 +375,13 @@ impl UnixSocket {
     }
 
     /// One of messages that is no end of a pair: whoever knows its name sends to it.
-    fn plan_messages(&self, descr: Descr, other: Option<One<'_>>, all: &[One<'_>], to: &mut Planning<'_>) {
+    fn plan_messages(
+        &self,
+        (descr, other): (Descr, Option<One<'_>>),
+        all: &[One<'_>],
+        senders: &mut BTreeMap<Name, Descr>,
+        to: &mut Planning<'_>,
+    ) {
         self.bare(descr, to);
         self.check_room(to);
         let to_itself = other.filter(|(peer, _)| *peer == descr);
@@ -372,8 +389,9 @@ impl UnixSocket {
         let mut needs = vec![Fact::Bound(descr)];
         if to_itself.is_none() {
             // One after the other.
-            let last =
-                self.waiting_groups().fold(Fact::Bound(descr), |before, group| self.send(descr, group, before, to));
+            let last = self
+                .waiting_groups()
+                .fold(Fact::Bound(descr), |before, group| self.send(descr, group, before, senders, to));
             needs.push(last);
         }
         // From here on it takes messages of nobody else, so those come first who are connected to it.
@@ -412,23 +430,56 @@ impl UnixSocket {
         let mut next = 0;
         std::iter::from_fn(move || {
             let (mut bytes, start) = (0, next);
-            let fits = self.waiting[start..].iter().take_while(|message| {
+            let fits = self.waiting[start..].iter().zip(start..).take_while(|(message, n)| {
                 bytes += message.0.len().max(1 << 10);
-                bytes <= MUCH
+                bytes <= MUCH && self.sender(*n) == self.sender(start)
             });
             next = (start + fits.count().max(1)).min(self.waiting.len());
             (start < next).then_some(start..next)
         })
     }
 
-    /// Somebody without a name sends messages to it. Gives what holds when they are there.
-    fn send(&self, descr: Descr, messages: Range<usize>, before: Fact, to: &mut Planning<'_>) -> Fact {
-        let sender = to.to.scratch();
-        self.other_end(sender, to);
-        let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
-        connect(sender, (self.named.as_ref(), Some(descr)), needs, Moment::Make, Expect::Success, to);
-        self.fill(sender, messages, vec![Fact::Linked(sender), before], to);
-        Fact::Filled(sender)
+    /// The name of who sent a message, where that is not the other end.
+    fn sender(&self, message: usize) -> Option<&Name> {
+        self.ancillary.iter().find(|with| with.message as usize == message)?.sender.as_ref()
+    }
+
+    /// Somebody sends messages to it: who has the name of who sent them, if that has one; where nobody has it any more, one who gets
+    /// it for that. Gives what holds when they are there.
+    fn send(
+        &self,
+        descr: Descr,
+        messages: Range<usize>,
+        before: Fact,
+        senders: &mut BTreeMap<Name, Descr>,
+        to: &mut Planning<'_>,
+    ) -> Fact {
+        let Some(name) = self.sender(messages.start) else {
+            let sender = to.to.scratch();
+            self.other_end(sender, to);
+            let needs = vec![Fact::Bound(sender), Fact::Bound(descr)];
+            connect(sender, (self.named.as_ref(), Some(descr)), needs, Moment::Make, Expect::Success, to);
+            self.fill(sender, messages, vec![Fact::Linked(sender), before], to);
+            return Fact::Filled(sender);
+        };
+        let sender = *senders.entry(name.clone()).or_insert_with(|| {
+            let named = Named { name: name.clone(), inode: None, path: None, looks: None };
+            let descr = to.to.scratch();
+            UnixSocket { socket_type: SOCK_DGRAM, named: Some(named), ..UnixSocket::default() }.bare(descr, to);
+            descr
+        });
+        let whom = self.named.as_ref().expect("messages are sent to who has a name");
+        let path = whom.at().map_or_else(Vec::new, |path| path.0.clone());
+        let is_gone = whom.path.is_none() && whom.name.path().is_some();
+        let of = is_gone.then_some(descr);
+        let whom = Whom { name: whom.name.sun_path(), path, of };
+        let (messages, needs) = self.messages(messages, to);
+        let op = Op::Send { descr: sender, to: Some(whom), messages };
+        let needs = [vec![Fact::Made(sender), Fact::Bound(sender), Fact::Bound(descr), before], needs].concat();
+        // What it has itself may have to wait for this.
+        let sent = Fact::Filled(to.to.scratch());
+        to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![sent.clone()]);
+        sent
     }
 
     /// Messages, or pieces of a stream, are written, by who gets room for that.
@@ -437,23 +488,28 @@ impl UnixSocket {
         const BESIDES: usize = 1 << 10;
         let waiting = &self.waiting[which.clone()];
         widen(NAME, writer, waiting.iter().map(|b| b.0.len() + BESIDES).sum(), to);
-        let with: Vec<&Ancillary> = self.ancillary.iter().filter(|a| which.contains(&(a.message as usize))).collect();
-        if with.is_empty() {
+        if !self.ancillary.iter().any(|with| which.contains(&(with.message as usize))) {
             return feed(writer, waiting.iter().map(|b| b.0.clone()).collect(), needs, to);
         }
-        let mut messages: Vec<Message> =
-            waiting.iter().map(|b| Message { bytes: b.0.clone(), ..Message::default() }).collect();
-        let mut needs = [vec![Fact::Made(writer), Fact::Bound(writer)], needs].concat();
-        for a in with {
-            let message = &mut messages[a.message as usize - which.start];
-            message.rights = a.rights.iter().map(|id| Descr(*id)).collect();
+        let (messages, more) = self.messages(which, to);
+        let needs = [vec![Fact::Made(writer), Fact::Bound(writer)], needs, more].concat();
+        let op = Op::Send { descr: writer, to: None, messages };
+        to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![Fact::Filled(writer)]);
+    }
+
+    /// What waits, with what came with it; and what must be there for that.
+    fn messages(&self, which: Range<usize>, to: &Planning<'_>) -> (Vec<Message>, Vec<Fact>) {
+        let plain = self.waiting[which.clone()].iter().map(|b| Message { bytes: b.0.clone(), ..Message::default() });
+        let (mut messages, mut needs): (Vec<Message>, _) = (plain.collect(), Vec::new());
+        for with in self.ancillary.iter().filter(|with| which.contains(&(with.message as usize))) {
+            let message = &mut messages[with.message as usize - which.start];
+            message.rights = with.rights.iter().map(|id| Descr(*id)).collect();
             let whose = |pid: u32| to.model.process(pid).map(|_| Pid(pid));
-            message.credentials = a.credentials.map(|(pid, uid, gid)| (whose(pid), uid, gid));
+            message.credentials = with.credentials.map(|(pid, uid, gid)| (whose(pid), uid, gid));
             needs.extend(message.rights.iter().map(|right| Fact::Made(*right)));
             needs.extend(message.credentials.and_then(|who| who.0).map(|pid| Fact::Born(Tid(pid.0))));
         }
-        let op = Op::Send { descr: writer, messages };
-        to.to.step(Moment::Fill, NAME, Actor::Store, op, needs, vec![Fact::Filled(writer)]);
+        (messages, needs)
     }
 
     /// Options, what waits, and flags. `writes`: it is the one by which something else was filled.
