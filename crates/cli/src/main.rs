@@ -187,10 +187,17 @@ fn cannot_tell_of(image: &Path) -> String {
 /// The image in a file; `-` is standard input.
 fn open(path: &Path) -> Result<engine::Loaded, Error> {
     let file = match path == Path::new("-") {
-        true => rustix::io::dup(rustix::stdio::stdin()).map(File::from).map_err(std::io::Error::from),
+        true => standard_input(),
         false => File::open(path),
     };
     engine::load(file.map_err(|e| Error::io("open", "the image", e))?)
+}
+
+/// What comes there is an image, and nothing for the program.
+fn standard_input() -> std::io::Result<File> {
+    let image = rustix::io::dup(rustix::stdio::stdin())?;
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
+    Ok(File::from(image))
 }
 
 fn verify(args: &ImageArgs) -> ExitCode {

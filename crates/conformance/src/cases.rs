@@ -321,6 +321,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["tcp", "reuse"]).only(&[Snapshot]),
         Case::specimen(&["tcp-much"]).but(&[PidNs, Snapshot]),
         Case::specimen(&["tcp-much", "1000000", "reuse"]).only(&[Root, Snapshot]),
+        Case::specimen(&["tcp-urgent"]).refused(&["socket", "cannot be seen whole"]),
+        Case::specimen(&["tcp-orphan"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
         Case::specimen(&["tcp-unread"]).refused(&["socket", "wait until its other end reads"]),
         Case::specimen(&["socket-named"]).but(&[PidNs]),
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),

@@ -155,10 +155,12 @@ impl Drop for Quiet {
     }
 }
 
-fn raise_file_limit() {
+/// As many descriptors as we may have; gives how many.
+pub(crate) fn raise_file_limit() -> u64 {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
     let limit = getrlimit(Resource::Nofile);
     let _ = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX)
 }
 
 /// Carries the plan out. After an error nothing of it is left.

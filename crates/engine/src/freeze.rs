@@ -1,6 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::ahead::Ahead;
+use crate::execute::raise_file_limit;
 use crate::flight::Flights;
 use crate::guard::may_go_on;
 use crate::identify;
@@ -25,7 +26,7 @@ use resources::{
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
@@ -617,8 +618,19 @@ fn end(
 /// Copies of one end of each connection within the tree. Closed as its processes end, it would keep its addresses for a minute
 /// (TIME_WAIT), so that no thaw could have them. What we cannot have a copy of does so.
 fn connections(model: &Model, tree: &Tree) -> Vec<OwnedFd> {
-    let copy = |(n, fd): (usize, u32)| tree.members[n].process.as_ref()?.descriptor(fd as i32).ok();
-    model.connections().into_iter().filter_map(copy).collect()
+    // To end the tree takes some, too.
+    const OTHERS: u64 = 64;
+    let mut copies: Vec<OwnedFd> = Vec::new();
+    let connections = model.connections();
+    let most = if connections.is_empty() { 0 } else { raise_file_limit().saturating_sub(OTHERS) };
+    for (n, fd) in connections {
+        let copy = tree.members[n].process.as_ref().and_then(|process| process.descriptor(fd as i32).ok());
+        copies.extend(copy);
+        if copies.last().is_some_and(|last| last.as_raw_fd() as u64 >= most) {
+            break;
+        }
+    }
+    copies
 }
 
 /// Finishes the image, looks at it once more, and gives it its name. Gives its length, and what has that name.

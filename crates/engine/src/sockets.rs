@@ -59,11 +59,14 @@ fn local_once() -> Result<Vec<LocalSocket>, Fault> {
     }
 }
 
-/// The connections of TCP.
-pub(crate) fn connections() -> proc::Connections {
-    let text = |path| std::fs::read_to_string(path).unwrap_or_default();
-    let texts = ["/proc/net/tcp", "/proc/net/tcp6"].map(text);
-    proc::Connections::of(texts.iter().flat_map(|text| proc::inet(text)))
+/// The connections of TCP. A kernel may be without the newer family.
+pub(crate) fn connections() -> Result<proc::Connections, Fault> {
+    let text = |path: &str| match std::fs::read_to_string(path) {
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
+        text => text.map_err(|e| Fault::new("read", path, e)),
+    };
+    let texts = [text("/proc/net/tcp")?, text("/proc/net/tcp6")?];
+    Ok(proc::Connections::of(texts.iter().flat_map(|text| proc::inet(text))))
 }
 
 /// The first bytes that wait in a socket, and stay there.

@@ -54,7 +54,7 @@ pub(crate) struct Before {
     /// What the kernel tells of sockets, from when it was asked.
     pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
     /// The connections of TCP, from when they were asked for.
-    pub(crate) connections: OnceCell<Rc<Connections>>,
+    pub(crate) connections: OnceCell<Result<Rc<Connections>, Fault>>,
     /// What is in flight.
     pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
@@ -489,8 +489,8 @@ impl Probe for Target<'_, '_, '_> {
         self.before.flights.messages(inode, self.table)
     }
 
-    fn connections(&self) -> Rc<Connections> {
-        self.before.connections.get_or_init(|| Rc::new(sockets::connections())).clone()
+    fn connections(&self) -> Result<Rc<Connections>, Fault> {
+        self.before.connections.get_or_init(|| sockets::connections().map(Rc::new)).clone()
     }
 
     fn unread(&self, fd: u32, bytes: u32) -> Result<Vec<u8>, Fault> {

@@ -254,8 +254,15 @@ impl Model {
 
     /// One end of each connection of TCP within the tree: the place of a process that has it, and its descriptor.
     pub fn connections(&self) -> Vec<(usize, u32)> {
+        let all = inet::plan::by_number(self);
+        // One that was told of the end of the other stands still when that is closed: the other way round it would go to TIME_WAIT.
+        let is_chosen = |s: &inet::InetSocket, peer: u64| {
+            let ended = |s: &inet::InetSocket| s.shutdown & inet::SENDS != 0;
+            let other = all.get(&peer).filter(|other| other.connected);
+            other.is_none_or(|other| (ended(s), s.socket) < (ended(other), other.socket))
+        };
         let is_one = |id: &u32| match self.descriptions.get(id) {
-            Some(Description::InetSocket(s)) => s.peer.is_some_and(|peer| peer == 0 || peer > s.socket),
+            Some(Description::InetSocket(s)) => s.peer.is_some_and(|peer| is_chosen(s, peer)),
             _ => false,
         };
         let fds = self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));

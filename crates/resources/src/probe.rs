@@ -281,9 +281,9 @@ pub trait Probe {
         Ok(Rc::default())
     }
     /// The connections of TCP in our own network namespace.
-    fn connections(&self) -> Rc<proc::Connections> {
+    fn connections(&self) -> Result<Rc<proc::Connections>, Fault> {
         let lines = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| self.host_text(path).unwrap_or_default());
-        Rc::new(proc::Connections::of(lines.iter().flat_map(|text| proc::inet(text))))
+        Ok(Rc::new(proc::Connections::of(lines.iter().flat_map(|text| proc::inet(text)))))
     }
     /// The first bytes that wait to be read in a socket; they stay there.
     fn unread(&self, fd: u32, _bytes: u32) -> Result<Vec<u8>, Fault> {

@@ -50,6 +50,8 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     let odd = model.odd_pty();
     holds(odd.is_none(), || format!("there cannot be a terminal {}", odd.unwrap_or(0))).map_err(of(0))?;
     let numbers = inet::plan::by_number(model);
+    let numbered = model.inet_sockets().filter(|s| s.socket != 0).count();
+    holds(numbered == numbers.len(), || "a socket is there twice".into()).map_err(of(0))?;
     let unsound = model.inet_sockets().any(|s| !s.is_sound(&numbers));
     holds(!unsound, || "a socket of TCP has somebody at its other end, and no connection".into()).map_err(of(0))?;
     let too_high = model.descriptions.keys().find(|id| **id >= NUMBER_MAX);

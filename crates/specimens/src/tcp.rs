@@ -141,6 +141,7 @@ struct World {
     left: [TcpStream; 2],
     over: [TcpStream; 2],
     deaf: [TcpStream; 2],
+    drained: [TcpStream; 2],
     waits: Vec<TcpStream>,
     expected: Vec<String>,
 }
@@ -159,6 +160,10 @@ impl World {
         fine("write", used[1].write_all(&sys::pattern(1, 6000)))?;
         set(used[0].as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
         set(used[1].as_raw_fd(), libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1)?;
+        let mut drained = pair()?;
+        fine("write", drained[0].write_all(b"gone by"))?;
+        fine("shutdown", drained[0].shutdown(Shutdown::Write))?;
+        gives("what is gone by", &mut drained[1], b"gone by")?;
         fine("write", half[0].write_all(b"last words"))?;
         fine("shutdown", half[0].shutdown(Shutdown::Write))?;
         let (mut left, mut right) = (pair()?, pair()?);
@@ -170,7 +175,7 @@ impl World {
         over.iter().try_for_each(|end| fine("shutdown", end.shutdown(Shutdown::Write)))?;
         let waits = vec![client(address, reuse)?, client(address, reuse)?];
         let mut world =
-            World { listener, to: address, reuse, used, half, left, over, deaf, waits, expected: Vec::new() };
+            World { listener, to: address, reuse, used, half, left, over, deaf, drained, waits, expected: Vec::new() };
         world.expected = world.look()?;
         Ok(world)
     }
@@ -222,10 +227,11 @@ impl World {
         ends("which receives no more", hears_nothing)?;
         fine("write", hears_nothing.write_all(b"speaks"))?;
         gives("what it says", answers, b"speaks")?;
-        let [mute, speaks] = &mut self.half;
-        ends("the half that is closed", speaks)?;
-        fine("write", speaks.write_all(b"still"))?;
-        gives("the other half", mute, b"still")?;
+        for [mute, speaks] in [&mut self.half, &mut self.drained] {
+            ends("the half that is closed", speaks)?;
+            fine("write", speaks.write_all(b"still"))?;
+            gives("the other half", mute, b"still")?;
+        }
         talk(&mut self.used)?;
         talk(&mut pair(&self.listener, self.to, self.reuse)?)
     }
@@ -278,6 +284,39 @@ pub(crate) fn much(arguments: &[String]) -> Result<Living, String> {
 fn talk_alone(stream: &mut TcpStream) -> Outcome {
     gives("a word", stream, b"word")?;
     fine("write", stream.write_all(b"answer"))
+}
+
+/// Urgent data were taken, and what stands behind them was not read: nobody sees how much that is.
+pub(crate) fn urgent(_: &[String]) -> Result<Living, String> {
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), Reuse(true))?;
+    let [mut one, mut other] = pair(&listener, fine("name", listener.local_addr())?, Reuse(true))?;
+    fine("write", one.write_all(b"before"))?;
+    // SAFETY: the bytes live as long as the call.
+    must("send", unsafe { libc::send(one.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) })?;
+    fine("write", one.write_all(b"behind"))?;
+    let mut byte = [0u8; 1];
+    // SAFETY: the byte lives as long as the call.
+    must("recv", unsafe { libc::recv(other.as_raw_fd(), byte.as_mut_ptr().cast(), 1, libc::MSG_OOB) })?;
+    Living::reads_at_first(move |first| {
+        if first {
+            gives("what stands before", &mut other, b"before")?;
+            gives("what stands behind", &mut other, b"behind")?;
+        }
+        says(&mut one, &mut other)
+    })
+}
+
+/// An end that is closed, and has not sent all: what it has sent is with nobody.
+pub(crate) fn orphan(_: &[String]) -> Result<Living, String> {
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), Reuse(true))?;
+    let [mut one, mut other] = pair(&listener, fine("name", listener.local_addr())?, Reuse(true))?;
+    fine("a flag", one.set_nonblocking(true))?;
+    while one.write(&sys::pattern(4, 65536)).is_ok() {}
+    drop(one);
+    Living::reads_at_first(move |first| {
+        let _keep = &listener;
+        if first { gives("what comes first", &mut other, &sys::pattern(4, 65536)) } else { Ok(()) }
+    })
 }
 
 /// More was written than there is room for, and nobody reads: the rest has not left yet.

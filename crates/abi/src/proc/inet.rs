@@ -15,6 +15,8 @@ pub struct InetLine {
     pub state: u8,
     /// Its inode number; 0: it has no descriptor.
     pub inode: u64,
+    /// Of a connection: how many bytes it has received and nobody has read, whether they can be read now or not; its end counts as one.
+    pub received: u64,
 }
 
 /// The sockets of such a text; lines that are none are passed over.
@@ -28,7 +30,7 @@ const LISTEN: u8 = 10;
 /// The connections of a network namespace, and who takes them.
 #[derive(Clone, Debug, Default)]
 pub struct Connections {
-    ends: HashMap<(SocketAddr, SocketAddr), u64>,
+    ends: HashMap<(SocketAddr, SocketAddr), InetLine>,
     listeners: Vec<InetLine>,
 }
 
@@ -36,28 +38,31 @@ impl Connections {
     /// From the lines of /proc/net/tcp and tcp6.
     pub fn of(lines: impl IntoIterator<Item = InetLine>) -> Connections {
         let (listeners, ends): (Vec<_>, Vec<_>) = lines.into_iter().partition(|line| line.state == LISTEN);
-        Connections { ends: ends.iter().map(|line| ((line.local, line.remote), line.inode)).collect(), listeners }
+        Connections { ends: ends.into_iter().map(|line| ((line.local, line.remote), line)).collect(), listeners }
     }
 
-    /// The inode number of the end with this address of its own, and this one at its other end; 0: it has no descriptor.
-    pub fn end(&self, local: SocketAddr, remote: SocketAddr) -> Option<u64> {
-        self.ends.get(&(local, remote)).copied()
+    /// The end with this address of its own, and this one at its other end.
+    pub fn end(&self, local: SocketAddr, remote: SocketAddr) -> Option<&InetLine> {
+        self.ends.get(&(local, remote))
     }
 
     /// The inode number of who takes connections at an address.
     pub fn listener(&self, at: SocketAddr) -> Option<u64> {
         let takes = |line: &&InetLine| line.takes(at);
-        let exact = self.listeners.iter().filter(takes).max_by_key(|line| !line.local.ip().is_unspecified());
+        let family = |line: &InetLine| line.local.is_ipv4() == at.is_ipv4();
+        let how_well = |line: &&InetLine| (!line.local.ip().is_unspecified(), family(line));
+        let exact = self.listeners.iter().filter(takes).max_by_key(how_well);
         exact.map(|line| line.inode)
     }
 
     /// The connections that nobody has accepted yet at an address: the inode numbers of their other ends, in ascending order.
     pub fn pending(&self, at: SocketAddr) -> Vec<u64> {
-        let waits = |((local, remote), inode): (&(SocketAddr, SocketAddr), &u64)| {
-            let is_one = *inode == 0 && self.listener(*local) == self.listener(at);
-            self.end(*remote, *local).filter(|other| is_one && *other != 0)
+        let listener = self.listener(at);
+        let waits = |line: &InetLine| {
+            let other = self.end(line.remote, line.local).filter(|other| line.inode == 0 && other.inode != 0)?;
+            (self.listener(line.local) == listener).then_some(other.inode)
         };
-        let mut all: Vec<u64> = self.ends.iter().filter_map(waits).collect();
+        let mut all: Vec<u64> = self.ends.values().filter_map(waits).collect();
         all.sort_unstable();
         all
     }
@@ -78,6 +83,7 @@ fn line(line: &str) -> Option<InetLine> {
         remote: address(words.get(2)?)?,
         state: u8::from_str_radix(words.get(3)?, 16).ok()?,
         inode: words.get(9)?.parse().ok()?,
+        received: words.get(4)?.split_once(':').and_then(|(_, n)| u64::from_str_radix(n, 16).ok())?,
     })
 }
 

@@ -89,11 +89,12 @@ pub struct InetSocket {
 }
 
 const RECEIVES: u8 = 1;
-const SENDS: u8 = 2;
+pub(crate) const SENDS: u8 = 2;
 
 const STREAM: u64 = SOCK_STREAM as u64;
 const DGRAM: u64 = SOCK_DGRAM as u64;
 const TCP_INFO: u64 = 11;
+const TCP_ULP: u64 = 31;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u8 = 1;
 const TCP_CLOSE: u8 = 7;
@@ -155,11 +156,13 @@ struct Asked {
     /// Bytes that can be read, and whether something can be: a datagram may be empty.
     readable: u32,
     ready: u16,
+    /// Whether something stands between its stream and the program: TLS of the kernel.
+    has_layer: bool,
     /// Bytes that were not sent yet; of messages, or not received by the other end.
     unsent: u32,
 }
 
-fn asks(fd: u32) -> [Call; 9] {
+fn asks(fd: u32) -> [Call; 10] {
     [
         ask(fd, SOL_SOCKET, SO_DOMAIN, 4),
         ask(fd, SOL_SOCKET, SO_TYPE, 4),
@@ -167,6 +170,7 @@ fn asks(fd: u32) -> [Call; 9] {
         ask_address(Sys::Getsockname, fd),
         ask_address(Sys::Getpeername, fd),
         ask(fd, IPPROTO_TCP, TCP_INFO, TCP_INFO_SIZE),
+        ask(fd, IPPROTO_TCP, TCP_ULP, 16),
         ask(fd, IPPROTO_IPV6, IPV6_V6ONLY, 4),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCINQ.into(), Arg::Out(4)]),
         Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]),
@@ -176,7 +180,7 @@ fn asks(fd: u32) -> [Call; 9] {
 fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let fd = seen.fd;
     let answers = from.probe.calls(&asks(fd))?;
-    let [domain, kind, protocol, local, remote, info, only, inq, outq] = &answers[..] else {
+    let [domain, kind, protocol, local, remote, info, layer, only, inq, outq] = &answers[..] else {
         unreachable!("as many answers as calls")
     };
     let (family, kind, protocol) = (value(domain), value(kind), value(protocol));
@@ -224,7 +228,8 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
     let unsent = if is_stream { word(info, UNSENT_AT) } else { value(outq) as u32 };
-    Ok(Asked { socket, state, wait, filtered, readable: value(inq) as u32, ready, unsent })
+    let has_layer = layer.result.is_ok() && word(layer, 0) != 0;
+    Ok(Asked { socket, state, wait, filtered, has_layer, readable: value(inq) as u32, ready, unsent })
 }
 
 /// Which directions of a connection are shut down. That it receives no more is only to be seen as long as the other end sends.
@@ -286,6 +291,7 @@ impl Kind for InetSocket {
         for why in asked.losses(from) {
             from.note(seen.title(), why);
         }
+        let is_whole = asked.is_seen_whole(from)?;
         let readable = if asked.socket.peer.is_some() { asked.readable } else { asked.readable.min(ROOM) };
         let mut socket = asked.socket;
         if !socket.connected {
@@ -304,7 +310,8 @@ impl Kind for InetSocket {
         if socket.peer.is_some() {
             socket.socket = seen.stat.ino;
         }
-        if socket.peer.is_some() && socket.waiting.0.len() < readable as usize {
+        let is_whole = is_whole && socket.waiting.0.len() == readable as usize;
+        if socket.peer.is_some() && !is_whole {
             let why = "what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)";
             return Err(Trouble::Refused(vec![seen.refuse(why, "freeze it when it is read")]));
         }
@@ -332,22 +339,38 @@ impl Asked {
             return Ok((self.ready & POLLERR == 0).then_some(0));
         }
         let (Some(local), Some(remote)) = (socket.local(), socket.remote()) else { return Ok(None) };
-        let all = from.probe.connections();
+        let all = from.probe.connections()?;
         let is_ours = |inode: &u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
-        Ok(match all.end(remote, local).unwrap_or(0) {
+        let other = all.end(remote, local);
+        Ok(match other.map_or(0, |other| other.inode) {
             0 if self.state == TCP_CLOSE_WAIT => socket.is_local().then_some(0),
             // Of one that waits to be accepted only what it has received is nowhere to be seen.
-            0 if self.state == TCP_ESTABLISHED && socket.passed.0 == 0 => all.listener(remote).filter(is_ours),
+            0 if self.state == TCP_ESTABLISHED
+                && socket.passed == (0, 0)
+                && other.is_some_and(|other| other.state == TCP_ESTABLISHED) =>
+            {
+                all.listener(remote).filter(is_ours)
+            }
             0 => None,
             inode => Some(inode).filter(|inode| *inode != seen.stat.ino && is_ours(inode)),
         })
     }
 
+    /// Whether all that it has received can be read: not what stands behind urgent data, be that read or not (tcp(7)).
+    fn is_seen_whole(&self, from: &Capturing<'_>) -> Result<bool, Trouble> {
+        let (Some(local), Some(remote)) = (self.socket.local(), self.socket.remote()) else { return Ok(true) };
+        let end = u64::from(OTHER_HAS_ENDED.contains(&self.state));
+        let all = from.probe.connections()?;
+        Ok(all.end(local, remote).is_none_or(|line| line.received == u64::from(self.readable) + end))
+    }
+
     /// How many of the connections that wait to be accepted are of the tree, and told of by themselves.
     fn kept(&self, from: &Capturing<'_>) -> u32 {
-        let Some(local) = self.socket.local().filter(|_| self.wait != 0) else { return 0 };
+        // Of several with one address nobody tells for whom they wait.
+        let is_alone = !self.socket.settings.has("SO_REUSEPORT");
+        let Some(local) = self.socket.local().filter(|_| self.wait != 0 && is_alone) else { return 0 };
         let is_ours = |inode: &&u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
-        from.probe.connections().pending(local).iter().filter(is_ours).count() as u32
+        from.probe.connections().map_or(0, |all| all.pending(local).iter().filter(is_ours).count() as u32)
     }
 
     /// With whom it has a connection.
@@ -360,7 +383,10 @@ impl Asked {
         let mut refusals = common_refusals(seen);
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
         if self.socket.peer.is_some() {
-            if self.unsent != 0 {
+            if self.has_layer {
+                refuse("the kernel does something with its stream (TCP_ULP)", "let the program close it");
+            }
+            if self.unsent != 0 && self.socket.peer != Some(0) {
                 let why = format!("{} bytes that it has written wait until its other end reads", self.unsent);
                 refuse(&why, "freeze it when they are read");
             }
@@ -429,13 +455,21 @@ impl InetSocket {
     /// To whom a socket of messages sends is an address; that of TCP has a connection. `others` are all of its image, by inode number.
     pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &InetSocket>) -> bool {
         let Some(peer) = self.peer else { return !self.is_tcp() || self.connected || self.remote.is_none() };
-        let has_addresses = self.local().is_some() && self.remote().is_some();
+        let size = if self.family == AF_INET { 16 } else { SOCKADDR };
+        let of_family = |address: &Blob| {
+            address.0.len() == size
+                && address.0.starts_with(&(self.family as u16).to_ne_bytes())
+                && proc::sockaddr(&address.0).is_some()
+        };
+        let are_addresses =
+            self.local.iter().chain(&self.remote).all(of_family) && [AF_INET, AF_INET6].contains(&self.family);
+        let has_addresses = self.local.is_some() && self.remote.is_some() && self.socket != 0;
         let is_end = |other: &&InetSocket| match other.backlog {
             None => other.peer == Some(self.socket) && other.connected && peer != self.socket,
             Some(_) => !other.connected && self.waiting.0.is_empty(),
         };
         let is_one = peer == 0 || has_addresses && others.get(&peer).is_some_and(is_end);
-        self.is_tcp() && self.protocol == TCP && self.connected && is_one
+        self.is_tcp() && self.protocol == TCP && self.connected && are_addresses && is_one
     }
 
     /// The address that it must have again.

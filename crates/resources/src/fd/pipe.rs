@@ -146,13 +146,16 @@ impl Kind for PipeEnd {
 
 /// That its other end is outside: a reason against it, or told.
 fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) -> Option<Refusal> {
-    if from.keep.external == External::Refuse {
-        let remedy = format!(
-            "freeze what stands at both ends of it together{as_whom}; or use --external disconnect: thawed, the program finds it closed"
-        );
+    // A named one may be opened again by whoever has its name, and would be.
+    if from.keep.external == External::Refuse || is_named(seen) {
+        let or = "; or use --external disconnect: thawed, the program finds it closed";
+        let or = if is_named(seen) { "" } else { or };
+        let remedy = format!("freeze what stands at both ends of it together{as_whom}{or}");
         return Some(seen.refuse(format!("its other end is with {whose}"), remedy));
     }
-    let why = format!("its other end is with {whose}: thawed, it is closed, or a standard stream of whoever thaws it");
+    let why = format!(
+        "its other end is with {whose}: thawed, it is closed, or a standard stream of whoever thaws it; what is written there from now on is not in the image"
+    );
     from.note(format!("fd {} ({})", seen.fd, seen.link), why);
     None
 }
@@ -269,8 +272,8 @@ fn standard(ends: &[(Descr, PipeEnd)], to: &Planning<'_>) -> Option<u32> {
 fn inherit(descr: Descr, end: &PipeEnd, stream: u32, to: &mut Planning<'_>) {
     to.to.make(PipeEnd::NAME, descr, Sys::Fcntl, vec![u64::from(stream).into(), F_DUPFD_CLOEXEC.into(), 3.into()]);
     if end.flags & flags::NONBLOCK != 0 {
-        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(end.flags & !flags::ACCMODE).into()];
-        to.to.on_descr(Moment::Arm, PipeEnd::NAME, descr, Sys::Fcntl, args, Expect::Success);
+        // Its flags are those of everybody who has it.
+        to.to.note("a standard stream of the program waits now where it did not (O_NONBLOCK)");
     }
 }
 

@@ -306,12 +306,15 @@ struct Among<'a> {
     told: Told,
     all: Rc<LocalSockets>,
     probe: &'a dyn Probe,
+    /// Its other end is to be found closed.
+    is_cut: bool,
 }
 
 impl<'a> Among<'a> {
     fn of(seen: &Seen, from: &Capturing<'a>) -> Result<Among<'a>, Trouble> {
         let all = from.probe.local_sockets()?;
-        Ok(Among { told: all.get(seen.stat.ino).cloned().unwrap_or_default(), all, probe: from.probe })
+        let told = all.get(seen.stat.ino).cloned().unwrap_or_default();
+        Ok(Among { told, all, probe: from.probe, is_cut: false })
     }
 
     fn is_ours(&self, inode: u64) -> bool {
@@ -417,7 +420,7 @@ impl<'a> Among<'a> {
     /// That its other end is outside of the tree, if it is. To one that has a name messages may be sent from anywhere.
     fn outside(&self) -> Result<Option<String>, Trouble> {
         let told = &self.told;
-        let Some(inode) = told.peer else { return Ok(None) };
+        let Some(inode) = told.peer.filter(|_| !self.is_cut) else { return Ok(None) };
         let is_dgram = told.kind == SOCK_DGRAM;
         let waits = match self.all.waits_for(told.inode) {
             Some(listener) => !self.is_ours(listener),
@@ -581,7 +584,11 @@ impl Among<'_> {
             from.note(&*what, why);
         }
         let Some(why) = self.outside()? else { return Ok(()) };
-        from.note(what, format!("{why}: thawed, the program finds it closed"));
+        from.note(
+            what,
+            format!("{why}: thawed, the program finds it closed; what is sent there from now on is not in the image"),
+        );
+        self.is_cut = true;
         let told = &mut self.told;
         (told.peer, told.shutdown) = (Some(0), if told.kind == SOCK_DGRAM { told.shutdown } else { BOTH });
         let listener = all.namesakes(told).find(|s| s.state == diag::LISTEN);

@@ -90,10 +90,11 @@ fn a_connection_by_policy() {
 }
 
 /// Two lines of /proc/net/tcp: both ends of the connection of the [`sample`], with the inode numbers 77 and that of the other one.
-fn both_ends(other: u64) -> String {
-    let line =
-        |own: &str, other: &str, inode| format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:0 0:0 0 0 0 {inode}\n");
-    line("1F90", "1A0B", 77) + &line("1A0B", "1F90", other)
+fn both_ends(other: u64, waits: u32) -> String {
+    let line = |own: &str, other: &str, waits, inode| {
+        format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:{waits} 0:0 0 0 0 {inode}\n")
+    };
+    line("1F90", "1A0B", waits, 77) + &line("1A0B", "1F90", 0, other)
 }
 
 #[test]
@@ -101,7 +102,7 @@ fn a_connection_within_the_tree() {
     let mut sample = sample(ESTABLISHED);
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(5));
     sample.unread = b"hello".to_vec();
-    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78));
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78, 5));
     let (of_somebody_else, _) = captured(&sample, Tcp::Reset);
     assert_eq!(of_somebody_else.unwrap().peer, None);
     sample.held = vec![78];
@@ -110,7 +111,8 @@ fn a_connection_within_the_tree() {
     assert_eq!((socket.socket, socket.peer, &socket.waiting.0[..]), (77, Some(78), &b"hello"[..]));
     assert_eq!(socket.local, Some(Blob(address(8080))));
     assert_eq!(notes, Vec::<String>::new());
-    sample.unread.pop();
+    // What stands behind urgent data is not counted by ioctl(2).
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78, 7));
     let line = format!("fd 40 ({LINK}): what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)");
     assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
 }
@@ -121,7 +123,7 @@ fn what_has_not_left_yet_is_in_no_queue() {
     let mut info = vec![0; 216];
     (info[0], info[144]) = (ESTABLISHED, 9);
     sample.answer(Sys::Getsockopt, &[40, 6, 11], Ok(0), vec![info]);
-    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78));
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(78, 0));
     sample.held = vec![78];
     let line = format!("fd 40 ({LINK}): 9 bytes that it has written wait until its other end reads");
     assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
@@ -131,7 +133,7 @@ fn what_has_not_left_yet_is_in_no_queue() {
 fn one_that_waits_for_a_listener_of_the_tree() {
     let mut sample = sample(ESTABLISHED);
     let listens = " 1: 00000000:1A0B 00000000:0000 0A 0:0 0:0 0 0 0 90\n";
-    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(0) + listens);
+    sample.host_texts.insert("/proc/net/tcp".into(), both_ends(0, 0) + listens);
     assert_eq!(captured(&sample, Tcp::Reset).0.unwrap().peer, None, "somebody else is to accept it");
     sample.held = vec![90];
     assert_eq!(captured(&sample, Tcp::Refuse).0.unwrap().peer, Some(90));
@@ -228,6 +230,7 @@ fn what_is_on_its_way_is_nowhere() {
     };
     assert!(sent(&one, &other).is_empty());
     let one = InetSocket { passed: (7, 0), ..one };
+    assert!(sent(&InetSocket { peer: Some(79), ..one.clone() }, &other)[0].contains("is not known"));
     let line = "socket:[77]: bytes that it has sent have not reached the other end of its connection yet";
     assert_eq!(sent(&one, &other), [line]);
     assert!(sent(&one, &InetSocket { passed: (0, 7), ..other }).is_empty());
@@ -241,6 +244,12 @@ fn an_end_has_another_end() {
     assert!(!is_whole(&model_with([one.clone()])));
     assert!(!is_whole(&model_with([one.clone(), InetSocket { peer: Some(79), ..other.clone() }])));
     assert!(!is_whole(&model_with([InetSocket { peer: Some(77), ..one.clone() }])));
+    assert!(!is_whole(&model_with([one.clone(), one.clone(), other.clone()])), "one is there twice");
+    assert!(!is_whole(&model_with([InetSocket { socket: 0, peer: Some(78), ..one.clone() }, other.clone()])));
+    for local in [vec![2], vec![2, 0, 1], vec![1, 0, 0, 0], [address(1), vec![0]].concat()] {
+        let odd = InetSocket { local: Some(Blob(local)), peer: Some(0), ..one.clone() };
+        assert!(!is_whole(&model_with([odd])), "an address that is none");
+    }
     assert!(!is_whole(&model_with([one, InetSocket { local: None, ..other }])));
 }
 

@@ -64,18 +64,25 @@ pub(crate) fn by_number(model: &Model) -> BTreeMap<u64, &InetSocket> {
     model.inet_sockets().filter(|s| s.socket != 0).map(|s| (s.socket, s)).collect()
 }
 
-/// Connections within the tree in which something is on its way: not there yet, and not here any more.
+/// Connections within the tree in which something is on its way, not there yet and not here any more; and those of which only one end
+/// is known.
 pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
     let all = by_number(model);
-    let reaches = |s: &&InetSocket| {
+    let why = |s: &InetSocket| {
         let other = s.peer.and_then(|peer| all.get(&peer)).filter(|other| other.connected);
-        other.is_none_or(|other| s.passed.0 == other.passed.1)
+        match other {
+            _ if !s.is_sound(&all) => {
+                Some(("the other end of its connection is not known", "let the program close it"))
+            }
+            Some(other) if s.passed.0 > other.passed.1 => {
+                Some(("bytes that it has sent have not reached the other end of its connection yet", "try again"))
+            }
+            _ => None,
+        }
     };
-    let refuse = |s: &InetSocket| {
-        let what = format!("socket:[{}]", s.socket);
-        Refusal::new(what, "bytes that it has sent have not reached the other end of its connection yet", "try again")
-    };
-    model.inet_sockets().filter(|s| !reaches(s)).map(refuse).collect()
+    let refuse =
+        |s: &InetSocket| why(s).map(|(why, remedy)| Refusal::new(format!("socket:[{}]", s.socket), why, remedy));
+    model.inet_sockets().filter_map(refuse).collect()
 }
 
 fn socket(description: &Description) -> Option<&InetSocket> {
@@ -94,6 +101,18 @@ enum Other<'a> {
     Closed,
 }
 
+/// The sockets that are here, by the text that tells of them, and port.
+type Taken = HashMap<(&'static str, u16), Vec<proc::InetLine>>;
+
+fn taken(to: &Planning<'_>) -> Taken {
+    let mut taken = Taken::new();
+    for text in TAKEN.iter().flat_map(|(_, texts)| texts) {
+        let lines = to.to.host.told.get(*text).map_or_else(Vec::new, |told| proc::inet(told));
+        lines.into_iter().for_each(|line| taken.entry((*text, line.local.port())).or_default().push(line));
+    }
+    taken
+}
+
 /// Every socket.
 pub(crate) fn plan(to: &mut Planning<'_>) {
     let all: Vec<One<'_>> = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
@@ -105,11 +124,12 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
         Some(Some(other)) => Other::End(*other),
         Some(None) => Other::Closed,
     };
+    let taken = taken(to);
     let mut ports = Ports::default();
     let takers = all.iter().filter(|one| one.1.backlog.is_some()).filter_map(|one| one.1.port());
     takers.for_each(|port| *ports.takers.entry(port).or_default() += 1);
     for one @ (descr, socket) in all.iter().copied() {
-        socket.check(to);
+        socket.check(&taken, to);
         match other(socket) {
             Other::End(other) if descr < other.0 => connect(one, other, &mut ports, to),
             Other::Closed => connect_closed(one, &mut ports, to),
@@ -196,7 +216,9 @@ impl InetSocket {
     /// writes itself.
     fn furnish(&self, descr: Descr, (writer, sent): (Descr, usize), to: &mut Planning<'_>) {
         let waiting = &self.waiting.0;
-        if waiting.len() > SENT {
+        // Whoever may not have more than all is not given as much as the kernel gives by itself.
+        let wide = to.to.host.has(CAP_NET_ADMIN);
+        if waiting.len() > SENT && wide {
             widen(NAME, writer, waiting.len(), to);
         }
         if !waiting.is_empty() {
@@ -206,7 +228,7 @@ impl InetSocket {
         // Some would keep back what is written.
         self.settings.plan_at(Moment::Arm, NAME, descr, to);
         let received = if waiting.len() > RECEIVED { RECEIVE } else { 0 };
-        let sent = if sent > SENT { SEND } else { 0 };
+        let sent = if sent > SENT && wide { SEND } else { 0 };
         self.settings.plan_room(NAME, descr, received | sent, to);
         self.set_late(descr, to);
         for (bit, how) in [(RECEIVES, SHUT_RD), (SENDS, SHUT_WR)] {
@@ -285,13 +307,17 @@ impl InetSocket {
     }
 
     /// Somebody else may have its address by now, or the port may need a privilege.
-    fn check(&self, to: &mut Planning<'_>) {
+    fn check(&self, taken: &Taken, to: &mut Planning<'_>) {
         let told = &to.to.host.told;
         let is_up =
             |flags: &String| u64::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|f| f & 1 != 0);
         if self.connected && !told.get(LOOPBACK).is_none_or(is_up) {
             let why = "a connection can only be made over the loopback, which is down here";
             to.to.refuse(Refusal::new("network", why, "ip link set lo up"));
+        }
+        if self.waiting.0.len() > 2 * SENT && self.peer.is_some() && !to.to.host.has(CAP_NET_ADMIN) {
+            let why = format!("{} bytes wait in it, more than you may put there", self.waiting.0.len());
+            to.to.refuse(Refusal::new(format!("socket:[{}]", self.socket), why, "thaw it as root"));
         }
         let Some(local) = self.bound() else { return };
         let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
@@ -302,13 +328,13 @@ impl InetSocket {
             true => other.state == TCP_LISTEN && !shares,
             false => !reuses && !shares,
         };
-        let all = texts(self).iter().filter_map(|text| told.get(*text)).flat_map(|text| proc::inet(text));
+        let all = texts(self).iter().filter_map(|text| taken.get(&(*text, local.port()))).flatten();
         let all: Vec<_> = all.filter(|other| local.port() != 0 && other.takes(local)).collect();
-        let is_taken = all.iter().any(|other| counts(&other));
-        let ended = |other: &proc::InetLine| ENDING.contains(&other.state);
+        let is_taken = all.iter().any(|other| counts(other));
+        let ended = |other: &&proc::InetLine| ENDING.contains(&other.state);
         let what = format!("socket {local}");
         let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
-        if to.to.host.absent.contains(&local.ip()) && !anywhere {
+        if to.to.host.absent.contains(&local.ip()) && (!anywhere || self.connected) {
             let remedy = "give that address to an interface (ip address add)";
             to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
         } else if is_taken {
@@ -318,9 +344,6 @@ impl InetSocket {
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
         } else if local.port() != 0 && local.port() < lowest && !to.to.host.has(CAP_NET_BIND_SERVICE) {
             to.to.refuse(Refusal::new(what, "you may not use that port", "thaw it as root"));
-        } else if self.waiting.0.len() > 2 * SENT && !to.to.host.has(CAP_NET_ADMIN) {
-            let why = format!("{} bytes wait in it, more than you may put there", self.waiting.0.len());
-            to.to.refuse(Refusal::new(what, why, "thaw it as root"));
         }
     }
 }
