@@ -102,7 +102,8 @@ impl Peeked {
                     }
                     // That of the sender, which the kernel makes again.
                     SCM_PIDFD if words >= 1 => drop(OwnedFd::from_raw_fd(word(0) as i32)),
-                    _ => {}
+                    // A label, which is not told.
+                    _ => self.flags |= libc::MSG_CTRUNC as u32,
                 }
                 at = libc::CMSG_NXTHDR(header, at);
             }

@@ -6,10 +6,11 @@
 //!   whoever looks gets copies of them; who sent what waits, if the socket tells (SO_PASSCRED)
 //! - recreated  `plan`: `socketpair`, `socket`, `bind`, `listen`, `connect`, `accept4`; `setsockopt`; what waits is written by the
 //!   other end, which is closed where it was; `shutdown`. A name without a file is given and taken away again, by way of another
-//!   directory where its own is gone; who is connected to it, is so by its file
+//!   directory where its own is gone; who is connected to it, is so by its file. A message of another one with a name is sent by who
+//!   has that name, or gets it for that
 //! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; a name below a root directory of
-//!   its own; in which urgent data or an error wait, messages from one that has another name than its other end, connections that
-//!   have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
+//!   its own; in which urgent data or an error wait, messages of one outside that has a name, or of another one than its other end
+//!   if that is connected to it, too; connections that have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
 //!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter
 //!   (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
 //! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
@@ -272,6 +273,8 @@ struct Queue {
     /// How many bytes, and whether the last message is not whole.
     at: usize,
     goes_on: bool,
+    /// Whether more came than was seen.
+    has_more: bool,
 }
 
 impl Queue {
@@ -350,7 +353,7 @@ impl<'a> Among<'a> {
         // By whom it is written again.
         let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
         let mut known = self.probe.messages(told.inode).map(Vec::into_iter);
-        let (mut queue, mut has_more) = (Queue::default(), false);
+        let mut queue = Queue::default();
         while there && (!is_stream || (queue.at as u64) < inq) {
             let behind = Some(queue.at).filter(|_| !queue.all.is_empty());
             let next = match &mut known {
@@ -371,7 +374,7 @@ impl<'a> Among<'a> {
             if is_of_another && !self.may_send(sender.as_ref()) {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
-            has_more |= piece.flags & MSG_CTRUNC != 0;
+            queue.has_more |= piece.flags & MSG_CTRUNC != 0;
             queue.push(piece, sender.filter(|_| is_of_another), from);
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
@@ -382,9 +385,10 @@ impl<'a> Among<'a> {
         let count = if self.takes_connections() { None } else { in_flight(seen, from)? };
         Ok(match count {
             Some(count) if count != queue.rights() => Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)"),
-            // A pidfd or a label, which the kernel makes again (SO_PASSPIDFD, SO_PASSSEC).
             Some(_) => Ok(queue),
-            None if has_more => Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)"),
+            None if queue.has_more => {
+                Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)")
+            }
             None => Ok(queue),
         })
     }
@@ -519,6 +523,13 @@ impl Kind for UnixSocket {
         }
         let (maker, inq) = maker_and_length(seen.fd, from)?;
         let queue = among.waiting(seen, inq, ready, settings.has("SO_PASSCRED"), from)?;
+        // Of whom a pidfd would be is told by no other means; a label by none.
+        let hidden = settings.has("SO_PASSPIDFD") && !settings.has("SO_PASSCRED")
+            || settings.has("SO_PASSSEC") && queue.as_ref().is_ok_and(|queue| queue.has_more);
+        let queue = queue.and_then(|queue| {
+            let is_told = queue.all.is_empty() || !hidden;
+            is_told.then_some(queue).ok_or("it tells who sent what waits in it by a pidfd or a label")
+        });
         let queue = queue.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
         if queue.ancillary.iter().any(|with| with.credentials.is_some_and(|who| who.0 == 0)) {
             let why = "who sent what waits in it is not in the tree: thawed, it is told to be of another process";

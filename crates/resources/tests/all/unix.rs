@@ -131,7 +131,7 @@ fn what_came_with_descriptors() {
         ..Message::default()
     };
     let sample = with_flights(3, vec![piece(b"ab", vec![]), piece(b"cde", vec![9, 8, 9])]);
-    let with = Ancillary { message: 1, rights: vec![9, 8, 9], credentials: None };
+    let with = Ancillary { message: 1, rights: vec![9, 8, 9], credentials: None, sender: None };
     let seen = captured(&sample);
     assert_eq!((seen.waiting.len(), seen.ancillary), (2, vec![with]));
     // An empty message is looked at once.
@@ -150,13 +150,20 @@ fn who_sent_what_waits() {
     let header = Msghdr { controllen: 32, ..Msghdr::default() };
     let out = vec![b"hello".to_vec(), Vec::new(), control.concat(), header.to_bytes().to_vec()];
     sample.answer(Sys::Recvmsg, &[40], Ok(5), out);
-    let with = Ancillary { message: 0, rights: vec![], credentials: Some((pid, 1000, 100)) };
+    let with = Ancillary { message: 0, rights: vec![], credentials: Some((pid, 1000, 100)), sender: None };
     assert_eq!(captured(&sample).ancillary, [with]);
 }
 
 #[test]
+fn who_sent_it_is_told_by_a_pidfd_only() {
+    let mut sample = with_flights(0, vec![Message { bytes: b"hello".to_vec(), len: 5, ..Message::default() }]);
+    sample.answer(Sys::Getsockopt, &[40, 1, 76], Ok(0), vec![vec![1, 0, 0, 0]]);
+    assert_eq!(why(&sample), ["it tells who sent what waits in it by a pidfd or a label"]);
+}
+
+#[test]
 fn what_came_with_something_is_sent_with_it() {
-    let with = |message, rights, credentials| Ancillary { message, rights, credentials };
+    let with = |message, rights, credentials| Ancillary { message, rights, credentials, sender: None };
     let one = UnixSocket {
         waiting: vec![Blob(b"a".to_vec()), Blob(b"b".to_vec())],
         ancillary: vec![with(1, vec![41, 40], Some((1, 0, 0)))],
@@ -169,6 +176,28 @@ fn what_came_with_something_is_sent_with_it() {
     assert!(Model::from_records(&records(&model_of(&[stray, other.clone()]))).is_err());
     let late = UnixSocket { ancillary: vec![with(2, vec![40], None)], ..one };
     assert!(Model::from_records(&records(&model_of(&[late, other]))).is_err());
+}
+
+#[test]
+fn what_others_with_names_have_sent_they_send_again() {
+    let of = |message, name: &str| {
+        let sender = named(name).map(|named| named.name);
+        Ancillary { message, rights: vec![], credentials: None, sender }
+    };
+    let inbox = UnixSocket {
+        socket_type: 2,
+        peer: None,
+        named: named("/run/x"),
+        waiting: ["a", "b", "c", "d"].map(|text| Blob(text.into())).to_vec(),
+        ancillary: vec![of(0, "@other"), of(1, "@other"), of(3, "@gone")],
+        ..socket()
+    };
+    let other = UnixSocket { socket: 78, socket_type: 2, peer: None, named: named("@other"), ..socket() };
+    let steps = plan_of(&[inbox, other]);
+    let at = |what: &str| steps.iter().position(|s| s.contains(what)).unwrap_or_else(|| panic!("{what}: {steps:#?}"));
+    let first = at("send 2 messages with 0 descriptors by d41 to /run/x");
+    let (second, third) = (at("write 1 bytes in 1 packets"), at("send 1 messages with 0 descriptors by"));
+    assert!(first < second && second < third, "{steps:#?}");
 }
 
 #[test]
