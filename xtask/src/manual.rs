@@ -108,7 +108,15 @@ const SHOWN: [Object; 8] = [
         name: "tree",
         by: &["inspect"],
         when: "",
-        fields: &[HEADER, RECORDS, ("typed", "what was typed and not read yet, or null"), NOTES],
+        fields: &[
+            HEADER,
+            RECORDS,
+            (
+                "typed",
+                "what was typed and not read yet, and in `own` what waits in pseudo-terminals of the program, or null",
+            ),
+            NOTES,
+        ],
     },
     Object {
         name: "fds",

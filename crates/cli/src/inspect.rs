@@ -121,7 +121,14 @@ fn tree(loaded: &Loaded) -> String {
             out += &format!("{:>9} {}\n", t.tid, name.unwrap_or_default());
         }
     }
-    out.extend(loaded.model.typed.iter().map(|t| format!("typed and not read yet: {}\n", t.told())));
+    out.extend(
+        loaded
+            .model
+            .typed
+            .iter()
+            .filter(|t| !t.is_untouched())
+            .map(|t| format!("typed and not read yet: {}\n", t.told())),
+    );
     out.extend(loaded.torn.iter().map(|e| format!("not kept: what was typed and not read yet: {e}\n")));
     out.extend(loaded.model.notes.iter().map(|n| format!("not kept: {n}\n")));
     out

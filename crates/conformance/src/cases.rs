@@ -301,6 +301,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["secure-bits"]).but(&[User]),
         Case::specimen(&["sched-fifo"]).but(&[User]),
         Case::specimen(&["removed-device"]).but(&[User]),
+        // What waits can only be taken out.
+        Case { original: Original::Looked, ..Case::specimen(&["pty-waiting"]) }.but(&[Snapshot, PidNs]),
         Case::specimen(&["fanotify-wide"]).but(&[User]),
         Case::specimen(&["login"]).but(&[User]),
         Case::specimen(&["timerfd-alarms"]).but(&[User]),
@@ -382,7 +384,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
         Case::specimen(&["signalling-directory"]).refused(&["fd ", "when the directory changes"]),
         Case::specimen(&["pidfd-refused"]).refused(&["pidfd", "outside of the tree"]),
-        Case::specimen(&["pty-refused", "waiting"]).refused(&["/dev/ptmx", "3 bytes wait in it", "2 bytes wait in it"]),
+        Case::specimen(&["pty-refused", "waiting"]).refused(&["/dev/pts/", "2 bytes wait in it"]),
         Case::specimen(&["pty-refused", "stopped"]).refused(&["/dev/pts/", "its output is stopped"]),
         Case::specimen(&["fanotify-deciding"]).refused(&["fanotify", "they would wait for it"]).only(&[Root]),
         Case::specimen(&["several"]).refused(&["socket", "userfaultfd"]),

@@ -838,6 +838,11 @@ impl<'a> Execution<'a> {
             }
             HostEffect::Ended { opened } => self.ended(opened),
             HostEffect::PseudoTerminal { descr, number, flags } => self.pseudo_terminal(*descr, *number, *flags),
+            HostEffect::Waiting { master, slave, lines, length, rest, shown } => {
+                let [master, slave] = [master, slave].map(|descr| self.number(*descr));
+                let filled = pseudo::fill([master, slave], (lines, *length), rest, shown);
+                Ok(filled.map_err(|e| Fault::new("write", "what waits in a terminal", e))?)
+            }
             HostEffect::Bind { descr, name, path, mode, owner, stays } => {
                 let path = Path::new(OsStr::from_bytes(path));
                 let looks = bound::Looks { mode: *mode, owner: *owner, stays: *stays };

@@ -10,7 +10,7 @@ use crate::save::{Encoded, Saver};
 use crate::sockets;
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
 use crate::tree::{Links, Member, Texts, Tree};
-use crate::typed::{LATE, keep_typed, keyboard};
+use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
 use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::signal::{self, Siginfo};
@@ -591,7 +591,9 @@ fn end(
 ) -> Result<(), Error> {
     let since = tree.since();
     let keyboard = if keep.typed { keyboard(model, &tree) } else { None };
-    let late = keyboard.as_ref().map(|_| writer.late(LATE)).transpose()?;
+    let own = if keep.typed { own(model, &tree)? } else { Vec::new() };
+    let room = keyboard.as_ref().map_or(0, |_| LATE) + OWN * own.len() as u64;
+    let late = (room > 0).then(|| writer.late(room)).transpose()?;
     let (size, published) = publish(writer, model)?;
     done.size = size;
     done.notes.extend(tree.held().zip(waiting).filter_map(|(process, waiting)| note_arrived(process, waiting)));
@@ -607,8 +609,8 @@ fn end(
     connections.into_iter().for_each(sockets::cut);
     done.notes.extend(survivors.into_iter().map(|fault| format!("it is in the image and could not be ended: {fault}")));
     done.paused = ended.iter().map(tracee::Ended::at).max().map_or(Duration::ZERO, |at| at - since);
-    if let (Some(keyboard), Some(image), Some(late)) = (keyboard, &published, late) {
-        done.notes.extend(keep_typed(keyboard, image, late));
+    if let (Some(image), Some(late)) = (&published, late) {
+        done.notes.extend(keep_typed(keyboard, &own, image, late));
     }
     // Its shell hears of the end now, and not before: it would read what was typed for the program.
     drop(ended);

@@ -5,12 +5,12 @@ use crate::execute::Quiet;
 use crate::output::Published;
 use crate::supervise::special;
 use crate::tree::{Member, Tree};
-use abi::consts::ioctl::{TIOCGDEV, TIOCSTI};
+use abi::consts::ioctl::{TIOCGDEV, TIOCPKT, TIOCSTI};
 use abi::consts::open::{O_NOCTTY, O_NONBLOCK};
-use abi::{Arg, Call, Errno, Sys, proc};
+use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::Late;
 use plan::Typing;
-use resources::{Model, Text, Typed};
+use resources::{Model, Text, Typed, Waiting};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::termios::{InputModes, LocalModes, OptionalActions, SpecialCodeIndex as S, Termios, tcgetattr, tcsetattr};
 use std::collections::BTreeSet;
@@ -61,47 +61,92 @@ impl Keyboard {
 
     /// Takes out what waits. After an error the rest of it is still there.
     fn take(&self, typed: &mut Typed) -> io::Result<()> {
-        let settings = tcgetattr(&self.terminal)?;
-        if settings.local_modes.contains(LocalModes::ICANON) {
-            typed.hidden = !settings.local_modes.contains(LocalModes::ECHO);
-            self.read(|line| typed.lines.push(Text::from(line)))?;
-        }
-        // Where a terminal does not work by lines, what is no line yet can be read too (n_tty.c, n_tty_set_termios).
-        let mut by_bytes = settings.clone();
-        by_bytes.local_modes.remove(LocalModes::ICANON);
-        (by_bytes.special_codes[S::VMIN], by_bytes.special_codes[S::VTIME]) = (1, 0);
-        tcsetattr(&self.terminal, OptionalActions::Now, &by_bytes)?;
-        let rest = self.read(|bytes| typed.rest.0.extend(bytes));
-        tcsetattr(&self.terminal, OptionalActions::Now, &settings)?;
-        rest
+        take(&self.terminal, &mut typed.lines, &mut typed.rest).map(|hidden| typed.hidden = hidden)
     }
 
     /// Whether something waits that the kernel tells of without giving it: of what is no line yet it does not tell.
     fn holds_any(&self) -> bool {
         rustix::io::ioctl_fionread(&self.terminal).is_ok_and(|bytes| bytes > 0)
     }
+}
 
-    fn has_input(&self) -> io::Result<bool> {
-        let mut fds = [PollFd::new(&self.terminal, PollFlags::IN)];
-        Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+/// Takes out what waits to be read from a terminal: whole lines, and the rest. Tells whether lines are hidden from who types them.
+fn take(terminal: &File, lines: &mut Vec<Text>, rest: &mut Text) -> io::Result<bool> {
+    let settings = tcgetattr(terminal)?;
+    let by_lines = settings.local_modes.contains(LocalModes::ICANON);
+    if by_lines {
+        read_all(terminal, |line| lines.push(Text::from(line)))?;
     }
+    // Where a terminal does not work by lines, what is no line yet can be read too (n_tty.c, n_tty_set_termios).
+    let mut by_bytes = settings.clone();
+    by_bytes.local_modes.remove(LocalModes::ICANON);
+    (by_bytes.special_codes[S::VMIN], by_bytes.special_codes[S::VTIME]) = (1, 0);
+    tcsetattr(terminal, OptionalActions::Now, &by_bytes)?;
+    let taken = read_all(terminal, |bytes| rest.0.extend(bytes));
+    tcsetattr(terminal, OptionalActions::Now, &settings)?;
+    taken.map(|()| by_lines && !settings.local_modes.contains(LocalModes::ECHO))
+}
 
-    /// Reads until there is nothing more. An empty line is an end of file; a terminal that was hung up gives no end of them.
-    fn read(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
-        let mut buffer = [0; QUEUE + 1];
-        for _ in 0..=QUEUE {
-            // Its description may be one that waits.
-            if !self.has_input()? {
-                return Ok(());
-            }
-            match (&self.terminal).read(&mut buffer) {
-                Ok(n) => each(&buffer[..n]),
-                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(e) => return Err(e),
-            }
+fn has_input(terminal: &File) -> io::Result<bool> {
+    let mut fds = [PollFd::new(terminal, PollFlags::IN)];
+    Ok(poll(&mut fds, Some(&Timespec::default()))? > 0)
+}
+
+/// Reads until there is nothing more. An empty line is an end of file; a terminal that was hung up gives no end of them.
+fn read_all(mut terminal: &File, mut each: impl FnMut(&[u8])) -> io::Result<()> {
+    let mut buffer = [0; QUEUE + 1];
+    for _ in 0..=QUEUE {
+        // Its description may be one that waits.
+        if !has_input(terminal)? {
+            return Ok(());
         }
-        Err(Errno::EIO.into())
+        match terminal.read(&mut buffer) {
+            Ok(n) => each(&buffer[..n]),
+            Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+            Err(e) => return Err(e),
+        }
     }
+    Err(Errno::EIO.into())
+}
+
+/// A pseudo-terminal of the tree. As long as both ends are open, the end of the program leaves what waits in it.
+pub(crate) struct Own {
+    pts: u32,
+    /// The master, and a slave.
+    ends: [Option<File>; 2],
+}
+
+impl Own {
+    fn take(&self) -> (Waiting, io::Result<()>) {
+        let mut waiting = Waiting { pts: self.pts, ..Waiting::default() };
+        let [master, slave] = &self.ends;
+        let typed = slave.iter().try_for_each(|slave| take(slave, &mut waiting.lines, &mut waiting.rest).map(drop));
+        let shown = master.iter().try_for_each(|master| {
+            let data_only = [Arg::Int(master.as_raw_fd() as u64), Arg::Int(TIOCPKT), Arg::Bytes(vec![0; 4])];
+            here::call(&Call::new(Sys::Ioctl, data_only)).result?;
+            read_all(master, |bytes| waiting.shown.0.extend(bytes))
+        });
+        // Where no slave is open, there is nothing more behind what waits (drivers/tty/n_tty.c, n_tty_read).
+        let shown = shown.or_else(|e| if e.raw_os_error() == Some(Errno::EIO.0) { Ok(()) } else { Err(e) });
+        (waiting, typed.and(shown))
+    }
+}
+
+/// The pseudo-terminals of the tree.
+pub(crate) fn own(model: &Model, tree: &Tree) -> Result<Vec<Own>, Fault> {
+    let copy = |(pid, fd): (u32, u32)| {
+        let process = member(tree, pid).and_then(|m| m.process.as_ref());
+        process.map(|process| process.descriptor(fd as i32).map(File::from)).transpose()
+    };
+    let ends = |of: [Option<(u32, u32)>; 2]| {
+        let [master, slave] = of.map(|end| end.map_or(Ok(None), copy));
+        Ok::<_, Fault>([master?, slave?])
+    };
+    model.own_terminals().into_iter().map(|(pts, of)| Ok(Own { pts, ends: ends(of)? })).collect()
+}
+
+fn member(tree: &Tree, pid: u32) -> Option<&Member> {
+    tree.members.iter().find(|m| m.status.ns_pid.last().copied().unwrap_or(m.pid as u32) == pid)
 }
 
 /// Whether it is the controlling terminal of that process (ioctl_tty(2), TIOCGDEV).
@@ -114,37 +159,56 @@ fn is_terminal(file: &File, stat: &proc::Stat) -> bool {
 
 /// Room in the image for what a terminal keeps.
 pub(crate) const LATE: u64 = 16 << 10;
+/// The same of one of the tree's own, of which both ends, and what leads there (tty_buffer.c), keep something.
+pub(crate) const OWN: u64 = 64 << 10;
 
 /// The terminal in which somebody types for the tree, if there is one.
 pub(crate) fn keyboard(model: &Model, tree: &Tree) -> Option<io::Result<Keyboard>> {
     let (pid, fd) = model.keyboard()?;
-    let of = |m: &&Member| m.status.ns_pid.last().copied().unwrap_or(m.pid as u32) == pid;
-    let member = tree.members.iter().find(of)?;
+    let member = member(tree, pid)?;
     Some(Keyboard::open(member.process.as_ref()?, fd, &member.stat, tree.ids()))
 }
 
-/// Of a tree that has ended, what was typed for it and not read goes into its image. What does not get there is told.
-pub(crate) fn keep_typed(keyboard: io::Result<Keyboard>, image: &Published, late: Late) -> Option<String> {
+/// Of a tree that has ended, what was typed for it and not read goes into its image, and what waits in its own terminals. What does
+/// not get there is told.
+pub(crate) fn keep_typed(
+    keyboard: Option<io::Result<Keyboard>>,
+    own: &[Own],
+    image: &Published,
+    late: Late,
+) -> Vec<String> {
     // Ctrl-C between the read and the write would lose it; and whoever is in the background of this terminal and blocks
     // SIGTTIN is told so by an error (tty_jobctrl.c).
     let _quiet = Quiet::new();
-    let mut typed = Typed::default();
-    if let Ok(keyboard) = &keyboard
-        && !keyboard.is_of_one()
-    {
-        let why = "others are in the process group for which it was typed";
-        return keyboard.holds_any().then(|| format!("what was typed and not read yet is not in the image: {why}"));
+    let (mut typed, mut notes) = (Typed::default(), Vec::new());
+    for (waiting, taken) in own.iter().map(Own::take) {
+        notes.extend(
+            taken.err().map(|e| {
+                format!("what waits in /dev/pts/{} may not be in the image ({})", waiting.pts, Errno::from(e))
+            }),
+        );
+        let is_empty = waiting.lines.is_empty() && waiting.rest.0.is_empty() && waiting.shown.0.is_empty();
+        typed.own.extend((!is_empty).then_some(waiting));
     }
-    let taken = keyboard.and_then(|keyboard| keyboard.take(&mut typed));
-    let kept = if typed.is_empty() { Ok(()) } else { image.fill(late, &typed.to_bytes()) };
     let what = "what was typed and not read yet";
-    match (taken, kept) {
+    let taken = match keyboard {
+        Some(Ok(keyboard)) if !keyboard.is_of_one() => {
+            let why = "others are in the process group for which it was typed";
+            notes.extend(keyboard.holds_any().then(|| format!("{what} is not in the image: {why}")));
+            Ok(())
+        }
+        Some(keyboard) => keyboard.and_then(|keyboard| keyboard.take(&mut typed)),
+        None => Ok(()),
+    };
+    let kept = if typed.is_empty() { Ok(()) } else { image.fill(late, &typed.to_bytes()) };
+    notes.extend(match (taken, kept) {
         (Ok(()), Ok(())) => None,
         (Err(e), Ok(())) => {
             Some(format!("{what} may not be in the image: its terminal cannot be read ({})", Errno::from(e)))
         }
         (_, Err(e)) => Some(format!("{what} is lost ({e}): {}", typed.told())),
-    }
+    });
+    notes
 }
 
 /// Types into our terminal, as its user would. What it echoes, it echoes. Or tells why not.
@@ -173,7 +237,7 @@ fn press(terminal: &File, key: u8) -> Result<(), String> {
 }
 
 /// Settings under which a key stands for itself, but for a newline and those of [`Typing`] (termios(3)).
-fn literal(settings: &Termios) -> Termios {
+pub(crate) fn literal(settings: &Termios) -> Termios {
     let mut literal = settings.clone();
     literal.input_modes &= InputModes::IUTF8;
     literal.local_modes.remove(LocalModes::ISIG | LocalModes::EXTPROC);

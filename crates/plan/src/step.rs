@@ -306,6 +306,21 @@ pub enum HostEffect {
         /// Access mode and status flags (open(2)).
         flags: u32,
     },
+    /// What waits in a pseudo-terminal is written into it.
+    Waiting {
+        /// The master.
+        master: Descr,
+        /// A slave, to read and to write.
+        slave: Descr,
+        /// Whole lines, as keys (see [`Typing`]).
+        lines: Vec<u8>,
+        /// How many bytes that are, when they are read.
+        length: u64,
+        /// A line that is not whole; likewise.
+        rest: Vec<u8>,
+        /// What can be read from the master.
+        shown: Vec<u8>,
+    },
     /// A socket gets a name of the file system; what stood there, a socket of nobody any more, comes back on undo, or at once
     /// where the name does not stay.
     Bind {
@@ -730,6 +745,9 @@ impl fmt::Display for HostEffect {
             HostEffect::PseudoTerminal { descr, number, .. } => {
                 write!(f, "{descr} = master of a new terminal")?;
                 number.iter().try_for_each(|number| write!(f, ", if possible of /dev/pts/{number}"))
+            }
+            HostEffect::Waiting { master, length, rest, shown, .. } => {
+                write!(f, "{} bytes wait in {master}, and {length} and {} keys for its slave", shown.len(), rest.len())
             }
             HostEffect::Bind { descr, path, .. } => write!(f, "bind {descr} to {}", path.escape_ascii()),
             HostEffect::Terminal { settings, typing, .. } => {

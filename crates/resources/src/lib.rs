@@ -21,7 +21,7 @@ pub mod ns;
 pub mod task;
 pub mod tree;
 
-pub use fd::tty::Typed;
+pub use fd::tty::{Typed, Waiting};
 pub use list::{Coverage, Description, ProcessState, ThreadState, TreeState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;

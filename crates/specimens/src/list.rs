@@ -66,7 +66,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
     "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved;
-    "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-refused" ptys::refused;
+    "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second;

@@ -5,15 +5,16 @@
 //! - captured   settings, size, packet mode, lock and exclusive use; who may use it; the process group in the foreground; whether
 //!   all slaves are closed again. Who has it as the controlling terminal, `session` tells
 //! - recreated  /dev/ptmx is opened until its old number comes, each slave is had from it (TIOCGPTPEER); one that lost its
-//!   master has a new one, which is closed
-//! - refused    one that a process outside of the tree has too, or whose session is outside; what waits in it; output that is stopped
-//!   (Ctrl-S); another line discipline than that of terminals
-//! - not kept   its number, where another has it by then; that it was opened as /dev/tty; packet mode's note of what changed; a line
-//!   that is being typed. All of it is told. Who may use a slave that was never opened
+//!   master has a new one, which is closed. What waited is written into both ends again
+//! - refused    one that a process outside of the tree has too, or whose session is outside; what waits in it, where the tree runs on
+//!   or nobody of it can read that; output that is stopped (Ctrl-S); another line discipline than that of terminals
+//! - not kept   its number, where another has it by then; that it was opened as /dev/tty; packet mode's note of what changed; by a
+//!   snapshot, a line that is being typed. All of it is told. Who may use a slave that was never opened
 
 use super::file::{Standing, split};
-use super::tty::{DEV_TTY, device};
+use super::tty::{DEV_TTY, Waiting, device, line_keys, quoted};
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags, shared_outside};
+use crate::tree::process::Fd;
 use crate::tree::session::{Role, Session};
 use crate::{At, Blob, Capturing, Description, Model, Planning, Probe, ProcessState, Resource, Trouble};
 use abi::consts::ioctl::{
@@ -151,6 +152,10 @@ fn which(seen: &Seen, from: &Capturing<'_>) -> Result<Option<(u32, End)>, Troubl
 const OF_BOTH: [u64; 3] = [TIOCGEXCL, TIOCINQ, TIOCGETD];
 
 impl Pty {
+    fn is_readable(&self) -> bool {
+        self.flags & flags::ACCMODE != flags::WRONLY
+    }
+
     /// What speaks against keeping it.
     fn refusals(&self, seen: &Seen, both: &[Answer], from: &Capturing<'_>) -> Result<Vec<Refusal>, Trouble> {
         let mut all = Vec::new();
@@ -159,6 +164,8 @@ impl Pty {
                 all.push(seen.refuse("its output is stopped", "let it go on: Ctrl-Q"));
             }
             0 => {}
+            // It is read when the tree has ended.
+            _ if from.keep.typed && self.is_readable() => {}
             waiting => all.push(seen.refuse(
                 format!("{waiting} bytes wait in it, which nobody can look at without taking them"),
                 "freeze it when they are read",
@@ -200,7 +207,7 @@ fn modes(seen: &Seen, number: u32, from: &mut Capturing<'_>) -> Result<(Modes, V
         from.note(what.clone(), "what packet mode would tell next is lost");
     }
     const ICANON: u32 = 2;
-    if Termios::from_bytes(&told[0].out[0]).is_some_and(|t| t.lflag & ICANON != 0) {
+    if !from.keep.typed && Termios::from_bytes(&told[0].out[0]).is_some_and(|t| t.lflag & ICANON != 0) {
         from.note(what, "a line that is being typed there, if there is one, is lost");
     }
     let modes = Modes {
@@ -261,6 +268,9 @@ impl Kind for Pty {
     }
 }
 
+/// Who can read the master, and a slave: a process and its descriptor.
+pub type Readable = [Option<(u32, u32)>; 2];
+
 /// Both ends. A slave without a master gets one that no process keeps.
 fn pair(ends: &[(Descr, Pty)], to: &mut Planning<'_>) {
     let master = ends.iter().find(|(_, pty)| pty.modes.is_some());
@@ -277,12 +287,17 @@ fn pair(ends: &[(Descr, Pty)], to: &mut Planning<'_>) {
     let mut slaves: Vec<(Descr, u32)> =
         ends.iter().filter(|(id, _)| *id != descr).map(|(id, pty)| (*id, pty.flags)).collect();
     let controlling = number.and_then(|number| to.controlling.get(&number).copied());
-    let passing = controlling.or_else(|| (slaves.is_empty() && modes.closed).then(|| to.to.scratch()));
+    let waiting = number.and_then(|number| to.model.typed.as_ref()?.own.iter().find(|w| w.pts == number));
+    let passes = waiting.is_some() || (slaves.is_empty() && modes.closed);
+    let passing = controlling.or_else(|| passes.then(|| to.to.scratch()));
     slaves.extend(passing.map(|passing| (passing, flags::RDWR)));
     for (slave, flags) in &slaves {
         let args = vec![Value::Descr(descr), TIOCGPTPEER.into(), u64::from(*flags | flags::NOCTTY).into()];
         let op = Op::Make { sys: Sys::Ioctl, args, descrs: vec![*slave] };
         to.to.step(Moment::Make, Pty::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Made(*slave)]);
+    }
+    if let Some((waiting, slave)) = waiting.zip(passing) {
+        fill(descr, slave, waiting, to);
     }
     if master.is_some() {
         set(descr, slaves.first().map(|(slave, _)| *slave), &modes, to);
@@ -291,6 +306,20 @@ fn pair(ends: &[(Descr, Pty)], to: &mut Planning<'_>) {
         call(Moment::Arm, descr, (TIOCEXCL, 0.into()), Expect::Success, to);
     };
     ends.iter().filter(|(_, pty)| pty.exclusive).for_each(|(descr, _)| set(*descr, to));
+}
+
+/// What waited waits again, before the terminal has its settings: until then each byte stands for itself.
+fn fill(master: Descr, slave: Descr, waiting: &Waiting, to: &mut Planning<'_>) {
+    let effect = HostEffect::Waiting {
+        master,
+        slave,
+        lines: line_keys(&waiting.lines),
+        length: waiting.lines.iter().map(|line| line.0.len() as u64).sum(),
+        rest: quoted(&waiting.rest.0),
+        shown: waiting.shown.0.clone(),
+    };
+    let needs = vec![Fact::Made(master), Fact::Made(slave)];
+    to.to.step(Moment::Fill, Pty::NAME, Actor::Thaw, Op::Host(effect), needs, vec![Fact::Filled(master)]);
 }
 
 fn call(moment: Moment, descr: Descr, (request, arg): (u64, Value), expect: Expect, to: &mut Planning<'_>) {
@@ -331,6 +360,20 @@ impl Model {
             Description::Pty(Pty { pts, modes: Some(modes), .. }) => Some((*pts, modes)),
             _ => None,
         })
+    }
+
+    /// The terminals of the tree, each with its number, and a process and descriptor that can read the master, and a slave.
+    pub fn own_terminals(&self) -> Vec<(u32, Readable)> {
+        let find = |number: u32, end: End| {
+            let is_it = |fd: &Fd| match &self.descriptions[&fd.description] {
+                Description::Pty(pty) => pty.pts == number && pty.end == end && pty.is_readable(),
+                _ => false,
+            };
+            self.processes
+                .iter()
+                .find_map(|p| p.process.fds.iter().find(|fd| is_it(fd)).map(|fd| (p.process.pid, fd.number)))
+        };
+        self.masters().map(|(number, _)| (number, [End::Master, End::Slave].map(|end| find(number, end)))).collect()
     }
 
     /// What is known of the pseudo-terminal with this number.

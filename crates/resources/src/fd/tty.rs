@@ -56,11 +56,39 @@ pub struct Typed {
     /// Whether the terminal hid it, as a password.
     #[n(2)]
     pub hidden: bool,
+    /// What waits in pseudo-terminals of the tree.
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub own: Vec<Waiting>,
+}
+
+/// What waits in a pseudo-terminal.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Waiting {
+    /// Its number.
+    #[n(0)]
+    pub pts: u32,
+    /// Of what was written into the master, whole lines: see [`Typed`].
+    #[n(1)]
+    pub lines: Vec<Text>,
+    /// The rest of that.
+    #[n(2)]
+    pub rest: Text,
+    /// What can be read from the master.
+    #[n(3)]
+    pub shown: Text,
 }
 
 impl Typed {
     /// Whether there is nothing.
     pub fn is_empty(&self) -> bool {
+        self.is_untouched() && self.own.is_empty()
+    }
+
+    /// Whether nothing was typed by anybody outside.
+    pub fn is_untouched(&self) -> bool {
         self.lines.is_empty() && self.rest.0.is_empty()
     }
 
@@ -77,11 +105,7 @@ impl Typed {
 
     /// What somebody would type to have it there.
     fn keys(&self) -> Vec<u8> {
-        let line = |line: &Text| match line.0.strip_suffix(b"\n") {
-            Some(text) => [&quoted(text), &b"\n"[..]].concat(),
-            None => [&quoted(&line.0), &[Typing::END][..]].concat(),
-        };
-        self.lines.iter().flat_map(line).chain(quoted(&self.rest.0)).collect()
+        [line_keys(&self.lines), quoted(&self.rest.0)].concat()
     }
 
     /// In words, for whoever typed it.
@@ -94,8 +118,17 @@ impl Typed {
     }
 }
 
+/// Whole lines as keys.
+pub(super) fn line_keys(lines: &[Text]) -> Vec<u8> {
+    let line = |line: &Text| match line.0.strip_suffix(b"\n") {
+        Some(text) => [&quoted(text), &b"\n"[..]].concat(),
+        None => [&quoted(&line.0), &[Typing::END][..]].concat(),
+    };
+    lines.iter().flat_map(line).collect()
+}
+
 /// Bytes as keys, of which none means anything but itself.
-fn quoted(bytes: &[u8]) -> Vec<u8> {
+pub(super) fn quoted(bytes: &[u8]) -> Vec<u8> {
     let means = |byte| matches!(byte, b'\n' | Typing::QUOTE | Typing::END);
     bytes.iter().flat_map(|byte| means(*byte).then_some(Typing::QUOTE).into_iter().chain([*byte])).collect()
 }
@@ -217,7 +250,7 @@ impl Kind for Tty {
 
 /// What is to be typed, if the program is to read the terminal at once: if not, the shell would.
 fn typing(to: &mut Planning<'_>) -> Option<Typing> {
-    let typed = to.model.typed.as_ref()?;
+    let typed = to.model.typed.as_ref().filter(|typed| !typed.is_untouched())?;
     let threads = to.model.in_foreground().flat_map(|p| &p.threads);
     let stopped = |s: &ThreadState| matches!(s, ThreadState::Signal(s) if s.stopped.is_some());
     let waits = threads.flat_map(|t| &t.states).any(stopped) || to.to.options.standing == plan::Standing::Detached;

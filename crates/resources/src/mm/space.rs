@@ -147,7 +147,8 @@ impl Capture for Space {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         self.check_vdso(to);
         let all = to.heritage.clone();
-        let heritage = &all[&at.pid.0];
+        // Of a tree that nobody can make, which is refused, it is not known.
+        let Some(heritage) = all.get(&at.pid.0) else { return };
         let pages_in = self.areas_with_pages(heritage);
         let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
         segment::place(&self.areas, at.pid, to);

@@ -5,7 +5,7 @@ use abi::{Errno, Sys};
 use resources::fd::pty::{End, Modes, Pty};
 use resources::tree::process::Fd;
 use resources::tree::session::{Role, Session};
-use resources::{Blob, Description, Model, ProcessState, Told};
+use resources::{Blob, Capturing, Description, Files, Keep, Model, ProcessState, Text, Told, Typed, Waiting};
 
 const PTMX: u64 = 0x502;
 const PTS3: u64 = 0x8803;
@@ -109,6 +109,35 @@ fn made_by_number_and_each_slave_from_its_master() {
         "arm     pty       store    ioctl(d42, 0x40045431, [4 bytes])",
     ];
     assert_eq!(steps(&plan, &["pty"]), lines);
+}
+
+#[test]
+fn what_waits_is_kept_where_the_tree_ends_and_somebody_can_read_it() {
+    let mut sample = sample(WRITABLE);
+    for fd in [40, 41] {
+        sample.answer(Sys::Ioctl, &[fd, 0x541b], Ok(0), vec![vec![5, 0, 0, 0]]);
+    }
+    let capture = |fd| {
+        let (mut files, mut notes) = (Files::default(), Vec::new());
+        let keep = Keep { typed: true, ..Keep::default() };
+        let mut from = Capturing { probe: &sample, files: &mut files, keep, notes: &mut notes };
+        Description::capture(&sample.seen(fd), &mut from)
+    };
+    assert!(capture(40).is_ok() && capture(41).is_ok());
+    let mut model = tree(vec![end(End::Slave, 1), end(End::Master, 2), end(End::Slave, 2)]);
+    let pid = model.processes[0].process.pid;
+    assert_eq!(model.own_terminals(), [(3, [Some((pid, 901)), Some((pid, 902))])]);
+    let text = |text: &[u8]| Text::from(text);
+    let (lines, rest, shown) = (vec![text(b"one\n"), text(b"\x04")], text(b"\x16r"), text(b"out"));
+    let own = vec![Waiting { pts: 3, lines, rest, shown }];
+    model.typed = Some(Typed { own, ..Typed::default() });
+    let plan = planned(&model, &host("root", &model));
+    let waits = "fill    pty       thaw     3 bytes wait in d41, and 5 and 3 keys for its slave";
+    let all = steps(&plan, &["pty"]);
+    let at = |line: &str| all.iter().position(|l| l == line).unwrap_or_else(|| panic!("no {line}: {all:#?}"));
+    let settings = "arm     pty       store    ioctl(d41, 0x5402, [36 bytes])";
+    assert!(at(waits) < at(settings));
+    assert!(all.iter().any(|l| l.ends_with("ioctl(d41, 0x5441, 258)")), "{all:#?}");
 }
 
 /// A first process that leads a session upon it.

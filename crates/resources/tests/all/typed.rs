@@ -9,7 +9,12 @@ fn bash() -> Model {
 }
 
 fn typed(lines: &[&[u8]], rest: &[u8]) -> Typed {
-    Typed { lines: lines.iter().map(|l| Text::from(*l)).collect(), rest: Text::from(rest), hidden: false }
+    Typed {
+        lines: lines.iter().map(|l| Text::from(*l)).collect(),
+        rest: Text::from(rest),
+        hidden: false,
+        own: Vec::new(),
+    }
 }
 
 /// What a thaw types.
