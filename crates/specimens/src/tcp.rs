@@ -292,11 +292,11 @@ pub(crate) fn urgent(_: &[String]) -> Result<Living, String> {
     let [mut one, mut other] = pair(&listener, fine("name", listener.local_addr())?, Reuse(true))?;
     fine("write", one.write_all(b"before"))?;
     // SAFETY: the bytes live as long as the call.
-    must("send", unsafe { libc::send(one.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) })?;
+    must("send", unsafe { libc::send(one.as_raw_fd(), b"!".as_ptr().cast(), 1, libc::MSG_OOB) } as i64)?;
     fine("write", one.write_all(b"behind"))?;
     let mut byte = [0u8; 1];
     // SAFETY: the byte lives as long as the call.
-    must("recv", unsafe { libc::recv(other.as_raw_fd(), byte.as_mut_ptr().cast(), 1, libc::MSG_OOB) })?;
+    must("recv", unsafe { libc::recv(other.as_raw_fd(), byte.as_mut_ptr().cast(), 1, libc::MSG_OOB) } as i64)?;
     Living::reads_at_first(move |first| {
         if first {
             gives("what stands before", &mut other, b"before")?;

@@ -359,9 +359,11 @@ impl Asked {
     /// Whether all that it has received can be read: not what stands behind urgent data, be that read or not (tcp(7)).
     fn is_seen_whole(&self, from: &Capturing<'_>) -> Result<bool, Trouble> {
         let (Some(local), Some(remote)) = (self.socket.local(), self.socket.remote()) else { return Ok(true) };
-        let end = u64::from(OTHER_HAS_ENDED.contains(&self.state));
+        let readable = u64::from(self.readable);
+        // Its end may be read with the last of what was sent.
+        let counted = [readable, readable + u64::from(OTHER_HAS_ENDED.contains(&self.state))];
         let all = from.probe.connections()?;
-        Ok(all.end(local, remote).is_none_or(|line| line.received == u64::from(self.readable) + end))
+        Ok(all.end(local, remote).is_none_or(|line| counted.contains(&line.received)))
     }
 
     /// How many of the connections that wait to be accepted are of the tree, and told of by themselves.
