@@ -79,6 +79,8 @@ const PLAIN: &[&str] = &[
     "epoll-watches",
     "epoll-moved",
     "timerfd",
+    "aio",
+    "aio-many",
     "pidfd",
     "inet-ended",
     "socket-pair",
@@ -342,6 +344,8 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
+        Case::specimen(&["aio-waits"]).refused(&["io_getevents", "the kernel has not done"]),
+        Case::specimen(&["aio-inherited"]).refused(&["[aio]", "it was born of"]),
         Case::specimen(&["procfile-gone"]).refused(&["/proc/", "has ended"]),
         Case::specimen(&["vdso-left"]).refused(&["vdso", "has unmapped"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),

@@ -253,7 +253,7 @@ resources! {
         "memory of a shadow stack" "it is a shadow stack";
         "memory of a device" "it is the memory of a device";
         "memory of memfd_secret" "it is secret memory, which nobody else can read";
-        "ring of io_setup" "it is a ring of asynchronous input and output";
+        "ring of io_setup, inherited" "it is the ring of a process that it was born of, and nothing to it";
         "memory of another descriptor" "it belongs to a descriptor that is not supported";
     }
 }

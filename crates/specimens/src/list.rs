@@ -2,9 +2,10 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet, inherited,
-    inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues, refused, regs,
-    rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds, timers, vdso,
+    aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, groups, huge, ids, inet,
+    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, queues,
+    refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds, timers,
+    vdso,
 };
 
 /// One specimen.
@@ -45,6 +46,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone;
+    "aio" aio::events; "aio-many" aio::many; "aio-waits" aio::waits; "aio-inherited" aio::inherited;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

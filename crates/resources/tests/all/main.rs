@@ -21,6 +21,7 @@ mod pidfd;
 mod procfile;
 mod random;
 mod refusals;
+mod ring;
 mod seccomp;
 mod signalfd;
 mod signalling;

@@ -269,7 +269,6 @@ fn areas_that_are_not_supported() {
     }
     assert_eq!(area_refused("ss", "[heap]"), "it is a shadow stack");
     assert_eq!(area_refused("rd", "/dev/dri/card0"), "it is the memory of a device");
-    assert_eq!(area_refused("rd", "/[aio] (deleted)"), "it is a ring of asynchronous input and output");
     assert_eq!(area_refused("rd", "anon_inode:[io_uring]"), "it belongs to a descriptor that is not supported");
 }
 
@@ -280,7 +279,6 @@ fn areas_that_are_not_supported_are_on_the_list() {
         ("io", "/dev/fb0"),
         ("ss", "[heap]"),
         ("rd", "/secretmem (deleted)"),
-        ("rd", "/[aio] (deleted)"),
         ("rd", "anon_inode:[io_uring]"),
     ];
     for (flag, name) in areas {
