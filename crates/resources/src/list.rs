@@ -236,7 +236,7 @@ resources! {
     unsupported {
         "socket" "sockets of this family are not supported yet";
         "anon_inode:[fanotify]" "fanotify groups are not supported yet";
-        "anon_inode:[io_uring]" "io_uring instances are not supported yet";
+        "anon_inode:[io_uring]" "of a ring of io_uring the kernel tells neither how it was set up nor all that it is at";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";
         "anon_inode:bpf-map" "BPF maps belong to this kernel";

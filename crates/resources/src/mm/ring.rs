@@ -6,19 +6,19 @@
 //!   takes note of the move (fs/aio.c, `aio_ring_mremap`). Where the kernel writes next is the kernel's own, and moves only
 //!   when a request is done: so as many empty reads of an empty file are. Then the memory is as it was
 //! - refused    a ring of which a part is missing, or that the program has written to; one that a child has from before its birth,
-//!   to which it is nothing (`exit_aio`); one in which the kernel goes on writing; a thread that waits without a timeout for more
+//!   to which it is nothing (`exit_aio`); one in which the kernel goes on writing, or that it has told of (`aio_resfd`) after event counters were looked at; a thread that waits without a timeout for more
 //!   than is done (`task::regs`)
 //! - not kept   requests that are not done: nothing tells how many there are. Before it looks, a freeze waits until the kernel has
 //!   written nothing for a moment, so what a disk is at is done. What may wait for ever (IOCB_CMD_POLL) is lost. The user is told
 
 use super::area::{self, Area, Backing};
 use crate::task::all;
-use crate::{Capturing, Planning, Text, Trouble};
+use crate::{Capturing, Model, Planning, Text, Trouble};
 use abi::consts::futex::{FUTEX_CMP_REQUEUE, FUTEX_PRIVATE_FLAG};
 use abi::consts::mmap::{MREMAP_MAYMOVE_FIXED, PAGE};
 use abi::{Arg, Call, Errno, Place, Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Fact, Moment, Op, Pid, Tid};
+use plan::{Actor, Fact, Moment, Op, Pid, Refusal, Tid};
 use serde::{Deserialize, Serialize};
 
 /// What the kernel calls its file.
@@ -75,7 +75,7 @@ impl Ring {
             ));
         }
         calls.extend((0..waiting).map(|_| submit(at, file)));
-        // Here it fails if this is not the ring that there was: with more processors the least one is larger.
+        // Here it fails if this is not the ring that there was.
         let is = (at..).step_by(4).zip([self.id, room as u32, self.head, self.tail]);
         calls.extend(is.map(|(at, value)| same(at, value)));
         calls
@@ -143,36 +143,55 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Rin
 const BUSY: &str = "the kernel goes on doing what it was asked for";
 const AGAIN: &str = "try again when less is asked for";
 
-/// What was done after all, while memory went into the image, is not in it.
+/// What was done after all, while memory went into the image, is not in it; nor what was counted for it (`aio_resfd`) after that
+/// was looked at, when all had just been stopped.
 pub(crate) fn look_again(areas: &[Area], from: &Capturing<'_>) -> Result<(), Trouble> {
     for area in areas {
         let Backing::Ring(ring) = area.backing else { continue };
-        if words(area.start, from)?[1..] != [room(area.len()) as u32, ring.head, ring.tail, AIO_RING_MAGIC] {
+        if counted(from)?
+            || words(area.start, from)?[1..] != [room(area.len()) as u32, ring.head, ring.tail, AIO_RING_MAGIC]
+        {
             let what = format!("area {:x}-{:x} {}", area.start, area.end, Text::from(RING));
-            return Err(plan::Refusal::new(what, BUSY, AGAIN).into());
+            return Err(Refusal::new(what, BUSY, AGAIN).into());
         }
     }
     Ok(())
 }
 
-/// Makes all contexts of a process, in the order of their numbers: each gets the first that is free.
-pub(crate) fn place(areas: &[Area], pid: Pid, to: &mut Planning<'_>) {
+/// Whether an event counter of the tree is not what it was.
+fn counted(from: &Capturing<'_>) -> Result<bool, Trouble> {
+    const COUNT: &str = "eventfd-count";
+    for told in from.probe.lines(COUNT) {
+        let now = from.probe.host_text(&format!("/proc/{}/fdinfo/{}", told.pid, told.number))?;
+        if proc::fdinfo(now.as_bytes())?.fields(COUNT).ne(told.lines.iter().map(Vec::as_slice)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// The rings that areas are, in the order of their numbers, each with its address and length.
+fn rings(areas: &[Area]) -> Vec<(Ring, u64, u64)> {
     let ring = |area: &Area| match area.backing {
         Backing::Ring(ring) => Some((ring, area.start, area.len())),
         _ => None,
     };
-    let mut rings: Vec<(Ring, u64, u64)> = areas.iter().filter_map(ring).collect();
-    let Some(last) = rings.iter().map(|(ring, ..)| ring.id).max() else { return };
-    rings.sort_unstable_by_key(|(ring, ..)| ring.id);
+    let mut all: Vec<_> = areas.iter().filter_map(ring).collect();
+    all.sort_unstable_by_key(|(ring, ..)| ring.id);
+    all
+}
+
+/// The calls that make them: each context gets the first number that is free.
+fn contexts(rings: &[(Ring, u64, u64)]) -> Vec<Call> {
+    const PER_PAGE: u64 = PAGE / ENTRY;
     let (mut calls, mut passing) = (Vec::new(), Vec::new());
     let mut next = rings.iter().peekable();
     // The least request that gets so many pages: twice as many events as are asked for have room (fs/aio.c, ioctx_alloc). Where
     // the kernel writes the address is the first argument of a later call, which is 0, as it must be.
-    let per_page = PAGE / ENTRY;
-    for id in 0..=last {
+    for id in 0..rings.last().map_or(0, |(ring, ..)| ring.id + 1) {
         let made = next.next_if(|(ring, ..)| ring.id == id);
         let pages = made.map_or(1, |(.., len)| len / PAGE);
-        let events = ((pages - 1) * per_page / 2).saturating_sub(1).max(1);
+        let events = ((pages - 1) * PER_PAGE / 2).saturating_sub(1).max(1);
         let setup = |then: usize| Call::new(Sys::IoSetup, [events.into(), Arg::At(Place::Arg(then, 0))]);
         match made {
             Some((_, at, len)) => {
@@ -190,10 +209,31 @@ pub(crate) fn place(areas: &[Area], pid: Pid, to: &mut Planning<'_>) {
         calls[at].args[1] = Arg::At(Place::Arg(calls.len(), 0));
         calls.push(Call::new(Sys::IoDestroy, [Arg::Int(0)]));
     }
+    calls
+}
+
+/// How many processors there may be, as `0-1`.
+const PROCESSORS: &str = "/sys/devices/system/cpu/possible";
+
+/// What is to be asked of the host.
+pub(crate) fn questions(model: &Model) -> Vec<String> {
+    let any = model.spaces().any(|space| !rings(&space.areas).is_empty());
+    any.then(|| PROCESSORS.to_owned()).into_iter().collect()
+}
+
+/// Makes all contexts of a process, and turns their rings to where they were.
+pub(crate) fn place(areas: &[Area], pid: Pid, to: &mut Planning<'_>) {
+    let rings = rings(areas);
+    let Some(smallest) = rings.iter().map(|(.., len)| room(*len)).min() else { return };
+    let last = to.to.host.told.get(PROCESSORS).and_then(|text| text.rsplit(['-', ',']).next()?.parse().ok());
+    if smallest < 8 * last.map_or(0, |last: u64| last + 1) + 2 {
+        let why = "for as many processors as there are here, the kernel makes no ring as small";
+        to.to.refuse(Refusal::new("asynchronous input and output", why, "thaw it on a machine with fewer of them"));
+    }
     let by = Actor::Thread(Tid(pid.0));
     let (empty, made) = (to.to.scratch(), Fact::Made(to.to.scratch()));
     to.to.make(area::NAME, empty, Sys::MemfdCreate, vec![plan::Value::Bytes(b"empty\0".to_vec()), 0.into()]);
-    to.to.step(Moment::Place, area::NAME, by, Op::Calls(calls), vec![Fact::Bare(pid)], vec![made.clone()]);
+    to.to.step(Moment::Place, area::NAME, by, Op::Calls(contexts(&rings)), vec![Fact::Bare(pid)], vec![made.clone()]);
     let file = to.number(empty);
     for (ring, at, len) in rings {
         let needs = vec![made.clone(), Fact::Made(empty)];

@@ -44,7 +44,12 @@ fn descriptors_that_are_not_supported() {
         ("/dev/mem", 0o020640, 0x101, "this device belongs to this machine"),
         ("/dev/sda", 0o060660, 0x800, "block devices belong to this machine"),
         ("anon_inode:[userfaultfd]", 0o600, 0, "userfaultfd is not supported yet"),
-        ("anon_inode:[io_uring]", 0o600, 0, "io_uring instances are not supported yet"),
+        (
+            "anon_inode:[io_uring]",
+            0o600,
+            0,
+            "of a ring of io_uring the kernel tells neither how it was set up nor all that it is at",
+        ),
         ("anon_inode:[perf_event]", 0o600, 0, "performance counters belong to this kernel"),
         ("anon_inode:[brand new]", 0o600, 0, "this kind of descriptor is not known"),
     ];

@@ -3,13 +3,14 @@
 use crate::common::*;
 use crate::ipc::{all_kinds, empty_host};
 use abi::{Arg, Call, Errno, Place, Sys};
-use plan::Op;
-use resources::ProcessState;
+use plan::{Op, Options};
 use resources::mm::area::{Area, Backing};
 use resources::mm::ring::Ring;
 use resources::mm::space::Space;
+use resources::{ProcessState, Told};
 
 const PAGE: u64 = 4096;
+const PROCESSORS: &str = "/sys/devices/system/cpu/possible";
 
 /// The sample, whose heap, of 33 pages, is a ring that begins with these words.
 fn sample(words: [u32; 5]) -> (Recorded, u64) {
@@ -45,6 +46,13 @@ fn rings_that_are_refused() {
     let (mut dead, at) = sample([0, 4223, 0, 0, 0xa10a_10a1]);
     dead.answer(Sys::IoGetevents, &[at, 0, 0, 0, 0], Err(Errno::EINVAL), vec![]);
     assert!(why(&dead).ends_with("nothing to it"));
+    let (mut told, _) = sample([0, 4223, 0, 0, 0xa10a_10a1]);
+    let counter = |count: &str| format!("pos:\t0\nflags:\t02\nmnt_id:\t1\neventfd-count: {count}\n");
+    told.told = vec![Told { pid: 7, number: 3, description: 1, flags: 2, lines: vec![b"5".to_vec()] }];
+    told.host_texts.insert("/proc/7/fdinfo/3".into(), counter("5"));
+    assert!(capture::<Space>(&told).is_ok());
+    told.host_texts.insert("/proc/7/fdinfo/3".into(), counter("6"));
+    assert!(why(&told).ends_with("goes on doing what it was asked for"));
 }
 
 fn area(start: u64, pages: u64, id: u32, head: u32, tail: u32) -> Area {
@@ -70,7 +78,10 @@ fn contexts_get_their_numbers_and_places() {
         }
     }
     survives(&model);
-    let plan = planned(&model, &empty_host(&model));
+    let mut host = empty_host(&model);
+    assert!(model.questions().contains(&PROCESSORS.to_owned()));
+    host.told.insert(PROCESSORS.into(), "0-14".into());
+    let plan = planned(&model, &host);
     let all: Vec<Vec<Call>> =
         plan.steps.into_iter().filter_map(|s| if let Op::Calls(calls) = s.op { Some(calls) } else { None }).collect();
     let setup = |events: u64, then| Call::new(Sys::IoSetup, [events.into(), Arg::At(Place::Arg(then, 0))]);
@@ -82,4 +93,7 @@ fn contexts_get_their_numbers_and_places() {
     let count = |calls: &[Call], sys| calls.iter().filter(|call| call.sys == sys).count();
     assert_eq!([Sys::IoSubmit, Sys::IoGetevents, Sys::Futex].map(|sys| count(&all[1], sys)), [40 + 89, 2, 4]);
     assert_eq!([Sys::IoSubmit, Sys::IoGetevents, Sys::Futex].map(|sys| count(&all[2], sys)), [0, 0, 4]);
+    host.told.insert(PROCESSORS.into(), "0-15".into());
+    let why = plan_refused(&model, &host, &Options::default());
+    assert!(why[0].contains("the kernel makes no ring as small"), "{why:?}");
 }
