@@ -9,7 +9,8 @@
 //!   to which it is nothing (`exit_aio`); one in which the kernel goes on writing, or that it has told of (`aio_resfd`) after event counters were looked at; a thread that waits without a timeout for more
 //!   than is done (`task::regs`)
 //! - not kept   requests that are not done: nothing tells how many there are. Before it looks, a freeze waits until the kernel has
-//!   written nothing for a moment, so what a disk is at is done. What may wait for ever (IOCB_CMD_POLL) is lost. The user is told
+//!   written nothing for a moment, and no disk is at work, but for that no longer than half a second: so what a disk is at is done, or
+//!   it is slower than that, or far away. What may wait for ever (IOCB_CMD_POLL) is lost. The user is told
 
 use super::area::{self, Area, Backing};
 use crate::task::all;
@@ -102,6 +103,13 @@ fn words(at: u64, from: &Capturing<'_>) -> Result<[u32; WORDS], Trouble> {
     Ok(std::array::from_fn(|n| bytes[4 * n..4 * n + 4].try_into().map_or(0, u32::from_le_bytes)))
 }
 
+/// Whether a disk of the host is at work, for whomever: whether a request is on its way (admin-guide/iostats.rst, field 9). Where
+/// that is not told, it may be.
+fn disks_work(from: &Capturing<'_>) -> bool {
+    let text = from.probe.host_text("/proc/diskstats").unwrap_or_default();
+    text.is_empty() || text.lines().any(|line| line.split_ascii_whitespace().nth(11) != Some("0"))
+}
+
 /// The ring that an area is, when the kernel has written nothing for a moment.
 pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Ring, Trouble> {
     const MOMENT: u64 = 20;
@@ -120,9 +128,9 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Rin
         all(from, &[Call::new(Sys::Poll, [0, 0, MOMENT].map(Arg::Int))])?;
         let before = std::mem::replace(&mut seen, words(area.start, from)?);
         match before == seen {
-            true => break,
+            true if moment == MOMENTS || !disks_work(from) => break,
             false if moment == MOMENTS => return refuse(BUSY, AGAIN),
-            false => {}
+            _ => {}
         }
     }
     let ([id, nr, head, tail, magic], len) = (seen, area.end - area.start);
