@@ -110,10 +110,28 @@ fn disks_work(from: &Capturing<'_>) -> bool {
     text.is_empty() || text.lines().any(|line| line.split_ascii_whitespace().nth(11) != Some("0"))
 }
 
-/// The ring that an area is, when the kernel has written nothing for a moment.
-pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Ring, Trouble> {
+/// Waits until the kernel has written into none of these areas for a moment.
+pub(crate) fn settle(areas: &[proc::Area], from: &Capturing<'_>) -> Result<(), Trouble> {
     const MOMENT: u64 = 20;
     const MOMENTS: usize = 25;
+    let rings: Vec<&proc::Area> = areas.iter().filter(|area| area.name == RING).collect();
+    let Some(first) = rings.first() else { return Ok(()) };
+    let look = || rings.iter().map(|area| words(area.start, from)).collect::<Result<Vec<_>, Trouble>>();
+    let mut seen = look()?;
+    for moment in 0.. {
+        all(from, &[Call::new(Sys::Poll, [0, 0, MOMENT].map(Arg::Int))])?;
+        let before = std::mem::replace(&mut seen, look()?);
+        match before == seen {
+            true if moment == MOMENTS || !disks_work(from) => break,
+            false if moment == MOMENTS => return Err(area::refuse(first, BUSY, AGAIN).into()),
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// The ring that an area is.
+pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Ring, Trouble> {
     let refuse = |why, remedy| Err(area::refuse(area, why, remedy).into());
     // Of no context, nothing can be asked; of this, no event is (io_getevents(2)).
     let asked = Call::new(Sys::IoGetevents, [area.start, 0, 0, 0, 0].map(Arg::Int));
@@ -123,17 +141,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Rin
             "freeze it while it has none: let it unmap that (munmap)",
         );
     }
-    let mut seen = words(area.start, from)?;
-    for moment in 0.. {
-        all(from, &[Call::new(Sys::Poll, [0, 0, MOMENT].map(Arg::Int))])?;
-        let before = std::mem::replace(&mut seen, words(area.start, from)?);
-        match before == seen {
-            true if moment == MOMENTS || !disks_work(from) => break,
-            false if moment == MOMENTS => return refuse(BUSY, AGAIN),
-            _ => {}
-        }
-    }
-    let ([id, nr, head, tail, magic], len) = (seen, area.end - area.start);
+    let ([id, nr, head, tail, magic], len) = (words(area.start, from)?, area.end - area.start);
     let ring = Ring { id, head, tail };
     let p = area.perms;
     let whole = area.offset == 0 && u64::from(nr) == room(len) && (p.read, p.write, p.execute) == (true, true, false);

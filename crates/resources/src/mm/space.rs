@@ -118,6 +118,7 @@ impl Capture for Space {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let seen = proc::smaps(&from.probe.text("smaps")?)?;
         area::look_at_views(&seen, from)?;
+        ring::settle(&seen, from)?;
         let mut refusals = Vec::new();
         let mut areas: Vec<Area> = Vec::with_capacity(seen.len());
         for a in seen.iter().filter(|a| !vdso::is_kernel_area(&a.name) && a.name != b"[vsyscall]") {
