@@ -122,7 +122,10 @@ syscalls! {
     Futex "futex" 202;
     SchedSetaffinity "sched_setaffinity" 203;
     SchedGetaffinity "sched_getaffinity" 204;
+    IoSetup "io_setup" 206;
+    IoDestroy "io_destroy" 207;
     IoGetevents "io_getevents" 208;
+    IoSubmit "io_submit" 209;
     SetTidAddress "set_tid_address" 218;
     RestartSyscall "restart_syscall" 219;
     Semtimedop "semtimedop" 220;

@@ -23,6 +23,8 @@ pub mod mmap {
     pub const MAP_NORESERVE: u64 = 0x4000;
     /// Fails with EEXIST where something is mapped already.
     pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
+    /// To an address of the caller's choice.
+    pub const MREMAP_MAYMOVE_FIXED: u64 = 3;
 }
 
 /// System V IPC (linux/ipc.h, linux/shm.h, linux/sem.h, linux/msg.h).
@@ -342,6 +344,7 @@ pub mod rlimit {
 /// Operations of futex(2) (linux/futex.h).
 pub mod futex {
     pub const FUTEX_WAIT: u64 = 0;
+    pub const FUTEX_CMP_REQUEUE: u64 = 4;
     pub const FUTEX_LOCK_PI: u64 = 6;
     pub const FUTEX_PRIVATE_FLAG: u64 = 128;
     pub const FUTEX_CLOCK_REALTIME: u64 = 256;

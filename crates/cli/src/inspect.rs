@@ -185,6 +185,7 @@ fn maps(model: &Model, p: &ProcessModel) -> String {
         Backing::File { file, offset } => format!("{} +{offset:#x}", model.files[file].path),
         Backing::Shared { object, .. } => format!("shared {object}"),
         Backing::Segment { id, offset } => format!("segment {id} +{offset:#x}"),
+        Backing::Ring(ring) => format!("ring {}", ring.id),
     };
     let line = |a: &Area| {
         let bit = |n: u8, c: char| if a.protection & n != 0 { c } else { '-' };

@@ -81,6 +81,8 @@ const PLAIN: &[&str] = &[
     "epoll-watches",
     "epoll-moved",
     "timerfd",
+    "aio",
+    "aio-many",
     "pidfd",
     "inet-ended",
     "socket-pair",
@@ -363,6 +365,8 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
+        Case::specimen(&["aio-waits"]).refused(&["io_getevents", "the kernel has not done"]),
+        Case::specimen(&["aio-inherited"]).refused(&["[aio]", "it was born of"]),
         Case::specimen(&["vdso-left"]).refused(&["vdso", "has unmapped"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),
         Case::specimen(&["socket-loaded"]).refused(&["socket", "a pidfd waits in it"]),

@@ -14,7 +14,7 @@ use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
 use abi::consts::fd::AT_FDCWD;
-use abi::consts::mmap::PAGE;
+use abi::consts::mmap::{MREMAP_MAYMOVE_FIXED, PAGE};
 use abi::consts::open::O_WRONLY;
 use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
@@ -50,7 +50,6 @@ const PIECES_MAX: usize = 1000;
 const AT_ONCE: u64 = 4 << 20;
 /// Calls that wait to be made together.
 const BATCH: usize = 4096;
-const MREMAP_MAYMOVE_FIXED: u64 = 3;
 
 /// A call that is put off until its batch is full, or that is being made.
 struct Waiting<'a> {
@@ -378,6 +377,7 @@ impl<'a> Execution<'a> {
                 let answer = here::call(&Call::new(*sys, self.args(args)));
                 Ok(self.expected(step, *expect, answer.result)?)
             }
+            (Op::Calls(calls), Actor::Thread(tid)) => self.succeed(tid, calls.clone()).map(drop),
             (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
             (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
             (Op::Clone { tid, birth: Birth::Root }, _) => self.birth(*tid),

@@ -478,6 +478,8 @@ pub enum Op {
         /// For what.
         expect: Expect,
     },
+    /// Calls of the actor that have to do with each other, all of which must succeed.
+    Calls(Vec<abi::Call>),
     /// A call of the actor that makes a description, and its move to the number of that description.
     Make {
         /// Which call: it returns one new descriptor, or writes two (pipe2).
@@ -778,6 +780,10 @@ impl fmt::Display for Op {
             Op::Call { sys, args, expect } => {
                 call(f, *sys, args)?;
                 expect.fmt(f)
+            }
+            Op::Calls(calls) => {
+                let first = calls.first().map_or("no call", |call| call.sys.name());
+                write!(f, "{first}, the first of {} calls", calls.len())
             }
             Op::Make { sys, args, descrs } => {
                 let names: Vec<String> = descrs.iter().map(Descr::to_string).collect();

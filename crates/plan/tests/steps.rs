@@ -172,6 +172,7 @@ fn steps_in_words() {
         (Op::Host(terminal(None)), "hand the terminal over, with its settings"),
         (Op::Host(terminal(Some(typing))), "hand the terminal over, with its settings, and type 3 keys"),
         (Op::Signal { signal: 19 }, "send itself signal 19"),
+        (Op::Calls(vec![abi::Call::new(Sys::IoSetup, []); 2]), "io_setup, the first of 2 calls"),
         (
             Op::Dispatch { config: DispatchConfiguration { mode: 1, selector: 0x77, offset: 0x1000, len: 16 } },
             "dispatch its system calls to itself, but for 0x1000-0x1010, by 0x77",

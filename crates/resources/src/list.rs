@@ -249,7 +249,7 @@ resources! {
     }
     unsupported {
         "socket" "sockets of this family are not supported yet";
-        "anon_inode:[io_uring]" "io_uring instances are not supported yet";
+        "anon_inode:[io_uring]" "of a ring of io_uring the kernel tells neither how it was set up nor all that it is at";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";
         "anon_inode:bpf-map" "BPF maps belong to this kernel";
@@ -265,7 +265,7 @@ resources! {
         "memory of a shadow stack" "it is a shadow stack";
         "memory of a device" "it is the memory of a device";
         "memory of memfd_secret" "it is secret memory, which nobody else can read";
-        "ring of io_setup" "it is a ring of asynchronous input and output";
+        "ring of io_setup, inherited" "it is the ring of a process that it was born of, and nothing to it";
         "memory of another descriptor" "it belongs to a descriptor that is not supported";
     }
 }

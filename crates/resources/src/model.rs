@@ -4,7 +4,7 @@ use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
 use crate::fd::{epoll, file::File, inet, locks, place, unix};
 use crate::list::encode;
-use crate::mm::{huge, segment};
+use crate::mm::{huge, ring, segment};
 use crate::task::ticks;
 use crate::tree::process::Process;
 use crate::validate::validate;
@@ -237,8 +237,16 @@ impl Model {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
         let of_modes = vec![crate::mm::modes::CORE_DUMP.to_owned()];
-        [of_ipc, of_locks, of_modes, unix::plan::questions(self), inet::plan::questions(self), huge::questions(self)]
-            .concat()
+        [
+            of_ipc,
+            of_locks,
+            of_modes,
+            unix::plan::questions(self),
+            inet::plan::questions(self),
+            huge::questions(self),
+            ring::questions(self),
+        ]
+        .concat()
     }
 
     /// A socket of which the file stands at a path.

@@ -143,6 +143,10 @@ fn space(s: &Space) -> Found {
     holds(!s.areas.is_empty(), || "its address space is empty".into())?;
     ascending(s.areas.iter().map(|a| (a.start, a.end)))?;
     s.areas.iter().try_for_each(backing)?;
+    let ring = |a: &Area| if let Backing::Ring(ring) = a.backing { Some(ring.id) } else { None };
+    let mut rings: Vec<u32> = s.areas.iter().filter_map(ring).collect();
+    rings.sort_unstable();
+    holds(rings.is_sorted_by(|a, b| a < b), || "two rings of it have the same number".into())?;
     ascending(s.guards.iter().copied())?;
     extents(&s.pages)?;
     ascending(s.pages.iter().map(|e| (e.at, e.at + e.len)))?;
@@ -153,6 +157,9 @@ fn space(s: &Space) -> Found {
 fn backing(a: &Area) -> Found {
     holds(huge::is_sound(a), || format!("what stands at {:x} is not made of such pages", a.start))?;
     let offset = match a.backing {
+        Backing::Ring(ring) => {
+            return holds(ring.is_sound(a.len()), || format!("what stands at {:x} is no such ring", a.start));
+        }
         Backing::Anonymous => 0,
         Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,
     };

@@ -2,7 +2,7 @@
 
 use crate::life::Living;
 use crate::{
-    args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
+    aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
     inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, ptys,
     queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
     timers, vdso,
@@ -47,6 +47,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
+    "aio" aio::events; "aio-many" aio::many; "aio-waits" aio::waits; "aio-inherited" aio::inherited;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

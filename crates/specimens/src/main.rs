@@ -8,6 +8,7 @@
 //! plainly PROGRAM…` executes a program with all signals as they are by default; `specimen forget FILE` removes what specimens
 //! left that outlives them.
 
+mod aio;
 mod args;
 mod attrs;
 mod calls;

@@ -4,12 +4,13 @@
 //! - captured   range, protection, backing, name, advice; neighbours that are alike are one area
 //! - recreated  `mmap` at its address, then `madvise`, `mlock2`, `prctl(PR_SET_VMA)`, `mseal`
 //! - refused    devices, files of huge pages that had a name (of memory: `mm::huge`), userfaultfd, keys, secret memory, shadow
-//!   stacks, AIO rings: each by name, and in the list of what is not supported; memory without a name that a process outside
+//!   stacks: each by name, and in the list of what is not supported; memory without a name that a process outside
 //!   of the tree shares, if one of them writes
 //! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
 
 use super::heritage::Kept;
 use super::huge;
+use super::ring::{self, Ring};
 use crate::fd::file::{AS_FILE, Access, NO_FILE};
 use crate::fd::memfd;
 use crate::{Capturing, Planning, Text, Trouble};
@@ -65,6 +66,9 @@ pub enum Backing {
         #[n(1)]
         offset: u64,
     },
+    /// The ring of a context of asynchronous input and output.
+    #[n(4)]
+    Ring(#[n(0)] Ring),
 }
 
 /// What was asked of the kernel for an area, by the two letters of VmFlags in /proc/PID/smaps, and how to ask again.
@@ -193,10 +197,6 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
         _ if area.name.starts_with(b"/secretmem") => {
             Some(("it is secret memory, which nobody else can read", "freeze it while it has none"))
         }
-        _ if area.name.starts_with(b"/[aio]") => {
-            let remedy = "freeze it while it has none (io_destroy)";
-            Some(("it is a ring of asynchronous input and output", remedy))
-        }
         _ if area.name.starts_with(b"anon_inode:") => {
             Some(("it belongs to a descriptor that is not supported", "let the program close the descriptor"))
         }
@@ -212,7 +212,7 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
     })
 }
 
-fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
+pub(super) fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
     Refusal::new(format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..])), why, remedy)
 }
 
@@ -234,6 +234,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
     let backing = match area.name.strip_prefix(b"/dev/zero") {
         _ if huge::is_nameless(area) && !area.perms.shared => Backing::Anonymous,
         _ if huge::is_nameless(area) => Backing::Shared { object: huge::object(area), offset: area.offset },
+        _ if area.name == ring::RING => Backing::Ring(ring::capture(area, from)?),
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
             Backing::Segment { id, offset: area.offset }
@@ -291,7 +292,7 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
 /// writes is the same when it is a copy, as that of a file that a newer one has replaced.
 fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     let nameless = match backing {
-        Backing::Anonymous | Backing::Segment { .. } => false,
+        Backing::Anonymous | Backing::Segment { .. } | Backing::Ring(_) => false,
         Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
         Backing::Shared { .. } => true,
     };

@@ -4,6 +4,7 @@ pub mod area;
 pub(crate) mod heritage;
 pub(crate) mod huge;
 pub mod modes;
+pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod shared;
 pub mod space;

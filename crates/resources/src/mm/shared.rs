@@ -11,12 +11,11 @@ use super::huge;
 use super::space::Space;
 use crate::{Model, Planning};
 use abi::Sys;
-use abi::consts::mmap::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_SHARED, PAGE};
+use abi::consts::mmap::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_SHARED, MREMAP_MAYMOVE_FIXED, PAGE};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Tid, Value};
 use std::collections::{BTreeMap, BTreeSet};
 
 const NAME: &str = "area";
-const MREMAP_MAYMOVE_FIXED: u64 = 3;
 
 /// Objects that several processes show.
 #[derive(Default, Debug)]

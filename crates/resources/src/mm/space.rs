@@ -10,6 +10,7 @@
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
 use super::heritage::{Change, Heritage};
 use super::modes;
+use super::ring;
 use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
@@ -117,6 +118,7 @@ impl Capture for Space {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let seen = proc::smaps(&from.probe.text("smaps")?)?;
         area::look_at_views(&seen, from)?;
+        ring::settle(&seen, from)?;
         let mut refusals = Vec::new();
         let mut areas: Vec<Area> = Vec::with_capacity(seen.len());
         for a in seen.iter().filter(|a| !vdso::is_kernel_area(&a.name) && a.name != b"[vsyscall]") {
@@ -138,6 +140,7 @@ impl Capture for Space {
         keep_files(&areas, &seen, from)?;
         let wanted = wanted(&areas, &seen, from)?;
         let saved = from.probe.save_memory(&wanted)?;
+        ring::look_again(&areas, from)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
         let lock_future = from.probe.locks_new_areas()?;
@@ -152,6 +155,7 @@ impl Capture for Space {
         let pages_in = self.areas_with_pages(heritage);
         let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
         segment::place(&self.areas, at.pid, to);
+        ring::place(&self.areas, at.pid, to);
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (n, area) in self.areas.iter().enumerate() {
             let placed = placed_as(area, pages_in[n]);
@@ -159,7 +163,7 @@ impl Capture for Space {
                 Backing::Shared { object, offset } => {
                     shared.entry(object).or_default().push(View { area, offset, placed });
                 }
-                Backing::Segment { .. } => {}
+                Backing::Segment { .. } | Backing::Ring(_) => {}
                 _ => match heritage.kept[n] {
                     Some(kept) => area::take_over(area, kept, had[kept.of], placed, at.pid, to),
                     None => area::place(area, placed, at.pid, to),
@@ -315,6 +319,7 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
             // What another area shows just so, of this process or another, is saved once.
             (Backing::Shared { object, offset }, _) if !from.files.is_new_view((*object, *offset, a.len())) => {}
+            (Backing::Ring(_), _) => all.push((a.start..a.end, Which::All)),
             // Of huge pages mincore(2) tells those that this process has used. They are set apart for it, used or not.
             (Backing::Shared { .. }, _) if a.page != 0 => all.push((a.start..a.end, Which::All)),
             (Backing::Shared { .. }, _) => {

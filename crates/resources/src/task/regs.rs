@@ -93,6 +93,11 @@ impl Capture for Regs {
             }
             _ => None,
         };
+        if waits_for_the_kernel(&general) {
+            let why =
+                "it waits for input or output that the kernel has not done, and that would be lost (io_getevents)";
+            return Err(Refusal::new("call", why, "try again when it waits for none").into());
+        }
         note_begun_anew(&general, from);
         Ok(Regs { general, extended: Blob(from.probe.xstate()), mask: from.probe.mask(), waiting })
     }
@@ -183,6 +188,12 @@ fn note_unknown_age(r: &UserRegs, waiting: &Waiting, from: &mut Capturing<'_>) {
             format!("how long it has waited cannot be known; thawed it may wait longer, by at most {most:.1} s"),
         );
     }
+}
+
+/// Whether it waits, for as long as it takes, until more of its requests are done than are: those are in the kernel.
+fn waits_for_the_kernel(r: &UserRegs) -> bool {
+    let sys = Sys::from_number(r.orig_rax, Machine::X86_64).filter(|_| r.rax == ERESTARTNOHAND);
+    matches!(sys, Some(Sys::IoGetevents | Sys::IoPgetevents)) && r.rsi != 0 && r.r8 == 0
 }
 
 /// Calls that the kernel ends at any stop, and whose time it only reads: made again, they have all of it again. So have those

@@ -168,7 +168,7 @@ fn with_tree(mut tree: Vec<TreeState>) -> Model {
     Model { tree, ..model("sleep") }
 }
 
-fn all_kinds() -> Model {
+pub(crate) fn all_kinds() -> Model {
     let message = Message { kind: 3, text: Blob(b"text".to_vec()) };
     let queue = Queue { id: 9, perm: perm(0x99), limit: 16384, messages: vec![message] };
     with_tree(vec![
@@ -182,7 +182,7 @@ fn all_kinds() -> Model {
 
 const HEADS: [(&str, &str); 3] = [("shm", "key shmid size"), ("sem", "key semid nsems"), ("msg", "key msqid qnum")];
 
-fn empty_host(model: &Model) -> Host {
+pub(crate) fn empty_host(model: &Model) -> Host {
     let mut host = host("root", model);
     host.told = [(BOOT, "this"), (NAMESPACE, "ipc:[1]")].map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     host.told.extend(HEADS.map(|(kind, head)| (format!("/proc/sysvipc/{kind}"), head.to_owned())));

@@ -22,6 +22,7 @@ mod procfile;
 mod pty;
 mod random;
 mod refusals;
+mod ring;
 mod seccomp;
 mod signalfd;
 mod signalling;

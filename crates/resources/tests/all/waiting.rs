@@ -214,3 +214,14 @@ fn registers_that_this_processor_lacks_are_refused_once() {
     let why = "processor: it uses registers that are not there: avx";
     assert_eq!(plan_refused(&model, &host, &Default::default()), [why]);
 }
+
+#[test]
+fn who_waits_for_the_kernel_however_long_that_takes_is_refused() {
+    let waits = |sys: Sys, least: u64, time: u64| {
+        let mut sample = waits_in(sys, [0, least, 8, 0]);
+        sample.regs = UserRegs { rax: -514i64 as u64, r8: time, ..sample.regs };
+        capture::<Regs>(&sample).is_err()
+    };
+    assert!(waits(Sys::IoGetevents, 1, 0) && waits(Sys::IoPgetevents, 3, 0));
+    assert!(!waits(Sys::IoGetevents, 0, 0) && !waits(Sys::IoGetevents, 1, ASKED));
+}
