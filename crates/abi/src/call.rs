@@ -64,6 +64,7 @@ syscalls! {
     Getpid "getpid" 39;
     Socket "socket" 41;
     Connect "connect" 42;
+    Sendto "sendto" 44;
     Recvfrom "recvfrom" 45;
     Recvmsg "recvmsg" 47;
     Shutdown "shutdown" 48;
@@ -225,6 +226,8 @@ impl Sys {
                 | Bind
                 | Listen
                 | Connect
+                | Sendto
+                | Getsockname
         );
         makes || marks || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }

@@ -18,6 +18,6 @@ pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
-    Actor, Birth, Clocks, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Moment, Namespaces, Object, Op, Pid,
-    Plan, Restart, Step, TcpEnd, Tid, Typing, Until, Value,
+    Actor, Birth, Clocks, Datagram, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Moment, Namespaces, Object, Op,
+    Pid, Plan, Restart, Step, TcpEnd, Tid, Typing, Until, Value,
 };

@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{epoll, file::File, inet, locks, place, unix};
+use crate::fd::{epoll, file::File, inet, locks, packet, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, segment};
 use crate::task::ticks;
@@ -237,8 +237,8 @@ impl Model {
         let of_ipc = self.ipc_namespace().map_or_else(Vec::new, |_| ns::ipc::questions());
         let of_locks = self.locks().next().map(|_| locks::LOCKED.to_owned()).into_iter().collect();
         let of_modes = vec![crate::mm::modes::CORE_DUMP.to_owned()];
-        [of_ipc, of_locks, of_modes, unix::plan::questions(self), inet::plan::questions(self), huge::questions(self)]
-            .concat()
+        let of_sockets = [unix::plan::questions(self), inet::plan::questions(self), packet::questions(self)].concat();
+        [of_ipc, of_locks, of_modes, of_sockets, huge::questions(self)].concat()
     }
 
     /// A socket of which the file stands at a path.

@@ -34,6 +34,7 @@ mod locks;
 mod mem;
 mod memfds;
 mod neighbours;
+mod nets;
 mod outside;
 mod pidfds;
 mod pipes;

@@ -8,7 +8,7 @@
 //! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; to which others are connected by a
 //!   name that is gone; several that were accepted from one that is gone; a name below a root directory of its own; in which
 //!   descriptors, urgent data or an error wait, messages from one that has another name than its other end, or connections that have
-//!   something to say; a filter (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
+//!   something to say; a filter in eBPF (SO_ATTACH_BPF); by the thaw, where somebody else has its name
 //! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Empty
 //!   messages that wait behind others, when they were looked at before
 
@@ -473,7 +473,7 @@ impl Among<'_> {
             refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
         }
         if filtered {
-            refuse("what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)", remedy);
+            refuse("what comes to it is filtered by a program in eBPF (SO_ATTACH_BPF)", remedy);
         }
         if ready & POLLPRI != 0 {
             refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");

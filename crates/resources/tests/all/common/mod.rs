@@ -99,6 +99,7 @@ pub(crate) struct Recorded {
     pub(crate) told: Vec<Told>,
     /// What is told of sockets, of which those in `held` are the tree's; and what is true of each descriptor.
     pub(crate) sockets: BTreeMap<u64, LocalSocket>,
+    pub(crate) packets: Vec<abi::diag::LinkSocket>,
     pub(crate) held: Vec<u64>,
     pub(crate) ready: u16,
     /// Its descriptions.
@@ -384,6 +385,10 @@ impl Probe for Recorded {
     fn unread(&self, _: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
         Ok(self.unread[..self.unread.len().min(bytes as usize)].to_vec())
     }
+    fn packet_sockets(&self) -> Result<Vec<abi::diag::LinkSocket>, Fault> {
+        Ok(self.packets.clone())
+    }
+
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
