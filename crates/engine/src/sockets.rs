@@ -56,7 +56,7 @@ fn all<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
     tries.next().unwrap_or_else(|| Err(Fault::new("recv", WHOM, Errno::EINTR)))
 }
 
-const WHOM: &str = "local sockets (sock_diag)";
+const WHOM: &str = "sockets (sock_diag)";
 
 fn once<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
     let failed = |call: &str, e: std::io::Error| Fault::new(call, WHOM, e);
