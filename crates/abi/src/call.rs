@@ -235,6 +235,8 @@ impl Sys {
                 | Bind
                 | Listen
                 | Connect
+                | Sendto
+                | Getsockname
         );
         let tells = matches!(self, Fstatfs | TimerfdGettime | Recvfrom);
         makes || marks || tells || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)

@@ -130,10 +130,14 @@ pub mod socket {
     pub const AF_UNIX: u64 = 1;
     pub const AF_INET: u64 = 2;
     pub const AF_INET6: u64 = 10;
+    pub const AF_NETLINK: u64 = 16;
+    pub const AF_PACKET: u64 = 17;
 
     pub const SOCK_STREAM: u8 = 1;
     pub const SOCK_DGRAM: u8 = 2;
+    pub const SOCK_RAW: u8 = 3;
     pub const SOCK_SEQPACKET: u8 = 5;
+    pub const SOCK_PACKET: u64 = 10;
     pub const SOCK_NONBLOCK: u64 = 0o4000;
     pub const SOCK_CLOEXEC: u64 = 0o200_0000;
     /// As many connections as may wait in any case (net.core.somaxconn).
@@ -145,6 +149,20 @@ pub mod socket {
     pub const IPPROTO_TCP: u64 = 6;
     pub const IPPROTO_UDP: u64 = 17;
     pub const IPPROTO_IPV6: u64 = 41;
+    pub const IPPROTO_ICMPV6: u64 = 58;
+    pub const SOL_RAW: u64 = 255;
+
+    pub const SOL_PACKET: u64 = 263;
+    pub const SOL_NETLINK: u64 = 270;
+
+    /// linux/if_packet.h.
+    pub const PACKET_ADD_MEMBERSHIP: u64 = 1;
+    pub const PACKET_COPY_THRESH: u64 = 7;
+    pub const PACKET_FANOUT: u64 = 18;
+
+    /// linux/netlink.h.
+    pub const NETLINK_ADD_MEMBERSHIP: u64 = 1;
+    pub const NETLINK_LIST_MEMBERSHIPS: u64 = 9;
 
     /// Types of control messages (unix(7)).
     pub const SCM_CREDENTIALS: u32 = 2;
@@ -155,17 +173,21 @@ pub mod socket {
     pub const SO_RCVBUF: u64 = 8;
     pub const SO_REUSEPORT: u64 = 15;
     pub const SO_PEERCRED: u64 = 17;
-    pub const SO_GET_FILTER: u64 = 26;
+    /// To be asked for, too.
+    pub const SO_ATTACH_FILTER: u64 = 26;
     pub const SO_SNDBUFFORCE: u64 = 32;
     pub const SO_RCVBUFFORCE: u64 = 33;
     pub const SO_PROTOCOL: u64 = 38;
     pub const SO_DOMAIN: u64 = 39;
     pub const SO_PEEK_OFF: u64 = 42;
+    pub const SO_LOCK_FILTER: u64 = 44;
     pub const SO_BUF_LOCK: u64 = 72;
 
     pub const SHUT_RD: u64 = 0;
     pub const SHUT_WR: u64 = 1;
 
+    pub const IP_OPTIONS: u64 = 4;
+    pub const UDP_CORK: u64 = 1;
     pub const IPV6_V6ONLY: u64 = 26;
 
     pub const MSG_PEEK: u64 = 2;
@@ -384,6 +406,7 @@ pub mod cap {
     pub const CAP_SETPCAP: u32 = 8;
     pub const CAP_NET_BIND_SERVICE: u32 = 10;
     pub const CAP_NET_ADMIN: u32 = 12;
+    pub const CAP_NET_RAW: u32 = 13;
     pub const CAP_IPC_LOCK: u32 = 14;
     pub const CAP_SYS_PTRACE: u32 = 19;
     pub const CAP_SYS_ADMIN: u32 = 21;

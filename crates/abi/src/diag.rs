@@ -1,7 +1,7 @@
 //! What the kernel tells of sockets: messages of sock_diag(7), of which /proc has only a part.
 
 use crate::Errno;
-use crate::consts::socket::AF_UNIX;
+use crate::consts::socket::{AF_PACKET, AF_UNIX};
 use std::collections::{BTreeMap, HashMap};
 
 /// A socket of the family AF_UNIX, which is AF_LOCAL, too.
@@ -99,13 +99,34 @@ impl LocalSocket {
     }
 }
 
+/// A socket of the family AF_PACKET.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct LinkSocket {
+    /// Its inode number.
+    pub inode: u32,
+    /// SOCK_RAW, SOCK_DGRAM or SOCK_PACKET (socket(2)).
+    pub kind: u8,
+    /// Packets of which protocol it gets.
+    pub protocol: u16,
+    /// The number of the interface to which it is bound; 0: to none.
+    pub interface: u32,
+    /// From which length on packets are copied whole.
+    pub copies: u32,
+    /// The number of an interface, PACKET_MR_ and an address, as often as it has asked for it.
+    pub memberships: Vec<(u32, u16, Vec<u8>)>,
+    /// Whether packets pass by a ring.
+    pub has_ring: bool,
+    /// Whether it is in a fanout group.
+    pub has_fanout: bool,
+}
+
 /// A part of an answer.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub enum Part {
+pub enum Part<T> {
     /// Sockets; more parts follow.
-    Some(Vec<LocalSocket>),
+    Some(Vec<T>),
     /// The same, and nothing follows.
-    Last(Vec<LocalSocket>),
+    Last(Vec<T>),
 }
 
 const SOCK_DIAG_BY_FAMILY: u16 = 20;
@@ -123,6 +144,13 @@ const PEER: u16 = 2;
 const PENDING: u16 = 3;
 const QUEUES: u16 = 4;
 const SHUTDOWN: u16 = 6;
+/// PACKET_SHOW_INFO, _MCLIST, _RING_CFG and _FANOUT (linux/packet_diag.h).
+const SHOW_PACKET: u32 = 0xf;
+const PACKET_INFO: u16 = 0;
+const PACKET_MEMBERSHIPS: u16 = 1;
+const PACKET_RX_RING: u16 = 2;
+const PACKET_TX_RING: u16 = 3;
+const PACKET_GROUP: u16 = 4;
 const HEAD: usize = 16;
 const BODY: usize = 16;
 
@@ -134,12 +162,60 @@ pub fn local_request() -> Vec<u8> {
     [&head[..], &[1, 0, 0, 0], &every_state, &[0; 4], &SHOW.to_ne_bytes(), &[0xff; 8]].concat()
 }
 
+/// The question for all sockets of AF_PACKET: `struct nlmsghdr`, `struct packet_diag_req`.
+pub fn packet_request() -> Vec<u8> {
+    const LEN: u32 = 36;
+    let head = [&LEN.to_ne_bytes()[..], &SOCK_DIAG_BY_FAMILY.to_ne_bytes(), &DUMP.to_ne_bytes(), &[0; 8]].concat();
+    [&head[..], &[AF_PACKET as u8, 0, 0, 0], &[0; 4], &SHOW_PACKET.to_ne_bytes(), &[0xff; 8]].concat()
+}
+
 /// What a datagram of the answer tells.
 ///
 /// # Errors
 /// What the kernel says: ENOENT where it was built without CONFIG_UNIX_DIAG. EINTR: it is to be asked again. EBADMSG: it is no
 /// such answer.
-pub fn local_part(mut bytes: &[u8]) -> Result<Part, Errno> {
+pub fn local_part(bytes: &[u8]) -> Result<Part<LocalSocket>, Errno> {
+    part(bytes, socket)
+}
+
+/// Likewise, of sockets of AF_PACKET (CONFIG_PACKET_DIAG).
+///
+/// # Errors
+/// As [`local_part`].
+pub fn packet_part(bytes: &[u8]) -> Result<Part<LinkSocket>, Errno> {
+    part(bytes, packet)
+}
+
+/// The question for all sockets of a family and protocol of the internet: `struct nlmsghdr`, `struct inet_diag_req_v2`.
+pub fn inet_request(family: u64, protocol: u64) -> Vec<u8> {
+    const LEN: u32 = 72;
+    let head = [&LEN.to_ne_bytes()[..], &SOCK_DIAG_BY_FAMILY.to_ne_bytes(), &DUMP.to_ne_bytes(), &[0; 8]].concat();
+    [&head[..], &[family as u8, protocol as u8, 0, 0], &u32::MAX.to_ne_bytes(), &[0; 48]].concat()
+}
+
+/// Of each its inode number, and which directions are shut down: 1 to receive, 2 to send.
+///
+/// # Errors
+/// As [`local_part`].
+pub fn inet_part(bytes: &[u8]) -> Result<Part<(u32, u8)>, Errno> {
+    part(bytes, inet)
+}
+
+/// `struct inet_diag_msg`, and attributes (linux/inet_diag.h).
+fn inet(message: &[u8]) -> Result<(u32, u8), Errno> {
+    const INODE_AT: usize = 68;
+    const INET_SHUTDOWN: u16 = 8;
+    let mut shut = 0;
+    each_attribute(message, INODE_AT + 4, &mut |kind, value| {
+        if kind == INET_SHUTDOWN {
+            shut = *value.first().ok_or(Errno::EBADMSG)?;
+        }
+        Ok(())
+    })?;
+    Ok((u32_at(message, INODE_AT)?, shut))
+}
+
+fn part<T>(mut bytes: &[u8], one: fn(&[u8]) -> Result<T, Errno>) -> Result<Part<T>, Errno> {
     let mut all = Vec::new();
     while bytes.len() >= HEAD {
         let len = u32_at(bytes, 0)? as usize;
@@ -150,7 +226,7 @@ pub fn local_part(mut bytes: &[u8]) -> Result<Part, Errno> {
         match u16_at(bytes, 4)? {
             NLMSG_DONE => return Ok(Part::Last(all)),
             NLMSG_ERROR => return Err(Errno(-(u32_at(message, 0)? as i32))),
-            SOCK_DIAG_BY_FAMILY => all.push(socket(message)?),
+            SOCK_DIAG_BY_FAMILY => all.push(one(message)?),
             _ => {}
         }
         bytes = bytes.get(len.next_multiple_of(4)..).unwrap_or(&[]);
@@ -166,11 +242,8 @@ fn socket(message: &[u8]) -> Result<LocalSocket, Errno> {
         inode: u32_at(message, 4)?.into(),
         ..LocalSocket::default()
     };
-    let mut rest = message.get(BODY..).ok_or(Errno::EBADMSG)?;
-    while rest.len() >= 4 {
-        let len = u16_at(rest, 0)? as usize;
-        let value = rest.get(4..len).ok_or(Errno::EBADMSG)?;
-        match u16_at(rest, 2)? {
+    each_attribute(message, BODY, &mut |kind, value| {
+        match kind {
             NAME => it.name = Some(value.to_vec()),
             FILE => it.file = Some(u32_at(value, 0)?.into()),
             PEER => it.peer = Some(u32_at(value, 0)?.into()),
@@ -181,9 +254,51 @@ fn socket(message: &[u8]) -> Result<LocalSocket, Errno> {
             SHUTDOWN => it.shutdown = *value.first().ok_or(Errno::EBADMSG)?,
             _ => {}
         }
+        Ok(())
+    })?;
+    Ok(it)
+}
+
+/// `struct packet_diag_msg`, and attributes (linux/packet_diag.h).
+fn packet(message: &[u8]) -> Result<LinkSocket, Errno> {
+    const MEMBERSHIP: usize = 44;
+    let mut it = LinkSocket {
+        kind: *message.get(1).ok_or(Errno::EBADMSG)?,
+        protocol: u16_at(message, 2)?,
+        inode: u32_at(message, 4)?,
+        ..LinkSocket::default()
+    };
+    each_attribute(message, BODY, &mut |kind, value| {
+        match kind {
+            PACKET_INFO => (it.interface, it.copies) = (u32_at(value, 0)?, u32_at(value, 12)?),
+            PACKET_MEMBERSHIPS => {
+                for one in value.chunks_exact(MEMBERSHIP) {
+                    let address = one.get(12..12 + usize::from(u16_at(one, 10)?)).ok_or(Errno::EBADMSG)?;
+                    let of = (u32_at(one, 0)?, u16_at(one, 8)?, address.to_vec());
+                    it.memberships.extend((0..u32_at(one, 4)?).map(|_| of.clone()));
+                }
+            }
+            PACKET_RX_RING | PACKET_TX_RING => it.has_ring = true,
+            PACKET_GROUP => it.has_fanout = true,
+            _ => {}
+        }
+        Ok(())
+    })?;
+    Ok(it)
+}
+
+/// What is done with the kind of an attribute and its bytes.
+type Each<'a> = dyn FnMut(u16, &[u8]) -> Result<(), Errno> + 'a;
+
+/// The attributes that stand behind what each message begins with.
+fn each_attribute(message: &[u8], behind: usize, each: &mut Each<'_>) -> Result<(), Errno> {
+    let mut rest = message.get(behind..).ok_or(Errno::EBADMSG)?;
+    while rest.len() >= 4 {
+        let len = u16_at(rest, 0)? as usize;
+        each(u16_at(rest, 2)?, rest.get(4..len).ok_or(Errno::EBADMSG)?)?;
         rest = rest.get(len.next_multiple_of(4)..).unwrap_or(&[]);
     }
-    Ok(it)
+    Ok(())
 }
 
 /// `struct sockaddr_un` of a name, as far as it counts (unix(7)): without the byte of its kind before, an abstract one.
@@ -246,6 +361,32 @@ mod tests {
         let all = vec![pair, named, left];
         assert_eq!(local_part(&bytes(TOLD)), Ok(Part::Some(all.clone())));
         assert_eq!(local_part(&bytes(&format!("{TOLD}{DONE}"))), Ok(Part::Last(all)));
+    }
+
+    /// Linux 6.18: one with two memberships and a ring, one of a fanout group.
+    #[test]
+    fn sockets_of_packets() {
+        let told = "ac0000001400020000000000cf1c0000\
+                    1103030062468a037bab020000000000\
+                    1c000000000000000100000008000000000000000000000001000000\
+                    5c00010001000000010000000000060001005e000001000000000000000000000000000000000000000000000000\
+                    000001000000010000000100000000000000000000000000000000000000000000000000000000000000000000\
+                    00\
+                    200002000040000001000000001000000400000000000000000000000000\
+                    0000";
+        let whole = bytes(told);
+        let whole = [&(whole.len() as u32).to_ne_bytes()[..], &whole[4..]].concat();
+        let Ok(Part::Some(all)) = packet_part(&whole) else { panic!("it is a part") };
+        let memberships = vec![(1, 0, vec![1, 0, 0x5e, 0, 0, 1]), (1, 1, vec![])];
+        let one = LinkSocket {
+            inode: 0x038a_4662,
+            kind: 3,
+            protocol: 3,
+            memberships,
+            has_ring: true,
+            ..LinkSocket::default()
+        };
+        assert_eq!(all, [one]);
     }
 
     #[test]

@@ -27,7 +27,9 @@ macro_rules! options {
     )* };
 }
 
-use crate::consts::socket::{IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_SOCKET};
+use crate::consts::socket::{
+    IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK, SOL_PACKET, SOL_RAW, SOL_SOCKET,
+};
 
 options! {
     /// Of all sockets (asm-generic/socket.h).
@@ -75,6 +77,8 @@ options! {
     IP of IPPROTO_IP {
         IP_TOS 1 4;
         IP_TTL 2 4;
+        IP_HDRINCL 3 4;
+        IP_OPTIONS 4 40;
         IP_RECVOPTS 6 4;
         IP_RETOPTS 7 4;
         IP_PKTINFO 8 4;
@@ -101,6 +105,7 @@ options! {
     }
     /// Of the newer of them (linux/in6.h).
     IPV6 of IPPROTO_IPV6 {
+        IPV6_CHECKSUM 7 4;
         IPV6_UNICAST_HOPS 16 4;
         IPV6_MULTICAST_IF 17 4;
         IPV6_MULTICAST_HOPS 18 4;
@@ -112,6 +117,7 @@ options! {
         IPV6_ROUTER_ALERT_ISOLATE 30 4;
         IPV6_RECVERR_RFC4884 31 4;
         IPV6_FLOWINFO_SEND 33 4;
+        IPV6_HDRINCL 36 4;
         IPV6_RECVPKTINFO 49 4;
         IPV6_RECVHOPLIMIT 51 4;
         IPV6_RECVHOPOPTS 53 4;
@@ -162,5 +168,37 @@ options! {
         UDP_NO_CHECK6_RX 102 4;
         UDP_SEGMENT 103 4;
         UDP_GRO 104 4;
+    }
+    /// Of raw ones (raw(7)).
+    RAW of SOL_RAW {
+        ICMP_FILTER 1 4;
+    }
+    /// Likewise, of the newer family (linux/icmpv6.h).
+    ICMPV6 of IPPROTO_ICMPV6 {
+        ICMPV6_FILTER 1 32;
+    }
+    /// Of packets (linux/if_packet.h).
+    PACKET of SOL_PACKET {
+        PACKET_AUXDATA 8 4;
+        PACKET_ORIGDEV 9 4;
+        PACKET_VERSION 10 4;
+        PACKET_RESERVE 12 4;
+        PACKET_LOSS 14 4;
+        PACKET_VNET_HDR 15 4;
+        PACKET_TIMESTAMP 17 4;
+        PACKET_TX_HAS_OFF 19 4;
+        PACKET_QDISC_BYPASS 20 4;
+        PACKET_IGNORE_OUTGOING 23 4;
+        PACKET_VNET_HDR_SZ 24 4;
+    }
+    /// Of netlink (linux/netlink.h).
+    NETLINK of SOL_NETLINK {
+        NETLINK_PKTINFO 3 4;
+        NETLINK_BROADCAST_ERROR 4 4;
+        NETLINK_NO_ENOBUFS 5 4;
+        NETLINK_LISTEN_ALL_NSID 8 4;
+        NETLINK_CAP_ACK 10 4;
+        NETLINK_EXT_ACK 11 4;
+        NETLINK_GET_STRICT_CHK 12 4;
     }
 }

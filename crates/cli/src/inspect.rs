@@ -42,6 +42,8 @@ fn sockets(model: &Model) -> Vec<(u32, String, Value)> {
     let told = |description: &Description| match description {
         Description::UnixSocket(s) => Some((s.to_string(), json!(s))),
         Description::InetSocket(s) => Some((s.to_string(), json!(s))),
+        Description::NetlinkSocket(s) => Some((s.to_string(), json!(s))),
+        Description::PacketSocket(s) => Some((s.to_string(), json!(s))),
         _ => None,
     };
     let all = model.descriptions.iter().filter_map(|(id, d)| Some((*id, told(d)?)));

@@ -244,6 +244,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(FILTERED.iter().map(|name| Case::specimen(&[name]).but(&[User])));
     cases.extend(HUGE.iter().map(|name| huge(name)));
     cases.extend(special());
+    cases.extend(sockets());
     cases.extend(refused());
     cases
 }
@@ -270,6 +271,40 @@ fn interrupted(name: &'static str) -> Case {
     let mut case = Case { original: Original::Looked, oracle: Oracle::Moves, ..Case::specimen(&[name]) };
     case.after.splice(0..0, [Step::Running, Step::Type("\x03"), Step::Expect("woke\r\n")]);
     case
+}
+
+/// While the original lives, it has its names and addresses.
+fn sockets() -> Vec<Case> {
+    vec![
+        Case::specimen(&["inet"]).but(&[PidNs]),
+        Case::specimen(&["socket-filters"]).but(&[PidNs]),
+        Case::specimen(&["socket-ebpf"]).refused(&["socket", "filtered by a program in ebpf"]).only(&[Root]),
+        Case::specimen(&["netlink"]).but(&[PidNs]),
+        Case::specimen(&["netlink-asked"]).refused(&["socket", "wait to be read"]),
+        Case::specimen(&["inet-raw"]).but(&[User]),
+        Case::specimen(&["inet-options"]).but(&[PidNs]),
+        Case::specimen(&["inet-shut"]).but(&[PidNs]),
+        Case::specimen(&["inet-waiting"]).but(&[PidNs]),
+        Case::specimen(&["inet-begun"]).refused(&["socket", "begun a message"]),
+        Case::specimen(&["packets"]).but(&[User]),
+        Case::specimen(&["packet-ring"]).refused(&["socket", "by a ring"]).only(&[Root]),
+        Case::specimen(&["inet-reset"]).only(&[User]),
+        Case::specimen(&["inet-connected"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
+        // Whoever ends of himself leaves addresses that nobody can have for a minute, unless he has said that all may.
+        Case::specimen(&["tcp"]).but(&[PidNs, Snapshot]),
+        Case::specimen(&["tcp", "reuse"]).only(&[Snapshot]),
+        Case::specimen(&["tcp-much"]).but(&[PidNs, Snapshot]),
+        Case::specimen(&["tcp-much", "1000000", "reuse"]).only(&[Root, Snapshot]),
+        Case::specimen(&["tcp-unread"]).refused(&["socket", "wait until its other end reads"]),
+        Case::specimen(&["tcp-urgent"]).refused(&["socket", "cannot be seen whole"]),
+        Case::specimen(&["tcp-orphan"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
+        Case::specimen(&["socket-gone"]).but(&[PidNs]),
+        Case::specimen(&["socket-written"]).but(&[PidNs]),
+        Case::specimen(&["socket-named"]).but(&[PidNs]),
+        Case::specimen(&["socket-addressed"]).but(&[PidNs]),
+        Case::specimen(&["socket-waiting"]).but(&[PidNs]),
+        Case::specimen(&["socket-owners"]).but(&[PidNs]),
+    ]
 }
 
 fn special() -> Vec<Case> {
@@ -317,23 +352,6 @@ fn special() -> Vec<Case> {
         Case::specimen(&["fifo-lone"]).but(&[PidNs]),
         Case::specimen(&["fifo-twice"]).but(&[PidNs]),
         Case::specimen(&["fifo-unread"]).refused(&["fifo", "nobody has it open to read"]),
-        Case::specimen(&["inet"]).but(&[PidNs]),
-        Case::specimen(&["inet-reset"]).only(&[User]),
-        Case::specimen(&["inet-connected"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
-        // Whoever ends of himself leaves addresses that nobody can have for a minute, unless he has said that all may.
-        Case::specimen(&["tcp"]).but(&[PidNs, Snapshot]),
-        Case::specimen(&["tcp", "reuse"]).only(&[Snapshot]),
-        Case::specimen(&["tcp-much"]).but(&[PidNs, Snapshot]),
-        Case::specimen(&["tcp-much", "1000000", "reuse"]).only(&[Root, Snapshot]),
-        Case::specimen(&["tcp-urgent"]).refused(&["socket", "cannot be seen whole"]),
-        Case::specimen(&["tcp-orphan"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
-        Case::specimen(&["tcp-unread"]).refused(&["socket", "wait until its other end reads"]),
-        Case::specimen(&["socket-named"]).but(&[PidNs]),
-        Case::specimen(&["socket-addressed"]).but(&[PidNs]),
-        Case::specimen(&["socket-waiting"]).but(&[PidNs]),
-        Case::specimen(&["socket-owners"]).but(&[PidNs]),
-        Case::specimen(&["socket-gone"]).but(&[PidNs]),
-        Case::specimen(&["socket-written"]).but(&[PidNs]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),

@@ -408,6 +408,14 @@ impl<'a> Execution<'a> {
                 };
                 Ok(self.expected(step, *expect, connected.map(|()| 0).map_err(Errno::from))?)
             }
+            (Op::Datagrams { to, all, lost }, _) => {
+                for one in all {
+                    let by = one.by.map(|by| self.number(by));
+                    let sent = sockets::send_to(self.number(*to), by, &one.from, &one.message);
+                    self.expected(step, Expect::OrTold(lost), sent)?;
+                }
+                Ok(())
+            }
             (Op::Join { from, at }, _) => {
                 let made = sockets::join(from, at.as_ref()).map_err(|e| Fault::new("connect", from.descr, e))?;
                 let ends = [Some(from), at.as_ref()].into_iter().flatten();

@@ -1,9 +1,10 @@
 //! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
 use abi::consts::socket::{
-    AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
+    AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC,
+    SOL_SOCKET,
 };
-use abi::diag::{self, LocalSocket, LocalSockets, Part};
+use abi::diag::{self, LinkSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use plan::TcpEnd;
@@ -13,8 +14,9 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
 };
+use std::collections::HashMap;
 use std::io::Write;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 use tracee::here;
@@ -31,25 +33,42 @@ const TRIES: usize = 20;
 
 /// Every socket of AF_UNIX.
 pub(crate) fn local() -> Result<LocalSockets, Fault> {
-    let mut tries =
-        (0..TRIES).map(|_| local_once()).skip_while(|told| told.as_ref().is_err_and(|e| e.errno == Errno::EINTR));
-    let interrupted = || Err(Fault::new("recv", WHOM, Errno::EINTR));
-    tries.next().unwrap_or_else(interrupted).map(LocalSockets::of)
+    all(&diag::local_request(), diag::local_part).map(LocalSockets::of)
 }
 
-const WHOM: &str = "local sockets (AF_UNIX) (sock_diag)";
+/// Every socket of AF_PACKET.
+pub(crate) fn packets() -> Result<Vec<LinkSocket>, Fault> {
+    all(&diag::packet_request(), diag::packet_part)
+}
 
-fn local_once() -> Result<Vec<LocalSocket>, Fault> {
+/// Which sockets of both families of the internet are shut down, if the kernel tells it of this protocol.
+pub(crate) fn shut_down(protocol: u64) -> HashMap<u32, u8> {
+    let of = |family| all(&diag::inet_request(family, protocol), diag::inet_part).unwrap_or_default();
+    [AF_INET, AF_INET6].into_iter().flat_map(of).collect()
+}
+
+type Parts<T> = fn(&[u8]) -> Result<Part<T>, Errno>;
+
+fn all<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
+    let mut tries = (0..TRIES)
+        .map(|_| once(request, parts))
+        .skip_while(|told| told.as_ref().is_err_and(|e| e.errno == Errno::EINTR));
+    tries.next().unwrap_or_else(|| Err(Fault::new("recv", WHOM, Errno::EINTR)))
+}
+
+const WHOM: &str = "sockets (sock_diag)";
+
+fn once<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
     let failed = |call: &str, e: std::io::Error| Fault::new(call, WHOM, e);
     let (family, flags) = (AddressFamily::NETLINK, SocketFlags::CLOEXEC);
     let netlink = socket_with(family, SocketType::RAW, flags, Some(netlink::SOCK_DIAG))
         .map_err(|e| failed("socket", e.into()))?;
-    send(&netlink, &diag::local_request(), SendFlags::empty()).map_err(|e| failed("send", e.into()))?;
+    send(&netlink, request, SendFlags::empty()).map_err(|e| failed("send", e.into()))?;
     let (mut all, mut buffer) = (Vec::new(), vec![0; ROOM]);
     loop {
         let (_, length) = recv(&netlink, &mut buffer[..], RecvFlags::TRUNC).map_err(|e| failed("recv", e.into()))?;
         let text = buffer.get(..length).unwrap_or(&buffer);
-        match diag::local_part(text).map_err(|e| Fault::new("recv", WHOM, e))? {
+        match parts(text).map_err(|e| Fault::new("recv", WHOM, e))? {
             Part::Some(more) => all.extend(more),
             Part::Last(more) => {
                 all.extend(more);
@@ -165,6 +184,54 @@ fn any_port(end: &TcpEnd, other: &TcpEnd) -> Vec<u8> {
     };
     address[..2].copy_from_slice(&(end.family as u16).to_ne_bytes());
     with_port(&address, 0)
+}
+
+/// Sends a message to a socket of ours, from an address; that of a socket of ours, if `by` is one. It goes to nobody else: to the
+/// socket's own address, or to the loopback, if it takes what comes to any.
+pub(crate) fn send_to(number: u64, by: Option<u64>, from: &[u8], message: &[u8]) -> Result<u64, Errno> {
+    /// `struct sockaddr_in6`.
+    const ROOM: u32 = 28;
+    let len = Arg::Bytes(ROOM.to_ne_bytes().to_vec());
+    let asked = here::call(&Call::new(Sys::Getsockname, [Arg::Int(number), Arg::Out(ROOM as usize), len]));
+    asked.result?;
+    let own = asked.out.into_iter().next().and_then(|own| proc::sockaddr(&own)).ok_or(Errno::EINVAL)?;
+    let whom = proc::sockaddr(from).filter(|from| own.port() != 0 && from.port() != 0).ok_or(Errno::EINVAL)?;
+    let (is_six, any) = (from.len() > 16, own.ip().is_unspecified());
+    let ip = match (own.ip(), whom.ip()) {
+        (ip, _) if !any => ip,
+        (_, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+        _ => Ipv6Addr::LOCALHOST.into(),
+    };
+    let ip = match ip {
+        IpAddr::V4(ip) if is_six => ip.to_ipv6_mapped().octets().to_vec(),
+        IpAddr::V4(ip) => ip.octets().to_vec(),
+        IpAddr::V6(_) if !is_six => return Err(Errno::EINVAL),
+        IpAddr::V6(ip) => ip.octets().to_vec(),
+    };
+    let mut to = with_port(from, own.port());
+    let at = if is_six { 8 } else { 4 };
+    to[at..at + ip.len()].copy_from_slice(&ip);
+    let ours = if by.is_none() { Some(sender(is_six, from)?) } else { None };
+    let by = by.or(ours.as_ref().map(|ours| ours.as_raw_fd() as u64)).unwrap_or_default();
+    let (bytes, len) = (Arg::Bytes(message.to_vec()), Arg::Int(message.len() as u64));
+    here::call(&Call::new(
+        Sys::Sendto,
+        [Arg::Int(by), bytes, len, 0.into(), Arg::Bytes(to), Arg::Int(from.len() as u64)],
+    ))
+    .result
+}
+
+/// A socket of messages that has an address for a while.
+fn sender(is_six: bool, address: &[u8]) -> Result<OwnedFd, Errno> {
+    let (family, flags) =
+        (if is_six { AddressFamily::INET6 } else { AddressFamily::INET }, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
+    let socket = socket_with(family, SocketType::DGRAM, flags, None).map_err(|e| Errno(e.raw_os_error()))?;
+    set(&socket, (SOL_SOCKET, SO_REUSEADDR), 1)?;
+    if is_six {
+        set(&socket, (IPPROTO_IPV6, IPV6_V6ONLY), 0)?;
+    }
+    with_address(Sys::Bind, &socket, address)?;
+    Ok(socket)
 }
 
 fn is_soon(socket: &impl AsFd, what: PollFlags) -> std::io::Result<()> {

@@ -7,7 +7,7 @@ use crate::save::Saver;
 use crate::sockets;
 use crate::tree::{Links, Texts};
 use abi::consts::open::O_ACCMODE;
-use abi::diag::LocalSockets;
+use abi::diag::{LinkSocket, LocalSockets};
 use abi::layout::FileStat;
 use abi::proc::Connections;
 use abi::seccomp::Filter;
@@ -59,6 +59,8 @@ pub(crate) struct Before {
     pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
     pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
+    /// Which sockets of messages are shut down, by their protocol.
+    pub(crate) shut_down: RefCell<HashMap<u64, Rc<HashMap<u32, u8>>>>,
 }
 
 impl Before {
@@ -487,6 +489,15 @@ impl Probe for Target<'_, '_, '_> {
 
     fn messages(&self, inode: u64) -> Option<Vec<Message>> {
         self.before.flights.messages(inode, self.table)
+    }
+
+    fn shut_down(&self, protocol: u64) -> Rc<HashMap<u32, u8>> {
+        let mut all = self.before.shut_down.borrow_mut();
+        all.entry(protocol).or_insert_with(|| Rc::new(sockets::shut_down(protocol))).clone()
+    }
+
+    fn packet_sockets(&self) -> Result<Vec<LinkSocket>, Fault> {
+        sockets::packets()
     }
 
     fn connections(&self) -> Result<Rc<Connections>, Fault> {

@@ -423,6 +423,17 @@ pub struct Message {
     pub credentials: Option<(Option<Pid>, u32, u32)>,
 }
 
+/// A message that waited in a socket.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Datagram {
+    /// The address from which it came.
+    pub from: Vec<u8>,
+    /// Who has that address in the tree, if somebody has.
+    pub by: Option<Descr>,
+    /// What it says.
+    pub message: Vec<u8>,
+}
+
 /// How a thread comes into being.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Birth {
@@ -554,6 +565,15 @@ pub enum Op {
         of: Option<Descr>,
         /// For what.
         expect: Expect,
+    },
+    /// Messages are sent to a socket of the internet, each from where it came, as far as that is an address of this host.
+    Datagrams {
+        /// The socket.
+        to: Descr,
+        /// In their order.
+        all: Vec<Datagram>,
+        /// What is told where one cannot be sent.
+        lost: &'static str,
     },
     /// A TCP connection is made, between two sockets that are made for it; or with whoever takes connections there, to be accepted.
     Join {
@@ -832,6 +852,7 @@ impl fmt::Display for Op {
             Op::Host(effect) => effect.fmt(f),
             Op::Connect { descr, of: Some(of), expect, .. } => write!(f, "connect {descr} to {of}{expect}"),
             Op::Connect { descr, path, expect, .. } => write!(f, "connect {descr} to {}{expect}", path.escape_ascii()),
+            Op::Datagrams { to, all, .. } => write!(f, "send {} messages to {to}", all.len()),
             Op::Join { from, at: Some(at) } => write!(f, "{}, {} = both ends of a connection", from.descr, at.descr),
             Op::Join { from, at: None } => write!(f, "{} = a connection that waits to be accepted", from.descr),
             Op::Reset { descr, waiting, .. } => {

@@ -239,6 +239,8 @@ resources! {
         0x030e fd::pidfd Pidfd;
         0x030f fd::unix UnixSocket;
         0x0310 fd::inet InetSocket;
+        0x0330 fd::netlink NetlinkSocket;
+        0x0331 fd::packet PacketSocket;
     }
     tree {
         0x0401 ipc::shm SysvShm;

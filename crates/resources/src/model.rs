@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{epoll, file::File, inet, locks, place, unix};
+use crate::fd::{epoll, file::File, inet, locks, packet, place, unix};
 use crate::list::encode;
 use crate::mm::{huge, ring, segment};
 use crate::task::ticks;
@@ -243,6 +243,7 @@ impl Model {
             of_modes,
             unix::plan::questions(self),
             inet::plan::questions(self),
+            packet::questions(self),
             huge::questions(self),
             ring::questions(self),
         ]

@@ -4,7 +4,7 @@
 use crate::fd::{Seen, file::File};
 use crate::ipc::Used;
 use crate::{Note, Text, Trouble};
-use abi::diag::LocalSockets;
+use abi::diag::{LinkSocket, LocalSockets};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
@@ -279,6 +279,15 @@ pub trait Probe {
     /// What the kernel tells of sockets of AF_UNIX, in our own network namespace.
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::default())
+    }
+    /// What the kernel tells of sockets of AF_PACKET, likewise.
+    fn packet_sockets(&self) -> Result<Vec<LinkSocket>, Fault> {
+        Ok(Vec::new())
+    }
+    /// Of sockets of messages of a protocol of the internet, likewise, by their inode numbers, which directions are shut down: 1 to
+    /// receive, 2 to send. Not every kernel tells it.
+    fn shut_down(&self, _protocol: u64) -> Rc<HashMap<u32, u8>> {
+        Rc::default()
     }
     /// The connections of TCP in our own network namespace.
     fn connections(&self) -> Result<Rc<proc::Connections>, Fault> {

@@ -7,21 +7,21 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsRawFd, FromRawFd};
 
-fn option(fd: i32, level: i32, name: i32) -> Result<i32, String> {
+pub(crate) fn option(fd: i32, level: i32, name: i32) -> Result<i32, String> {
     let (mut value, mut length) = (0i32, 4);
     // SAFETY: room for an integer.
     must("getsockopt", unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
     Ok(value)
 }
 
-fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
+pub(crate) fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
     // SAFETY: the integer lives as long as the call.
     must("setsockopt", unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
 }
 
 /// Binds to a port that no other process is given by chance while we are away: below those that the kernel chooses (ip(7),
 /// ip_local_port_range).
-fn own_port<T>(bind: impl Fn(u16) -> std::io::Result<T>) -> Result<T, String> {
+pub(crate) fn own_port<T>(bind: impl Fn(u16) -> std::io::Result<T>) -> Result<T, String> {
     let first = std::process::id() % 2000 * 10;
     let ports = (0..10).map(|n| (10_000 + first + n) as u16);
     ports

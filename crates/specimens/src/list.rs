@@ -3,7 +3,7 @@
 use crate::life::Living;
 use crate::{
     aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
-    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, outside, pidfds, pipes, procfiles, ptys,
+    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes, procfiles, ptys,
     queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
     timers, vdso,
 };
@@ -41,6 +41,10 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
+    "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
+    "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
+    "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait;
+    "packets" nets::packets; "packet-ring" nets::packet_ring;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;

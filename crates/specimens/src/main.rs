@@ -36,6 +36,7 @@ mod locks;
 mod mem;
 mod memfds;
 mod neighbours;
+mod nets;
 mod outside;
 mod pidfds;
 mod pipes;

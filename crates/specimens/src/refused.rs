@@ -1,6 +1,7 @@
 //! Things that are not supported yet: the harness wants to see each refused, and the program unharmed.
 
 use crate::life::Living;
+use crate::nets;
 use crate::sys::{self, must, same};
 
 /// A child that sleeps until it is killed.
@@ -19,11 +20,6 @@ pub(crate) fn child(_: &[String]) -> Result<Living, String> {
     let pid = must("fork", pid)? as i32;
     // SAFETY: signal zero only asks.
     Living::reads(move |_| same("the child is there", &0, &unsafe { libc::kill(pid, 0) }))
-}
-
-fn socket(domain: i32, kind: i32) -> Result<i32, String> {
-    // SAFETY: takes integers.
-    must("socket", unsafe { libc::socket(domain, kind, 0) }).map(|fd| fd as i32)
 }
 
 pub(crate) fn socket_pair(_: &[String]) -> Result<Living, String> {
@@ -46,7 +42,8 @@ pub(crate) fn segments(_: &[String]) -> Result<Living, String> {
 }
 
 pub(crate) fn several(arguments: &[String]) -> Result<Living, String> {
-    let fd = socket(libc::AF_NETLINK, libc::SOCK_RAW)?;
+    let fd = nets::netlink(libc::NETLINK_ROUTE)?;
+    nets::ask_for_links(fd)?;
     /// UFFD_USER_MODE_ONLY (linux/userfaultfd.h): anybody may make such a one.
     const USER_MODE_ONLY: i32 = 1;
     // SAFETY: takes an integer.

@@ -28,8 +28,14 @@ pub fn call(call: &Call) -> Answer {
                 outs.push(buffers.len());
                 vec![0; *len]
             }
-            Arg::Nested { .. } | Arg::At(_) | Arg::Pieces(_) | Arg::Message { .. } => {
-                unreachable!("none of these calls takes a structure with a pointer")
+            Arg::Nested { bytes, at, inner } => {
+                let (mut outer, inner) = (bytes.clone(), inner.clone());
+                outer[*at..at + 8].copy_from_slice(&(inner.as_ptr().addr() as u64).to_ne_bytes());
+                buffers.push(inner);
+                outer
+            }
+            Arg::At(_) | Arg::Pieces(_) | Arg::Message { .. } => {
+                unreachable!("none of these calls takes the place of another one, or a message")
             }
         };
         *word = bytes.as_ptr().addr() as u64;

@@ -1,32 +1,38 @@
 //! Sockets of the families AF_INET and AF_INET6 (ip(7), tcp(7), udp(7)).
 //!
 //! - seen as    `socket:[inode]`; `getsockopt`, `getsockname`, `getpeername`; /proc/net/tcp and tcp6
-//! - captured   family, kind and protocol, addresses, how many connections may wait, options; what a connection has received and
-//!   nobody has read, by MSG_PEEK
-//! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. A TCP connection whose
+//! - captured   family, kind and protocol, addresses, how many connections may wait, options and filter; what is
+//!   shut down; what a connection or a socket of UDP has received and nobody has read, by MSG_PEEK
+//! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. Datagrams are sent
+//!   again from where they came, by whoever of the tree has that address. A TCP connection whose
 //!   other end is in the tree, or was and is closed, is made anew between the same addresses, and what waits is sent again. Any other
 //!   comes back as one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
-//! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way; one that a
-//!   process outside has too; a filter; by the thaw, an address that somebody else has or that needs a privilege
-//! - not kept   datagrams that wait, and connections of others that nobody has accepted yet: told. That a socket is in a group of
-//!   multicast, and that a program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what
-//!   error a connection ended: it is ECONNRESET. What is shut down of one that has no connection
+//! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way; a message that
+//!   was begun and not sent (UDP_CORK, MSG_MORE); one that a process outside has too; a filter in eBPF; by the thaw, an address that
+//!   somebody else has or that needs a privilege, and raw sockets without CAP_NET_RAW
+//! - not kept   datagrams that wait in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
+//!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
+//!   looked at before. That a socket is in a group of multicast, and that a program chooses among those with one address
+//!   (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
+//!   that are sent with each packet (IPV6_HOPOPTS and the like). Which directions of a raw socket are shut down, where the kernel does
+//!   not tell
 
 pub(crate) mod plan;
 
 use super::socket::{self, Settings, ask, asks_options, asks_settings, word};
-use super::{Kind, Seen, common_refusals};
+use super::{Kind, Seen};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Planning, Probe, Resource, Tcp, Trouble};
 use ::plan::{Descr, Refusal};
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, SIOCINQ, SIOCOUTQ, SO_DOMAIN, SO_PROTOCOL,
-    SO_TYPE, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET,
+    AF_INET, AF_INET6, IP_OPTIONS, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, MSG_DONTWAIT, MSG_PEEK, SIOCINQ,
+    SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
 };
-use abi::sockopt;
-use abi::{Answer, Arg, Call, Sys, proc};
-use core::net::SocketAddr;
+use abi::layout::Msghdr;
+use abi::sockopt::{self, SockOpt};
+use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys, proc};
+use core::net::{IpAddr, SocketAddr};
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
@@ -86,6 +92,23 @@ pub struct InetSocket {
     #[cbor(default)]
     #[serde(default)]
     pub passed: (u64, u64),
+    /// Messages that wait in it.
+    #[n(14)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub datagrams: Vec<Datagram>,
+}
+
+/// A message that waits.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Datagram {
+    /// The address from which it came.
+    #[n(0)]
+    pub from: Blob,
+    /// What it says.
+    #[n(1)]
+    pub message: Blob,
 }
 
 const RECEIVES: u8 = 1;
@@ -93,6 +116,7 @@ pub(crate) const SENDS: u8 = 2;
 
 const STREAM: u64 = SOCK_STREAM as u64;
 const DGRAM: u64 = SOCK_DGRAM as u64;
+const RAW: u64 = SOCK_RAW as u64;
 const TCP_INFO: u64 = 11;
 const TCP_ULP: u64 = 31;
 /// States of a TCP socket (include/net/tcp_states.h).
@@ -146,6 +170,35 @@ fn address(answer: &Answer) -> Option<Blob> {
     is_one.then(|| Blob(bytes[..len].to_vec()))
 }
 
+/// How many of these bytes are options of IP: they end with a zero, and are as many as fill words of four bytes (RFC 791, 3.1).
+fn length_of_options(bytes: &[u8]) -> usize {
+    let mut at = 0;
+    while let Some(kind @ 1..) = bytes.get(at) {
+        at += if *kind == 1 { 1 } else { usize::from(bytes.get(at + 1).copied().unwrap_or(0)).max(2) };
+    }
+    at.next_multiple_of(4).min(bytes.len())
+}
+
+/// To whom a raw socket sends: without a port, `getpeername` tells nothing (net/ipv4/af_inet.c, `inet_getname`).
+fn raw_remote(seen: &Seen, family: u64, from: &Capturing<'_>) -> Option<Blob> {
+    let path = if family == AF_INET { "/proc/net/raw" } else { "/proc/net/raw6" };
+    let line = proc::inet(&from.probe.host_text(path).ok()?).into_iter().find(|line| line.inode == seen.stat.ino)?;
+    let whom = Some(line.remote).filter(|_| line.state == TCP_ESTABLISHED)?;
+    encoded(family, whom).map(Blob)
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`, as the family has it.
+fn encoded(family: u64, address: SocketAddr) -> Option<Vec<u8>> {
+    let head = [(family as u16).to_ne_bytes(), address.port().to_be_bytes()].concat();
+    let six = match address.ip() {
+        IpAddr::V4(ip) if family == AF_INET => return Some([&head[..], &ip.octets(), &[0; 8]].concat()),
+        IpAddr::V6(_) if family == AF_INET => return None,
+        IpAddr::V4(ip) => ip.to_ipv6_mapped(),
+        IpAddr::V6(ip) => ip,
+    };
+    Some([&head[..], &[0; 4], &six.octets(), &[0; 4]].concat())
+}
+
 /// What a socket tells of itself.
 struct Asked {
     socket: InetSocket,
@@ -194,11 +247,15 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let ready = from.probe.ready(fd)?;
     // One that has ended is readable: its end is.
     let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && ready & POLLIN != 0);
-    let lists = match kind {
-        STREAM => [sockopt::IP, sockopt::IPV6, sockopt::TCP],
-        _ => [sockopt::IP, sockopt::IPV6, sockopt::UDP],
+    let lists: &[&[SockOpt]] = match kind {
+        STREAM => &[sockopt::IP, sockopt::IPV6, sockopt::TCP],
+        RAW => &[sockopt::IP, sockopt::IPV6, sockopt::RAW, sockopt::ICMPV6],
+        _ => &[sockopt::IP, sockopt::IPV6, sockopt::UDP],
     };
-    let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), &lists, from)?;
+    let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), lists, from)?;
+    for (_, _, Blob(options)) in settings.options.iter_mut().filter(|o| (o.0, o.1) == (IPPROTO_IP, IP_OPTIONS)) {
+        options.truncate(length_of_options(options));
+    }
     if connected {
         settings.options.retain(|(level, number, _)| !(*level == IPPROTO_TCP && OF_A_CONNECTION.contains(number)));
     }
@@ -210,26 +267,71 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     if family == AF_INET6 && !connected {
         settings.options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
     }
+    let is_raw = kind == RAW;
+    // Its port is its protocol.
+    let own =
+        address(local).filter(|own| !is_raw || proc::sockaddr(&own.0).is_some_and(|own| !own.ip().is_unspecified()));
+    let whom = address(remote).or_else(|| raw_remote(seen, family, from).filter(|_| is_raw));
     let socket = InetSocket {
         family,
         socket_type: kind,
         protocol,
         flags: seen.flags(),
-        local: address(local),
-        remote: address(remote),
+        local: own,
+        remote: whom,
         backlog: (state == TCP_LISTEN).then(|| word(info, MAY_WAIT_AT)),
         settings,
         connected,
         waiting: Blob(Vec::new()),
         socket: 0,
         peer: None,
-        shutdown: shutdown(state, ready),
+        shutdown: match from.probe.shut_down(protocol).get(&(seen.stat.ino as u32)) {
+            _ if is_stream => shutdown(state, ready),
+            Some(shut) => *shut,
+            None => u8::from(ready & POLLRDHUP != 0),
+        },
         passed: passed(info, state),
+        datagrams: Vec::new(),
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
     let unsent = if is_stream { word(info, UNSENT_AT) } else { value(outq) as u32 };
     let has_layer = layer.result.is_ok() && word(layer, 0) != 0;
     Ok(Asked { socket, state, wait, filtered, has_layer, readable: value(inq) as u32, ready, unsent })
+}
+
+/// The messages that wait, in their order. The offset is put back in the same batch, as in `unix`, where it is told what is seen of empty ones.
+fn datagrams(seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Datagram>, Trouble> {
+    const ROOM: usize = 1 << 16;
+    const MOST: usize = 1 << 16;
+    let fd = seen.fd;
+    let set = |value: Arg| {
+        Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, 4.into()])
+    };
+    let (mut all, mut at) = (Vec::new(), -1_i32);
+    loop {
+        let message = Arg::Message { data: ROOM, name: SOCKADDR, control: 0 };
+        let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT).into()]);
+        let there = set(Arg::Bytes(at.to_ne_bytes().to_vec()));
+        let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), there, read, set(Arg::At(Place::Out(0, 0)))];
+        let answer = from.probe.calls(&calls)?.swap_remove(2);
+        let len = match answer.result {
+            Ok(len) => len as usize,
+            Err(Errno::EAGAIN) => return Ok(all),
+            Err(e) => return Err(Fault::new("recvmsg", "a socket", e).into()),
+        };
+        let [bytes, name, _, header] = &answer.out[..] else { unreachable!("a message has four parts") };
+        let header = Msghdr::from_bytes(header).unwrap_or_default();
+        let name = name.get(..header.namelen as usize).unwrap_or(name);
+        // The end of one that is shut down has no sender.
+        if name.is_empty() {
+            return Ok(all);
+        }
+        if all.len() == MOST {
+            return Err(seen.refuse("more than 65536 messages wait in it", "freeze it when they are read").into());
+        }
+        all.push(Datagram { from: Blob(name.to_vec()), message: Blob(bytes[..len.min(bytes.len())].to_vec()) });
+        at = at.max(0).saturating_add(len as i32);
+    }
 }
 
 /// Which directions of a connection are shut down. That it receives no more is only to be seen as long as the other end sends.
@@ -265,11 +367,7 @@ impl Kind for InetSocket {
     }
 
     fn is(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
-        if !Self::knows(seen) {
-            return Ok(false);
-        }
-        let answers = from.probe.calls(&[ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)])?;
-        Ok([AF_INET, AF_INET6].contains(&value(&answers[0])))
+        socket::is_of(&[AF_INET, AF_INET6], seen, from)
     }
 
     fn asks(seen: &Seen, probe: &dyn Probe) -> Vec<Call> {
@@ -288,6 +386,9 @@ impl Kind for InetSocket {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
+        if asked.has_messages() && asked.keeps_messages() {
+            asked.socket.datagrams = datagrams(seen, from)?;
+        }
         for why in asked.losses(from) {
             from.note(seen.title(), why);
         }
@@ -295,7 +396,10 @@ impl Kind for InetSocket {
         let readable = if asked.socket.peer.is_some() { asked.readable } else { asked.readable.min(ROOM) };
         let mut socket = asked.socket;
         if !socket.connected {
-            (socket.shutdown, socket.passed) = (0, (0, 0));
+            socket.passed = (0, 0);
+            if socket.is_tcp() {
+                socket.shutdown = 0;
+            }
             return Ok(InetSocket { socket: if socket.backlog.is_some() { seen.stat.ino } else { 0 }, ..socket });
         }
         socket.waiting = if readable == 0 { Blob::default() } else { Blob(from.probe.unread(seen.fd, readable)?) };
@@ -380,9 +484,29 @@ impl Asked {
         self.socket.remote().map_or("somebody".to_owned(), |whom| whom.to_string())
     }
 
+    /// Whether something waits in it, and it is none of TCP. One that is shut down is readable, too.
+    fn has_messages(&self) -> bool {
+        let may_end = self.ready & POLLRDHUP != 0 && self.readable == 0;
+        !self.socket.is_tcp() && self.ready & POLLIN != 0 && !may_end
+    }
+
+    /// Whether what waits in it can be seen, and sent to it again and to nobody else.
+    fn keeps_messages(&self) -> bool {
+        const UDP: u64 = 17;
+        // UDP_ENCAP, UDP_GRO.
+        const OTHER: [(u64, u64); 2] = [(UDP, 100), (UDP, 104)];
+        let settings = &self.socket.settings;
+        let shares =
+            ["SO_REUSEADDR", "SO_REUSEPORT", "SO_BINDTODEVICE", "SO_PEEK_OFF"].iter().any(|name| settings.has(name));
+        let is_plain = !shares && !settings.options.iter().any(|o| OTHER.contains(&(o.0, o.1)));
+        // To read where an error waits would take it away.
+        let is_udp = (self.socket.socket_type, self.socket.protocol) == (DGRAM, UDP);
+        is_udp && is_plain && self.socket.local.is_some() && self.ready & POLLERR == 0
+    }
+
     /// Why it cannot be kept.
     fn refusals(&self, seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Refusal>, Trouble> {
-        let mut refusals = common_refusals(seen);
+        let mut refusals = socket::ill_kept(seen, self.filtered, from)?;
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
         if self.socket.peer.is_some() {
             if self.has_layer {
@@ -402,33 +526,27 @@ impl Asked {
         if self.readable != 0 && self.socket.connected && self.socket.settings.has("SO_PEEK_OFF") {
             refuse("it is looked into from an offset on (SO_PEEK_OFF)", "freeze it when all is read");
         }
+        if self.socket.socket_type == DGRAM && self.unsent != 0 {
+            let why = "it has begun a message (UDP_CORK, MSG_MORE), or one has not left yet";
+            refuse(why, "freeze it when that is sent: try again");
+        }
         if !self.socket.is_known() {
             let why = format!("its protocol, {}, is not supported yet", self.socket.protocol);
             refuse(&why, "let the program close it");
-        }
-        if self.filtered {
-            let why = "what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)";
-            refuse(why, "let the program close it; this is not supported yet");
-        }
-        if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
-            refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
         }
         Ok(refusals)
     }
 
     /// What is not kept, or may not be.
     fn losses(&self, from: &Capturing<'_>) -> Vec<String> {
-        let Asked { socket, state, .. } = self;
+        let socket = &self.socket;
         let is_bound = !socket.connected && socket.local.is_some();
         let mut all = Vec::new();
         if self.lives() && socket.peer.is_none() {
             all.push(format!("its TCP connection with {} is reset when it is thawed", self.whom()));
         }
-        if !socket.connected && *state != TCP_LISTEN && self.ready & POLLIN != 0 {
+        if self.has_messages() && !self.keeps_messages() {
             all.push("datagrams that wait in it are lost".into());
-        }
-        if socket.socket_type == DGRAM && self.unsent != 0 {
-            all.push("if it has begun a message (UDP_CORK, MSG_MORE), that is lost".into());
         }
         let lost = self.wait.saturating_sub(self.kept(from));
         if lost != 0 {
@@ -456,6 +574,9 @@ impl InetSocket {
 
     /// To whom a socket of messages sends is an address; that of TCP has a connection. `others` are all of its image, by inode number.
     pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &InetSocket>) -> bool {
+        if !self.datagrams.is_empty() && (self.socket_type != DGRAM || self.connected || self.local().is_none()) {
+            return false;
+        }
         let Some(peer) = self.peer else { return !self.is_tcp() || self.connected || self.remote.is_none() };
         let size = if self.family == AF_INET { 16 } else { SOCKADDR };
         let of_family = |address: &Blob| {
@@ -485,11 +606,12 @@ impl InetSocket {
         [self.local(), self.remote()].iter().all(|end| end.is_some_and(|end| end.ip().is_loopback()))
     }
 
-    /// TCP and MPTCP; UDP, UDP-Lite, and ICMP without a privilege (icmp(7)).
+    /// TCP and MPTCP; UDP, UDP-Lite, and ICMP without a privilege (icmp(7)); all that is raw.
     fn is_known(&self) -> bool {
         let protocols: &[u64] = match self.socket_type {
             STREAM => &[TCP, 262],
             DGRAM => &[17, 136, 1, 58],
+            RAW => return true,
             _ => &[],
         };
         protocols.contains(&self.protocol)
@@ -502,7 +624,11 @@ impl InetSocket {
 
 impl fmt::Display for InetSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let kind = if self.is_tcp() { "stream" } else { "dgram" };
+        let kind = match self.socket_type {
+            STREAM => "stream",
+            RAW => "raw",
+            _ => "dgram",
+        };
         let family = if self.family == AF_INET { "inet" } else { "inet6" };
         write!(f, "{family} {kind}, protocol {}", self.protocol)?;
         self.local().map_or(Ok(()), |local| write!(f, ", {local}"))?;
@@ -512,6 +638,10 @@ impl fmt::Display for InetSocket {
             (Some(remote), _) if self.connected => write!(f, ", was connected to {remote}"),
             (Some(remote), _) => write!(f, ", sends to {remote}"),
             _ => Ok(()),
+        }?;
+        match self.datagrams.len() {
+            0 => Ok(()),
+            n => write!(f, ", {n} messages wait"),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! What sockets of all families have in common: options (socket(7)), and the room of their buffers.
 
-use super::{S_IFSOCK, Seen};
+use super::{S_IFSOCK, Seen, common_refusals, flags};
 use crate::task::written;
 use crate::{Blob, Capturing, Planning, Trouble};
 use abi::consts::cap::CAP_NET_ADMIN;
+use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{
-    SO_BUF_LOCK, SO_GET_FILTER, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
+    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE,
+    SOL_SOCKET,
 };
 use abi::sockopt::{self, SockOpt, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 /// What was set.
@@ -26,6 +28,11 @@ pub struct Settings {
     /// Which of both somebody has chosen: 1 and 2 (SO_BUF_LOCK).
     #[n(2)]
     pub chosen: u32,
+    /// The classic BPF program that says what comes to it (SO_ATTACH_FILTER): instructions of eight bytes (linux/filter.h).
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub filter: Option<Blob>,
 }
 
 /// The bits of [`Settings::chosen`].
@@ -35,6 +42,35 @@ pub(super) const RECEIVE: u32 = 2;
 /// Whether a descriptor is one of a socket.
 pub(super) fn is_socket(seen: &Seen) -> bool {
     seen.file_type() == S_IFSOCK && seen.link.0.starts_with(b"socket:[") && !seen.names_only()
+}
+
+/// Whether it is one of one of these families.
+pub(super) fn is_of(families: &[u64], seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    if !is_socket(seen) {
+        return Ok(false);
+    }
+    let answers = from.probe.calls(&[ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)])?;
+    Ok(families.contains(&word(&answers[0], 0).into()))
+}
+
+/// Why a socket of whatever family is not kept.
+pub(super) fn ill_kept(seen: &Seen, filtered: bool, from: &Capturing<'_>) -> Result<Vec<Refusal>, Trouble> {
+    let mut refusals = common_refusals(seen);
+    if filtered {
+        let why = "what comes to it is filtered by a program in eBPF (SO_ATTACH_BPF)";
+        refusals.push(seen.refuse(why, "let the program close it; this is not supported yet"));
+    }
+    if let Some(holder) = from.probe.other_holders(&seen.link.0)?.first() {
+        let why = format!("process {holder}, outside of the tree, has it too");
+        refusals.push(seen.refuse(why, "end that process first"));
+    }
+    Ok(refusals)
+}
+
+/// `fcntl`, once nothing more is done with it.
+pub(super) fn set_flags(by: &'static str, descr: Descr, status: u32, to: &mut Planning<'_>) {
+    let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(status & !flags::ACCMODE).into()];
+    to.to.on_descr(Moment::Arm, by, descr, Sys::Fcntl, args, Expect::Success);
 }
 
 /// `getsockopt`.
@@ -49,18 +85,20 @@ pub(super) fn word(answer: &Answer, at: usize) -> u32 {
     bytes.filter(|_| answer.result.is_ok()).map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
-/// Whether what comes to it is filtered. How many instructions a filter has comes back as the length; of one in eBPF there is nothing
-/// but an error (SO_ATTACH_BPF).
-fn is_filtered(answer: &Answer) -> bool {
-    match answer.result {
-        Ok(_) => word(answer, 0) != 0,
-        Err(errno) => errno != Errno::ENOPROTOOPT,
-    }
+/// Bytes of an instruction of classic BPF (linux/filter.h, `struct sock_filter`).
+const INSTRUCTION: usize = 8;
+
+/// The filter of a socket, with room for so many instructions. How many it has comes back as the length, and without room that alone;
+/// of one in eBPF there is nothing but an error (net/core/filter.c, `sk_get_filter`).
+fn ask_filter(fd: u32, instructions: u32) -> Call {
+    let room = Arg::Out(instructions as usize * INSTRUCTION);
+    let length = Arg::Bytes(instructions.to_ne_bytes().to_vec());
+    Call::new(Sys::Getsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_ATTACH_FILTER.into(), room, length])
 }
 
 /// What is asked of every socket.
 pub(super) fn asks_settings(fd: u32) -> Vec<Call> {
-    let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_GET_FILTER.into(), 0.into(), Arg::Out(4)];
+    let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_ATTACH_FILTER.into(), 0.into(), Arg::Out(4)];
     let mut calls = vec![Call::new(Sys::Getsockopt, no_room)];
     calls.extend([SO_BUF_LOCK, SO_SNDBUF, SO_RCVBUF].map(|option| ask(fd, SOL_SOCKET, option, 4)));
     calls.extend(asks_options(fd, sockopt::SOCKET));
@@ -72,7 +110,7 @@ pub(super) fn asks_options(fd: u32, list: &[SockOpt]) -> Vec<Call> {
 }
 
 impl Settings {
-    /// Asks for them; and whether what comes to it is filtered (SO_ATTACH_FILTER).
+    /// Asks for them; and whether what comes to it is filtered by a program that nobody is told (SO_ATTACH_BPF).
     pub(super) fn capture(
         fd: u32,
         kind: SocketKind,
@@ -86,15 +124,22 @@ impl Settings {
         }
         let [filter, chosen, send, receive, rest @ ..] = &answers[..] else { unreachable!("as many as calls") };
         let new = from.probe.new_socket(kind, &all);
-        let set = |((option, a), at_first): ((&SockOpt, &Answer), &Vec<u8>)| {
-            let differs = a.result.is_ok() && written(a) != at_first;
+        // Without the right to make one (of raw ones), nobody knows what it had at first.
+        let at_first = new.iter().map(Some).chain(core::iter::repeat(None));
+        let set = |((option, a), at_first): ((&SockOpt, &Answer), Option<&Vec<u8>>)| {
+            let differs = a.result.is_ok() && at_first.is_none_or(|value| written(a) != value);
             differs.then(|| (option.level, option.number, Blob(written(a).to_vec())))
         };
-        let options = all.iter().zip(rest).zip(&new).filter_map(set).collect();
+        let options = all.iter().zip(rest).zip(at_first).filter_map(set).collect();
         let room = (word(send, 0), word(receive, 0));
         // A kernel that does not tell (before 5.14) may have been told.
         let chosen = chosen.result.map_or(SEND | RECEIVE, |_| word(chosen, 0) & (SEND | RECEIVE));
-        Ok((Settings { options, room, chosen }, is_filtered(filter)))
+        let is_hidden = filter.result.is_err_and(|errno| errno != Errno::ENOPROTOOPT);
+        let filter = match word(filter, 0) {
+            0 => None,
+            n => Some(Blob(written(&from.probe.calls(&[ask_filter(fd, n)])?[0]).to_vec())),
+        };
+        Ok((Settings { options, room, chosen, filter }, is_hidden))
     }
 
     /// Whether an option of all sockets is among those that were set.
@@ -103,16 +148,31 @@ impl Settings {
         option.is_some_and(|o| self.options.iter().any(|set| (set.0, set.1) == (o.level, o.number)))
     }
 
-    /// Sets options again, but for the room.
+    /// Sets options again, but for the room; and the filter when what waits is written: it is asked about what comes, not about what
+    /// waits.
     pub(super) fn plan(&self, by: &'static str, descr: Descr, to: &mut Planning<'_>) {
-        self.plan_at(Moment::Make, by, descr, to);
+        self.plan_at([Moment::Make, Moment::Arm], by, descr, to);
     }
 
-    pub(super) fn plan_at(&self, moment: Moment, by: &'static str, descr: Descr, to: &mut Planning<'_>) {
-        for (level, option, Blob(value)) in &self.options {
-            let lost = Expect::OrTold("an option of a socket could not be set");
-            set(by, descr, (*level, *option), value.clone(), lost, moment, to);
+    /// Likewise, with the moments of both.
+    pub(super) fn plan_at(&self, moments: [Moment; 2], by: &'static str, descr: Descr, to: &mut Planning<'_>) {
+        const LOCK: (u64, u64) = (SOL_SOCKET, SO_LOCK_FILTER);
+        let lost = Expect::OrTold("an option of a socket could not be set");
+        let all = |is_lock, moment, to: &mut Planning<'_>| {
+            for (level, option, Blob(value)) in self.options.iter().filter(|o| ((o.0, o.1) == LOCK) == is_lock) {
+                set(by, descr, (*level, *option), value.clone(), lost, moment, to);
+            }
+        };
+        all(false, moments[0], to);
+        if let Some(Blob(filter)) = &self.filter {
+            // linux/filter.h, `struct sock_fprog`: how many instructions, and where.
+            let mut bytes = vec![0; 16];
+            bytes[..2].copy_from_slice(&((filter.len() / INSTRUCTION) as u16).to_ne_bytes());
+            let program = Value::Nested { bytes, at: 8, inner: filter.clone() };
+            set_to(by, descr, (SOL_SOCKET, SO_ATTACH_FILTER), (program, 16), Expect::Success, moments[1], to);
         }
+        // It locks the filter that is there.
+        all(true, moments[1], to);
     }
 
     /// The room that it had, once nothing more is written: `widened`, it was given more, of one or the other.
@@ -134,11 +194,16 @@ impl Settings {
 /// Gives a socket room for what it is to send, and for what the kernel adds. What was there before may have been more than its room:
 /// the last piece that still began within it.
 pub(super) fn widen(by: &'static str, descr: Descr, bytes: usize, to: &mut Planning<'_>) {
+    widen_for(by, descr, SO_SNDBUF, bytes, to);
+}
+
+/// Likewise, for what it is to send (SO_SNDBUF), or to receive (SO_RCVBUF).
+pub(super) fn widen_for(by: &'static str, descr: Descr, option: u64, bytes: usize, to: &mut Planning<'_>) {
     const MORE: u32 = 1 << 20;
     set_room(
         by,
         descr,
-        SO_SNDBUF,
+        option,
         (bytes as u32).saturating_mul(2).saturating_add(MORE),
         Expect::Whatever,
         Moment::Make,
@@ -167,14 +232,26 @@ fn set_room(
 pub(super) fn set(
     by: &'static str,
     descr: Descr,
-    (level, option): (u64, u64),
+    option: (u64, u64),
     value: Vec<u8>,
     expect: Expect,
     moment: Moment,
     to: &mut Planning<'_>,
 ) {
     let len = value.len() as u64;
-    let args = vec![Value::Descr(descr), level.into(), option.into(), Value::Bytes(value), len.into()];
+    set_to(by, descr, option, (Value::Bytes(value), len), expect, moment, to);
+}
+
+fn set_to(
+    by: &'static str,
+    descr: Descr,
+    (level, option): (u64, u64),
+    (value, len): (Value, u64),
+    expect: Expect,
+    moment: Moment,
+    to: &mut Planning<'_>,
+) {
+    let args = vec![Value::Descr(descr), level.into(), option.into(), value, len.into()];
     let op = Op::Call { sys: Sys::Setsockopt, args, expect };
     to.to.step(moment, by, Actor::Store, op, vec![Fact::Made(descr)], vec![]);
 }

@@ -11,8 +11,8 @@
 //! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; a name below a root directory of
 //!   its own; in which urgent data or an error wait, messages of one outside that has a name, or of another one than its other end
 //!   if that is connected to it, too; connections that have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
-//!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter
-//!   (SO_ATTACH_FILTER, SO_ATTACH_BPF); by the thaw, where somebody else has its name
+//!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter in
+//!   eBPF (SO_ATTACH_BPF); by the thaw, where somebody else has its name
 //! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
 //!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
 //!   messages that wait behind others, when they were looked at before
@@ -627,7 +627,7 @@ impl Among<'_> {
             refuse(&format!("process {holder}, outside of the tree, has it too"), "end that process first");
         }
         if filtered {
-            refuse("what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)", remedy);
+            refuse("what comes to it is filtered by a program in eBPF (SO_ATTACH_BPF)", remedy);
         }
         if ready & POLLPRI != 0 {
             refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");

@@ -3,7 +3,7 @@
 use crate::common::*;
 use abi::{Errno, Sys};
 use plan::Options;
-use resources::fd::inet::InetSocket;
+use resources::fd::inet::{Datagram, InetSocket};
 use resources::fd::socket::Settings;
 use resources::{Blob, Capturing, Description, Files, Keep, Model, Tcp, Trouble};
 
@@ -175,6 +175,26 @@ fn options_come_before_the_address_and_that_before_connections() {
     assert!(plan_of(sender)[2].ends_with("connect(d40, [16 bytes], 16) (or it is told)"));
 }
 
+/// It is there before anything can come, and nothing changes it that is set before.
+#[test]
+fn a_filter_comes_before_the_address_and_its_lock_behind_it() {
+    let mut sample = sample(LISTEN);
+    let filter = vec![6, 0, 0, 0, 255, 255, 0, 0];
+    sample.answer(Sys::Getsockopt, &[40, 1, 26, 0], Ok(0), number(1));
+    sample.answer(Sys::Getsockopt, &[40, 1, 26], Ok(0), vec![filter.clone()]);
+    sample.answer(Sys::Getsockopt, &[40, 1, 44], Ok(0), number(1));
+    let socket = captured(&sample, Tcp::Refuse).0.unwrap();
+    assert_eq!(socket.settings.filter, Some(Blob(filter)));
+    let lines = plan_of(socket.clone());
+    assert_eq!(lines[1], "make    inet-socket store    setsockopt(d40, 1, 26, [16+8 bytes], 16)");
+    assert_eq!(lines[2], "make    inet-socket store    setsockopt(d40, 1, 44, [4 bytes], 4) (or it is told)");
+    let waits = InetSocket { backlog: None, connected: true, waiting: Blob(b"hello".to_vec()), ..socket };
+    assert!(plan_of(waits).iter().any(|l| l.starts_with("arm ") && l.contains("26, [16+8")));
+    sample.answer(Sys::Getsockopt, &[40, 1, 26, 0], Err(Errno(13)), number(0));
+    let line = format!("fd 40 ({LINK}): what comes to it is filtered by a program in eBPF (SO_ATTACH_BPF)");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
+}
+
 #[test]
 fn a_connection_comes_back_reset() {
     let remote = Some(Blob(address(6667)));
@@ -284,4 +304,85 @@ fn addresses_that_cannot_be_had() {
     let low = InetSocket { local: Some(Blob(address(80))), ..listener() };
     assert!(why("root", low.clone(), "").is_empty());
     assert!(why("user", low, "").contains(&"socket 127.0.0.1:80: you may not use that port".to_owned()));
+}
+
+#[test]
+fn a_message_that_was_begun() {
+    let mut sample = sample(LISTEN);
+    for (option, value) in [(3, 2), (38, 17)] {
+        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), number(value));
+    }
+    sample.answer(Sys::Ioctl, &[40, 0x5411], Ok(0), number(768));
+    let line = format!("fd 40 ({LINK}): it has begun a message (UDP_CORK, MSG_MORE), or one has not left yet");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Reset).0)), [line]);
+}
+
+/// It has no port; whom it sends to stands in a text.
+#[test]
+fn a_raw_socket() {
+    let mut sample = sample(LISTEN);
+    for (option, value) in [(3, 3), (38, 1)] {
+        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), number(value));
+    }
+    let own = [&[2, 0, 0, 1, 0, 0, 0, 0][..], &[0; 8]].concat();
+    sample.answer(Sys::Getsockname, &[40], Ok(0), vec![own]);
+    let line = "  29: 00000000:0001 0100007F:0000 01 00000000:00000000 00:00000000 00000000     0        0 77 2\n";
+    sample.host_texts.insert("/proc/net/raw".into(), line.into());
+    // Options of IP: a route to be recorded, and how many bytes there are is not told.
+    let options = [&[1, 7, 7, 4][..], &[0; 36]].concat();
+    sample.answer(Sys::Getsockopt, &[40, 0, 4], Ok(0), vec![options.clone()]);
+    let socket = captured(&sample, Tcp::Refuse).0.unwrap();
+    assert_eq!((&socket.local, &socket.remote), (&None, &Some(Blob(address(0)))));
+    assert_eq!(socket.settings, with(vec![(0, 4, Blob(options[..8].to_vec()))]));
+    let model = model_of(socket);
+    let as_user = resources::plan(&model, &host("user", &model), &Options::default()).expect_err("it takes a right");
+    assert!(reasons(&as_user).contains(&"raw socket: only root, or who has CAP_NET_RAW, may have one".to_owned()));
+    let lines = steps(&planned(&model, &host("root", &model)), &["inet-socket"]);
+    assert_eq!(lines[0], "make    inet-socket store    d40 = socket(2, 2051, 1)");
+    assert!(lines[2].ends_with("connect(d40, [16 bytes], 16) (or it is told)"), "{lines:?}");
+}
+
+#[test]
+fn messages_that_are_shut_down() {
+    let sender = InetSocket { socket_type: 2, protocol: 17, backlog: None, socket: 0, shutdown: 2, ..listener() };
+    let lines = plan_of(sender);
+    assert!(lines.contains(&"arm     inet-socket store    shutdown(d40, 1) (or not)".to_owned()), "{lines:?}");
+}
+
+#[test]
+fn messages_that_wait_come_before_anybody_is_heard() {
+    let mut sample = sample(LISTEN);
+    for (option, value) in [(3, 2), (38, 17)] {
+        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), number(value));
+    }
+    sample.ready = 1;
+    let mut header = vec![0; 56];
+    header[8] = 16;
+    let message = vec![b"hello".to_vec(), address(5000), vec![], header];
+    sample.answer(Sys::Setsockopt, &[40], Ok(0), vec![]);
+    sample.answer(Sys::Recvmsg, &[40], Ok(5), message);
+    // The same again and again.
+    let line = format!("fd 40 ({LINK}): more than 65536 messages wait in it");
+    assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
+    sample.answer(Sys::Recvmsg, &[40], Err(Errno::EAGAIN), vec![]);
+    let socket = captured(&sample, Tcp::Refuse).0.unwrap();
+    let one = Datagram { from: Blob(address(5000)), message: Blob(b"hello".to_vec()) };
+    let remote = Some(Blob(address(5000)));
+    let receiver = InetSocket { datagrams: vec![one], remote, socket: 0, ..socket };
+    let expected = [
+        "make    inet-socket store    d40 = socket(2, 2050, 17)",
+        "make    inet-socket store    setsockopt(d40, 1, 33, [4 bytes], 4) (or not)",
+        "make    inet-socket store    bind(d40, [16 bytes], 16) (or it is told)",
+        "fill    inet-socket store    send 1 messages to d40",
+        "make    inet-socket store    connect(d40, [16 bytes], 16) (or it is told)",
+    ];
+    assert_eq!(plan_of(receiver.clone())[..expected.len()], expected);
+    let mut nameless = model("sleep");
+    let receiver = InetSocket { local: None, ..receiver };
+    nameless.descriptions.insert(40, Description::InetSocket(receiver));
+    assert!(Model::from_records(&records(&nameless)).is_err());
+    // Who shares its address with others does not know who would get them.
+    sample.answer(Sys::Getsockopt, &[40, 1, 2], Ok(0), number(1));
+    let (socket, notes) = captured(&sample, Tcp::Refuse);
+    assert_eq!((socket.unwrap().datagrams.len(), notes), (0, vec!["datagrams that wait in it are lost".to_owned()]));
 }

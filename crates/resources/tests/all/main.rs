@@ -17,6 +17,7 @@ mod lineage;
 mod locks;
 mod memfd;
 mod mqueue;
+mod netlink;
 mod pidfd;
 mod procfile;
 mod pty;

@@ -1,10 +1,10 @@
 //! Sockets of AF_UNIX without a name: what is told of them, what is refused, and how a pair is made again.
 
 use crate::common::*;
-use abi::Sys;
 use abi::consts::socket::MSG_CTRUNC;
 use abi::diag::LocalSocket as Told;
 use abi::layout::Msghdr;
+use abi::{Errno, Sys};
 use plan::PlaceFacts;
 use resources::fd::socket::Settings;
 use resources::fd::unix::{Ancillary, Name, Named, UnixSocket};
@@ -43,7 +43,7 @@ fn socket() -> UnixSocket {
 }
 
 fn settings(options: Vec<(u64, u64, Blob)>, room: (u32, u32), chosen: u32) -> Settings {
-    Settings { options, room, chosen }
+    Settings { options, room, chosen, ..Settings::default() }
 }
 
 /// A name of the file system, the file of which stands there, or a hidden one.
@@ -243,8 +243,8 @@ fn what_cannot_be_made_again() {
     let error = "an error waits to be told (SO_ERROR)";
     assert_eq!(why(&urgent), ["urgent data wait in it (MSG_OOB)", error]);
     let mut filtered = sample();
-    filtered.answer(Sys::Getsockopt, &[40, 1, 26], Ok(0), vec![vec![3, 0, 0, 0]]);
-    assert_eq!(why(&filtered), ["what comes to it is filtered (SO_ATTACH_FILTER, SO_ATTACH_BPF)"]);
+    filtered.answer(Sys::Getsockopt, &[40, 1, 26], Err(Errno(13)), vec![vec![0; 4]]);
+    assert_eq!(why(&filtered), ["what comes to it is filtered by a program in eBPF (SO_ATTACH_BPF)"]);
     // Not of AF_UNIX.
     let mut other = sample();
     other.sockets.clear();

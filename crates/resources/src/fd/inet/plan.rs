@@ -1,16 +1,16 @@
 //! How sockets of AF_INET and AF_INET6 are made again: connections before whoever takes some at the same address.
 
-use super::{DGRAM, InetSocket, RECEIVES, SENDS, STREAM, TCP_LISTEN};
-use crate::fd::flags;
+use super::{DGRAM, InetSocket, RAW, RECEIVES, SENDS, STREAM, TCP_LISTEN, encoded};
 use crate::fd::socket::{self, RECEIVE, SEND, widen};
 use crate::{Blob, Description, Model, Planning, Resource};
-use abi::consts::cap::{CAP_NET_ADMIN, CAP_NET_BIND_SERVICE};
-use abi::consts::fcntl::F_SETFL;
+use abi::consts::cap::{CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW};
 use abi::consts::socket::{
-    IPPROTO_IP, IPPROTO_IPV6, SHUT_RD, SHUT_WR, SO_REUSEADDR, SO_REUSEPORT, SOCK_NONBLOCK, SOL_SOCKET,
+    IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP, SHUT_RD, SHUT_WR, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SOCK_NONBLOCK,
+    SOL_SOCKET, UDP_CORK,
 };
 use abi::{Sys, proc};
-use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, TcpEnd, Value};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use plan::{Actor, Datagram, Descr, Expect, Fact, Moment, Op, Refusal, TcpEnd, Value};
 use std::collections::{BTreeMap, HashMap};
 
 const NAME: &str = InetSocket::NAME;
@@ -28,6 +28,8 @@ const SENT: usize = 1 << 19;
 /// The texts that tell which addresses are taken here, and the lowest port that needs no privilege.
 const TAKEN: [(u64, [&str; 2]); 2] =
     [(STREAM, ["/proc/net/tcp", "/proc/net/tcp6"]), (DGRAM, ["/proc/net/udp", "/proc/net/udp6"])];
+/// What the kernel adds to a message.
+const BESIDES: usize = 1 << 11;
 const LOOPBACK: &str = "/sys/class/net/lo/flags";
 const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
@@ -226,15 +228,19 @@ impl InetSocket {
             to.to.step(Moment::Fill, NAME, Actor::Store, op, vec![Fact::Made(writer)], vec![Fact::Filled(descr)]);
         }
         // Some would keep back what is written.
-        self.settings.plan_at(Moment::Arm, NAME, descr, to);
+        self.settings.plan_at([Moment::Arm; 2], NAME, descr, to);
         let received = if waiting.len() > RECEIVED { RECEIVE } else { 0 };
         let sent = if sent > SENT && wide { SEND } else { 0 };
         self.settings.plan_room(NAME, descr, received | sent, to);
         self.set_late(descr, to);
+        self.shut_down(descr, Expect::Success, to);
+    }
+
+    fn shut_down(&self, descr: Descr, expect: Expect, to: &mut Planning<'_>) {
         for (bit, how) in [(RECEIVES, SHUT_RD), (SENDS, SHUT_WR)] {
             if self.shutdown & bit != 0 {
                 let args = vec![Value::Descr(descr), how.into()];
-                to.to.on_descr(Moment::Arm, NAME, descr, Sys::Shutdown, args, Expect::Success);
+                to.to.on_descr(Moment::Arm, NAME, descr, Sys::Shutdown, args, expect);
             }
         }
     }
@@ -244,8 +250,7 @@ impl InetSocket {
         if self.peer.is_some() && !self.settings.has("SO_REUSEADDR") {
             share(descr, SO_REUSEADDR, 0, Moment::Arm, to);
         }
-        let args = vec![Value::Descr(descr), F_SETFL.into(), u64::from(self.flags & !flags::ACCMODE).into()];
-        to.to.on_descr(Moment::Arm, NAME, descr, Sys::Fcntl, args, Expect::Success);
+        socket::set_flags(NAME, descr, self.flags, to);
     }
 
     /// A connection that nobody has accepted yet.
@@ -253,7 +258,7 @@ impl InetSocket {
         let op = Op::Join { from: self.end(descr), at: None };
         let needs = vec![Fact::Bound(listener)];
         to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
-        self.settings.plan_at(Moment::Arm, NAME, descr, to);
+        self.settings.plan_at([Moment::Arm; 2], NAME, descr, to);
         self.settings.plan_room(NAME, descr, 0, to);
         self.set_late(descr, to);
     }
@@ -268,10 +273,19 @@ impl InetSocket {
             let kind = self.socket_type | SOCK_NONBLOCK;
             to.to.make(NAME, descr, Sys::Socket, vec![self.family.into(), kind.into(), self.protocol.into()]);
         }
-        self.settings.plan(NAME, descr, to);
-        self.settings.plan_room(NAME, descr, 0, to);
+        // Nothing comes to it before it has an address.
+        let filtered = if self.connected || self.has_messages() { Moment::Arm } else { Moment::Make };
+        self.settings.plan_at([Moment::Make, filtered], NAME, descr, to);
+        let widened = if self.has_messages() { RECEIVE } else { 0 };
+        if self.has_messages() {
+            let bytes = self.datagrams.iter().map(|one| one.message.0.len() + BESIDES).sum::<usize>();
+            socket::widen_for(NAME, descr, SO_RCVBUF, bytes, to);
+        }
+        self.settings.plan_room(NAME, descr, widened, to);
         if !self.connected {
             self.give_address(descr, ports, to);
+            // Of one that sends to nobody in particular it is an error that does it (net/ipv4/af_inet.c, `inet_shutdown`).
+            self.shut_down(descr, Expect::Whatever, to);
         }
         self.set_late(descr, to);
     }
@@ -297,13 +311,61 @@ impl InetSocket {
             let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
             call(descr, Sys::Bind, given(local), expect, before.clone(), to);
         }
+        let before = if self.has_messages() { self.send_messages(descr, to) } else { before };
         if let Some(remote) = &self.remote {
             let lost = "a socket has nobody to send to: there is no way there now";
-            call(descr, Sys::Connect, given(remote), Expect::OrTold(lost), before.clone(), to);
+            let op = Op::Call {
+                sys: Sys::Connect,
+                args: [vec![Value::Descr(descr)], given(remote)].concat(),
+                expect: Expect::OrTold(lost),
+            };
+            let needs = [vec![Fact::Made(descr)], before.clone()].concat();
+            to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![]);
         }
         if let Some(backlog) = self.backlog {
             call(descr, Sys::Listen, vec![u64::from(backlog).into()], Expect::Success, before, to);
         }
+    }
+
+    fn has_messages(&self) -> bool {
+        !self.datagrams.is_empty()
+    }
+
+    /// Messages are sent to it when it has its address, and before it hears of one only: from those who have the addresses from which
+    /// they came, if they are of the tree. Gives what holds then.
+    fn send_messages(&self, descr: Descr, to: &mut Planning<'_>) -> Vec<Fact> {
+        const CORK: (u64, u64) = (IPPROTO_UDP, UDP_CORK);
+        let is_home = self.local().is_some_and(|own| own.ip().is_unspecified() || own.ip().is_loopback());
+        let by = |from: SocketAddr| {
+            // Who has any address sends from this one to the loopback.
+            let is_first =
+                is_home && [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&from.ip());
+            let has = |s: &&InetSocket| {
+                let ip =
+                    s.local().filter(|own| own.port() == from.port() && s.socket_type == DGRAM).map(|own| own.ip());
+                let is_it = ip.is_some_and(|ip| ip == from.ip() || ip.is_unspecified() && is_first);
+                is_it && !s.settings.options.iter().any(|o| (o.0, o.1) == CORK)
+            };
+            let all = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?)));
+            all.filter(|one| has(&one.1)).find_map(|(id, s)| Some((id, encoded(s.family, from)?)))
+        };
+        let sent = |one: &super::Datagram| {
+            let (by, from) = proc::sockaddr(&one.from.0).and_then(by).unzip();
+            Datagram { from: from.unwrap_or_else(|| one.from.0.clone()), by, message: one.message.0.clone() }
+        };
+        let all: Vec<_> = self.datagrams.iter().map(sent).collect();
+        let mut needs = vec![Fact::Made(descr), Fact::Bound(descr)];
+        needs.extend(all.iter().filter_map(|one| one.by).map(Fact::Bound));
+        let lost = "messages that waited in a socket are lost: nobody can send from where they came";
+        to.to.step(
+            Moment::Fill,
+            NAME,
+            Actor::Store,
+            Op::Datagrams { to: descr, all, lost },
+            needs,
+            vec![Fact::Linked(descr)],
+        );
+        vec![Fact::Linked(descr)]
     }
 
     /// Somebody else may have its address by now, or the port may need a privilege.
@@ -319,6 +381,10 @@ impl InetSocket {
             let why = format!("{} bytes wait in it, more than you may put there", self.waiting.0.len());
             to.to.refuse(Refusal::new(format!("socket:[{}]", self.socket), why, "thaw it as root"));
         }
+        if self.socket_type == RAW && !to.to.host.has(CAP_NET_RAW) {
+            let why = "only root, or who has CAP_NET_RAW, may have one";
+            to.to.refuse(Refusal::new("raw socket", why, "thaw it as root"));
+        }
         let Some(local) = self.bound() else { return };
         let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
         let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
@@ -330,7 +396,7 @@ impl InetSocket {
         };
         let all = texts(self).iter().filter_map(|text| taken.get(&(*text, local.port()))).flatten();
         let all: Vec<_> = all.filter(|other| local.port() != 0 && other.takes(local)).collect();
-        let is_taken = all.iter().any(|other| counts(other));
+        let is_taken = all.iter().any(counts);
         let ended = |other: &&proc::InetLine| ENDING.contains(&other.state);
         let what = format!("socket {local}");
         let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
@@ -342,7 +408,11 @@ impl InetSocket {
         } else if self.is_tcp() && !reuses && all.iter().any(ended) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
-        } else if local.port() != 0 && local.port() < lowest && !to.to.host.has(CAP_NET_BIND_SERVICE) {
+        } else if self.socket_type != RAW
+            && local.port() != 0
+            && local.port() < lowest
+            && !to.to.host.has(CAP_NET_BIND_SERVICE)
+        {
             to.to.refuse(Refusal::new(what, "you may not use that port", "thaw it as root"));
         }
     }

@@ -10,10 +10,32 @@ use proptest::sample::{select, subsequence};
 use resources::fd::file::{File, Standing};
 use resources::fd::signalling::{SignalDriven, Signalled};
 use resources::fd::{
-    chardev::Chardev, directory::Directory, eventfd::Eventfd, inet::InetSocket, inotify, inotify::Inotify,
-    memfd::Memfd, mqueue::Mqueue, nsfd::Nsfd, opath::OPath, pidfd::Pidfd, pipe::PipeEnd, place::Removed,
-    procfile::Procfile, pty, regular::Regular, rotation, signalfd::Signalfd, socket::Settings, timerfd::Timerfd,
-    tty::Tty, unix::Name, unix::Named, unix::UnixSocket,
+    chardev::Chardev,
+    directory::Directory,
+    eventfd::Eventfd,
+    inet::InetSocket,
+    inotify,
+    inotify::Inotify,
+    memfd::Memfd,
+    mqueue::Mqueue,
+    netlink::NetlinkSocket,
+    nsfd::Nsfd,
+    opath::OPath,
+    packet::{Membership, PacketSocket},
+    pidfd::Pidfd,
+    pipe::PipeEnd,
+    place::Removed,
+    procfile::Procfile,
+    pty,
+    regular::Regular,
+    rotation,
+    signalfd::Signalfd,
+    socket::Settings,
+    timerfd::Timerfd,
+    tty::Tty,
+    unix::Name,
+    unix::Named,
+    unix::UnixSocket,
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
@@ -192,12 +214,50 @@ fn description() -> impl Strategy<Value = Description> {
         (any::<u64>(), flags).prop_map(|(signals, flags)| Description::Signalfd(Signalfd { signals, flags })),
         lone_socket().prop_map(Description::UnixSocket),
         inet_socket().prop_map(Description::InetSocket),
+        netlink_socket().prop_map(Description::NetlinkSocket),
+        packet_socket().prop_map(Description::PacketSocket),
     ]
 }
 
 fn settings() -> impl Strategy<Value = Settings> {
     let options = vec((any::<u64>(), any::<u64>(), blob()), 0..3);
-    (options, any::<(u32, u32)>(), 0..4u32).prop_map(|(options, room, chosen)| Settings { options, room, chosen })
+    (options, any::<(u32, u32)>(), 0..4u32, of(blob())).prop_map(|(options, room, chosen, filter)| Settings {
+        options,
+        room,
+        chosen,
+        filter,
+    })
+}
+
+fn packet_socket() -> impl Strategy<Value = PacketSocket> {
+    let membership =
+        (text(), any::<u16>(), blob()).prop_map(|(interface, sort, address)| Membership { interface, sort, address });
+    let rest = (of(text()), vec(membership, 0..3), of(any::<u32>()), settings());
+    (any::<(u8, u16, u32, u32)>(), rest).prop_map(
+        |((socket_type, protocol, flags, copies), (interface, memberships, fanout, settings))| PacketSocket {
+            socket_type,
+            protocol,
+            flags,
+            interface,
+            memberships,
+            fanout,
+            copies,
+            settings,
+        },
+    )
+}
+
+fn netlink_socket() -> impl Strategy<Value = NetlinkSocket> {
+    let rest = (vec(any::<u32>(), 0..3), any::<(u32, u32)>(), settings());
+    (any::<[u32; 4]>(), rest).prop_map(|([socket_type, protocol, flags, port], (groups, to, settings))| NetlinkSocket {
+        socket_type,
+        protocol,
+        flags,
+        port,
+        groups,
+        to,
+        settings,
+    })
 }
 
 fn inet_socket() -> impl Strategy<Value = InetSocket> {

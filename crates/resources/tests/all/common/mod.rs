@@ -101,6 +101,7 @@ pub(crate) struct Recorded {
     pub(crate) sockets: BTreeMap<u64, LocalSocket>,
     /// What waits in those with descriptors in flight.
     pub(crate) messages: BTreeMap<u64, Vec<Message>>,
+    pub(crate) packets: Vec<abi::diag::LinkSocket>,
     pub(crate) held: Vec<u64>,
     pub(crate) ready: u16,
     /// Its descriptions.
@@ -391,6 +392,9 @@ impl Probe for Recorded {
     }
     fn messages(&self, inode: u64) -> Option<Vec<Message>> {
         self.messages.get(&inode).cloned()
+    }
+    fn packet_sockets(&self) -> Result<Vec<abi::diag::LinkSocket>, Fault> {
+        Ok(self.packets.clone())
     }
 
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {

@@ -1,0 +1,249 @@
+//! Sockets of the family AF_PACKET (packet(7)), which see whole packets of interfaces.
+//!
+//! - seen as    `socket:[inode]`, and what sock_diag(7) tells of it; `getsockopt`
+//! - captured   type and protocol, interface, memberships and fanout group, options and filter
+//! - recreated  `socket`, `setsockopt`, `bind`: interfaces are found by their names
+//! - refused    one with a ring (PACKET_RX_RING, PACKET_TX_RING): where in it kernel and program are cannot be made again; one whose
+//!   interface is gone, or whose fanout group is led by a program; one that a process outside has too; a filter in eBPF; by the thaw,
+//!   where an interface is not there, and without CAP_NET_RAW
+//! - not kept   packets that wait: told. Counts of packets (PACKET_STATISTICS)
+
+use super::socket::{self, Settings, ask, word};
+use super::{Kind, Seen};
+use crate::{At, Blob, Capturing, Model, Planning, Resource, Text, Trouble};
+use abi::consts::cap::CAP_NET_RAW;
+use abi::consts::poll::POLLIN;
+use abi::consts::socket::{
+    AF_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_COPY_THRESH, PACKET_FANOUT, SOCK_NONBLOCK, SOCK_PACKET, SOL_PACKET,
+};
+use abi::{Sys, sockopt};
+use minicbor::{Decode, Encode};
+use plan::{Descr, Expect, Moment, Refusal, Value};
+use serde::{Deserialize, Serialize};
+use std::fmt;
+
+/// One socket.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct PacketSocket {
+    /// SOCK_RAW, SOCK_DGRAM or SOCK_PACKET (socket(2)).
+    #[n(0)]
+    pub socket_type: u8,
+    /// Packets of which protocol it gets (linux/if_ether.h); 0: of none.
+    #[n(1)]
+    pub protocol: u16,
+    /// Status flags (open(2)).
+    #[n(2)]
+    pub flags: u32,
+    /// The interface to which it is bound.
+    #[n(3)]
+    pub interface: Option<Text>,
+    /// What else its interfaces are to take for it.
+    #[n(4)]
+    pub memberships: Vec<Membership>,
+    /// Its fanout group, as `setsockopt` takes it.
+    #[n(5)]
+    pub fanout: Option<u32>,
+    /// From which length on packets are copied whole (PACKET_COPY_THRESH).
+    #[n(6)]
+    pub copies: u32,
+    /// Its options.
+    #[n(7)]
+    pub settings: Settings,
+}
+
+/// Packets that an interface takes for it: the interface, PACKET_MR_ and an address.
+#[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
+#[cbor(map)]
+pub struct Membership {
+    /// The interface.
+    #[n(0)]
+    pub interface: Text,
+    /// PACKET_MR_PROMISC and so on (packet(7)).
+    #[n(1)]
+    pub sort: u16,
+    /// The hardware address that is meant, if one is.
+    #[n(2)]
+    pub address: Blob,
+}
+
+/// Groups of fanout in which a program chooses, of which nobody is told (PACKET_FANOUT_CBPF, _EBPF); and the flag that the kernel is to
+/// choose the number of a group (linux/if_packet.h).
+const BY_PROGRAM: [u32; 2] = [6, 7];
+const UNIQUE_ID: u32 = 0x2000 << 16;
+/// `struct sockaddr_ll`, and `struct sockaddr`, which has a name.
+const SOCKADDR: usize = 20;
+const SOCKADDR_PKT: usize = 16;
+/// The longest address in a `struct packet_mreq_max`.
+const ADDRESS: usize = 32;
+
+/// The text that tells the number of an interface.
+fn number_of(interface: &Text) -> String {
+    format!("/sys/class/net/{interface}/ifindex")
+}
+
+/// The name of an interface, by its number.
+fn interface(index: u32, from: &Capturing<'_>) -> Result<Option<Text>, Trouble> {
+    let text = from.probe.host_text("/proc/net/dev")?;
+    let names = text.lines().filter_map(|line| Some(Text(line.split_once(':')?.0.trim().as_bytes().to_vec())));
+    let is_it =
+        |name: &Text| from.probe.host_text(&number_of(name)).is_ok_and(|number| number.trim().parse() == Ok(index));
+    Ok(names.into_iter().find(is_it))
+}
+
+/// What a survey has to read for the sockets of a tree.
+pub(crate) fn questions(model: &Model) -> Vec<String> {
+    let sockets = model.descriptions.values().filter_map(|d| match d {
+        crate::Description::PacketSocket(socket) => Some(socket),
+        _ => None,
+    });
+    sockets.flat_map(PacketSocket::interfaces).map(number_of).collect()
+}
+
+impl Resource for PacketSocket {
+    const NAME: &'static str = "packet-socket";
+}
+
+impl Kind for PacketSocket {
+    fn knows(seen: &Seen) -> bool {
+        socket::is_socket(seen)
+    }
+
+    fn is(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+        socket::is_of(&[AF_PACKET], seen, from)
+    }
+
+    fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let all = from.probe.packet_sockets()?;
+        let Some(told) = all.into_iter().find(|told| u64::from(told.inode) == seen.stat.ino) else {
+            return Err(seen.refuse("it is in another network namespace", "this is not supported yet").into());
+        };
+        let of = (AF_PACKET, told.kind.into(), 0);
+        let (settings, filtered) = Settings::capture(seen.fd, of, &[sockopt::PACKET], from)?;
+        let fanout = word(&from.probe.calls(&[ask(seen.fd, SOL_PACKET, PACKET_FANOUT, 4)])?[0], 0);
+        let fanout = told.has_fanout.then_some(fanout & !UNIQUE_ID);
+        let mut refusals = socket::ill_kept(seen, filtered, from)?;
+        let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
+        if told.has_ring {
+            let why = "packets pass by a ring (PACKET_RX_RING, PACKET_TX_RING), whose state is the kernel's own";
+            refuse(why, "let the program close it; this is not supported");
+        }
+        if fanout.is_some_and(|group| BY_PROGRAM.contains(&(group >> 16 & 0xff))) {
+            refuse("a program chooses who gets what (PACKET_FANOUT_DATA)", "let the program close it");
+        }
+        let bound = if told.interface == 0 { None } else { interface(told.interface, from)? };
+        let mut memberships = Vec::new();
+        for (index, sort, address) in &told.memberships {
+            let interface = interface(*index, from)?.map(|interface| Membership {
+                interface,
+                sort: *sort,
+                address: Blob(address.clone()),
+            });
+            memberships.push(interface);
+        }
+        if told.interface != 0 && bound.is_none() || memberships.contains(&None) {
+            refuse("its interface is gone", "let the program close it");
+        }
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
+        }
+        if from.probe.ready(seen.fd)? & POLLIN != 0 {
+            from.note(format!("fd {} ({})", seen.fd, seen.link), "packets that wait in it are lost");
+        }
+        Ok(PacketSocket {
+            socket_type: told.kind,
+            protocol: told.protocol,
+            flags: seen.flags(),
+            interface: bound,
+            memberships: memberships.into_iter().flatten().collect(),
+            fanout,
+            copies: told.copies,
+            settings,
+        })
+    }
+
+    fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
+        const NAME: &str = PacketSocket::NAME;
+        self.check(to);
+        let is_old = u64::from(self.socket_type) == SOCK_PACKET;
+        // It gets nothing before it is bound, and the old kind has its protocol by then.
+        let protocol = if is_old { self.protocol.to_be() } else { 0 };
+        let kind = u64::from(self.socket_type) | SOCK_NONBLOCK;
+        to.to.make(NAME, descr, Sys::Socket, vec![AF_PACKET.into(), kind.into(), u64::from(protocol).into()]);
+        self.settings.plan_at([Moment::Make; 2], NAME, descr, to);
+        self.settings.plan_room(NAME, descr, 0, to);
+        let set = |option, value: Vec<u8>, to: &mut Planning<'_>| {
+            socket::set(NAME, descr, (SOL_PACKET, option), value, Expect::Success, Moment::Make, to);
+        };
+        if self.copies != 0 {
+            set(PACKET_COPY_THRESH, self.copies.to_ne_bytes().to_vec(), to);
+        }
+        if let Some(address) = self.address(is_old, to) {
+            let len = address.len() as u64;
+            let args = vec![Value::Descr(descr), Value::Bytes(address), len.into()];
+            to.to.on_descr(Moment::Make, NAME, descr, Sys::Bind, args, Expect::Success);
+        }
+        for it in &self.memberships {
+            let address = &it.address.0[..it.address.0.len().min(ADDRESS)];
+            let head = [it.sort.to_ne_bytes(), (address.len() as u16).to_ne_bytes()].concat();
+            let gap = vec![0; ADDRESS - address.len()];
+            let request = [&index(&it.interface, to).to_ne_bytes()[..], &head, address, &gap].concat();
+            set(PACKET_ADD_MEMBERSHIP, request, to);
+        }
+        if let Some(group) = self.fanout {
+            set(PACKET_FANOUT, group.to_ne_bytes().to_vec(), to);
+        }
+        socket::set_flags(NAME, descr, self.flags, to);
+    }
+}
+
+/// The number that an interface has here.
+fn index(interface: &Text, to: &Planning<'_>) -> u32 {
+    to.to.host.told.get(&number_of(interface)).and_then(|text| text.trim().parse().ok()).unwrap_or(0)
+}
+
+impl PacketSocket {
+    fn interfaces(&self) -> impl Iterator<Item = &Text> {
+        self.interface.iter().chain(self.memberships.iter().map(|it| &it.interface))
+    }
+
+    /// Whether it can be made here.
+    fn check(&self, to: &mut Planning<'_>) {
+        if !to.to.host.has(CAP_NET_RAW) {
+            let why = "only root, or who has CAP_NET_RAW, may have one";
+            to.to.refuse(Refusal::new("packet socket", why, "thaw it as root"));
+        }
+        let absent: Vec<_> = self.interfaces().filter(|it| index(it, to) == 0).collect();
+        for interface in absent {
+            let what = format!("interface {interface}");
+            to.to.refuse(Refusal::new(what, "packets of it are waited for, and it is not here", "make it (ip link)"));
+        }
+    }
+
+    /// To what it is bound: `struct sockaddr_ll`, or a `struct sockaddr` with a name.
+    fn address(&self, is_old: bool, to: &Planning<'_>) -> Option<Vec<u8>> {
+        let mut bytes = (AF_PACKET as u16).to_ne_bytes().to_vec();
+        let len = match (&self.interface, is_old) {
+            (None, true) => return None,
+            (None, false) if self.protocol == 0 => return None,
+            (Some(name), true) => {
+                bytes.extend(&name.0);
+                SOCKADDR_PKT
+            }
+            (bound, false) => {
+                bytes.extend(self.protocol.to_be_bytes());
+                bytes.extend(bound.as_ref().map_or(0, |name| index(name, to)).to_ne_bytes());
+                SOCKADDR
+            }
+        };
+        bytes.resize(len, 0);
+        Some(bytes)
+    }
+}
+
+impl fmt::Display for PacketSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "packet, protocol {:#06x}", self.protocol)?;
+        self.interface.as_ref().map_or(Ok(()), |name| write!(f, ", of {name}"))
+    }
+}
