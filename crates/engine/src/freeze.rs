@@ -469,19 +469,10 @@ impl Gathered<'_, '_, '_> {
             if index == 0 {
                 // What only messages have is asked of when all else was.
                 let is_due = |seen: &Seen| if seen.in_flight { scope == Scope::Tree } else { seen.pid as i32 == whom };
-                let mine = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| is_due(seen));
-                for group in mine.collect::<Vec<_>>().chunks(TOGETHER) {
-                    let asks = |seen: &Seen| if seen.in_flight { Vec::new() } else { Description::asks(seen, &target) };
-                    let asked = target.ask_for_each(group.iter().map(|(seen, _)| asks(seen)).collect())?;
-                    for ((seen, id), answers) in group.iter().zip(asked) {
-                        target.answers[0].replace(answers);
-                        target.is_flying.set(seen.in_flight);
-                        let found = self.findings.take(whom, Description::capture(seen, &mut from));
-                        into.model.descriptions.extend(found.map(|d| (*id, d)));
-                    }
-                }
-                target.answers[0].take();
-                target.is_flying.set(false);
+                let mine: Vec<_> = self.table.descriptions.iter().zip(1..).filter(|(seen, _)| is_due(seen)).collect();
+                descriptions(&target, &mine, &mut from, &mut |id, found| {
+                    into.model.descriptions.extend(self.findings.take(whom, found).map(|d| (id, d)));
+                })?;
                 // Once there is a reason against it, the bulk of it need not be read.
                 self.saver.borrow_mut().doomed = self.findings.is_against();
                 ProcessState::capture_all(shares, &mut from, &mut |state| own.extend(self.findings.take(whom, state)));
@@ -502,6 +493,27 @@ impl Gathered<'_, '_, '_> {
         into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));
         Ok((own, threads))
     }
+}
+
+/// Captures descriptions, with their ids.
+fn descriptions(
+    target: &Target<'_, '_, '_>,
+    all: &[(&Seen, u32)],
+    from: &mut Capturing<'_>,
+    each: &mut dyn FnMut(u32, Result<Description, Trouble>),
+) -> Result<(), abi::Fault> {
+    for group in all.chunks(TOGETHER) {
+        let asks = |seen: &Seen| if seen.in_flight { Vec::new() } else { Description::asks(seen, target) };
+        let asked = target.ask_for_each(group.iter().map(|(seen, _)| asks(seen)).collect())?;
+        for ((seen, id), answers) in group.iter().zip(asked) {
+            target.answers[0].replace(answers);
+            target.is_flying.set(seen.in_flight);
+            each(*id, Description::capture(seen, from));
+        }
+    }
+    target.answers[0].take();
+    target.is_flying.set(false);
+    Ok(())
 }
 
 /// What a thread of that index is asked in any case.
