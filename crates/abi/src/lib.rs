@@ -15,9 +15,11 @@ pub mod proc;
 pub mod seccomp;
 pub mod signal;
 pub mod sockopt;
+mod sort;
 pub mod x86_64;
 
 pub use call::{Answer, Arg, Call, Place, Sys};
 pub use errno::{Errno, Fault};
 pub use gathered::gathered;
 pub use machine::Machine;
+pub use sort::{sort, sort_by_key};

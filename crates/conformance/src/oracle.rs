@@ -17,6 +17,8 @@ pub const VOLATILE: &[&str] = &[
     "pending",
     "object",
     "inode",
+    // Of a stream that was made anew only what waits has passed.
+    "passed",
     // The number of a pseudo-terminal may be somebody else's by then.
     "pts",
     // A leader of a session becomes the leader of a group in the session of its new terminal.

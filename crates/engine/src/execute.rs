@@ -253,7 +253,7 @@ fn hole(loaded: &Loaded, staging: (u64, u64), threads: usize) -> Result<(u64, u6
     const APART: u64 = 1 << 30;
     let ours = own_areas()?.into_iter().map(|a| (a.start, a.end));
     let mut taken: Vec<(u64, u64)> = ours.chain(loaded.model.ranges()).chain([staging]).collect();
-    taken.sort_unstable();
+    abi::sort(&mut taken);
     let need = Ground::size(threads) + (1 << 20);
     let mut free = LOW;
     for (start, end) in taken.into_iter().chain([(HIGH, HIGH)]) {

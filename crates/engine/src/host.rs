@@ -45,7 +45,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
     let stat = proc::stat(&read("/proc/self/stat")?).map_err(resources::Trouble::from)?;
     let (areas, sum) = own_vdso()?;
     let mut groups = status.groups.clone();
-    groups.sort_unstable();
+    abi::sort(&mut groups);
     let limits = limits();
     Ok(Host {
         machine: rustix::system::uname().machine().to_string_lossy().into_owned(),

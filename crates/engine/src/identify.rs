@@ -104,7 +104,7 @@ fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
     let path = format!("/proc/{pid}/fd");
     let entries = std::fs::read_dir(&path).map_err(|e| Error::io("readdir", &path, e))?;
     let mut all: Vec<u32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-    all.sort_unstable();
+    abi::sort(&mut all);
     Ok(all)
 }
 

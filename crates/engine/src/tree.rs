@@ -157,7 +157,7 @@ impl Tree {
         let mut next = below.remove(&0).unwrap_or_default();
         while let Some(member) = next.pop() {
             let mut own = below.remove(&member.pid).unwrap_or_default();
-            own.sort_unstable_by_key(|m| std::cmp::Reverse((m.stat.starttime, m.pid)));
+            abi::sort_by_key(&mut own, |m| std::cmp::Reverse((m.stat.starttime, m.pid)));
             next.append(&mut own);
             self.members.push(member);
         }

@@ -83,7 +83,7 @@ impl Waits {
             }
         }
         woken.iter().for_each(|next| self.left[*next] -= 1);
-        woken.sort_unstable();
+        abi::sort(&mut woken);
         woken.dedup();
         woken.retain(|next| self.left[*next] == 0);
         woken

@@ -276,7 +276,7 @@ impl Model {
         };
         let fds = self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));
         let mut ends: Vec<_> = fds.filter(|(_, fd)| is_one(&fd.description)).collect();
-        ends.sort_by_key(|(_, fd)| fd.description);
+        abi::sort_by_key(&mut ends, |(_, fd)| fd.description);
         ends.dedup_by_key(|(_, fd)| fd.description);
         ends.into_iter().map(|(n, fd)| (n, fd.number)).collect()
     }

@@ -284,11 +284,11 @@ fn all_resources(to: &mut Planning<'_>) {
         let at = At { pid: Pid(p.process.pid), tid: Tid(p.process.pid) };
         process::descriptors(p, at, to);
         let mut states: Vec<_> = p.states.iter().collect();
-        states.sort_unstable_by_key(|s| s.position());
+        abi::sort_by_key(&mut states, |s| s.position());
         states.iter().for_each(|s| s.plan(at, to));
         for t in &p.threads {
             let mut states: Vec<_> = t.states.iter().collect();
-            states.sort_unstable_by_key(|s| s.position());
+            abi::sort_by_key(&mut states, |s| s.position());
             states.iter().for_each(|s| s.plan(At { pid: at.pid, tid: Tid(t.tid) }, to));
         }
     }
@@ -323,6 +323,6 @@ pub(crate) fn committed(model: &Model) -> Vec<Fact> {
 fn whole_tree(to: &mut Planning<'_>) {
     let root = to.model.processes[0].process.pid;
     let mut states: Vec<_> = to.model.tree.iter().collect();
-    states.sort_unstable_by_key(|s| s.position());
+    abi::sort_by_key(&mut states, |s| s.position());
     states.iter().for_each(|s| s.plan(At { pid: Pid(root), tid: Tid(root) }, to));
 }

@@ -145,7 +145,7 @@ fn space(s: &Space) -> Found {
     s.areas.iter().try_for_each(backing)?;
     let ring = |a: &Area| if let Backing::Ring(ring) = a.backing { Some(ring.id) } else { None };
     let mut rings: Vec<u32> = s.areas.iter().filter_map(ring).collect();
-    rings.sort_unstable();
+    abi::sort(&mut rings);
     holds(rings.is_sorted_by(|a, b| a < b), || "two rings of it have the same number".into())?;
     ascending(s.guards.iter().copied())?;
     extents(&s.pages)?;

@@ -63,7 +63,7 @@ impl Connections {
             (self.listener(line.local) == listener).then_some(other.inode)
         };
         let mut all: Vec<u64> = self.ends.values().filter_map(waits).collect();
-        all.sort_unstable();
+        crate::sort(&mut all);
         all
     }
 }

@@ -88,7 +88,7 @@ impl Kind for Epoll {
             }
             *before += 1;
         }
-        watches.sort_unstable_by_key(|w| (w.fd, w.description));
+        abi::sort_by_key(&mut watches, |w| (w.fd, w.description));
         if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }
     }
 

@@ -196,7 +196,7 @@ pub(super) fn find(
         search.by_guesses()?;
     }
     search.by_descriptions();
-    search.found.sort_unstable_by_key(|w| w.wd);
+    abi::sort_by_key(&mut search.found, |w| w.wd);
     Ok((search.found, search.wanted.into_values().flatten().collect()))
 }
 

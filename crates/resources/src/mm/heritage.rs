@@ -305,7 +305,7 @@ fn heritage(m: &Member<'_>, members: &BTreeMap<u32, Member<'_>>) -> Heritage {
     };
     let first = if m.heirs.is_empty() { &mut after } else { &mut before };
     first.read.extend(&m.shared);
-    first.read.sort_unstable_by_key(|e| e.at);
+    abi::sort_by_key(&mut first.read, |e| e.at);
     let source = m.source.map(|source| &members[&source]);
     let dropped = source.map_or_else(Vec::new, |s| without(&s.space.areas, &m.kept));
     let kept = if m.maker.is_some() { m.kept.clone() } else { vec![None; m.kept.len()] };

@@ -181,7 +181,7 @@ fn runs(model: &Model) -> Runs {
 
 /// How many pages there are in runs that may lie over each other.
 fn count(mut runs: Vec<(u64, u64)>) -> u64 {
-    runs.sort_unstable();
+    abi::sort(&mut runs);
     let one = |(pages, behind): (u64, u64), (start, end): (u64, u64)| {
         (pages + end.saturating_sub(start.max(behind)), behind.max(end))
     };

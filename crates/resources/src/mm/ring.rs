@@ -193,7 +193,7 @@ fn rings(areas: &[Area]) -> Vec<(Ring, u64, u64)> {
         _ => None,
     };
     let mut all: Vec<_> = areas.iter().filter_map(ring).collect();
-    all.sort_unstable_by_key(|(ring, ..)| ring.id);
+    abi::sort_by_key(&mut all, |(ring, ..)| ring.id);
     all
 }
 

@@ -126,7 +126,7 @@ fn free(model: &Model, len: u64) -> u64 {
     const LOW: u64 = 0x1000_0000;
     const APART: u64 = 1 << 30;
     let mut taken = model.ranges();
-    taken.sort_unstable();
+    abi::sort(&mut taken);
     let mut free = LOW;
     for (start, end) in taken {
         if start.saturating_sub(free) > len + 2 * APART {

@@ -329,7 +329,7 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
         }
     }
     all.extend(present(&shown, from)?.into_iter().map(|range| (range, Which::All)));
-    all.sort_unstable_by_key(|(range, _)| range.start);
+    abi::sort_by_key(&mut all, |(range, _)| range.start);
     Ok(all)
 }
 
@@ -502,8 +502,8 @@ impl Space {
             |areas: &[KernelArea]| -> Vec<(String, u64)> { areas.iter().map(|a| (a.name.clone(), a.len)).collect() };
         let mut here = to.to.host.vdso.clone();
         let mut mine = shape(&self.kernel_areas);
-        here.sort_unstable();
-        mine.sort_unstable();
+        abi::sort(&mut here);
+        abi::sort(&mut mine);
         let refused = to.to.refused("vdso");
         if !refused && !mine.is_empty() && (mine != here || self.vdso_sum != to.to.host.vdso_sum) {
             let why = "the kernel's own code in the process (vdso) is not that of this kernel";

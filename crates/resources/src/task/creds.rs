@@ -72,7 +72,7 @@ impl Capture for Creds {
         let answers = from.probe.calls(&own())?;
         keyrings::note(from)?;
         let mut groups = s.groups.clone();
-        groups.sort_unstable();
+        abi::sort(&mut groups);
         Ok(Creds {
             uid: s.uid,
             gid: s.gid,

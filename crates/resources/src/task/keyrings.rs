@@ -71,7 +71,7 @@ fn named(text: &[u8]) -> Vec<Vec<u8>> {
         given.then(|| rest[..end].to_vec())
     };
     let mut all: Vec<Vec<u8>> = text.split(|b| *b == b'\n').filter_map(name).collect();
-    all.sort();
+    abi::sort(&mut all);
     all.dedup();
     all.truncate(SEEN);
     all

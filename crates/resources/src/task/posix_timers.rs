@@ -98,7 +98,7 @@ impl Capture for PosixTimers {
     const TEXTS: &'static [&'static str] = &["timers"];
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut seen = proc::timers(&from.probe.text("timers")?)?;
-        seen.sort_unstable_by_key(|t| t.id);
+        abi::sort_by_key(&mut seen, |t| t.id);
         let ask =
             |t: &proc::PosixTimer| Call::new(Sys::TimerGettime, [Arg::Int(t.id as u64), Arg::Out(Itimerspec::SIZE)]);
         let calls: Vec<Call> = seen.iter().map(ask).collect();

@@ -131,7 +131,7 @@ fn may_raise(to: &Planning<'_>) -> bool {
 
 /// The numbers of the bits that are set.
 fn bits(mask: &[u8]) -> BTreeSet<u32> {
-    (0..mask.len() * 8).filter(|n| mask[n / 8] >> (n % 8) & 1 == 1).map(|n| n as u32).collect()
+    abi::gathered((0..mask.len() * 8).filter(|n| mask[n / 8] >> (n % 8) & 1 == 1).map(|n| n as u32))
 }
 
 impl Sched {

@@ -56,14 +56,14 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
     all.extend(model.inet_sockets().find(|s| s.connected).map(|_| LOOPBACK.to_owned()));
-    all.sort_unstable();
+    abi::sort(&mut all);
     all.dedup();
     all
 }
 
 /// By inode number, those of connections within the tree, and of whoever takes some.
 pub(crate) fn by_number(model: &Model) -> BTreeMap<u64, &InetSocket> {
-    model.inet_sockets().filter(|s| s.socket != 0).map(|s| (s.socket, s)).collect()
+    abi::gathered(model.inet_sockets().filter(|s| s.socket != 0).map(|s| (s.socket, s)))
 }
 
 /// Connections within the tree in which something is on its way, not there yet and not here any more; and those of which only one end

@@ -31,7 +31,7 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let passing = passing(&all, to);
     let listeners = all.iter().copied().chain(passing.iter().map(|(descr, socket)| (*descr, socket)));
     let listeners = listeners.filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, one)));
-    let listeners: BTreeMap<Key<'_>, One<'_>> = listeners.collect();
+    let listeners: BTreeMap<Key<'_>, One<'_>> = abi::gathered(listeners);
     let mut senders = senders(&all);
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
@@ -87,7 +87,7 @@ fn passing(all: &[One<'_>], to: &mut Planning<'_>) -> Vec<(Descr, UnixSocket)> {
 /// Who can send messages that bear a name.
 fn senders(all: &[One<'_>]) -> BTreeMap<Name, Descr> {
     let named = all.iter().filter(|(_, s)| s.socket_type == SOCK_DGRAM);
-    named.filter_map(|(descr, s)| Some((s.named.as_ref()?.name.clone(), *descr))).collect()
+    abi::gathered(named.filter_map(|(descr, s)| Some((s.named.as_ref()?.name.clone(), *descr))))
 }
 
 /// By what is found from whom it was accepted, if it was.
