@@ -77,6 +77,11 @@ fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
         let why = "it lives in another IPC namespace than the root of its tree";
         all.push(Refusal::new("ns/ipc", why, "this is not supported yet"));
     }
+    // A tree goes on with one time: `ns::time`.
+    if link("ns/time") != from.probe.root_link("ns/time").ok() {
+        let why = "it lives in another time namespace than the root of its tree";
+        all.push(Refusal::new("ns/time", why, "this is not supported yet"));
+    }
     if link("ns/time") != link("ns/time_for_children") {
         let why = "its children would live in another time namespace than it";
         all.push(Refusal::new("ns/time_for_children", why, "this is not supported yet"));

@@ -533,6 +533,10 @@ fn another_namespace_than_that_of_the_root() {
     of.root_links.insert("ns/ipc".into(), b"ipc:[3]".to_vec());
     let refused = reasons(&refused(capture::<resources::task::attributes::Attributes>(&of)));
     assert_eq!(refused, ["ns/ipc: it lives in another IPC namespace than the root of its tree"]);
+    let mut of = sample(0, [0, 0]);
+    of.root_links.insert("ns/time".into(), b"time:[3]".to_vec());
+    let refused = reasons(&super::common::refused(capture::<resources::task::attributes::Attributes>(&of)));
+    assert_eq!(refused, ["ns/time: it lives in another time namespace than the root of its tree"]);
 }
 
 fn why(harm: impl FnOnce(&mut Model)) -> String {
