@@ -899,10 +899,10 @@ impl<'a> Execution<'a> {
         let last = made.filter_map(|fact| if let Fact::Made(descr) = fact { Some(descr.0) } else { None }).max();
         let above = self.plan.base + last.unwrap_or(0) + 1;
         let (opened, got) = pseudo::open(number, flags, above).map_err(|e| Fault::new("open", "/dev/ptmx", e))?;
-        if number.is_some_and(|wanted| wanted != got) && !self.lost.contains(&ELSEWHERE) {
-            self.lost.push(ELSEWHERE);
+        if number.is_some_and(|wanted| wanted != got) {
+            self.lose(ELSEWHERE);
         }
-        Ok(here::duplicate(opened.as_raw_fd(), self.number(descr) as i32).map_err(|e| Fault::new("dup3", descr, e))?)
+        self.put(opened, descr)
     }
 
     /// The end: every thread is held, gets back what it had, and runs. What can fail comes before the last line but one.

@@ -161,7 +161,7 @@ pub(crate) fn table(
         places.push(at);
     }
     let flying = table.numbers.remove(&own).into_iter().flatten();
-    table.flying = flying.map(|(number, at, _)| (number, at)).collect();
+    table.flying = abi::gathered(flying.map(|(number, at, _)| (number, at)));
     table.all = places.into_iter().zip(seen).collect();
     Ok(table)
 }

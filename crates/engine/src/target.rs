@@ -59,6 +59,8 @@ pub(crate) struct Before {
     pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
     pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
+    /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
+    pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
     /// Which sockets of messages are shut down, by their protocol.
     pub(crate) shut_down: RefCell<HashMap<u64, Rc<HashMap<u32, u8>>>>,
 }
@@ -212,7 +214,7 @@ impl Target<'_, '_, '_> {
         let holds = |line: &Vec<u8>| abi::proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
         let held =
             |(_, seen): &(usize, Seen)| !seen.info.locks.is_empty() && is_it(seen) && seen.info.locks.iter().any(holds);
-        match self.table.all.iter().any(held) {
+        match !self.lines("lock").is_empty() && self.table.all.iter().any(held) {
             true => {
                 Err(Fault::new("open", format!("{}, on which the program has a lease", path.display()), Errno::EAGAIN))
             }
@@ -523,7 +525,8 @@ impl Probe for Target<'_, '_, '_> {
             let (description, flags) = (*at as u32 + 1, seen.flags());
             (!lines.is_empty()).then_some(Told { pid: seen.pid, number: seen.fd, description, flags, lines })
         };
-        self.table.all.iter().filter_map(told).collect()
+        let look = || self.table.all.iter().filter_map(told).collect();
+        self.before.lines.borrow_mut().entry(key.to_owned()).or_insert_with(look).clone()
     }
 
     fn descriptions(&self) -> Vec<Told> {

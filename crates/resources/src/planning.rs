@@ -1,7 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::{epoll, inet, signalling, unix};
+use crate::fd::{epoll, inet, procfile, signalling, unix};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -45,6 +45,8 @@ pub struct Planning<'a> {
     pub(crate) heritage: Rc<BTreeMap<u32, Heritage>>,
     /// Shared memory of huge pages that several areas show, by its object.
     pub(crate) huge: HashMap<u64, Descr>,
+    /// Processes, with numbers of theirs of which open files in /proc tell.
+    pub(crate) told_of: HashSet<(u32, u32)>,
     /// Objects of System V IPC that are there already.
     pub(crate) found: HashSet<Object>,
     /// Slaves by which pseudo-terminals become those of sessions, by the numbers of these.
@@ -262,6 +264,7 @@ fn all_steps<'a>(
         staging: Rc::new(Staging::of(model)),
         heritage: Rc::default(),
         huge: HashMap::new(),
+        told_of: procfile::numbers(model).map(|(_, of)| of).collect(),
         found: HashSet::new(),
         controlling: HashMap::new(),
     };

@@ -9,8 +9,7 @@ use crate::sys::{self, Outcome, must, same};
 pub(crate) fn send(socket: i32, bytes: &[u8], rights: &[i32]) -> Outcome {
     let mut control = [0u64; 32];
     let mut piece = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    // SAFETY: zero is a value of the type; the control messages lie in a buffer that is large and aligned enough (cmsg(3)); all that
-    // the message points to lives as long as the call.
+    // SAFETY: zero is a value of the type; all that it points to is large and aligned enough (cmsg(3)), and outlives the call.
     let sent = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
@@ -33,8 +32,7 @@ pub(crate) fn receive(socket: i32, room: usize) -> Result<Got, String> {
     let (mut bytes, mut control) = (vec![0u8; room], [0u64; 64]);
     let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: room };
     let (mut rights, mut who) = (Vec::new(), None);
-    // SAFETY: zero is a value of the type; all that the message points to lives as long as the call, and what the kernel wrote is
-    // read as it wrote it (cmsg(3)).
+    // SAFETY: zero is a value of the type; all that it points to outlives the call, and is read as the kernel wrote it (cmsg(3)).
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
         (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);

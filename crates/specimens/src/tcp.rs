@@ -1,5 +1,6 @@
 //! Connections of TCP of which both ends are ours.
 
+use crate::inet::{option, set};
 use crate::kin;
 use crate::life::Living;
 use crate::sys::{self, Outcome, fine, must, same};
@@ -14,18 +15,6 @@ struct Reuse(bool);
 
 fn reuse(arguments: &[String]) -> Reuse {
     Reuse(arguments.iter().any(|word| word == "reuse"))
-}
-
-fn option(fd: i32, level: i32, name: i32) -> Result<i32, String> {
-    let (mut value, mut length) = (0i32, 4);
-    // SAFETY: room for an integer.
-    must("getsockopt", unsafe { libc::getsockopt(fd, level, name, (&raw mut value).cast(), &raw mut length) })?;
-    Ok(value)
-}
-
-fn set(fd: i32, level: i32, name: i32, value: i32) -> Outcome {
-    // SAFETY: the integer lives as long as the call.
-    must("setsockopt", unsafe { libc::setsockopt(fd, level, name, (&raw const value).cast(), 4) }).map(drop)
 }
 
 fn socket(family: i32, reuse: Reuse) -> Result<i32, String> {

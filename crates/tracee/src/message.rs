@@ -123,8 +123,8 @@ pub fn send(socket: i32, to: &[u8], bytes: &[u8], rights: &[i32], who: Option<Cr
     let who = who.map(|(pid, uid, gid)| [pid, uid, gid]);
     let rights: Vec<u32> = rights.iter().map(|fd| *fd as u32).collect();
     let all = [(libc::SCM_RIGHTS, &rights[..]), (libc::SCM_CREDENTIALS, who.as_ref().map_or(&[], |who| &who[..]))];
-    // SAFETY: the header leads to buffers of the lengths that it tells; that of the control messages has room for as many
-    // descriptors as may go and for who sends them (cmsg(3)), and is aligned as they are.
+    // As many descriptors as may go, and who sends them, have room in the buffer of control messages, aligned as they are (cmsg(3)).
+    // SAFETY: the header leads to buffers of the lengths that it tells, which live as long as the call.
     let sent = unsafe {
         let mut header: libc::msghdr = zeroed();
         (header.msg_iov, header.msg_iovlen) = (&raw mut iov, 1);

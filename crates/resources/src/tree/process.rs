@@ -9,7 +9,6 @@
 //! - not kept   that a process which has ended left a core dump
 
 use super::lineage::{Lineage, Origin};
-use crate::fd::procfile;
 use crate::mm::heritage;
 use crate::mm::space::{self, Ground};
 use crate::task::prctl::PR_SET_NAME;
@@ -274,14 +273,13 @@ pub(crate) fn descriptors(p: &ProcessModel, at: At, to: &mut Planning<'_>) {
     if p.process.shares.files.is_some() || p.process.is_zombie() {
         return;
     }
-    let told_of: Vec<(u32, u32)> = procfile::numbers(to.model).map(|(_, of)| of).collect();
     for fd in &p.process.fds {
         let descr = Descr(fd.description);
         let flags = if fd.close_on_exec { O_CLOEXEC.into() } else { 0 };
         let args = vec![to.number(descr).into(), u64::from(fd.number).into(), flags.into()];
         let op = Op::Call { sys: Sys::Dup3, args, expect: Expect::Exactly(fd.number.into()) };
         let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
-        let asked = told_of.contains(&(at.pid.0, fd.number)).then_some(Fact::Placed(at.pid, fd.number));
+        let asked = to.told_of.contains(&(at.pid.0, fd.number)).then_some(Fact::Placed(at.pid, fd.number));
         let makes = [Fact::Files(at.pid)].into_iter().chain(asked).collect();
         to.to.step(Moment::Place, NAME, Actor::Thread(at.tid), op, needs, makes);
     }
