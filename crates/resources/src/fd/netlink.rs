@@ -162,7 +162,7 @@ impl NetlinkSocket {
             None => return Ok(Some(seen.refuse("it is in another network namespace", "this is not supported yet"))),
         }
         let ready = from.probe.ready(seen.fd)?;
-        let what = format!("fd {} ({})", seen.fd, seen.link);
+        let what = seen.title();
         if ready & POLLERR != 0 {
             from.note(&what, "that it has missed messages (ENOBUFS) it is not told when it is thawed");
         }

@@ -148,7 +148,7 @@ impl Kind for PacketSocket {
             return Err(Trouble::Refused(refusals));
         }
         if from.probe.ready(seen.fd)? & POLLIN != 0 {
-            from.note(format!("fd {} ({})", seen.fd, seen.link), "packets that wait in it are lost");
+            from.note(seen.title(), "packets that wait in it are lost");
         }
         Ok(PacketSocket {
             socket_type: told.kind,

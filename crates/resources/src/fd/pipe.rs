@@ -156,7 +156,7 @@ fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) ->
     let why = format!(
         "its other end is with {whose}: thawed, it is closed, or a standard stream of whoever thaws it; what is written there from now on is not in the image"
     );
-    from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+    from.note(seen.title(), why);
     None
 }
 

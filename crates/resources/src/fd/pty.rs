@@ -247,7 +247,7 @@ impl Kind for Pty {
             refusals.extend(why_not);
         } else if device(seen) == DEV_TTY {
             let why = "it was opened as /dev/tty: thawed, it has the name of the terminal itself";
-            from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+            from.note(seen.title(), why);
         }
         if refusals.is_empty() { Ok(pty) } else { Err(Trouble::Refused(refusals)) }
     }

@@ -61,7 +61,7 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
             Err(fault) if fault.errno == Errno::EAGAIN && !must => {
                 let why = "its contents are not in the image: to read them breaks the lease that the program has on it";
-                from.note(format!("fd {} ({})", seen.fd, seen.link), why);
+                from.note(seen.title(), why);
             }
             Err(fault) if fault.errno == Errno::EAGAIN => {
                 let why = "to read its contents breaks the lease that the program has on it";

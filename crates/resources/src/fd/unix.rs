@@ -584,7 +584,7 @@ impl Among<'_> {
         if from.keep.external == External::Refuse {
             return Ok(());
         }
-        let what = format!("fd {} ({})", seen.fd, seen.link);
+        let what = seen.title();
         let before = self.told.pending.len();
         let (all, probe) = (Rc::clone(&self.all), self.probe);
         let is_ours = |inode: u64| probe.is_in_tree(&link(inode));
