@@ -242,11 +242,13 @@ fn traces(root: i32) -> Vec<Traces> {
     process::tree(root).iter().map(|process| Traces::of(process.pid)).collect()
 }
 
-/// The same, in a moment in which each thread runs or sleeps: one may be busy with a page fault, or with its end.
-fn at_rest(root: i32) -> Result<Vec<Traces>, String> {
+/// The same, in a moment in which all of `members` are there, if that is known, and each thread runs or sleeps: one may be
+/// busy with a page fault, or with its end.
+fn at_rest(root: i32, members: Option<usize>) -> Result<Vec<Traces>, String> {
     let at_rest = || {
         let now = traces(root);
-        now.iter().all(|t| t.threads.iter().all(|(_, well, ..)| *well)).then_some(now)
+        let well = now.iter().all(|t| t.threads.iter().all(|(_, well, ..)| *well));
+        (well && members.is_none_or(|count| count == now.len())).then_some(now)
     };
     until(Duration::from_secs(5), at_rest).ok_or_else(|| "the victim does not come to rest".into())
 }
@@ -265,7 +267,7 @@ impl Victim {
         if !["registers", "dispatch-busy"].contains(&spec.words[0]) {
             until(Duration::from_secs(5), sleeps).ok_or("the victim does not come to rest")?;
         }
-        Ok(Victim { before: at_rest(pid)?, terminal, spec, began })
+        Ok(Victim { before: at_rest(pid, None)?, terminal, spec, began })
     }
 
     fn pid(&self) -> i32 {
@@ -277,13 +279,20 @@ impl Victim {
         let pid = self.pid();
         let as_before = || (traces(pid) == self.before).then_some(());
         let healed = until(Duration::from_secs(5), as_before);
-        healed.ok_or_else(|| format!("{:#?} became {:#?}", self.before, traces(pid)))?;
+        healed.ok_or_else(|| self.told_of(&traces(pid)))?;
         if self.spec.ask == Ask::Always {
             self.check()?;
-            // A grandchild ended by that, and there is another.
-            self.before = at_rest(pid)?;
+            // A grandchild ended by that, and there is soon another.
+            self.before = at_rest(pid, Some(self.before.len()))?;
         }
         Ok(())
+    }
+
+    /// What is otherwise than before, in one line.
+    fn told_of(&self, now: &[Traces]) -> String {
+        let changed = |(was, is): &(&Traces, &Traces)| was != is;
+        let pairs: Vec<_> = self.before.iter().zip(now).filter(changed).collect();
+        format!("{} processes became {}; of them before and now: {pairs:?}", self.before.len(), now.len())
     }
 
     fn check(&mut self) -> Result<(), String> {
