@@ -293,6 +293,7 @@ fn sockets() -> Vec<Case> {
         // Whoever ends of himself leaves addresses that nobody can have for a minute, unless he has said that all may.
         Case::specimen(&["tcp"]).but(&[PidNs, Snapshot]),
         Case::specimen(&["tcp", "reuse"]).only(&[Snapshot]),
+        Case::specimen(&["tcp-shared"]).but(&[PidNs, Snapshot]),
         Case::specimen(&["tcp-much"]).but(&[PidNs, Snapshot]),
         Case::specimen(&["tcp-much", "1000000", "reuse"]).only(&[Root, Snapshot]),
         Case::specimen(&["tcp-unread"]).refused(&["socket", "wait until its other end reads"]),

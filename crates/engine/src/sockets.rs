@@ -1,8 +1,8 @@
 //! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IPPROTO_IPV6, IPV6_V6ONLY, SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC,
-    SOL_SOCKET,
+    AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
+    SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
 };
 use abi::diag::{self, LinkSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tracee::here;
 
 /// More than any part of an answer (net/netlink/af_netlink.c, `netlink_dump`: 32 KiB).
@@ -148,8 +148,8 @@ fn with_address(sys: Sys, socket: &OwnedFd, address: &[u8]) -> Result<u64, Errno
     here::call(&Call::new(sys, [Arg::Int(socket.as_raw_fd() as u64), Arg::Bytes(address.to_vec()), len])).result
 }
 
-/// A socket with the address of an end; `otherwise`, if that may be any.
-fn bound(end: &TcpEnd, otherwise: &[u8]) -> std::io::Result<OwnedFd> {
+/// A socket for an end.
+fn socket(end: &TcpEnd) -> std::io::Result<OwnedFd> {
     let (family, flags) = (AddressFamily::from_raw(end.family as u16), SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
     let socket = socket_with(family, SocketType::STREAM, flags, None)?;
     set(&socket, (SOL_SOCKET, SO_REUSEADDR), 1)?;
@@ -161,14 +161,61 @@ fn bound(end: &TcpEnd, otherwise: &[u8]) -> std::io::Result<OwnedFd> {
         let room = end.room.saturating_mul(2);
         set(&socket, (SOL_SOCKET, SO_RCVBUFFORCE), room).or_else(|_| set(&socket, (SOL_SOCKET, SO_RCVBUF), room))?;
     }
-    match &end.local[..] {
-        [] => with_address(Sys::Bind, &socket, otherwise)?,
-        own => with_address(Sys::Bind, &socket, own).or_else(|e| match e {
-            Errno::EADDRINUSE if end.may_move => with_address(Sys::Bind, &socket, &with_port(own, 0)),
-            other => Err(other),
-        })?,
-    };
     Ok(socket)
+}
+
+/// Gives it the address of the end; `otherwise`, if that may be any.
+fn bind(socket: &OwnedFd, end: &TcpEnd, otherwise: &[u8]) -> Result<u64, Errno> {
+    with_address(Sys::Bind, socket, if end.local.is_empty() { otherwise } else { &end.local })
+}
+
+/// Likewise, or another port, if that will do.
+fn bind_somewhere(socket: &OwnedFd, end: &TcpEnd, otherwise: &[u8]) -> Result<u64, Errno> {
+    bind(socket, end, otherwise).or_else(|e| match e {
+        Errno::EADDRINUSE if end.may_move => with_address(Sys::Bind, socket, &with_port(&end.local, 0)),
+        other => Err(other),
+    })
+}
+
+/// Options by which whoever connects is given a certain port, one that others may have to others (ip(7); Linux 6.3). They are as in any
+/// new socket once it has that.
+const SHARES: [(u64, u64); 2] = [(IPPROTO_IP, IP_LOCAL_PORT_RANGE), (IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT)];
+
+fn set_shares(socket: &OwnedFd, port: u16) -> Result<(), Errno> {
+    let values = [u32::from(port) << 16 | u32::from(port), u32::from(port != 0)];
+    SHARES.into_iter().zip(values).try_for_each(|(option, value)| set(socket, option, value).map(drop))
+}
+
+/// Connects a socket with the address of an end, also where others were given the same port.
+fn connect_from(end: &TcpEnd, otherwise: &[u8], to: &[u8]) -> std::io::Result<TcpStream> {
+    let socket = socket(end)?;
+    let connect = || match with_address(Sys::Connect, &socket, to) {
+        Err(Errno::EINPROGRESS) => Ok(0),
+        other => other,
+    };
+    let port = proc::sockaddr(&end.local).map_or(0, |own| own.port());
+    match bind(&socket, end, otherwise) {
+        Err(Errno::EADDRINUSE) if set_shares(&socket, port).is_ok() => {
+            with_address(Sys::Bind, &socket, &with_port(&end.local, 0))?;
+            // For a second after the same connection has ended (net/ipv4/tcp_ipv4.c, `tcp_twsk_unique`).
+            let until = Instant::now() + Duration::from_secs(2);
+            let mut connected = connect();
+            while connected == Err(Errno::EADDRNOTAVAIL) && Instant::now() < until {
+                std::thread::sleep(Duration::from_millis(50));
+                connected = connect();
+            }
+            set_shares(&socket, 0).and(connected)?;
+        }
+        Err(Errno::EADDRINUSE) => {
+            bind_somewhere(&socket, end, otherwise)?;
+            connect()?;
+        }
+        bound => drop(bound.and_then(|_| connect())?),
+    }
+    let stream = TcpStream::from(socket);
+    // Without that range, or beyond the host's own, it is another one.
+    let is_given = port == 0 || end.may_move || stream.local_addr()?.port() == port;
+    if is_given { Ok(stream) } else { Err(Errno::EADDRINUSE.into()) }
 }
 
 fn with_port(address: &[u8], port: u16) -> Vec<u8> {
@@ -244,22 +291,18 @@ fn is_soon(socket: &impl AsFd, what: PollFlags) -> std::io::Result<()> {
 /// Both ends of a connection, or the one that waits to be accepted by somebody. Whoever else connects in this instant finds nobody.
 pub(crate) fn join(from: &TcpEnd, at: Option<&TcpEnd>) -> std::io::Result<Vec<OwnedFd>> {
     let accepts = |end: &TcpEnd| {
-        let listener = bound(end, &any_port(end, from))?;
+        let listener = socket(end)?;
+        bind_somewhere(&listener, end, &any_port(end, from))?;
         rustix::net::listen(&listener, BACKLOG)?;
         Ok::<_, std::io::Error>(TcpListener::from(listener))
     };
     let listener = at.map(accepts).transpose()?;
-    let ours = bound(from, &at.map_or_else(Vec::new, |end| any_port(from, end)))?;
     let mut to = from.remote.clone();
     if let (Some(listener), Some(end)) = (&listener, at) {
         let address = if to.is_empty() { any_port(end, from) } else { to };
         to = with_port(&address, listener.local_addr()?.port());
     }
-    match with_address(Sys::Connect, &ours, &to) {
-        Ok(_) | Err(Errno::EINPROGRESS) => {}
-        Err(e) => return Err(e.into()),
-    }
-    let ours = TcpStream::from(ours);
+    let ours = connect_from(from, &at.map_or_else(Vec::new, |end| any_port(from, end)), &to)?;
     let own = ours.local_addr()?;
     let mut ends = Vec::new();
     while let Some(listener) = listener.as_ref().filter(|_| ends.is_empty()) {

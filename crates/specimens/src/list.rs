@@ -45,7 +45,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
     "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait;
     "packets" nets::packets; "packet-ring" nets::packet_ring;
-    "tcp" tcp::within; "tcp-much" tcp::much; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
+    "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;

@@ -3,6 +3,7 @@
 use crate::inet::{option, set};
 use crate::kin;
 use crate::life::Living;
+use crate::outside::fork_away;
 use crate::sys::{self, Outcome, fine, must, same};
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Ipv6Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -237,6 +238,49 @@ pub(crate) fn within(arguments: &[String]) -> Result<Living, String> {
         World::new(any, Some(Ipv4Addr::new(127, 0, 0, 2)), reuse)?,
     ];
     Living::reads_at_first(move |first| all.iter_mut().try_for_each(|world| world.check(first)))
+}
+
+/// A client to whom the kernel gave its port, and a process outside that was given the same one, for a connection to somebody else.
+/// That ends when we do, and its address is not free at once.
+pub(crate) fn shared(_: &[String]) -> Result<Living, String> {
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), Reuse(true))?;
+    let client = fine("connect", TcpStream::connect(fine("name", listener.local_addr())?))?;
+    let port = fine("name", client.local_addr())?.port();
+    let (server, _) = fine("accept", listener.accept())?;
+    fork_away(move || {
+        // SAFETY: takes integers; what we have had is of no use here, and would be shared.
+        unsafe { libc::close_range(3, u32::MAX, 0) };
+        if let Err(why) = given(port) {
+            eprintln!("FAIL: a stranger at port {port}: {why}");
+        }
+    })?;
+    let mut ends = [client, server];
+    let expected = ends.each_ref().map(names);
+    Living::reads(move |_| {
+        let _keep = &listener;
+        same("names", &expected, &ends.each_ref().map(names))?;
+        let again = |end: &TcpStream| option(end.as_raw_fd(), libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT);
+        same("how it was given its port", &[0, 0], &[again(&ends[0])?, again(&ends[1])?])?;
+        talk(&mut ends)
+    })
+}
+
+/// A connection to a listener of its own from that port, which others have, too.
+fn given(port: u16) -> Outcome {
+    /// linux/in.h.
+    const IP_LOCAL_PORT_RANGE: i32 = 51;
+    let listener = fine("listen", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;
+    let fd = socket(libc::AF_INET, Reuse(false))?;
+    set(fd, libc::IPPROTO_IP, IP_LOCAL_PORT_RANGE, i32::from(port) << 16 | i32::from(port))?;
+    set(fd, libc::IPPROTO_IP, libc::IP_BIND_ADDRESS_NO_PORT, 1)?;
+    with("bind", libc::bind, fd, (Ipv4Addr::LOCALHOST, 0).into())?;
+    with("connect", libc::connect, fd, fine("name", listener.local_addr())?)?;
+    // They are closed when the process ends, the highest first: who closes a connection first keeps its address (TIME_WAIT).
+    std::mem::forget((fine("accept", listener.accept())?, listener));
+    // SAFETY: takes integers; nobody else has it.
+    must("dup", unsafe { libc::dup(fd) })?;
+    // SAFETY: as above.
+    must("close", unsafe { libc::close(fd) }).map(drop)
 }
 
 /// Much waits, in both directions; and the ends are with two processes.

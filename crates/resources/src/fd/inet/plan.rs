@@ -18,7 +18,8 @@ const NAME: &str = InetSocket::NAME;
 /// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
 const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
 /// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h).
-const ENDING: [u8; 6] = [4, 5, 6, 8, 9, 11];
+const TIME_WAIT: u8 = 6;
+const ENDING: [u8; 6] = [4, 5, TIME_WAIT, 8, 9, 11];
 /// What the receiver of a new connection has room for in any case (net.ipv4.tcp_rmem).
 const RECEIVED: usize = 1 << 15;
 /// What its sender has room for over the loopback: ten segments, each as long as a packet there may be (net/ipv4/tcp_input.c,
@@ -31,6 +32,11 @@ const TAKEN: [(u64, [&str; 2]); 2] =
 /// What the kernel adds to a message.
 const BESIDES: usize = 1 << 11;
 const LOOPBACK: &str = "/sys/class/net/lo/flags";
+/// The ports that the kernel gives to who connects, and its version: since Linux 6.3 one can ask for a certain one of them, which others
+/// may have to others (ip(7), IP_LOCAL_PORT_RANGE).
+const GIVEN: &str = "/proc/sys/net/ipv4/ip_local_port_range";
+const RELEASE: &str = "/proc/sys/kernel/osrelease";
+const SHARES_SINCE: [u32; 2] = [6, 3];
 const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// A socket with its description.
@@ -55,7 +61,8 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     let bound = || model.inet_sockets().filter(|s| s.bound().is_some());
     let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
-    all.extend(model.inet_sockets().find(|s| s.connected).map(|_| LOOPBACK.to_owned()));
+    let connected = model.inet_sockets().any(|s| s.connected);
+    all.extend([LOOPBACK, GIVEN, RELEASE].into_iter().filter(|_| connected).map(str::to_owned));
     abi::sort(&mut all);
     all.dedup();
     all
@@ -130,12 +137,21 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let mut ports = Ports::default();
     let takers = all.iter().filter(|one| one.1.backlog.is_some()).filter_map(|one| one.1.port());
     takers.for_each(|port| *ports.takers.entry(port).or_default() += 1);
-    for one @ (descr, socket) in all.iter().copied() {
-        socket.check(&taken, to);
-        match other(socket) {
-            Other::End(other) if descr < other.0 => connect(one, other, &mut ports, to),
-            Other::Closed => connect_closed(one, &mut ports, to),
-            _ => {}
+    for one in all.iter().copied() {
+        match other(one.1) {
+            Other::Nobody => one.1.check(Way::Binds, &taken, to),
+            Other::Listener(_) => one.1.check(Way::Connects, &taken, to),
+            Other::Closed => {
+                one.1.check(Way::Connects, &taken, to);
+                connect_closed(one, &mut ports, to);
+            }
+            Other::End(other) if one.0 < other.0 => {
+                let [from, at] = ends(one, other, &ports, &taken);
+                from.1.check(Way::Connects, &taken, to);
+                at.1.check(Way::Binds, &taken, to);
+                connect([from, at], &mut ports, to);
+            }
+            Other::End(_) => {}
         }
     }
     for (descr, socket) in all.iter().copied() {
@@ -147,17 +163,33 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     }
 }
 
+/// How a socket comes to its address.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// It asks for it.
+    Binds,
+    /// It may be given its port as it connects.
+    Connects,
+}
+
+/// Both ends of a connection, the one first that connects.
+fn ends<'a>(one: One<'a>, other: One<'a>, ports: &Ports, taken: &Taken) -> [One<'a>; 2] {
+    let is_first = match [one, other].map(|end| end.1.is_crowded(taken)) {
+        // At an address at which somebody takes connections others may come in this instant, too.
+        [false, false] => one.1.port().is_some_and(|port| ports.takers.contains_key(&port)),
+        [_, is_crowded] => !is_crowded,
+    };
+    if is_first { [one, other] } else { [other, one] }
+}
+
 /// A connection of which both ends are there.
-fn connect(one: One<'_>, other: One<'_>, ports: &mut Ports, to: &mut Planning<'_>) {
-    // At an address at which somebody takes connections others may come in this instant, too.
-    let is_met = one.1.port().is_some_and(|port| ports.takers.contains_key(&port));
-    let (from, at) = if is_met { (one, other) } else { (other, one) };
+fn connect([from, at]: [One<'_>; 2], ports: &mut Ports, to: &mut Planning<'_>) {
     join(from.1.end(from.0), at.1.end(at.0), to);
-    for port in [one, other].into_iter().filter_map(|end| end.1.port()) {
-        ports.before.entry(port).or_default().push(Fact::Made(one.0));
+    for port in [from, at].into_iter().filter_map(|end| end.1.port()) {
+        ports.before.entry(port).or_default().push(Fact::Made(from.0));
     }
-    one.1.furnish(one.0, (other.0, other.1.waiting.0.len()), to);
-    other.1.furnish(other.0, (one.0, one.1.waiting.0.len()), to);
+    from.1.furnish(from.0, (at.0, at.1.waiting.0.len()), to);
+    at.1.furnish(at.0, (from.0, from.1.waiting.0.len()), to);
 }
 
 /// One whose other end is closed, with everything that is of no more use.
@@ -368,8 +400,31 @@ impl InetSocket {
         vec![Fact::Linked(descr)]
     }
 
+    /// The sockets that are here at its address.
+    fn at_its_address<'t>(&self, taken: &'t Taken) -> Vec<&'t proc::InetLine> {
+        let Some(local) = self.bound().filter(|own| own.port() != 0) else { return Vec::new() };
+        let all = texts(self).iter().filter_map(|text| taken.get(&(*text, local.port()))).flatten();
+        all.filter(|other| other.takes(local)).collect()
+    }
+
+    /// Whether others have connections from its address, or had some a moment ago.
+    fn is_crowded(&self, taken: &Taken) -> bool {
+        self.at_its_address(taken).iter().any(|other| other.state != TCP_LISTEN)
+    }
+
+    /// Whether it may be given the port that others have.
+    fn may_share(&self, told: &BTreeMap<String, String>) -> bool {
+        let numbers = |text| {
+            let words = told.get(text).into_iter().flat_map(|t: &String| t.split(|c: char| !c.is_ascii_digit()));
+            words.filter_map(|word| word.parse::<u32>().ok()).take(2).collect::<Vec<_>>()
+        };
+        let [lowest, highest] = numbers(GIVEN)[..] else { return false };
+        let is_given = self.port().is_some_and(|port| (lowest..=highest).contains(&port.into()));
+        is_given && *numbers(RELEASE) >= SHARES_SINCE[..]
+    }
+
     /// Somebody else may have its address by now, or the port may need a privilege.
-    fn check(&self, taken: &Taken, to: &mut Planning<'_>) {
+    fn check(&self, way: Way, taken: &Taken, to: &mut Planning<'_>) {
         let told = &to.to.host.told;
         let is_up =
             |flags: &String| u64::from_str_radix(flags.trim().trim_start_matches("0x"), 16).is_ok_and(|f| f & 1 != 0);
@@ -388,15 +443,20 @@ impl InetSocket {
         let Some(local) = self.bound() else { return };
         let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
         let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
-        let counts = |other: &&proc::InetLine| match self.is_tcp() {
+        let is_given = way == Way::Connects && self.may_share(told);
+        let all = self.at_its_address(taken);
+        let counts = |other: &proc::InetLine| match self.is_tcp() {
+            // What has just ended makes room for the same over the loopback only (net.ipv4.tcp_tw_reuse).
+            true if is_given => {
+                let is_over = other.state == TIME_WAIT && local.ip().to_canonical().is_loopback();
+                other.state == TCP_LISTEN || self.remote() == Some(other.remote) && !is_over
+            }
             // Others may have a part in it, but the kernel tells nobody of which that is true.
             true if self.connected => !ENDING.contains(&other.state),
             true => other.state == TCP_LISTEN && !shares,
             false => !reuses && !shares,
         };
-        let all = texts(self).iter().filter_map(|text| taken.get(&(*text, local.port()))).flatten();
-        let all: Vec<_> = all.filter(|other| local.port() != 0 && other.takes(local)).collect();
-        let is_taken = all.iter().any(counts);
+        let is_taken = all.iter().any(|other| counts(other));
         let ended = |other: &&proc::InetLine| ENDING.contains(&other.state);
         let what = format!("socket {local}");
         let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
@@ -405,7 +465,7 @@ impl InetSocket {
             to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
         } else if is_taken {
             to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
-        } else if self.is_tcp() && !reuses && all.iter().any(ended) {
+        } else if self.is_tcp() && !reuses && !is_given && all.iter().any(ended) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
         } else if self.socket_type != RAW
