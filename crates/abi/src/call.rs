@@ -258,6 +258,8 @@ pub enum Arg {
     Bytes(Vec<u8>),
     /// A pointer to this many zeroed bytes, which come back in [`Answer::out`].
     Out(usize),
+    /// A pointer to these bytes, which come back in [`Answer::out`] as the call leaves them.
+    InOut(Vec<u8>),
     /// A pointer to `bytes` in which the eight bytes at `at` point to `inner`.
     Nested {
         /// The outer structure.
@@ -327,7 +329,7 @@ impl Call {
 pub struct Answer {
     /// The value in the return register, or the error that it encodes.
     pub result: Result<u64, Errno>,
-    /// The contents of the [`Arg::Out`] arguments after the call, in their order.
+    /// The contents of the [`Arg::Out`] and [`Arg::InOut`] arguments after the call, in their order.
     pub out: Vec<Vec<u8>>,
 }
 

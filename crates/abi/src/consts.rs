@@ -187,6 +187,8 @@ pub mod socket {
     pub const SHUT_WR: u64 = 1;
 
     pub const IP_OPTIONS: u64 = 4;
+    pub const MCAST_JOIN_GROUP: u64 = 42;
+    pub const MCAST_MSFILTER: u64 = 48;
     pub const IP_BIND_ADDRESS_NO_PORT: u64 = 24;
     pub const IP_LOCAL_PORT_RANGE: u64 = 51;
     pub const UDP_CORK: u64 = 1;

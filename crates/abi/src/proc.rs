@@ -21,7 +21,7 @@ mod timer;
 pub use area::{Area, Perms, maps, smaps};
 pub use dev::{kernel_dev, major, makedev, minor, new_decode_dev, new_encode_dev};
 pub use fdinfo::{EpollWatch, FanotifyMark, Fdinfo, InotifyWatch, epoll_watches, fanotify, fdinfo, inotify_watches};
-pub use inet::{Connections, InetLine, inet, sockaddr};
+pub use inet::{Connections, InetGroup, InetLine, inet, inet_groups, sockaddr};
 pub use lock::{Lock, LockClass, lock, locks};
 pub use misc::{Sched, auxv, encode_auxv, sched};
 pub use mount::{Mount, mountinfo};

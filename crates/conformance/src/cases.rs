@@ -285,6 +285,7 @@ fn sockets() -> Vec<Case> {
         Case::specimen(&["inet-options"]).but(&[PidNs]),
         Case::specimen(&["inet-shut"]).but(&[PidNs]),
         Case::specimen(&["inet-waiting"]).but(&[PidNs]),
+        Case::specimen(&["inet-groups"]).but(&[PidNs]),
         Case::specimen(&["inet-begun"]).refused(&["socket", "begun a message"]),
         Case::specimen(&["packets"]).but(&[User]),
         Case::specimen(&["packet-ring"]).refused(&["socket", "by a ring"]).only(&[Root]),

@@ -43,7 +43,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
     "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
-    "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait;
+    "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait; "inet-groups" nets::groups;
     "packets" nets::packets; "packet-ring" nets::packet_ring;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;

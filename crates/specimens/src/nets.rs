@@ -440,3 +440,50 @@ pub(crate) fn messages_wait(_: &[String]) -> Result<Living, String> {
         fill(&sender, &left, &right)
     })
 }
+
+const GROUPS: [Ipv4Addr; 3] =
+    [Ipv4Addr::new(239, 77, 1, 1), Ipv4Addr::new(239, 77, 1, 2), Ipv4Addr::new(239, 77, 1, 3)];
+const SOURCES: [Ipv4Addr; 2] = [Ipv4Addr::LOCALHOST, Ipv4Addr::new(127, 0, 0, 2)];
+
+/// IP_ADD_SOURCE_MEMBERSHIP, or IP_BLOCK_SOURCE (ip(7)), over the loopback.
+fn source(socket: &UdpSocket, option: i32, group: Ipv4Addr, source: Ipv4Addr) -> Outcome {
+    let request: Vec<u8> = [group, Ipv4Addr::LOCALHOST, source].iter().flat_map(Ipv4Addr::octets).collect();
+    // SAFETY: the request lives as long as the call.
+    let r = unsafe { libc::setsockopt(socket.as_raw_fd(), libc::IPPROTO_IP, option, request.as_ptr().cast(), 12) };
+    must("setsockopt", r).map(drop)
+}
+
+/// Sockets in groups of multicast: for all sources, for one, for all but one; and in one of the newer family, without an address.
+pub(crate) fn groups(_: &[String]) -> Result<Living, String> {
+    let bound = || own_port(|port| UdpSocket::bind((Ipv4Addr::UNSPECIFIED, port)));
+    let all = [bound()?, bound()?, bound()?];
+    fine("join", all[0].join_multicast_v4(&GROUPS[0], &Ipv4Addr::LOCALHOST))?;
+    source(&all[1], libc::IP_ADD_SOURCE_MEMBERSHIP, GROUPS[1], SOURCES[0])?;
+    fine("join", all[2].join_multicast_v4(&GROUPS[2], &Ipv4Addr::LOCALHOST))?;
+    source(&all[2], libc::IP_BLOCK_SOURCE, GROUPS[2], SOURCES[0])?;
+    all.iter().try_for_each(|socket| fine("set", socket.set_nonblocking(true)))?;
+    let newer = fine("bind", UdpSocket::bind((Ipv6Addr::LOCALHOST, 0)))?;
+    // The loopback is the first interface of all.
+    let (group, lo) = (Ipv6Addr::new(0xff15, 0, 0, 0, 0, 0, 0x77, 1), 1);
+    fine("join", newer.join_multicast_v6(&group, lo))?;
+    let hears = move |socket: &UdpSocket, group| {
+        let port = fine("name", socket.local_addr())?.port();
+        for from in SOURCES {
+            let sender = fine("bind", UdpSocket::bind((from, 0)))?;
+            set(sender.as_raw_fd(), libc::IPPROTO_IP, libc::IP_MULTICAST_IF, i32::from_ne_bytes([127, 0, 0, 1]))?;
+            fine("send", sender.send_to(b"to all", (group, port)))?;
+        }
+        let mut bytes = [0; 10];
+        let heard = std::iter::from_fn(|| socket.recv_from(&mut bytes).ok()).map(|(_, from)| from.ip());
+        Ok::<_, String>(heard.collect::<Vec<_>>())
+    };
+    Living::reads(move |_| {
+        let expected = [&SOURCES[..], &SOURCES[..1], &SOURCES[1..]];
+        for ((socket, group), expected) in all.iter().zip(GROUPS).zip(expected) {
+            let expected: Vec<std::net::IpAddr> = expected.iter().map(|ip| (*ip).into()).collect();
+            same("who is heard", &expected, &hears(socket, group)?)?;
+        }
+        fine("leave", newer.leave_multicast_v6(&group, lo))?;
+        fine("join", newer.join_multicast_v6(&group, lo))
+    })
+}

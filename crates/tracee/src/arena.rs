@@ -113,6 +113,7 @@ impl Arena {
             Arg::Int(n) => Ok(*n),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
             Arg::Out(len) => self.put_out(&vec![0; *len], free, outs),
+            Arg::InOut(bytes) => self.put_out(bytes, free, outs),
             Arg::Nested { bytes, at, inner } => {
                 let pointer = self.put_bytes(inner, free)?;
                 let mut bytes = bytes.clone();
@@ -189,7 +190,7 @@ fn need(call: &Call) -> usize {
         Arg::Int(_) | Arg::At(_) => 0,
         Arg::Pieces(all) => PIECE * all.len(),
         Arg::Message { data, name, control } => pad(*data) + pad(*name) + pad(*control) + PIECE + pad(Msghdr::SIZE),
-        Arg::Bytes(bytes) => pad(bytes.len()),
+        Arg::Bytes(bytes) | Arg::InOut(bytes) => pad(bytes.len()),
         Arg::Out(len) => pad(*len),
         Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),
     };

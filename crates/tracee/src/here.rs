@@ -28,6 +28,10 @@ pub fn call(call: &Call) -> Answer {
                 outs.push(buffers.len());
                 vec![0; *len]
             }
+            Arg::InOut(bytes) => {
+                outs.push(buffers.len());
+                bytes.clone()
+            }
             Arg::Nested { bytes, at, inner } => {
                 let (mut outer, inner) = (bytes.clone(), inner.clone());
                 outer[*at..at + 8].copy_from_slice(&(inner.as_ptr().addr() as u64).to_ne_bytes());

@@ -110,6 +110,39 @@ fn plain(ip: IpAddr) -> IpAddr {
     }
 }
 
+/// A group of multicast that an interface is in.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InetGroup<'a> {
+    /// The number of the interface, and its name.
+    pub index: u32,
+    /// Its name.
+    pub interface: &'a str,
+    /// The group.
+    pub address: IpAddr,
+}
+
+/// The groups of /proc/net/igmp (net/ipv4/igmp.c, `igmp_mc_seq_show`): those of an interface stand below it; and of igmp6.
+pub fn inet_groups<'a>(four: &'a str, six: &'a str) -> Vec<InetGroup<'a>> {
+    let mut of = None;
+    let four = four.lines().filter_map(move |line| {
+        let mut words = line.split_ascii_whitespace();
+        if !line.starts_with('\t') {
+            of = Some((words.next()?.parse().ok()?, words.next()?));
+            return None;
+        }
+        let address = u32::from_str_radix(words.next()?, 16).ok()?.to_ne_bytes();
+        of.map(|(index, interface)| InetGroup { index, interface, address: Ipv4Addr::from(address).into() })
+    });
+    let six = six.lines().filter_map(|line| {
+        let [index, interface, address, ..] = line.split_ascii_whitespace().collect::<Vec<_>>()[..] else {
+            return None;
+        };
+        let address = Ipv6Addr::from(u128::from_str_radix(address, 16).ok()?).into();
+        Some(InetGroup { index: index.parse().ok()?, interface, address })
+    });
+    four.chain(six).collect()
+}
+
 /// `struct sockaddr_in` or `sockaddr_in6` (ip(7), ipv6(7)): the address in it, in the same form.
 pub fn sockaddr(bytes: &[u8]) -> Option<SocketAddr> {
     let port = u16::from_be_bytes(*bytes.get(2..)?.first_chunk()?);
@@ -132,6 +165,18 @@ mod tests {
                         00000000:00000000 00:00000000 00000000 0 0 77 1 0 20 4 30 10 -1
    1: 00000000000000000000000001000000:0016 00000000000000000000000000000000:0000 0A \
                         00000000:00000000 00:00000000 00000000 0 0 78 1 0 20 4 30 10 -1";
+
+    /// Linux 6.18.
+    #[test]
+    fn groups_of_both_families() {
+        let four = "Idx\tDevice    : Count Querier\tGroup    Users Timer\tReporter\n1\tlo        :     1      V3\n\
+                    \t\t\t\t030201EF     1 0:00000000\t\t0\n\t\t\t\t010000E0     1 0:00000000\t\t0\n";
+        let six = "4    eth0            ff150000000000000000000000001234     1 0000000C 0\n";
+        let all = inet_groups(four, six);
+        let seen: Vec<_> = all.iter().map(|g| format!("{} {} {}", g.index, g.interface, g.address)).collect();
+        assert_eq!(seen, ["1 lo 239.1.2.3", "1 lo 224.0.0.1", "4 eth0 ff15::1234"]);
+        assert!(inet_groups("\t\t\t\t010000E0 1\nx y", "1 lo\nx lo z").is_empty());
+    }
 
     #[test]
     fn both_families() {

@@ -2,7 +2,7 @@
 //!
 //! - seen as    `socket:[inode]`; `getsockopt`, `getsockname`, `getpeername`; /proc/net/tcp and tcp6
 //! - captured   family, kind and protocol, addresses, how many connections may wait, options and filter; what is
-//!   shut down; what a connection or a socket of UDP has received and nobody has read, by MSG_PEEK
+//!   shut down; groups of multicast, see [`groups`]; what a connection or a socket of UDP has received and nobody has read, by MSG_PEEK
 //! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. Datagrams are sent
 //!   again from where they came, by whoever of the tree has that address. A TCP connection whose
 //!   other end is in the tree, or was and is closed, is made anew between the same addresses, and what waits is sent again. Any other
@@ -12,11 +12,12 @@
 //!   somebody else has or that needs a privilege, and raw sockets without CAP_NET_RAW
 //! - not kept   datagrams that wait in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
 //!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
-//!   looked at before. That a socket is in a group of multicast, and that a program chooses among those with one address
-//!   (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
+//!   looked at before. Groups of multicast on an interface that is not there: told. That a socket is in a group of anycast. That a
+//!   program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
 //!   that are sent with each packet (IPV6_HOPOPTS and the like). Which directions of a raw socket are shut down, where the kernel does
 //!   not tell
 
+pub mod groups;
 pub(crate) mod plan;
 
 use super::socket::{self, Settings, ask, asks_options, asks_settings, word};
@@ -97,6 +98,11 @@ pub struct InetSocket {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub datagrams: Vec<Datagram>,
+    /// The groups of multicast that it is in.
+    #[n(15)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<groups::Group>,
 }
 
 /// A message that waits.
@@ -292,6 +298,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         },
         passed: passed(info, state),
         datagrams: Vec::new(),
+        groups: if is_stream { Vec::new() } else { groups::of(fd, family, from)? },
     };
     let wait = if state == TCP_LISTEN { word(info, WAIT_AT) } else { 0 };
     let unsent = if is_stream { word(info, UNSENT_AT) } else { value(outq) as u32 };
@@ -346,19 +353,6 @@ fn passed(info: &Answer, state: u8) -> (u64, u64) {
     let number = |at: usize| u64::from(word(info, at)) | u64::from(word(info, at + 4)) << 32;
     let end = OTHER_HAS_ENDED.contains(&state).into();
     (number(SENT_AT).saturating_sub(number(AGAIN_AT)), number(RECEIVED_AT).saturating_sub(end))
-}
-
-/// Whether this host is in any group of multicast but those that every host is in (/proc/net/igmp, igmp6): which sockets are in one
-/// is told to nobody.
-fn has_groups(socket: &InetSocket, from: &Capturing<'_>) -> bool {
-    let text = |path: &str| from.probe.host_text(path).unwrap_or_default();
-    let is_group = |word: &str| word.len() == 8 && word.bytes().all(|b| b.is_ascii_hexdigit()) && word != "010000E0";
-    let four = |line: &str| line.starts_with("\t\t") && line.split_ascii_whitespace().next().is_some_and(is_group);
-    // All nodes and routers, and those who are asked for their addresses (RFC 4291, 2.7.1).
-    let is_common =
-        |word: &str| word.ends_with("0000000001") || word.ends_with("0000000002") || word[..26].ends_with("01ff");
-    let six = |line: &str| line.split_ascii_whitespace().nth(2).is_some_and(|w| w.len() == 32 && !is_common(w));
-    text("/proc/net/igmp").lines().any(four) || socket.family == AF_INET6 && text("/proc/net/igmp6").lines().any(six)
 }
 
 impl Kind for InetSocket {
@@ -551,9 +545,6 @@ impl Asked {
         let lost = self.wait.saturating_sub(self.kept(from));
         if lost != 0 {
             all.push(format!("{lost} connections that nobody has accepted yet are lost"));
-        }
-        if is_bound && socket.socket_type == DGRAM && has_groups(socket, from) {
-            all.push("if it is in a group of multicast, it is in none when it is thawed".into());
         }
         if is_bound && socket.settings.has("SO_REUSEPORT") {
             let program = "a program chooses who gets what among those with its address (SO_ATTACH_REUSEPORT_EBPF)";

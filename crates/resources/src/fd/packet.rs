@@ -78,7 +78,7 @@ const SOCKADDR_PKT: usize = 16;
 const ADDRESS: usize = 32;
 
 /// The text that tells the number of an interface.
-fn number_of(interface: &Text) -> String {
+pub(super) fn number_of(interface: &Text) -> String {
     format!("/sys/class/net/{interface}/ifindex")
 }
 

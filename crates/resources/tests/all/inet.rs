@@ -306,6 +306,65 @@ fn addresses_that_cannot_be_had() {
     assert!(why("user", low, "").contains(&"socket 127.0.0.1:80: you may not use that port".to_owned()));
 }
 
+/// By who connects, and is given it by the kernel.
+#[test]
+fn addresses_that_others_have_a_part_in() {
+    let why = |text: &str, release: &str, range: &str| {
+        let ends = [(8080, 6667, 77, 78), (6667, 8080, 78, 77)].map(|(own, other, socket, peer)| {
+            let [local, remote] = [own, other].map(|port| Some(Blob(address(port))));
+            InetSocket { backlog: None, local, remote, connected: true, socket, peer: Some(peer), ..listener() }
+        });
+        let model = model_with(ends);
+        let mut host = host("root", &model);
+        let told = [("net/tcp", text), ("sys/kernel/osrelease", release), ("sys/net/ipv4/ip_local_port_range", range)];
+        host.told.extend(told.map(|(name, text)| (format!("/proc/{name}"), text.to_owned())));
+        resources::plan(&model, &host, &Options::default()).map_or_else(|r| reasons(&r), |_| Vec::new())
+    };
+    let line = |remote: &str, state: &str| format!(" 0: 0100007F:1F90 {remote} {state} 0:0 0:0 0 0 0 9\n");
+    let taken = ["socket 127.0.0.1:8080: another socket has that address now"];
+    let elsewhere = line("0100007F:1A0C", "01");
+    assert!(why(&elsewhere, "6.18.44-x", "8080\t9000\n").is_empty());
+    assert!(why(&line("0100007F:1A0B", "06"), "7.0", "8080\t9000\n").is_empty(), "the same, over");
+    assert_eq!(why(&line("0100007F:1A0B", "01"), "6.18", "8080\t9000\n"), taken, "the same");
+    assert_eq!(why(&line("00000000:0000", "0A"), "6.18", "8080\t9000\n"), taken, "who takes connections");
+    assert_eq!(why(&elsewhere, "6.2.16", "8080\t9000\n"), taken);
+    assert_eq!(why(&elsewhere, "6.18", "8081\t9000\n"), taken, "not given to anybody");
+}
+
+/// `struct group_filter`: a group on an interface, how many sources it has, and one of them.
+fn group_filter(mode: u32, sources: &[[u8; 4]]) -> Vec<u8> {
+    let mut filter = vec![0; 136];
+    filter.extend([mode, sources.len() as u32].map(u32::to_ne_bytes).concat());
+    for source in sources {
+        filter.extend([&[2, 0, 0, 0][..], source, &[0; 120]].concat());
+    }
+    filter
+}
+
+#[test]
+fn groups_of_multicast() {
+    let mut sample = sample(LISTEN);
+    for (option, value) in [(3, 2), (38, 17)] {
+        sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), number(value));
+    }
+    let text = "Idx\tDevice\n1\tlo        :     1      V3\n\t\t\t\t030201EF     1 0:00000000\t\t0\n";
+    sample.texts.insert("net/igmp".into(), text.into());
+    sample.answer(Sys::Getsockopt, &[40, 0, 48], Err(Errno::EADDRNOTAVAIL), vec![]);
+    assert!(captured(&sample, Tcp::Refuse).0.unwrap().groups.is_empty(), "the host is in it, and not the socket");
+    sample.answer(Sys::Getsockopt, &[40, 0, 48], Ok(0), vec![group_filter(1, &[[127, 0, 0, 9]])]);
+    let socket = captured(&sample, Tcp::Refuse).0.unwrap();
+    let told: Vec<_> = socket.groups.iter().map(|g| (g.interface.to_string(), g.address.0.clone(), g.mode)).collect();
+    assert_eq!(told, [("lo".to_owned(), vec![239, 1, 2, 3], 1)]);
+    assert_eq!(socket.groups[0].sources, [Blob(vec![127, 0, 0, 9])]);
+    let model = model_of(socket);
+    let mut host = host("root", &model);
+    assert!(planned(&model, &host).notes.iter().any(|note| note.contains("on lo any more")));
+    host.told.insert("/sys/class/net/lo/ifindex".into(), "1\n".into());
+    let lines = steps(&planned(&model, &host), &["inet-socket"]);
+    let joins = [42, 48].map(|option| format!("setsockopt(d40, 0, {option}, "));
+    assert!(joins.iter().all(|join| lines.iter().any(|line| line.contains(join))), "{lines:?}");
+}
+
 #[test]
 fn a_message_that_was_begun() {
     let mut sample = sample(LISTEN);

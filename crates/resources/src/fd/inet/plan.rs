@@ -61,6 +61,7 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     let bound = || model.inet_sockets().filter(|s| s.bound().is_some());
     let mut all: Vec<String> = bound().flat_map(texts).map(|text| (*text).to_owned()).collect();
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
+    all.extend(model.inet_sockets().flat_map(super::groups::questions));
     let connected = model.inet_sockets().any(|s| s.connected);
     all.extend([LOOPBACK, GIVEN, RELEASE].into_iter().filter(|_| connected).map(str::to_owned));
     abi::sort(&mut all);
@@ -319,6 +320,7 @@ impl InetSocket {
             // Of one that sends to nobody in particular it is an error that does it (net/ipv4/af_inet.c, `inet_shutdown`).
             self.shut_down(descr, Expect::Whatever, to);
         }
+        self.groups.iter().for_each(|group| group.plan(descr, to));
         self.set_late(descr, to);
     }
 

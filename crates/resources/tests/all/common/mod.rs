@@ -227,6 +227,7 @@ impl Recorded {
             known.unwrap_or_else(|| panic!("nobody wrote down what {} gives", call.sys)).clone();
         let room = |arg: &Arg| match arg {
             Arg::Out(n) => vec![*n],
+            Arg::InOut(bytes) => vec![bytes.len()],
             Arg::Message { data, name, control } => vec![*data, *name, *control, Msghdr::SIZE],
             _ => vec![],
         };
