@@ -216,6 +216,13 @@ pub mod fd {
 
     /// linux/eventpoll.h.
     pub const EPOLL_CTL_ADD: u64 = 1;
+    pub const EPOLL_CTL_MOD: u64 = 3;
+    pub const EPOLLERR: u32 = 0x8;
+    pub const EPOLLHUP: u32 = 0x10;
+    pub const EPOLLEXCLUSIVE: u32 = 1 << 28;
+    pub const EPOLLWAKEUP: u32 = 1 << 29;
+    pub const EPOLLONESHOT: u32 = 1 << 30;
+    pub const EPOLLET: u32 = 1 << 31;
 
     /// linux/timerfd.h.
     pub const TFD_TIMER_ABSTIME: u32 = 1;

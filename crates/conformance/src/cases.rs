@@ -80,6 +80,7 @@ const PLAIN: &[&str] = &[
     "eventfd",
     "epoll-watches",
     "epoll-moved",
+    "epoll-many",
     "timerfd",
     "aio",
     "aio-many",
@@ -306,6 +307,7 @@ fn sockets() -> Vec<Case> {
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),
         Case::specimen(&["socket-waiting"]).but(&[PidNs]),
         Case::specimen(&["socket-owners"]).but(&[PidNs]),
+        Case::specimen(&["socket-many"]).but(&[PidNs]),
     ]
 }
 
@@ -369,6 +371,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["outside", "text"]).but(&[Again]),
         Case::specimen(&["outside", "fixed"]),
         many(&["files-many", "1000"]).only(&[Root, User]),
+        many(&["epoll-many", "9000"]).only(&[Root]),
+        many(&["socket-many", "6000"]).only(&[Root]),
         // Each check moves the offset, which is that of the original, too.
         Case::specimen(&["inherited-offset"]),
     ]

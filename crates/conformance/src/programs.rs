@@ -10,7 +10,7 @@ use crate::case::{Case, Step};
 /// Every case over real programs.
 #[must_use]
 pub fn all() -> Vec<Case> {
-    [shells(), typed(), interpreters(), calculators(), editors(), servers()].concat()
+    [shells(), typed(), interpreters(), calculators(), editors(), servers(), told()].concat()
 }
 
 fn talk(name: &str, words: &[&'static str], before: &[Step], after: &[Step]) -> Case {
@@ -248,6 +248,30 @@ fn servers() -> Vec<Case> {
         // It does not run as root, and only for a user who has a name. What it would leave of System V IPC goes with its namespace:
         // a later program may get the id of who used that last.
         talk("postgres", &["unshare", "--ipc", "bash", "-c", POSTGRES], &[Expect("ready\r\n")], &goes_on).only(&[Root]),
+        // It serves only users who have a name.
+        bus().but(&[PidNs, User]),
+    ]
+}
+
+/// A bus of its own, a service on it, and a program that calls it all the time and looks at each answer.
+fn bus() -> Case {
+    let goes_on = [Type("\n"), Expect("calls 0\r\n"), Exit(5)];
+    Case { delay: 0..300, ..talk("dbus", &["bash", "-c", DBUS], &[Expect("ready\r\n")], &goes_on) }
+}
+
+/// Programs that are told of things, or tell them to somebody outside of the tree.
+fn told() -> Vec<Case> {
+    vec![
+        talk(
+            "inotifywait",
+            &["bash", "-c", INOTIFYWAIT],
+            &[Expect("ready\r\n")],
+            &[Type("\n"), Expect("told 0\r\n"), Exit(5)],
+        ),
+        // The one to whom they send messages takes its name anew when the frozen program has ended, as after a restart. The harness
+        // would take it for the program when that is frozen again.
+        talk("syslog", &["bash", "-c", SYSLOG], &[Expect("ready\r\n")], &[Type("\n"), Expect("heard 0\r\n"), Exit(5)])
+            .but(&[Again]),
     ]
 }
 
@@ -282,6 +306,93 @@ echo bench $?
 kill -INT $(head -1 data/postmaster.pid)
 wait
 exit 5";
+
+const DBUS: &str = r#"export DBUS_SESSION_BUS_ADDRESS=unix:path=$PWD/bus
+setpriv --pdeathsig KILL dbus-daemon --session --nofork --nopidfile --nosyslog --address=$DBUS_SESSION_BUS_ADDRESS >log 2>&1 & d=$!
+until dbus-send --dest=org.freedesktop.DBus / org.freedesktop.DBus.Peer.Ping 2>/dev/null; do sleep 0.1; done
+cat >both.py <<'END'
+import dbus, dbus.service, sys, dbus.mainloop.glib
+from gi.repository import GLib
+dbus.mainloop.glib.DBusGMainLoop(set_as_default=True)
+bus = dbus.SessionBus()
+class Adds(dbus.service.Object):
+    @dbus.service.method('a.b', in_signature='xs', out_signature='xs')
+    def add(self, number, text):
+        return number + 1, text + '!'
+def serve():
+    name = dbus.service.BusName('a.b', bus, do_not_queue=True)
+    adds = Adds(bus, '/')
+    GLib.MainLoop().run()
+def ask():
+    adds = dbus.Interface(bus.get_object('a.b', '/'), 'a.b')
+    n = 0
+    while True:
+        text = 'x' * (n % 5000)
+        assert adds.add(n, text) == (n + 1, text + '!')
+        n += 1
+        if n % 100 == 0: print(n, flush=True)
+globals()[sys.argv[1]]()
+END
+/usr/bin/python3 both.py serve & s=$!
+until dbus-send --print-reply --dest=a.b / a.b.add int64:1 string:x >/dev/null 2>&1; do sleep 0.1; done
+/usr/bin/python3 both.py ask >asked 2>&1 & a=$!
+until [ -s asked ]; do sleep 0.1; done
+echo rea''dy
+read
+n=$(wc -l <asked)
+until (($(wc -l <asked) > n)); do sleep 0.1; kill -0 $a || break; done
+kill $a; wait $a; [ $? = 143 ] && ! grep -v '^[0-9]*$' asked
+echo calls $?
+kill $s $d
+wait
+exit 5"#;
+
+const INOTIFYWAIT: &str = r#"mkdir -p w/below; : >w/one
+inotifywait -mrq -e modify,create --format '%w%f %e' w >events & i=$!
+until grep -q ONE events; do mkdir w/ONE$((++n)); sleep 0.1; done
+echo rea''dy
+read
+echo more >>w/one; : >w/below/two
+until grep -q '^w/one MODIFY' events && grep -q '^w/below/two CREATE' events; do sleep 0.1; done
+: >w/ONE1/three
+until grep -q '^w/ONE1/three CREATE' events; do sleep 0.1; done
+echo told $?
+kill $i; wait
+exit 5"#;
+
+const SYSLOG: &str = r#"cat >daemon.py <<'END'
+import os, select, socket, sys
+def bound():
+    new = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    if os.path.exists('log'): os.remove('log')
+    new.bind('log')
+    return new
+log, ends = bound(), [os.pidfd_open(int(sys.argv[1]))]
+while ready := select.select([log] + ends, [], [], 60)[0]:
+    if ends == ready:
+        log, ends = bound(), []
+        continue
+    text = log.recv(9999).decode()
+    if 'quit' in text: break
+    print(text, file=open('heard', 'a'))
+END
+(setsid /usr/bin/python3 daemon.py $$ </dev/null >/dev/null 2>errors &)
+until [ -S log ]; do sleep 0.1; done
+sends='import socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+s.connect("log")
+for line in sys.stdin: s.send(line.encode())'
+exec 3> >(logger -u "$PWD/log") 4> >(/usr/bin/python3 -c "$sends")
+say() { echo "by logger: $1" >&3; echo "by send: $1" >&4; until [ "$(grep -c ": $1" heard 2>/dev/null)" = 2 ]; do sleep 0.1; done; }
+say one
+echo rea''dy
+read
+say two
+echo heard $?
+echo quit >&4
+exec 3>&- 4>&-
+wait
+exit 5"#;
 
 fn editors() -> Vec<Case> {
     let lines = || (1..=1000).map(|number| format!("line {number} of the text\n")).collect::<String>();

@@ -126,7 +126,7 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) before: &'a Before,
     /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
     pub(crate) texts: [&'a Texts; 2],
-    /// Links, which do not change while it stands still.
+    /// Links, which do not change while it stands still, and what is mounted.
     pub(crate) links: &'a RefCell<Links>,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: &'a Path,
@@ -159,8 +159,11 @@ impl Target<'_, '_, '_> {
 
     /// Makes the calls of which the captures of several descriptions will ask, and gives the answers of each.
     pub(crate) fn ask_for_each(&self, asks: Vec<Vec<Call>>) -> Result<Vec<Answers>, Fault> {
-        let mut answers = self.make(&asks.concat())?.into_iter();
-        Ok(asks.into_iter().map(|calls| calls.into_iter().zip(&mut answers).collect()).collect())
+        let counts: Vec<usize> = asks.iter().map(Vec::len).collect();
+        let calls: Vec<Call> = asks.into_iter().flatten().collect();
+        let answers = self.make(&calls)?;
+        let mut both = calls.into_iter().zip(answers);
+        Ok(counts.into_iter().map(|count| both.by_ref().take(count).collect()).collect())
     }
 
     fn make(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
@@ -240,6 +243,9 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
     Fault::new(call, path.display(), e)
 }
 
+/// What is mounted where (proc_pid_mountinfo(5)): it is long, and asked for each of many.
+const MOUNTS: &str = "mountinfo";
+
 /// Where a link leads.
 pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", path.as_ref(), e))?;
@@ -249,7 +255,17 @@ pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
 impl Probe for Target<'_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         let known = self.texts.iter().find_map(|texts| texts.get(name));
-        known.map_or_else(|| read(self.path(name)), |text| Ok(text.clone()))
+        if let Some(text) = known {
+            return Ok(text.clone());
+        }
+        if let Some(text) = self.links.borrow().get(name).filter(|_| name == MOUNTS) {
+            return Ok(text.clone());
+        }
+        let text = read(self.path(name))?;
+        if name == MOUNTS {
+            self.links.borrow_mut().insert(name.into(), text.clone());
+        }
+        Ok(text)
     }
 
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {

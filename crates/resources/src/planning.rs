@@ -51,6 +51,10 @@ pub struct Planning<'a> {
     pub(crate) found: HashSet<Object>,
     /// Slaves by which pseudo-terminals become those of sessions, by the numbers of these.
     pub(crate) controlling: HashMap<u32, Descr>,
+    /// The names of sockets here.
+    pub(crate) names: HashSet<&'a str>,
+    /// Sockets that had the name of a file which is not theirs any more.
+    pub(crate) bygone: HashMap<&'a crate::Text, Vec<Descr>>,
 }
 
 impl Planning<'_> {
@@ -267,6 +271,8 @@ fn all_steps<'a>(
         told_of: procfile::numbers(model).map(|(_, of)| of).collect(),
         found: HashSet::new(),
         controlling: HashMap::new(),
+        names: unix::plan::names(host),
+        bygone: unix::plan::bygone(model),
     };
     all_resources(&mut planning);
     planning

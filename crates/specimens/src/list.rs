@@ -39,7 +39,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-written" neighbours::written; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
-    "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named;
+    "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named; "socket-many" neighbours::many;
     "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
     "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
@@ -70,7 +70,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
     "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice;
-    "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved;
+    "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved; "epoll-many" pipes::watches_many;
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;

@@ -262,3 +262,25 @@ pub(crate) fn named(_: &[String]) -> Result<Living, String> {
         fill()
     })
 }
+
+/// Many that have names, of files and others, and as many that send to them.
+pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
+    sys::many_descriptors()?;
+    let (us, count) = (std::process::id(), sys::number(arguments, 200) / 2);
+    let name = |n: usize| if n.is_multiple_of(8) { format!("name-{n}") } else { format!("@cryopid-{us}-{n}") };
+    let two = |n: usize| -> Result<[i32; 2], String> {
+        let [inbox, sender] = [socket(libc::SOCK_DGRAM)?, socket(libc::SOCK_DGRAM)?];
+        bind(inbox, &name(n))?;
+        bind(sender, &format!("{}-sender", name(n)))?;
+        connect(sender, &name(n))?;
+        Ok([inbox, sender])
+    };
+    let all = (0..count).map(two).collect::<Result<Vec<_>, _>>()?;
+    Living::reads(move |_| {
+        all.iter().try_for_each(|[_, sender]| sys::write(*sender, &sender.to_ne_bytes()).map(drop))?;
+        let came = |[inbox, sender]: &[i32; 2]| {
+            same("what came", &sender.to_ne_bytes().to_vec(), &sys::read_up_to(*inbox, 9)?)
+        };
+        all.iter().try_for_each(came)
+    })
+}

@@ -300,3 +300,29 @@ pub(crate) fn watches_moved(_: &[String]) -> Result<Living, String> {
         same("the other number", &true, &sys::fcntl(closed, libc::F_GETFD, 0).is_err())
     })
 }
+
+/// Many descriptors, watched by one epoll instance, and each by one more that watches what all watch.
+pub(crate) fn watches_many(arguments: &[String]) -> Result<Living, String> {
+    sys::many_descriptors()?;
+    let (common, count) = (eventfd(0, 0)?, sys::number(arguments, 300) / 2);
+    let watched = (0..count).map(|n| eventfd(u32::from(n % 100 == 7), 0)).collect::<Result<Vec<_>, _>>()?;
+    let all = epoll_of(&watched)?;
+    let each = watched.iter().map(|fd| epoll_of(&[*fd, common])).collect::<Result<Vec<_>, _>>()?;
+    // One is watched that goes by another number now.
+    fcntl(watched[7], libc::F_DUPFD, 0)?;
+    // SAFETY: takes integers; nobody needs the number as it was.
+    must("dup3", unsafe { libc::dup3(common, watched[7], 0) })?;
+    let counted: Vec<u64> = watched.iter().skip(7).step_by(100).map(|fd| *fd as u64).collect();
+    Living::reads(move |_| {
+        // It tells eight at a time, and who was told goes to the end.
+        let mut told: Vec<u64> = (0..counted.len()).map(|_| ready(all)).collect::<Result<Vec<_>, _>>()?.concat();
+        told.sort_unstable();
+        told.dedup();
+        same("what is ready", &counted, &told)?;
+        for (epoll, fd) in each.iter().zip(&watched) {
+            let expected: Vec<u64> = counted.iter().copied().filter(|counted| *counted == *fd as u64).collect();
+            same("what is ready of two", &expected, &ready(*epoll)?)?;
+        }
+        Ok(())
+    })
+}

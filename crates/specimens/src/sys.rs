@@ -163,3 +163,13 @@ pub(crate) fn same_bytes(what: &str, expected: &[u8], seen: &[u8]) -> Outcome {
 pub(crate) fn number(arguments: &[String], otherwise: usize) -> usize {
     arguments.first().and_then(|text| text.parse().ok()).unwrap_or(otherwise)
 }
+
+/// As many descriptors as a process may have.
+pub(crate) fn many_descriptors() -> Outcome {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: room for a limit.
+    must("getrlimit", unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) })?;
+    limit.rlim_cur = limit.rlim_max;
+    // SAFETY: the limit lives as long as the call.
+    must("setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) }).map(drop)
+}

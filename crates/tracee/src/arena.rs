@@ -104,7 +104,7 @@ impl Arena {
         for (word, arg) in words[1..].iter_mut().zip(&call.args) {
             *word = self.put_arg(arg, before, free, &mut outs)?;
         }
-        self.store(at, &words.map(u64::to_le_bytes).concat())?;
+        self.store(at, words.map(u64::to_le_bytes).as_flattened())?;
         Ok(outs)
     }
 

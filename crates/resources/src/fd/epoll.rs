@@ -2,7 +2,7 @@
 //!
 //! - seen as    `anon_inode:[eventpoll]`
 //! - captured   the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
-//!   the inode where there is no kcmp
+//!   the inode where there is no kcmp; of many at once, `epoll_ctl` does, which finds what it is told to change to what it is
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
 //!   number and description. Where the number leads elsewhere by now, or nowhere, what is watched stands there for the time
 //!   of the call
@@ -12,9 +12,11 @@
 
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Trouble};
-use abi::Sys;
-use abi::consts::fd::EPOLL_CTL_ADD;
+use abi::consts::fd::{
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLWAKEUP,
+};
 use abi::proc::{self, EpollWatch};
+use abi::{Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
@@ -53,15 +55,67 @@ impl Resource for Epoll {
     const NAME: &'static str = "epoll";
 }
 
+/// What `epoll_ctl` adds to whatever it is told.
+const ALWAYS: u32 = EPOLLERR | EPOLLHUP;
+/// Watches of which some are told of an event, or once, or of an edge.
+const SPECIAL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
+/// From how many on it takes long to ask for each by kcmp(2).
+const MANY: usize = 64;
+
 /// Whether the number of a watch still leads to what is watched. All anonymous inodes are one (fs/anon_inodes.c), so the inode
 /// alone does not tell; but a socket has one of its own. To ask takes longer the more is watched (fs/eventpoll.c, ep_find_tfd).
-fn leads_there(epoll: u32, watch: &EpollWatch, nth: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
+fn leads_there(
+    epoll: u32,
+    watch: &EpollWatch,
+    nth: u32,
+    known: Option<bool>,
+    from: &Capturing<'_>,
+) -> Result<bool, Trouble> {
+    if let Some(known) = known {
+        return Ok(known);
+    }
     match from.probe.stat(&format!("fd/{}", watch.fd)) {
         Ok(there) if there.ino != watch.ino => Ok(false),
         Ok(there) if there.mode & S_IFMT == S_IFSOCK => Ok(true),
         Ok(_) => Ok(from.probe.watches(epoll, watch.fd, nth)?.unwrap_or(true)),
         Err(_) => Ok(false),
     }
+}
+
+/// Whether the number of each watch still leads to what is watched, as far as `epoll_ctl` tells: it looks the watch up by number and
+/// description, and gives ENOENT where there is none (fs/eventpoll.c, do_epoll_ctl). One that is set to what it is stays as it is,
+/// and only tells again that it is ready, which is no news but for an edge: so none is asked for that is of a special kind. Nor is
+/// one that hears of no errors, which a used-up `EPOLLONESHOT` does not, as `epoll_ctl` would add them.
+fn found(epoll: u32, all: &[EpollWatch], from: &Capturing<'_>) -> Vec<Option<bool>> {
+    let mut count: BTreeMap<u32, u32> = BTreeMap::new();
+    all.iter().for_each(|w| *count.entry(w.fd).or_default() += 1);
+    let stays = |w: &EpollWatch| w.events & (SPECIAL | ALWAYS) == ALWAYS;
+    let (asked, calls): (Vec<usize>, Vec<Call>) = (all.iter().enumerate())
+        .filter(|(_, w)| stays(w) && count[&w.fd] == 1)
+        .map(|(n, w)| {
+            let args = [
+                u64::from(epoll).into(),
+                EPOLL_CTL_MOD.into(),
+                u64::from(w.fd).into(),
+                Arg::Bytes(event(w.events, w.data)),
+            ];
+            (n, Call::new(Sys::EpollCtl, args))
+        })
+        .unzip();
+    let mut known = vec![None; all.len()];
+    for (n, answer) in asked.into_iter().zip(from.probe.calls(&calls).unwrap_or_default()) {
+        known[n] = match answer.result {
+            Ok(_) => Some(true),
+            Err(Errno::ENOENT | Errno::EBADF) => Some(false),
+            Err(_) => None,
+        };
+    }
+    known
+}
+
+/// struct epoll_event is packed on x86-64 (linux/eventpoll.h).
+fn event(events: u32, data: u64) -> Vec<u8> {
+    [&events.to_ne_bytes()[..], &data.to_ne_bytes()].concat()
 }
 
 impl Kind for Epoll {
@@ -74,11 +128,15 @@ impl Kind for Epoll {
         refusals.extend(shared_outside(seen, from)?);
         let mut watches = Vec::new();
         let mut nth: BTreeMap<u32, u32> = BTreeMap::new();
-        for w in proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)? {
+        let all = proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;
+        // What is shared is not touched, and of one in flight nobody has the numbers.
+        let may_ask = refusals.is_empty() && !seen.in_flight && all.len() >= MANY;
+        let known = if may_ask { found(seen.fd, &all, from) } else { vec![None; all.len()] };
+        for (w, known) in all.into_iter().zip(known) {
             let before = nth.entry(w.fd).or_default();
             let watch = Watch { fd: w.fd, events: w.events, data: w.data, description: None };
             // Whose numbers these are, nobody knows of one that is in flight.
-            if !seen.in_flight && leads_there(seen.fd, &w, *before, from)? {
+            if !seen.in_flight && leads_there(seen.fd, &w, *before, known, from)? {
                 watches.push(watch);
             } else if let Some(id) = from.probe.watched(seen.fd, (w.fd, w.ino), *before)? {
                 watches.push(Watch { description: Some(id), ..watch });
@@ -96,12 +154,17 @@ impl Kind for Epoll {
         to.to.make(Self::NAME, descr, Sys::EpollCreate1, vec![0.into()]);
         let fds = to.model.process(at.pid.0).map_or(&[][..], |p| &p.process.fds);
         let flags = |close_on_exec| if close_on_exec { u64::from(flags::CLOEXEC) } else { 0 };
-        let own: BTreeMap<u32, (Descr, u64)> =
-            abi::gathered(fds.iter().map(|fd| (fd.number, (Descr(fd.description), flags(fd.close_on_exec)))));
+        let own = |number: u32| {
+            let fd = fds.iter().find(|fd| fd.number == number)?;
+            Some((Descr(fd.description), flags(fd.close_on_exec)))
+        };
         for w in &self.watches {
-            // struct epoll_event is packed on x86-64 (linux/eventpoll.h).
-            let event = [&w.events.to_ne_bytes()[..], &w.data.to_ne_bytes()].concat();
-            let args = vec![Value::Descr(descr), EPOLL_CTL_ADD.into(), u64::from(w.fd).into(), Value::Bytes(event)];
+            let args = vec![
+                Value::Descr(descr),
+                EPOLL_CTL_ADD.into(),
+                u64::from(w.fd).into(),
+                Value::Bytes(event(w.events, w.data)),
+            ];
             let mut needs = vec![Fact::Made(descr), Fact::Files(at.pid)];
             needs.extend(w.description.map(|id| Fact::Made(Descr(id))));
             let mut call = |sys, args, expect| {
@@ -116,7 +179,7 @@ impl Kind for Epoll {
             }
             call(Sys::EpollCtl, args, Expect::Success);
             if w.description.is_some() {
-                let (sys, args, expect) = put_back(w.fd, own.get(&w.fd).copied());
+                let (sys, args, expect) = put_back(w.fd, own(w.fd));
                 call(sys, args, expect);
             }
         }

@@ -277,7 +277,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     // Its port is its protocol.
     let own =
         address(local).filter(|own| !is_raw || proc::sockaddr(&own.0).is_some_and(|own| !own.ip().is_unspecified()));
-    let whom = address(remote).or_else(|| raw_remote(seen, family, from).filter(|_| is_raw));
+    let whom = address(remote).or_else(|| if is_raw { raw_remote(seen, family, from) } else { None });
     let socket = InetSocket {
         family,
         socket_type: kind,

@@ -9,7 +9,7 @@ use crate::{Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
-use plan::{Actor, Descr, Expect, Fact, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value, Whom};
+use plan::{Actor, Descr, Expect, Fact, Host, HostEffect, Message, Moment, Op, Pid, Refusal, Tid, Value, Whom};
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::Range;
 
@@ -33,6 +33,10 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     let listeners = listeners.filter(|(_, s)| s.backlog.is_some()).filter_map(|one| Some((one.1.key()?, one)));
     let listeners: BTreeMap<Key<'_>, One<'_>> = abi::gathered(listeners);
     let mut senders = senders(&all);
+    let mut followers: HashMap<u64, Vec<Descr>> = HashMap::new();
+    for (peer, from) in all.iter().filter_map(|(from, s)| Some((s.peer?, *from))) {
+        followers.entry(peer).or_default().push(from);
+    }
     let mut accepted: BTreeMap<Key<'_>, Vec<(One<'_>, Option<One<'_>>)>> = BTreeMap::new();
     let pending: HashSet<u64> = all.iter().flat_map(|(_, s)| &s.pending).copied().collect();
     for one @ (descr, socket) in all.iter().copied() {
@@ -50,7 +54,7 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
                 }
             }
             (_, None) if socket.peer.is_some() => socket.half(descr, to),
-            _ if socket.socket_type == SOCK_DGRAM => socket.plan_messages((descr, other), &all, &mut senders, to),
+            _ if socket.socket_type == SOCK_DGRAM => socket.plan_messages((descr, other), &followers, &mut senders, to),
             _ => {
                 socket.bare(descr, to);
                 if socket.backlog.is_none() {
@@ -122,6 +126,25 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     let names = model.sockets().any(is_hidden).then_some(NAMES);
     let messages = model.sockets().any(UnixSocket::is_written_to).then_some(MAY_WAIT);
     names.into_iter().chain(messages).map(str::to_owned).collect()
+}
+
+/// Those that are connected to nobody and whose name is that of a file which is gone, or another's.
+pub(crate) fn bygone(model: &Model) -> HashMap<&Text, Vec<Descr>> {
+    let mut all: HashMap<_, Vec<_>> = HashMap::new();
+    for (id, description) in &model.descriptions {
+        let alone = socket(description).filter(|s| s.peer.is_none());
+        let named = alone.and_then(|s| s.named.as_ref()).filter(|named| named.path.is_none());
+        if let Some(path) = named.and_then(|named| named.name.path()) {
+            all.entry(path).or_default().push(Descr(*id));
+        }
+    }
+    all
+}
+
+/// The names that sockets have here (net/unix/af_unix.c, `unix_seq_show`).
+pub(crate) fn names(host: &Host) -> HashSet<&str> {
+    let lines = host.told.get(NAMES).into_iter().flat_map(|text| text.lines());
+    lines.filter_map(|line| line.split_ascii_whitespace().nth(7)).collect()
 }
 
 fn socket(description: &Description) -> Option<&UnixSocket> {
@@ -230,11 +253,10 @@ impl Named {
             return;
         }
         let shown = self.name.to_string().replace('\0', "@");
-        let is_it = |line: &str| line.split_ascii_whitespace().nth(7) == Some(&*shown);
         let host = to.to.host;
         let taken = match self.at() {
             Some(path) => host.places.get(&path.0).is_some_and(|place| place.live),
-            None => host.told.get(NAMES).is_some_and(|text| text.lines().any(is_it)),
+            None => to.names.contains(&*shown),
         };
         let stands = self.at().and_then(|path| host.places.get(&path.0));
         let (why, remedy) = match stands {
@@ -253,13 +275,8 @@ impl Named {
 
     /// Who had the same name and has no file any more, has the name before the one whose file stays.
     fn predecessors(&self, to: &Planning<'_>) -> Vec<Fact> {
-        let Some(path) = &self.path else { return Vec::new() };
-        let had_it = |s: &UnixSocket| {
-            s.peer.is_none()
-                && s.named.as_ref().is_some_and(|named| named.path.is_none() && named.name.path() == Some(path))
-        };
-        let sockets = to.model.descriptions.iter().filter(|(_, d)| socket(d).is_some_and(had_it));
-        sockets.map(|(id, _)| Fact::Bound(Descr(*id))).collect()
+        let had_it = self.path.as_ref().and_then(|path| to.bygone.get(path));
+        had_it.into_iter().flatten().map(|descr| Fact::Bound(*descr)).collect()
     }
 
     /// Where a file has the name, or had it.
@@ -378,7 +395,7 @@ impl UnixSocket {
     fn plan_messages(
         &self,
         (descr, other): (Descr, Option<One<'_>>),
-        all: &[One<'_>],
+        followers: &HashMap<u64, Vec<Descr>>,
         senders: &mut BTreeMap<Name, Descr>,
         to: &mut Planning<'_>,
     ) {
@@ -395,8 +412,8 @@ impl UnixSocket {
             needs.push(last);
         }
         // From here on it takes messages of nobody else, so those come first who are connected to it.
-        let followers = all.iter().filter(|(from, s)| s.peer == Some(self.socket) && *from != descr);
-        needs.extend(followers.map(|(from, _)| Fact::Linked(*from)));
+        let followers = followers.get(&self.socket).into_iter().flatten().filter(|from| **from != descr);
+        needs.extend(followers.map(|from| Fact::Linked(*from)));
         match (other, &self.to) {
             (Some((peer, other)), _) => {
                 needs.push(Fact::Bound(peer));
