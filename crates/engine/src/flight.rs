@@ -7,7 +7,7 @@
 
 use crate::identify::{self, Table};
 use crate::target::{Before, envoy_fault};
-use abi::consts::socket::{SO_PEEK_OFF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET};
+use abi::consts::socket::{SO_PEEK_OFF, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET};
 use abi::diag::LocalSocket;
 use abi::{Arg, Call, Errno, Fault, Place, Sys};
 use resources::Message;
@@ -114,8 +114,9 @@ impl Flights {
         socket: &OwnedFd,
         look: impl FnMut(Option<usize>, Look) -> Result<Peeked, Fault>,
     ) -> Result<(), Fault> {
-        // Nothing but messages without a byte may be behind so many.
-        let end = if told.kind == SOCK_DGRAM { u64::MAX } else { in_all(socket)? };
+        // Where an end may come, which is as a message without a byte, none but such may be behind so many.
+        let is_endless = told.kind == SOCK_DGRAM || told.kind == SOCK_SEQPACKET && told.shutdown == 0;
+        let end = if is_endless { u64::MAX } else { in_all(socket)? };
         let mut found = Vec::new();
         for piece in walk(told.kind == SOCK_STREAM, end, look)? {
             let mut rights = Vec::new();
