@@ -10,8 +10,8 @@
 //! world was made. A check asks the world the same, in the same order, once; what differs is told with the word. What may differ is
 //! never part of an answer, and where that is decided says why.
 //!
-//! `specimen worlds FAMILY LENGTH [PART/PARTS]` holds all that a freeze keeps; `specimen worlds FAMILY LENGTH refused` all that one
-//! refuses, for which there are rules; `specimen worlds FAMILY =WORD…` holds these worlds. Which descriptors each has, and why it must
+//! `specimen worlds FAMILY LENGTH PART/PARTS` holds all of a part that a freeze keeps, `specimen worlds FAMILY LENGTH PART/PARTS refused`
+//! all that one refuses, for which there are rules; `specimen worlds FAMILY =WORD…` holds these worlds. Which descriptors each has, and why it must
 //! be refused, is written down (file `worlds`).
 
 mod pipes;
@@ -64,11 +64,33 @@ struct World {
     marks: Vec<&'static str>,
     /// The places of those whose connections nobody has accepted yet, in their order; of one that is closed, none.
     pending: Vec<Option<usize>>,
+    /// Where what is sent from a place goes.
+    peers: Vec<Option<usize>>,
+    /// What waits at a place, message by message.
+    queues: Vec<Vec<Sent>>,
+    /// Names of what is, or was, at a place, as far as it has sent something.
+    names: Vec<String>,
+}
+
+/// A message.
+struct Sent {
+    /// The place from which it came; `None`: from one that nobody has any more.
+    from: Option<usize>,
+    /// Whether it brings him who has sent it.
+    brings: bool,
 }
 
 impl World {
     fn new(name: String) -> World {
-        World { name, fds: vec![-1; 4], marks: Vec::new(), pending: Vec::new() }
+        World {
+            name,
+            fds: vec![-1; 4],
+            marks: Vec::new(),
+            pending: Vec::new(),
+            peers: vec![None; 4],
+            queues: (0..4).map(|_| Vec::new()).collect(),
+            names: vec![String::new(); 4],
+        }
     }
 
     fn at(&self, place: usize) -> Option<i32> {
@@ -104,9 +126,13 @@ impl World {
         self.marks.contains(&mark)
     }
 
+    fn close_all(&mut self) {
+        (0..self.fds.len()).for_each(|place| _ = self.close(place));
+    }
+
     /// Closes all, and takes the names of files away.
     fn end(mut self) {
-        (0..self.fds.len()).for_each(|place| drop(self.close(place)));
+        self.close_all();
         for name in [self.path(), &self.second()] {
             let _ = std::fs::remove_file(name);
         }
@@ -155,24 +181,39 @@ impl Family {
         Ok((world, did))
     }
 
-    /// Every word of up to so many letters behind its start.
-    fn words(&self, length: usize) -> Result<Vec<String>, String> {
+    /// Every word of up to so many letters behind its start, of one part: of the shorter ones every so many, and all that are by one
+    /// letter longer than one of these, if they are of full length.
+    fn words(&self, length: usize, (part, parts): (usize, usize)) -> Result<Vec<String>, String> {
         let mut all: Vec<String> = self.starts.iter().map(|start| start.sign.to_string()).collect();
         let mut next = 0;
+        let mut longest = Vec::new();
         while let Some(word) = all.get(next).cloned() {
-            next += 1;
-            for letter in self.letters.iter().filter(|_| word.len() <= length) {
-                let longer = format!("{word}{}", letter.sign);
-                let (world, did) = self.spell(&longer, &name(0))?;
-                world.end();
-                all.extend(Some(longer).filter(|_| did == Something));
+            let is_last = word.len() == length;
+            if !is_last || next % parts == part {
+                let longer = self.longer(&word)?;
+                if is_last { &mut longest } else { &mut all }.extend(longer);
             }
+            next += 1;
+        }
+        let shorter = all.into_iter().enumerate().filter(|(n, _)| n % parts == part).map(|(_, word)| word);
+        Ok(shorter.chain(longest).collect())
+    }
+
+    /// A word with each letter that does something.
+    fn longer(&self, word: &str) -> Result<Vec<String>, String> {
+        let mut all = Vec::new();
+        for letter in self.letters {
+            let longer = format!("{word}{}", letter.sign);
+            let (world, did) = self.spell(&longer, &name(0))?;
+            world.end();
+            all.extend(Some(longer).filter(|_| did == Something));
         }
         Ok(all)
     }
 
-    fn rule(&self, world: &World) -> Option<&Rule> {
-        self.rules.iter().find(|rule| (rule.names)(world))
+    /// Why a freeze must refuse a world.
+    fn reasons(&self, world: &World) -> Vec<&'static str> {
+        self.rules.iter().filter(|rule| (rule.names)(world)).map(|rule| rule.text).collect()
     }
 
     fn story(&self, world: &mut World) -> Story {
@@ -197,45 +238,39 @@ struct Kept {
 }
 
 /// Which worlds are wanted.
+#[derive(PartialEq, Eq)]
 enum Wanted {
-    Part(usize, usize),
+    Kept,
     Refused,
     Any,
 }
 
 fn wanted(words: &[String]) -> Result<(&'static Family, Vec<String>, Wanted), String> {
-    let usage = || "worlds FAMILY (LENGTH [PART/PARTS | refused] | =WORD…)".to_owned();
+    let usage = || "worlds FAMILY (LENGTH [PART/PARTS [refused]] | =WORD…)".to_owned();
     let name = words.first().ok_or_else(usage)?;
     let family = FAMILIES.into_iter().find(|family| family.name == name).ok_or_else(usage)?;
     let spelled = words[1..].iter().filter_map(|word| word.strip_prefix('=')).map(str::to_owned).collect::<Vec<_>>();
     if !spelled.is_empty() {
         return Ok((family, spelled, Wanted::Any));
     }
-    let length = words.get(1).and_then(|word| word.parse().ok()).ok_or_else(usage)?;
-    let which = match words.get(2).map(|word| word.split_once('/')) {
-        None => Wanted::Part(0, 1),
-        Some(None) => Wanted::Refused,
-        Some(Some((part, of))) => {
-            Wanted::Part(part.parse().map_err(|_| usage())?, of.parse().map_err(|_| usage())?)
-        }
-    };
-    Ok((family, family.words(length)?, which))
+    let number = |word: &str| word.parse::<usize>().map_err(|_| usage());
+    let length = number(words.get(1).ok_or_else(usage)?)?;
+    let (part, parts) = words.get(2).map_or(Some(("0", "1")), |word| word.split_once('/')).ok_or_else(usage)?;
+    let which = if words.len() > 3 { Wanted::Refused } else { Wanted::Kept };
+    Ok((family, family.words(length, (number(part)?, number(parts)?))?, which))
 }
 
 /// All worlds that are wanted, each after its twin was asked. Gives a line about each besides: its
-/// word, its descriptors, and why a freeze must refuse it.
+/// word, its descriptors, and the reasons for which a freeze must refuse it.
 fn make(family: &Family, words: Vec<String>, wanted: &Wanted) -> Result<(Vec<Kept>, String), String> {
     let (mut all, mut told) = (Vec::new(), String::new());
     for (number, word) in words.into_iter().enumerate() {
-        if matches!(wanted, Wanted::Part(part, of) if number % of != *part) {
-            continue;
-        }
         let name = name(number + 1);
         let (mut twin, _) = family.spell(&word, &name)?;
-        let rule = family.rule(&twin);
+        let reasons = family.reasons(&twin);
         let is_wanted = match wanted {
-            Wanted::Part(..) => rule.is_none(),
-            Wanted::Refused => rule.is_some(),
+            Wanted::Kept => reasons.is_empty(),
+            Wanted::Refused => !reasons.is_empty(),
             Wanted::Any => true,
         };
         let story = if is_wanted { family.story(&mut twin) } else { Story::default() };
@@ -245,7 +280,7 @@ fn make(family: &Family, words: Vec<String>, wanted: &Wanted) -> Result<(Vec<Kep
         }
         let (world, _) = family.spell(&word, &name)?;
         let fds = world.fds.iter().filter(|fd| **fd >= 0).map(|fd| fd.to_string()).collect::<Vec<_>>().join(" ");
-        _ = writeln!(told, "{word}\t{fds}\t{}", rule.map_or("", |rule| rule.text));
+        _ = writeln!(told, "{word}\t{fds}\t{}", reasons.join("\t"));
         all.push(Kept { word, world, story });
     }
     Ok((all, told))
@@ -281,7 +316,8 @@ pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
         let mut wrong = Vec::new();
         for mut kept in all.drain(..) {
             let story = family.story(&mut kept.world);
-            kept.world.end();
+            // Names stay: another image of it may be thawed.
+            kept.world.close_all();
             if story != kept.story {
                 wrong.push(format!("{}:{}", kept.word, kept.story.difference(&story)));
             }

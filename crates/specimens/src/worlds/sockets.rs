@@ -1,7 +1,7 @@
 //! Worlds of sockets of AF_UNIX: pairs, connections to who takes them, messages to names.
 
 use super::pipes::{flags, happens};
-use super::{Did, Family, Letter, Nothing, Rule, Something, Story, World, unix};
+use super::{Did, Family, Letter, Nothing, Rule, Sent, Something, Story, World, unix};
 use crate::sys::{self, errno};
 
 /// The ends of a pair, and places for more.
@@ -28,12 +28,12 @@ pub(super) const PAIRS: Family = Family {
         Letter { sign: 'x', act: |w| w.close(A) },
         Letter { sign: 'y', act: |w| w.close(B) },
         Letter { sign: 'd', act: |w| copy(w, B, C) },
-        Letter { sign: 'n', act: |w| w.with(A, |fd| unix::bind(fd, &w.name).is_ok()) },
+        Letter { sign: 'n', act: |w| bind(w, A, &w.name.clone()) },
         Letter { sign: 'c', act: |w| tells(w, B) },
-        Letter { sign: 'f', act: |w| w.with(A, |fd| give(fd, fd)) },
-        Letter { sign: 'g', act: |w| w.with(A, give_pipe) },
+        Letter { sign: 'f', act: itself },
+        Letter { sign: 'g', act: |w| given(w, give_pipe) },
     ],
-    rules: &[RESET],
+    rules: &[RESET, OF_ANOTHER],
     ask,
 };
 
@@ -72,20 +72,17 @@ pub(super) const CONNECTIONS: Family = Family {
 
 pub(super) const MESSAGES: Family = Family {
     name: "messages",
-    starts: &[
-        Letter { sign: 'D', act: inbox },
-        Letter { sign: 'F', act: |w| named(w, inbox) },
-    ],
+    starts: &[Letter { sign: 'D', act: inbox }, Letter { sign: 'F', act: |w| named(w, inbox) }],
     letters: &[
-        Letter { sign: 'c', act: |w| w.with(B, |fd| unix::connect(fd, &w.name).is_ok()) },
-        Letter { sign: 'C', act: |w| w.with(A, |fd| unix::connect(fd, &w.second()).is_ok()) },
-        Letter { sign: 'o', act: |w| w.with(A, |fd| unix::connect(fd, &w.name).is_ok()) },
-        Letter { sign: 'q', act: |w| w.with(B, disconnect) },
-        Letter { sign: 'n', act: |w| w.with(B, |fd| unix::bind(fd, &w.second()).is_ok()) },
+        Letter { sign: 'c', act: |w| address(w, B, A) },
+        Letter { sign: 'C', act: |w| address(w, A, B) },
+        Letter { sign: 'o', act: |w| address(w, A, A) },
+        Letter { sign: 'q', act: disconnect },
+        Letter { sign: 'n', act: |w| bind(w, B, &w.second()) },
         Letter { sign: '1', act: |w| send(w, B, b"1") },
-        Letter { sign: 's', act: |w| send_to(w, B, &w.name, b"s") },
-        Letter { sign: '0', act: |w| send_to(w, B, &w.name, b"") },
-        Letter { sign: '3', act: |w| send_to(w, A, &w.second(), b"3") },
+        Letter { sign: 's', act: |w| send_to(w, B, A, b"s") },
+        Letter { sign: '0', act: |w| send_to(w, B, A, b"") },
+        Letter { sign: '3', act: |w| send_to(w, A, B, b"3") },
         Letter { sign: 't', act: third },
         Letter { sign: 'r', act: |w| receive(w, A, 0) },
         Letter { sign: 'k', act: |w| receive(w, A, libc::MSG_PEEK) },
@@ -97,7 +94,7 @@ pub(super) const MESSAGES: Family = Family {
         Letter { sign: 'W', act: |w| shut(w, B, libc::SHUT_WR) },
         Letter { sign: 'R', act: |w| shut(w, A, libc::SHUT_RD) },
     ],
-    rules: &[],
+    rules: &[OF_ANOTHER],
     ask,
 };
 
@@ -107,6 +104,44 @@ const RESET: Rule = Rule { text: "an error waits to be told (SO_ERROR)", names: 
 fn is_reset(world: &World) -> bool {
     let is = |fd: i32| happens(fd) & libc::POLLERR != 0 && option(fd, libc::SO_TYPE) != libc::SOCK_STREAM;
     world.fds.iter().any(|fd| *fd >= 0 && is(*fd))
+}
+
+/// Nobody but its other end can send to one that has one, and nobody by a name to one without.
+const OF_ANOTHER: Rule = Rule {
+    text: "messages wait in it from one that is not its other end",
+    names: |w| (A..=B).any(|place| is_of_another(w, place)),
+};
+
+fn is_of_another(world: &World, place: usize) -> bool {
+    let here = |place: usize| world.at(place).or(world.at(C).filter(|_| place == B));
+    let Some(fd) = here(place).filter(|fd| option(*fd, libc::SO_TYPE) == libc::SOCK_DGRAM) else { return false };
+    let is_there = |other: usize| here(other).is_some() || world.queues[place].iter().any(|sent| sent.brings);
+    let other = world.peers[place].filter(|other| world.peers[*other] == Some(place) && is_there(*other));
+    let writer = other.map_or("", |other| &world.names[other]);
+    let name = |sent: &Sent| sent.from.map_or("", |from| &world.names[from]);
+    let by_name = |sender: &str| other.is_none() && !sender.is_empty() && !own_name(fd).is_empty();
+    world.queues[place].iter().map(name).any(|sender| sender != writer && !by_name(sender))
+}
+
+fn own_name(fd: i32) -> String {
+    unix::names(fd).map(|[own, _]| own).unwrap_or_default()
+}
+
+/// Something was sent.
+fn sent(world: &mut World, from: usize, to: Option<usize>) {
+    know(world, from);
+    to.into_iter().for_each(|to| world.queues[to].push(Sent { from: Some(from), brings: false }));
+}
+
+/// A message is that of who has a name, also if he got it afterwards (net/unix/af_unix.c, `unix_copy_addr`).
+fn know(world: &mut World, place: usize) {
+    world.names[place] = world.at(place).map_or_else(String::new, own_name);
+}
+
+fn bind(world: &mut World, place: usize, name: &str) -> Did {
+    let done = world.with(place, |fd| unix::bind(fd, name).is_ok());
+    know(world, place);
+    done
 }
 
 /// One that waits to be accepted has said something.
@@ -131,6 +166,7 @@ fn both(one: Did, other: Did) -> Did {
 fn pair(world: &mut World, kind: i32) -> Did {
     unix::pair(kind).map_or(Nothing, |ends| {
         world.fds[..2].copy_from_slice(&ends);
+        world.peers[..2].copy_from_slice(&[Some(B), Some(A)]);
         Something
     })
 }
@@ -152,13 +188,18 @@ fn inbox(world: &mut World) -> Did {
         let fd = unix::socket(libc::SOCK_DGRAM);
         world.set(place, fd);
     }
-    world.with(A, |fd| unix::bind(fd, &world.name).is_ok())
+    bind(world, A, &world.name.clone())
 }
 
 /// To send to who has gone, or hears nothing, is an error, and may end a connection (net/unix/af_unix.c, `unix_dgram_sendmsg`); to send
 /// without one is nothing, but for a name that is had for it ([`tells`]).
-fn send(world: &World, place: usize, bytes: &[u8]) -> Did {
-    world.with(place, |fd| match unix::send(fd, bytes) {
+fn send(world: &mut World, place: usize, bytes: &[u8]) -> Did {
+    let Some(fd) = world.at(place) else { return Nothing };
+    let result = unix::send(fd, bytes);
+    if result.is_ok() {
+        sent(world, place, world.peers[place]);
+    }
+    did(match result {
         Ok(sent) => sent > 0 || option(fd, libc::SO_TYPE) != libc::SOCK_STREAM,
         Err(libc::EAGAIN) => false,
         Err(libc::ENOTCONN) => option(fd, libc::SO_PASSCRED) != 0,
@@ -166,8 +207,39 @@ fn send(world: &World, place: usize, bytes: &[u8]) -> Did {
     })
 }
 
-fn receive(world: &World, place: usize, how: i32) -> Did {
-    world.with(place, |fd| !matches!(got(fd, 1, how, 0), Err(libc::EAGAIN | libc::ENOTCONN | libc::EINVAL)))
+/// The first end gives itself.
+fn itself(world: &mut World) -> Did {
+    let done = given(world, |fd| give(fd, fd));
+    world.queues[B].last_mut().into_iter().filter(|_| done == Something).for_each(|sent| sent.brings = true);
+    done
+}
+
+/// The first end gives something to the other one.
+fn given(world: &mut World, give: impl FnOnce(i32) -> bool) -> Did {
+    let done = world.with(A, give);
+    if done == Something {
+        sent(world, A, Some(B));
+    }
+    done
+}
+
+fn receive(world: &mut World, place: usize, how: i32) -> Did {
+    let Some(fd) = world.at(place) else { return Nothing };
+    let result = got(fd, 1, how, 0);
+    if result.is_ok() && how == 0 && !world.queues[place].is_empty() {
+        world.queues[place].remove(0);
+    }
+    did(!matches!(result, Err(libc::EAGAIN | libc::ENOTCONN | libc::EINVAL)))
+}
+
+/// What one at a place sends goes to who has the name of another place.
+fn address(world: &mut World, from: usize, to: usize) -> Did {
+    let name = if to == A { world.name.clone() } else { world.second() };
+    let done = world.with(from, |fd| unix::connect(fd, &name).is_ok());
+    if done == Something {
+        world.peers[from] = Some(to);
+    }
+    done
 }
 
 fn shut(world: &World, place: usize, how: i32) -> Did {
@@ -242,33 +314,41 @@ fn accept(world: &mut World) -> Did {
     world.set(C, new.map_err(|e| e.to_string()))
 }
 
-fn disconnect(fd: i32) -> bool {
+fn disconnect(world: &mut World) -> Did {
     let nobody = libc::sockaddr { sa_family: libc::AF_UNSPEC as u16, sa_data: [0; 14] };
+    world.peers[B] = None;
     // SAFETY: the address lives as long as the call.
-    unsafe { libc::connect(fd, &raw const nobody, 16) == 0 }
+    world.with(B, |fd| unsafe { libc::connect(fd, &raw const nobody, 16) == 0 })
 }
 
 fn sent_to(fd: i32, name: &str, bytes: &[u8]) -> Result<usize, i32> {
     let (address, len) = unix::address(name);
     let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
     // SAFETY: bytes and address live as long as the call.
-    let sent = unsafe {
-        libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), flags, (&raw const address).cast(), len)
-    };
+    let sent = unsafe { libc::sendto(fd, bytes.as_ptr().cast(), bytes.len(), flags, (&raw const address).cast(), len) };
     usize::try_from(sent).map_err(|_| errno())
 }
 
 /// What it may have, if not sent, is a name.
-fn send_to(world: &World, place: usize, name: &str, bytes: &[u8]) -> Did {
-    world.with(place, |fd| sent_to(fd, name, bytes).is_ok() || option(fd, libc::SO_PASSCRED) != 0)
+fn send_to(world: &mut World, from: usize, to: usize, bytes: &[u8]) -> Did {
+    let name = if to == A { world.name.clone() } else { world.second() };
+    let Some(fd) = world.at(from) else { return Nothing };
+    let is_sent = sent_to(fd, &name, bytes).is_ok();
+    if is_sent {
+        sent(world, from, Some(to));
+    }
+    did(is_sent || option(fd, libc::SO_PASSCRED) != 0)
 }
 
 /// One that nobody has any more has sent something.
 fn third(world: &mut World) -> Did {
     let Ok(fd) = unix::socket(libc::SOCK_DGRAM) else { return Nothing };
-    let sent = sent_to(fd, &world.name, b"t").is_ok();
+    let is_sent = sent_to(fd, &world.name, b"t").is_ok();
     sys::close(fd);
-    did(sent)
+    if is_sent {
+        world.queues[A].push(Sent { from: None, brings: false });
+    }
+    did(is_sent)
 }
 
 fn option(fd: i32, name: i32) -> i32 {
@@ -278,22 +358,23 @@ fn option(fd: i32, name: i32) -> i32 {
 /// What one call gave: what it gave back, bytes, flags, the name of who sent it, who that is, descriptors.
 type Got = (usize, String, i32, String, String, Vec<String>);
 
-/// Which process sent it only root may tell again (net/core/scm.c, `scm_check_creds`), so an ordinary user is told another one.
+/// Which process sent it only root may tell again (net/core/scm.c, `scm_check_creds`), so an ordinary user is told another one; and he
+/// has other users then, but for himself (user_namespaces(7)).
 fn who(cred: [i32; 3]) -> String {
     // SAFETY: takes nothing.
-    let is_root = unsafe { libc::geteuid() } == 0;
-    let pid = match cred[0] {
-        _ if !is_root => "some",
-        pid if pid == std::process::id().cast_signed() => "us",
-        0 => "nobody",
-        _ => "somebody",
-    };
-    format!("{pid} {} {}", cred[1], cred[2])
+    let own = unsafe { libc::geteuid() }.cast_signed();
+    match cred[0] {
+        _ if own != 0 => format!("of us {}", cred[1] == own),
+        pid if pid == std::process::id().cast_signed() => format!("us {} {}", cred[1], cred[2]),
+        0 => format!("nobody {} {}", cred[1], cred[2]),
+        _ => format!("somebody {} {}", cred[1], cred[2]),
+    }
 }
 
 /// A name; one that the kernel has chosen (unix(7), "Autobind feature") is another one each time.
 fn known(address: &libc::sockaddr_un, len: u32) -> String {
-    let name: String = address.sun_path[..len.saturating_sub(2) as usize].iter().map(|b| char::from(*b as u8)).collect();
+    let name: String =
+        address.sun_path[..len.saturating_sub(2) as usize].iter().map(|b| char::from(*b as u8)).collect();
     if name.starts_with('\0') && name.len() == 6 { "(chosen)".into() } else { name }
 }
 
@@ -325,7 +406,10 @@ fn got(fd: i32, room: usize, how: i32, depth: usize) -> Result<Got, i32> {
     };
     let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
     let rights = rights.into_iter().map(|right| what_came(right, depth)).collect();
-    Ok((len, text, told.msg_flags, known(&address, told.msg_namelen), whose, rights))
+    // That of one that is closed is lost, as a freeze tells; but by messages to names.
+    let is_lost = option(fd, libc::SO_TYPE) != libc::SOCK_DGRAM && happens(fd) & libc::POLLHUP != 0;
+    let name = if is_lost { String::new() } else { known(&address, told.msg_namelen) };
+    Ok((len, text, told.msg_flags, name, whose, rights))
 }
 
 /// Of a descriptor that came: its kind, its flags, what is in it.
@@ -379,7 +463,7 @@ fn count(fd: i32, request: libc::Ioctl) -> Result<i32, i32> {
 }
 
 /// What can be asked without taking anything. How much room what it has sent takes depends on how many pieces it is in, which nobody
-/// is told who reads them: so only whether it takes any.
+/// is told who reads them: so only whether it takes any. Of messages that came by a name, nobody is told who has sent them but by that.
 fn looks(fd: i32, is_alone: bool, story: &mut Story, place: usize) {
     const OPTIONS: [i32; 8] = [
         libc::SO_TYPE,
@@ -395,7 +479,8 @@ fn looks(fd: i32, is_alone: bool, story: &mut Story, place: usize) {
     story.tell(&format!("{place} poll"), happens(fd));
     story.tell(&format!("{place} names"), names(fd, is_alone));
     story.tell(&format!("{place} waits"), count(fd, libc::FIONREAD));
-    story.tell(&format!("{place} has sent"), count(fd, libc::TIOCOUTQ).map(|count| count > 0));
+    let has_sent = || count(fd, libc::TIOCOUTQ).map(|count| count > 0);
+    story.tell(&format!("{place} has sent"), (option(fd, libc::SO_TYPE) != libc::SOCK_DGRAM).then(has_sent));
     story.tell(&format!("{place} options"), OPTIONS.map(|name| option(fd, name)));
 }
 
@@ -458,11 +543,16 @@ fn ask_connections(world: &mut World, story: &mut Story) {
     }
 }
 
+/// One that was accepted from who is gone is found by its name when it is thawed, and takes no connection either.
+fn refused(why: i32) -> i32 {
+    if why == libc::EPROTOTYPE { libc::ECONNREFUSED } else { why }
+}
+
 /// Who asks for it by its name.
 fn ask_names(world: &World, story: &mut Story) {
     for name in [world.name.clone(), world.second()] {
         for kind in [libc::SOCK_STREAM, libc::SOCK_DGRAM, libc::SOCK_SEQPACKET] {
-            let new = new_connection(kind, &name);
+            let new = new_connection(kind, &name).map_err(refused);
             story.tell(&format!("to {name} by {kind}"), new.map(|fd| (unix::send(fd, b"new"), happens(fd))));
             for (place, fd) in all(world) {
                 let heard = received(fd, 0);
@@ -482,7 +572,8 @@ fn ask_ends(world: &mut World, story: &mut Story) {
     for (place, _) in all(world) {
         world.close(place);
         for (other, fd) in all(world) {
-            let told = (happens(fd), received(fd, 0).len(), unix::send(fd, b"z"), option(fd, libc::SO_ERROR), names(fd, true));
+            let told =
+                (happens(fd), received(fd, 0).len(), unix::send(fd, b"z"), option(fd, libc::SO_ERROR), names(fd, true));
             story.tell(&format!("when {place} is closed, {other}"), told);
         }
     }
