@@ -17,6 +17,7 @@ pub mod programs;
 pub mod pty;
 pub mod runner;
 pub mod scene;
+pub mod worlds;
 
 /// What a test says: nothing, or why it failed.
 pub type Outcome = Result<(), String>;

@@ -1,13 +1,13 @@
 //! `conformance [SECTION…] [--filter GLOB] [--flavour F,…] [--bin PATH] [--specimen PATH] [--jobs N] [--count N] [-v] [--list]`
 //!
-//! Sections: harness, specimens, programs, kill, killthaw, disk, damage, twice, refusals, cli, jobcontrol. Without any: all of them.
+//! Sections: harness, specimens, worlds, programs, kill, killthaw, disk, damage, twice, refusals, cli, jobcontrol. Without any: all of them.
 //! The last line is `N passed, N failed`; the exit status is 1 if any failed, 2 if nothing could be run.
 #![forbid(unsafe_code)]
 
 use conformance::case::Flavour;
 use conformance::kit::Kit;
 use conformance::runner::{self, Test};
-use conformance::{cases, faults, process, programs};
+use conformance::{cases, faults, process, programs, worlds};
 use rustix::process::Signal;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -75,9 +75,10 @@ fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
 
-const SECTIONS: [&str; 12] = [
+const SECTIONS: [&str; 13] = [
     "harness",
     "specimens",
+    "worlds",
     "programs",
     "kill",
     "killthaw",
@@ -100,6 +101,9 @@ fn section_tests(section: &str, wanted: &Wanted) -> Vec<Test> {
     match section {
         "harness" => faults::harness::tests().into_iter().chain(faults::harness::reaper()).collect(),
         "specimens" => runner::multiply(section, cases::all(), &wanted.flavours),
+        "worlds" => {
+            runner::multiply(section, worlds::all(), &wanted.flavours).into_iter().chain(worlds::refused()).collect()
+        }
         "programs" => runner::multiply(section, programs::all(), &wanted.flavours),
         "kill" => faults::kill::freezing(wanted.count),
         "killthaw" => faults::kill::thawing(wanted.count),

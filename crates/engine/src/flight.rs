@@ -7,11 +7,12 @@
 
 use crate::identify::{self, Table};
 use crate::target::{Before, envoy_fault};
-use abi::consts::socket::{SO_PEEK_OFF, SOCK_DGRAM, SOCK_STREAM, SOL_SOCKET};
-use abi::diag::LocalSocket;
+use abi::consts::socket::{SO_PASSCRED, SO_PEEK_OFF, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET};
+use abi::diag::{LISTEN, LocalSocket};
 use abi::{Arg, Call, Errno, Fault, Place, Sys};
 use resources::Message;
 use resources::fd::Seen;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use tracee::message::{Peeked, peek, whole};
@@ -73,7 +74,8 @@ impl Flights {
                 continue;
             };
             let socket = envoy.process().descriptor(seen.fd as i32)?;
-            self.take(told, &socket, |at, how| behind(&mut envoy, seen.fd, at, || how.at(&socket)))?;
+            let ends = may_end(told);
+            self.take(told, &socket, |at, how| behind(&mut envoy, (seen.fd, ends), at, || how.at(&socket)))?;
         }
         envoy.leave().map_err(|e| envoy_fault(e, pid))
     }
@@ -114,10 +116,12 @@ impl Flights {
         socket: &OwnedFd,
         look: impl FnMut(Option<usize>, Look) -> Result<Peeked, Fault>,
     ) -> Result<(), Fault> {
-        // Nothing but messages without a byte may be behind so many.
-        let end = if told.kind == SOCK_DGRAM { u64::MAX } else { in_all(socket)? };
+        // One that takes connections has no messages, but tells of theirs.
+        if told.state == LISTEN || is_in_error(told, socket)? {
+            return Ok(());
+        }
         let mut found = Vec::new();
-        for piece in walk(told.kind == SOCK_STREAM, end, look)? {
+        for piece in walk(told, in_all(socket)?, look)? {
             let mut rights = Vec::new();
             for own in piece.rights {
                 let number = own.as_raw_fd() as u32;
@@ -133,25 +137,44 @@ impl Flights {
     }
 }
 
+/// How many bytes wait; of messages, those of the first.
 fn in_all(socket: &OwnedFd) -> Result<u64, Fault> {
-    // One that takes connections has no messages.
-    Ok(rustix::io::ioctl_fionread(socket).unwrap_or(0))
+    rustix::io::ioctl_fionread(socket).map_err(|e| Fault::new("ioctl", "a socket in flight", std::io::Error::from(e)))
+}
+
+/// Whether a look would take an error away that waits to be told (net/core/datagram.c, `__skb_try_recv_datagram`). That of a stream
+/// comes behind what waits (net/unix/af_unix.c, `unix_stream_read_generic`).
+fn is_in_error(told: &LocalSocket, socket: &OwnedFd) -> Result<bool, Fault> {
+    let mut asked = [PollFd::new(socket, PollFlags::IN)];
+    poll(&mut asked, Some(&Timespec::default()))
+        .map_err(|e| Fault::new("poll", "a socket in flight", std::io::Error::from(e)))?;
+    Ok(told.kind != SOCK_STREAM && asked[0].revents().contains(PollFlags::ERR))
+}
+
+/// Whether a look may give the end, which is as a message without a byte, but that nobody has sent it.
+fn may_end(told: &LocalSocket) -> bool {
+    const RECEIVES: u8 = 1;
+    told.kind == SOCK_SEQPACKET && told.shutdown & RECEIVES != 0
 }
 
 /// Everything that waits. Of a stream, each piece with descriptors begins with the first byte that brings them.
 fn walk(
-    is_stream: bool,
-    end: u64,
+    told: &LocalSocket,
+    inq: u64,
     mut look: impl FnMut(Option<usize>, Look) -> Result<Peeked, Fault>,
 ) -> Result<Vec<Peeked>, Fault> {
+    let is_stream = told.kind == SOCK_STREAM;
     let (mut all, mut at) = (Vec::<Peeked>::new(), 0);
-    while all.len() < MESSAGES && (at as u64) < end {
+    while all.len() < MESSAGES && (!is_stream || (at as u64) < inq) {
         let from = Some(at).filter(|_| !all.is_empty());
         let mut piece = match look(from, Look::Next) {
             Ok(piece) => piece,
             Err(fault) if fault.errno == Errno::EAGAIN => break,
             Err(fault) => return Err(fault),
         };
+        if piece.len == 0 && may_end(told) && piece.credentials.is_none() {
+            break;
+        }
         // A look into a stream ends with what brings descriptors, and gives all that stands before it.
         if is_stream && !piece.rights.is_empty() {
             let before = look(Some(at), Look::Whole(piece.len))?.len;
@@ -173,18 +196,23 @@ fn walk(
 /// Looks behind so many bytes of what waits in a socket of the envoy's process, or at the first message.
 fn behind(
     envoy: &mut Envoy<'_>,
-    fd: u32,
+    (fd, may_end): (u32, bool),
     at: Option<usize>,
     look: impl FnOnce() -> Result<Peeked, Errno>,
 ) -> Result<Peeked, Fault> {
     let pid = envoy.process().pid();
-    let option = |sys, value: Arg, len: Arg| {
-        Call::new(sys, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, len])
+    let option = |sys, option: u64, value: Arg, len: Arg| {
+        Call::new(sys, [Arg::Int(fd.into()), SOL_SOCKET.into(), option.into(), value, len])
     };
-    let ask = option(Sys::Getsockopt, Arg::Out(4), Arg::Bytes(4u32.to_ne_bytes().to_vec()));
-    let set = |value| option(Sys::Setsockopt, value, 4.into());
-    let there = set(Arg::Bytes(offset(at)));
-    let looked = envoy.between([&[ask, there], &[set(Arg::At(Place::Out(0, 0)))]], look);
+    let ask = |number| option(Sys::Getsockopt, number, Arg::Out(4), Arg::Bytes(4u32.to_ne_bytes().to_vec()));
+    let set = |number, value| option(Sys::Setsockopt, number, value, 4.into());
+    let mut before = vec![ask(SO_PEEK_OFF), set(SO_PEEK_OFF, Arg::Bytes(offset(at)))];
+    let mut after = vec![set(SO_PEEK_OFF, Arg::At(Place::Out(0, 0)))];
+    if may_end {
+        before.extend([ask(SO_PASSCRED), set(SO_PASSCRED, Arg::Bytes(1u32.to_ne_bytes().to_vec()))]);
+        after.push(set(SO_PASSCRED, Arg::At(Place::Out(2, 0))));
+    }
+    let looked = envoy.between([&before, &after], look);
     looked.map_err(|e| envoy_fault(e, pid))?.map_err(|e| Fault::new("recvmsg", fd, e))
 }
 

@@ -4,7 +4,7 @@ use abi::consts::socket::{
     AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
     SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
 };
-use abi::diag::{self, LinkSocket, LocalSockets, Part};
+use abi::diag::{self, LinkSocket, LocalSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use plan::TcpEnd;
@@ -14,7 +14,7 @@ use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
 };
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -31,9 +31,12 @@ const BACKLOG: i32 = 16;
 /// How often the kernel is asked that says that what it tells changed meanwhile.
 const TRIES: usize = 20;
 
-/// Every socket of AF_UNIX.
+/// Every socket of AF_UNIX. An answer of several parts goes on where the last one ended by counting (net/unix/diag.c,
+/// `unix_diag_dump`): where others come and go meanwhile one is left out, so it is asked for twice.
 pub(crate) fn local() -> Result<LocalSockets, Fault> {
-    all(&diag::local_request(), diag::local_part).map(LocalSockets::of)
+    let ask = || all(&diag::local_request(), diag::local_part);
+    let twice: BTreeMap<u64, LocalSocket> = abi::gathered(ask()?.into_iter().chain(ask()?).map(|s| (s.inode, s)));
+    Ok(LocalSockets::of(twice.into_values()))
 }
 
 /// Every socket of AF_PACKET.

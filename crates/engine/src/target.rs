@@ -438,7 +438,7 @@ impl Probe for Target<'_, '_, '_> {
         Ok(numbers("/proc").filter(lives_there).collect())
     }
 
-    fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
+    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
         let pipe = self.descriptor(fd)?;
         peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
     }
@@ -608,24 +608,36 @@ fn is_at_end(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<bool> {
     Ok(rustix::pipe::tee(pipe, &write, 1, SpliceFlags::NONBLOCK) == Ok(0))
 }
 
-/// What waits in a pipe, read from a second pipe into which the kernel puts references to the same pages (tee(2)).
-fn peek(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<Vec<Vec<u8>>> {
-    use rustix::pipe::{PipeFlags, SpliceFlags};
-    let capacity = rustix::pipe::fcntl_getpipe_size(pipe)?;
-    let (read, write) = rustix::pipe::pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?;
-    rustix::pipe::fcntl_setpipe_size(&write, capacity)?;
-    match rustix::pipe::tee(pipe, &write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
+/// Everything in a pipe, by the buffers that hold it, and which of them are packets. A copy of each goes with all that it is
+/// (fs/splice.c, `splice_pipe_to_pipe`) into a pipe that has room for one besides a byte; a read goes on behind one that is none
+/// (fs/pipe.c, `pipe_read`).
+fn peek(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<Vec<(Vec<u8>, bool)>> {
+    const TWO_BUFFERS: usize = 2 << 12;
+    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice, tee};
+    let capacity = fcntl_getpipe_size(pipe)?;
+    let ends = || pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC);
+    let ((copies, write), (read, next)) = (ends()?, ends()?);
+    fcntl_setpipe_size(&write, capacity)?;
+    fcntl_setpipe_size(&next, TWO_BUFFERS)?;
+    match tee(pipe, &write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
         Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
         Err(e) => return Err(e),
     }
-    // A read ends where a packet ends, and takes all there is where there are none (pipe(7)).
-    let mut all: Vec<Vec<u8>> = Vec::new();
-    let mut buffer = vec![0; capacity.max(65536)];
+    let mut all = Vec::new();
     loop {
-        match rustix::io::read(&read, &mut buffer[..]) {
+        rustix::io::write(&next, b"x")?;
+        let len = match splice(&copies, None, &next, None, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
             Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(all),
-            Ok(n) => all.push(buffer[..n].to_vec()),
-            Err(e) => return Err(e),
+            other => other?,
+        };
+        rustix::io::read(&read, &mut [0])?;
+        rustix::io::write(&next, b"x")?;
+        let mut buffer = vec![0; len + 1];
+        let is_packet = rustix::io::read(&read, &mut buffer[..])? == len;
+        if is_packet {
+            rustix::io::read(&read, &mut [0])?;
         }
+        buffer.truncate(len);
+        all.push((buffer, is_packet));
     }
 }

@@ -240,8 +240,8 @@ pub trait Probe {
     fn neighbours(&self, _name: &str) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())
     }
-    /// What waits to be read behind a descriptor, packet by packet; it stays there.
-    fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
+    /// What waits to be read in a pipe, buffer by buffer, and whether that is a packet; it stays there.
+    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
         Err(Fault::new("tee", fd, Errno::EINVAL))
     }
     /// Whether what an epoll instance watches under a number is what the number leads to now. `nth` counts its watches under

@@ -5,7 +5,7 @@ use crate::{
     aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
     inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes, procfiles, ptys,
     queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
-    timers, vdso,
+    timers, vdso, worlds,
 };
 
 /// One specimen.
@@ -100,5 +100,6 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;
     "seccomp-dropped" filters::dropped; "dispatch" dispatch::threads; "dispatch-busy" dispatch::busy;
     "outside" outside::start; "keyring" keyrings::start;
+    "worlds" worlds::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments;
 };

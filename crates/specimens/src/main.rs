@@ -58,6 +58,7 @@ mod threads;
 mod timerfds;
 mod timers;
 mod vdso;
+mod worlds;
 
 use std::process::ExitCode;
 

@@ -7,7 +7,7 @@ use crate::sockets;
 use crate::sys::{self, must, same};
 
 pub(crate) const F_SETSIG: i32 = 10;
-const F_GETSIG: i32 = 11;
+pub(crate) const F_GETSIG: i32 = 11;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
 const F_NOTIFY: i32 = 1026;

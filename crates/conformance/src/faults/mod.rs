@@ -20,7 +20,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 /// Plays in a scene of that user, of which nothing is left.
-fn within(kit: &Kit, uid: u32, play: impl FnOnce(&mut Scene) -> Outcome) -> Outcome {
+pub(crate) fn within(kit: &Kit, uid: u32, play: impl FnOnce(&mut Scene) -> Outcome) -> Outcome {
     let mut scene = Scene::new(kit, uid)?;
     let outcome = play(&mut scene);
     scene.close(outcome)
@@ -54,7 +54,7 @@ fn image_of_sleep(scene: &Scene) -> Result<PathBuf, String> {
 }
 
 /// A specimen answers, and ends well.
-fn answers(terminal: &mut Terminal) -> Outcome {
+pub(crate) fn answers(terminal: &mut Terminal) -> Outcome {
     play::check(terminal, Duration::ZERO)?;
     terminal.write("quit\n")?;
     same("exit status", &0, &terminal.exit()?)

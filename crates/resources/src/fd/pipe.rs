@@ -4,10 +4,11 @@
 //! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size, and
 //!   whether poll(2) tells of its end
 //! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
-//!   written, packet by packet where it was in packet mode
+//!   written, write by write, in packet mode where they were packets (pipe(7)), so that as much more goes in
 //! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody can read now; by
 //!   the thaw, one that does not stand there, or that somebody there has open
-//! - not kept   the other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
+//! - not kept   what waits in one without a name that nobody has open to read: told. How much of its page a buffer has lost that was read
+//!   in part. The other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
 //!   process, and nothing waits in it, that of whoever thaws takes its place: told. A named one whose name is gone has none from then on, and poll(2) tells of its end: told
 
 use super::file::{Standing, split};
@@ -24,6 +25,9 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
+/// What one buffer of a pipe holds at most, as write(2) makes them (fs/pipe.c).
+const PAGE: usize = 4096;
+
 /// One description of an end of a pipe.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
 #[cbor(map)]
@@ -37,7 +41,7 @@ pub struct PipeEnd {
     /// Its capacity in bytes.
     #[n(2)]
     pub capacity: u64,
-    /// What waits in it, packet by packet; kept with a reading end.
+    /// What waits in it, by how it is written; kept with a reading end.
     #[n(3)]
     pub waiting: Vec<Blob>,
     /// Where it stands, if it has a name.
@@ -55,6 +59,11 @@ pub struct PipeEnd {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub outside: bool,
+    /// Which of what waits are packets, by their places. `None`, as in images of earlier releases: all, where there are several.
+    #[n(7)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub packets: Option<Vec<u32>>,
 }
 
 impl Resource for PipeEnd {
@@ -64,6 +73,29 @@ impl Resource for PipeEnd {
 impl PipeEnd {
     fn reads(&self) -> bool {
         self.flags & flags::ACCMODE != flags::WRONLY
+    }
+
+    /// Everything that waits, by how it has to be written so that it is in such buffers again: what no more fits into (fs/pipe.c,
+    /// `pipe_write`) goes together with what is behind it. Buffers that are none of write(2) are as they come.
+    fn keep(&mut self, buffers: Vec<(Vec<u8>, bool)>) {
+        let is_long = buffers.iter().any(|(bytes, _)| bytes.len() > PAGE);
+        let (mut packets, mut is_full) = (Vec::new(), false);
+        for (bytes, is_packet) in buffers {
+            let goes_on = is_full && !is_packet;
+            is_full = !is_packet && (is_long || bytes.len() == PAGE);
+            if is_packet {
+                packets.push(self.waiting.len() as u32);
+            }
+            match self.waiting.last_mut().filter(|_| goes_on) {
+                Some(before) => before.0.extend(bytes),
+                None => self.waiting.push(Blob(bytes)),
+            }
+        }
+        self.packets = Some(packets).filter(|packets| !packets.is_empty() || self.waiting.len() > 1);
+    }
+
+    fn is_packet(&self, n: usize) -> bool {
+        self.packets.as_ref().map_or(self.waiting.len() > 1, |packets| packets.contains(&(n as u32)))
     }
 }
 
@@ -105,6 +137,7 @@ impl Kind for PipeEnd {
             path,
             quiet: false,
             outside: whose.is_some(),
+            packets: None,
         };
         end.quiet = end.flags & flags::ACCMODE == flags::RDONLY && is_named(seen) && from.probe.is_unheard(seen.fd)?;
         if end.quiet && end.path.is_none() {
@@ -114,12 +147,15 @@ impl Kind for PipeEnd {
             );
             end.quiet = false;
         }
-        if !end.reads() && is_named(seen) && waits_for_nobody(seen, from)? {
-            let why = "something waits in it, and nobody has it open to read";
-            return Err(seen.refuse(why, "read it, or let the program close it").into());
+        if !end.reads() && waits_for_nobody(seen, from)? {
+            if is_named(seen) {
+                let why = "something waits in it, and nobody has it open to read";
+                return Err(seen.refuse(why, "read it, or let the program close it").into());
+            }
+            from.note(seen.title(), "something waits in it that nobody has open to read: thawed, it is empty");
         }
         if end.reads() {
-            end.waiting = from.probe.peek(seen.fd)?.into_iter().map(Blob).collect();
+            end.keep(from.probe.peek(seen.fd)?);
         }
         Ok(end)
     }
@@ -226,7 +262,10 @@ fn plan_fifo(path: &Text, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     }
     let rest = quiet.iter().filter(|(descr, _)| *descr != first);
     rest.for_each(|(descr, end)| reopen(*descr, end, of, needs.clone(), to));
-    fill(of, of, ends, to);
+    let others = if of == first && quiet.is_empty() { vec![first] } else { vec![] };
+    let moment = if others.is_empty() { Moment::Fill } else { Moment::Make };
+    fill(of, of, ends, moment, to);
+    close_others(&others, of, ends, to);
     set_flags(ends, of, to);
 }
 
@@ -242,20 +281,17 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     let only = |access: u32| ends.iter().find(|(_, e)| made(e, access)).map(|(d, _)| *d);
     let reader = only(0).unwrap_or_else(|| to.to.scratch());
     let writer = only(flags::WRONLY).unwrap_or_else(|| to.to.scratch());
-    // More than one packet can only have been written in packet mode; the flags of now are set when all is in.
-    let boundaries = ends.iter().any(|(_, e)| e.waiting.len() > 1);
-    let packets = if boundaries { flags::DIRECT } else { 0 };
-    let op = Op::Make {
-        sys: Sys::Pipe2,
-        args: vec![Value::Out(8), u64::from(packets).into()],
-        descrs: vec![reader, writer],
-    };
+    let op = Op::Make { sys: Sys::Pipe2, args: vec![Value::Out(8), 0.into()], descrs: vec![reader, writer] };
     let made = vec![Fact::Made(reader), Fact::Made(writer)];
     to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![], made);
     for (descr, end) in ends.iter().filter(|(d, _)| *d != reader && *d != writer) {
         reopen(*descr, end, if end.reads() { reader } else { writer }, vec![], to);
     }
-    fill(reader, writer, ends, to);
+    let others: Vec<Descr> =
+        [reader, writer].into_iter().filter(|d| ends.iter().all(|(descr, _)| descr != d)).collect();
+    let moment = if others.is_empty() { Moment::Fill } else { Moment::Make };
+    fill(reader, writer, ends, moment, to);
+    close_others(&others, reader, ends, to);
     set_flags(ends, reader, to);
 }
 
@@ -298,13 +334,48 @@ fn reopen(descr: Descr, end: &PipeEnd, of: Descr, mut needs: Vec<Fact>, to: &mut
     to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
 }
 
-fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
+/// What waits is written, one after the other.
+fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], moment: Moment, to: &mut Planning<'_>) {
     let capacity = ends.iter().map(|(_, e)| e.capacity).max().unwrap_or(0);
     let args = vec![Value::Descr(writer), F_SETPIPE_SZ.into(), capacity.into()];
     to.to.on_descr(Moment::Make, PipeEnd::NAME, writer, Sys::Fcntl, args, Expect::Exactly(capacity));
-    let waiting = ends.iter().map(|(_, e)| &e.waiting).find(|w| !w.is_empty());
-    let packets = waiting.map(|w| w.iter().map(|b| b.0.clone()).collect()).unwrap_or_default();
-    let op = Op::Feed { descr: writer, packets };
-    let needs = vec![Fact::Made(writer), Fact::Filled(writer)];
-    to.to.step(Moment::Fill, PipeEnd::NAME, Actor::Store, op, needs, vec![Fact::Filled(reader)]);
+    let mut needs = vec![Fact::Made(writer)];
+    needs.extend(Some(Fact::Filled(writer)).filter(|_| writer != reader));
+    let mut ops = writes(writer, ends);
+    let last = ops.pop().unwrap_or(Op::Feed { descr: writer, packets: vec![] });
+    for op in ops {
+        let done = Fact::Linked(to.to.scratch());
+        to.to.step(moment, PipeEnd::NAME, Actor::Store, op, std::mem::take(&mut needs), vec![done.clone()]);
+        needs.push(done);
+    }
+    to.to.step(moment, PipeEnd::NAME, Actor::Store, last, needs, vec![Fact::Filled(reader)]);
+}
+
+/// By which steps: a pipe in packet mode makes a packet of each write (pipe(7)). The flags of now are set when all is in.
+fn writes(writer: Descr, ends: &[(Descr, PipeEnd)]) -> Vec<Op> {
+    let Some((_, end)) = ends.iter().find(|(_, e)| !e.waiting.is_empty()) else { return Vec::new() };
+    let (mut ops, mut mode) = (Vec::new(), false);
+    for (n, blob) in end.waiting.iter().enumerate() {
+        if std::mem::replace(&mut mode, end.is_packet(n)) != mode {
+            let flags = flags::NONBLOCK | if mode { flags::DIRECT } else { 0 };
+            let args = vec![Value::Descr(writer), F_SETFL.into(), u64::from(flags).into()];
+            ops.push(Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success });
+        }
+        match ops.last_mut() {
+            Some(Op::Feed { packets, .. }) => packets.push(blob.0.clone()),
+            _ => ops.push(Op::Feed { descr: writer, packets: vec![blob.0.clone()] }),
+        }
+    }
+    ops
+}
+
+/// Ends that nobody has are closed before anybody is born who would have them too: when the last one is, a signal tells of it to who
+/// has asked for that (fs/pipe.c, `pipe_release`; fcntl(2), O_ASYNC).
+fn close_others(others: &[Descr], reader: Descr, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
+    for descr in others {
+        let op = Op::Call { sys: Sys::Close, args: vec![Value::Descr(*descr)], expect: Expect::Success };
+        let mut needs = vec![Fact::Made(*descr), Fact::Filled(reader)];
+        needs.extend(ends.iter().map(|(end, _)| Fact::Made(*end)));
+        to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, needs, vec![]);
+    }
 }

@@ -6,8 +6,8 @@ use crate::{Blob, Capturing, Planning, Trouble};
 use abi::consts::cap::CAP_NET_ADMIN;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{
-    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE,
-    SOL_SOCKET,
+    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
+    SO_SNDBUFFORCE, SOL_SOCKET,
 };
 use abi::sockopt::{self, SockOpt, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
@@ -109,6 +109,9 @@ pub(super) fn asks_options(fd: u32, list: &[SockOpt]) -> Vec<Call> {
     list.iter().map(|o| ask(fd, o.level, o.number, o.len)).collect()
 }
 
+/// Whether it tells who sends (unix(7)).
+const TELLS: (u64, u64) = (SOL_SOCKET, SO_PASSCRED);
+
 impl Settings {
     /// Asks for them; and whether what comes to it is filtered by a program that nobody is told (SO_ATTACH_BPF).
     pub(super) fn capture(
@@ -142,6 +145,11 @@ impl Settings {
         Ok((Settings { options, room, chosen, filter }, is_hidden))
     }
 
+    /// What it tells of who sends, for those who are to inherit it.
+    pub(super) fn tells(&self) -> Option<(u64, u64, &Blob)> {
+        self.options.iter().find(|o| (o.0, o.1) == TELLS).map(|(level, option, value)| (*level, *option, value))
+    }
+
     /// Whether an option of all sockets is among those that were set.
     pub(super) fn has(&self, name: &str) -> bool {
         let option = sockopt::SOCKET.iter().find(|o| o.name == name);
@@ -158,12 +166,16 @@ impl Settings {
     pub(super) fn plan_at(&self, moments: [Moment; 2], by: &'static str, descr: Descr, to: &mut Planning<'_>) {
         const LOCK: (u64, u64) = (SOL_SOCKET, SO_LOCK_FILTER);
         let lost = Expect::OrTold("an option of a socket could not be set");
-        let all = |is_lock, moment, to: &mut Planning<'_>| {
-            for (level, option, Blob(value)) in self.options.iter().filter(|o| ((o.0, o.1) == LOCK) == is_lock) {
-                set(by, descr, (*level, *option), value.clone(), lost, moment, to);
-            }
-        };
-        all(false, moments[0], to);
+        for (level, option, Blob(value)) in &self.options {
+            let moment = match (*level, *option) {
+                // It locks the filter that is there.
+                LOCK => continue,
+                // What is sent would be that of who thaws, and who sends or connects would get a name (unix(7)).
+                TELLS => Moment::Start,
+                _ => moments[0],
+            };
+            set(by, descr, (*level, *option), value.clone(), lost, moment, to);
+        }
         if let Some(Blob(filter)) = &self.filter {
             // linux/filter.h, `struct sock_fprog`: how many instructions, and where.
             let mut bytes = vec![0; 16];
@@ -171,8 +183,9 @@ impl Settings {
             let program = Value::Nested { bytes, at: 8, inner: filter.clone() };
             set_to(by, descr, (SOL_SOCKET, SO_ATTACH_FILTER), (program, 16), Expect::Success, moments[1], to);
         }
-        // It locks the filter that is there.
-        all(true, moments[1], to);
+        if let Some((.., Blob(value))) = self.options.iter().find(|o| (o.0, o.1) == LOCK) {
+            set(by, descr, LOCK, value.clone(), lost, moments[1], to);
+        }
     }
 
     /// The room that it had, once nothing more is written: `widened`, it was given more, of one or the other.

@@ -26,8 +26,8 @@ use crate::{At, Blob, Capturing, External, Message, Planning, Probe, Resource, T
 use ::plan::Descr;
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI};
 use abi::consts::socket::{
-    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_CREDENTIALS, SIOCINQ, SIOCOUTQ, SO_PEEK_OFF,
-    SO_PEERCRED, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
+    AF_UNIX, MSG_CTRUNC, MSG_DONTWAIT, MSG_PEEK, MSG_TRUNC, SCM_CREDENTIALS, SIOCINQ, SIOCOUTQ, SO_PASSCRED,
+    SO_PEEK_OFF, SO_PEERCRED, SOCK_DGRAM, SOCK_SEQPACKET, SOCK_STREAM, SOL_SOCKET,
 };
 use abi::diag::{self, LocalSocket as Told, LocalSockets};
 use abi::layout::Msghdr;
@@ -205,6 +205,8 @@ const MOST_RIGHTS: usize = 253;
 /// `struct sockaddr_un` (unix(7)), and the family before the name.
 const SOCKADDR: usize = 110;
 const FAMILY: usize = 2;
+/// Who is told to have sent what was sent when neither end told of it (include/net/scm.h, `scm_recv_common`; user_namespaces(7)).
+const UNKNOWN: (u32, u32, u32) = (0, 65534, 65534);
 /// Room for a control message with a `struct ucred` (cmsg(3), CMSG_SPACE).
 const CREDENTIALS: usize = 32;
 
@@ -226,21 +228,53 @@ fn maker_and_length(fd: u32, from: &Capturing<'_>) -> Result<(Option<(u32, u32)>
     Ok((ids, word(&answers[1], 0).into()))
 }
 
+/// The name of the other end.
+fn asks_peer(fd: u32) -> Call {
+    let len = Arg::Bytes((SOCKADDR as u32).to_ne_bytes().to_vec());
+    Call::new(Sys::Getpeername, [Arg::Int(fd.into()), Arg::Out(SOCKADDR), len])
+}
+
+/// Whether the other end, which is closed, had a name: it is told as long as there is this one (net/unix/af_unix.c,
+/// `unix_release_sock`).
+fn had_name(fd: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let answers = from.probe.calls(&[asks_peer(fd)])?;
+    let length = answers[0].out.last().and_then(|len| Some(u32::from_ne_bytes(*len.first_chunk()?)));
+    Ok(answers[0].result.is_ok() && length.is_some_and(|len| len as usize > FAMILY))
+}
+
 /// What waits behind so many bytes, or before all, as one read gives it; `None`: nothing. The offset is put back in the same batch,
 /// which is made to its end whatever becomes of us. An empty message is seen once, but that before all others always
 /// (net/core/datagram.c, `__skb_try_recv_from_queue`).
-fn piece(fd: u32, at: Option<usize>, tells: bool, from: &Capturing<'_>) -> Result<Option<Message>, Trouble> {
-    let set = |value: Arg| {
-        Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_PEEK_OFF.into(), value, 4.into()])
+///
+/// `may_end`: it may be the end that comes, which is as an empty message, but that nobody has sent it. So it is made to tell
+/// (SO_PASSCRED), likewise.
+fn piece(
+    fd: u32,
+    at: Option<usize>,
+    (tells, may_end): (bool, bool),
+    from: &Capturing<'_>,
+) -> Result<Option<Message>, Trouble> {
+    let set = |option: u64, value: Arg| {
+        Call::new(Sys::Setsockopt, [Arg::Int(fd.into()), SOL_SOCKET.into(), option.into(), value, 4.into()])
     };
     let there = at.map_or(-1, |at| at as i32);
     // Who sent it comes first (net/core/scm.c, `__scm_recv_common`), so there is room for that alone: where there is some for
     // descriptors, the program gets them. MSG_CTRUNC tells that there was more.
-    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: if tells { CREDENTIALS } else { 0 } };
+    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: if tells || may_end { CREDENTIALS } else { 0 } };
     let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC).into()]);
-    let back = set(Arg::At(Place::Out(0, 0)));
-    let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), set(Arg::Bytes(there.to_ne_bytes().to_vec())), read, back];
-    let answer = from.probe.calls(&calls)?.swap_remove(2);
+    let back = |option, of| set(option, Arg::At(Place::Out(of, 0)));
+    let mut calls = vec![
+        ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4),
+        set(SO_PEEK_OFF, Arg::Bytes(there.to_ne_bytes().to_vec())),
+        read,
+        back(SO_PEEK_OFF, 0),
+    ];
+    if may_end {
+        calls.insert(2, set(SO_PASSCRED, Arg::Bytes(1u32.to_ne_bytes().to_vec())));
+        calls.insert(2, ask(fd, SOL_SOCKET, SO_PASSCRED, 4));
+        calls.push(back(SO_PASSCRED, 2));
+    }
+    let answer = from.probe.calls(&calls)?.swap_remove(if may_end { 4 } else { 2 });
     match answer.result {
         Ok(len) => Ok(Some(message_of(&answer, len as usize))),
         Err(Errno::EAGAIN) => Ok(None),
@@ -352,20 +386,22 @@ impl<'a> Among<'a> {
         let there = if is_stream { inq != 0 } else { ready & POLLIN != 0 && !self.takes_connections() };
         // By whom it is written again.
         let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
+        let is_ended = told.shutdown & RECEIVES != 0;
         let mut known = self.probe.messages(told.inode).map(Vec::into_iter);
         let mut queue = Queue::default();
         while there && (!is_stream || (queue.at as u64) < inq) {
             let behind = Some(queue.at).filter(|_| !queue.all.is_empty());
             let next = match &mut known {
                 Some(known) => known.next(),
-                None => piece(seen.fd, behind, tells, from)?,
+                None => piece(seen.fd, behind, (tells, is_ended && !is_stream && !is_dgram), from)?,
             };
-            let Some(piece) = next else { break };
+            let Some(mut piece) = next else { break };
             // The end, and not a message.
-            let may_end = told.shutdown & RECEIVES != 0 && queue.at as u64 >= inq;
+            let may_end = is_ended && queue.at as u64 >= inq && piece.credentials.is_none();
             if piece.bytes.is_empty() && (is_stream || !is_dgram && may_end) {
                 break;
             }
+            piece.credentials = piece.credentials.filter(|who| tells && *who != UNKNOWN);
             if queue.all.len() == MESSAGES {
                 return Ok(Err("more than 65536 messages wait in it"));
             }
@@ -384,7 +420,10 @@ impl<'a> Among<'a> {
         // A listener counts those of whom it has not accepted yet.
         let count = if self.takes_connections() { None } else { in_flight(seen, from)? };
         Ok(match count {
-            Some(count) if count != queue.rights() => Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)"),
+            // Those of what is thrown away when an other end is found closed are counted on (`unix_dgram_disconnected`).
+            Some(count) if count != queue.rights() && there => {
+                Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)")
+            }
             Some(_) => Ok(queue),
             None if queue.has_more => {
                 Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)")
@@ -535,6 +574,12 @@ impl Kind for UnixSocket {
             let why = "who sent what waits in it is not in the tree: thawed, it is told to be of another process";
             from.note(seen.title(), why);
         }
+        if among.told.peer == Some(0) && !among.is_cut && had_name(seen.fd, from)? {
+            from.note(
+                seen.title(),
+                "its other end is closed: thawed, nobody tells the name that it had (getpeername(2))",
+            );
+        }
         let to = among.sent_to()?;
         if let Some(Named { name, path: None, .. }) = to.as_ref().filter(|to| to.name.is_relative()) {
             let why =
@@ -620,7 +665,10 @@ impl Among<'_> {
         for (why, remedy) in [(self.ill_connected(seen.fd)?, for_connection), (self.ill_named()?, remedy)] {
             why.into_iter().for_each(|why| refuse(&why, remedy));
         }
-        if told.pending.iter().any(|inode| !self.is_ours(*inode)) {
+        if told.pending.contains(&0) {
+            refuse("a connection waits to be accepted whose other end is closed", "let the program accept it");
+        }
+        if told.pending.iter().any(|inode| *inode != 0 && !self.is_ours(*inode)) {
             refuse("connections of somebody outside of the tree wait to be accepted", closed);
         }
         if let Some(holder) = self.probe.other_holders(&seen.link.0)?.first() {

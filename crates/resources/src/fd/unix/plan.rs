@@ -5,7 +5,7 @@ use crate::fd::file::may_give;
 use crate::fd::place::parent;
 use crate::fd::socket::{SEND, widen};
 use crate::fd::{S_IFMT, S_IFSOCK, flags};
-use crate::{Description, Model, Planning, Resource, Text};
+use crate::{Blob, Description, Model, Planning, Resource, Text};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{AF_UNIX, SOCK_DGRAM, SOCK_NONBLOCK, SOMAXCONN};
@@ -197,6 +197,13 @@ fn accept((listener, socket): One<'_>, connections: &[(One<'_>, Option<One<'_>>)
         before = Fact::Made(*descr);
     }
     // What it accepts has some of its options (net/unix/af_unix.c, `unix_stream_connect`), and those have them already.
+    if let Some((level, option, Blob(value))) = socket.settings.tells() {
+        let args = vec![Value::Descr(listener), level.into(), option.into(), Value::Bytes(value.clone()), 4.into()];
+        let op = Op::Call { sys: Sys::Setsockopt, args, expect: Expect::Success };
+        let done = Fact::Linked(to.to.scratch());
+        to.to.step(Moment::Make, NAME, Actor::Store, op, vec![before, Fact::Bound(listener)], vec![done.clone()]);
+        before = done;
+    }
     socket.furnish(listener, None, false, to);
     call(listener, Sys::Listen, vec![u64::from(socket.backlog.unwrap_or(0)).into()], Moment::Arm, to);
     before

@@ -414,8 +414,8 @@ impl Probe for Recorded {
     fn tables(&self) -> Vec<u32> {
         self.tables.clone()
     }
-    fn peek(&self, fd: u32) -> Result<Vec<Vec<u8>>, Fault> {
-        Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
+    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
+        Ok(self.peeked.get(&fd).into_iter().flatten().map(|bytes| (bytes.clone(), false)).collect())
     }
     fn watches(&self, _: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
         Ok(self.watches.get(&(number, nth)).copied())
