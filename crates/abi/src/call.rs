@@ -191,6 +191,9 @@ syscalls! {
     IoPgetevents "io_pgetevents" 333;
     Rseq "rseq" 334;
     PidfdOpen "pidfd_open" 434;
+    IoUringSetup "io_uring_setup" 425;
+    IoUringEnter "io_uring_enter" 426;
+    IoUringRegister "io_uring_register" 427;
     Clone3 "clone3" 435;
     CloseRange "close_range" 436;
     EpollPwait2 "epoll_pwait2" 441;
@@ -219,6 +222,7 @@ impl Sys {
                 | Socketpair
                 | Accept4
                 | PidfdOpen
+                | IoUringSetup
         );
         let marks = matches!(
             self,

@@ -20,6 +20,8 @@ pub mod mmap {
     pub const MAP_DROPPABLE: u64 = 0x08;
     pub const MAP_ANONYMOUS: u64 = 0x20;
     pub const MAP_GROWSDOWN: u64 = 0x0100;
+    /// Where the kernel chooses the address, it is none below 4 GiB.
+    pub const MAP_ABOVE4G: u64 = 0x80;
     pub const MAP_NORESERVE: u64 = 0x4000;
     /// Fails with EEXIST where something is mapped already.
     pub const MAP_FIXED_NOREPLACE: u64 = 0x10_0000;
@@ -379,11 +381,42 @@ pub mod rlimit {
 pub mod futex {
     pub const FUTEX_WAIT: u64 = 0;
     pub const FUTEX_CMP_REQUEUE: u64 = 4;
+    pub const FUTEX_WAKE_OP: u64 = 5;
     pub const FUTEX_LOCK_PI: u64 = 6;
     pub const FUTEX_PRIVATE_FLAG: u64 = 128;
     pub const FUTEX_CLOCK_REALTIME: u64 = 256;
     /// What is left of an operation without its flags.
     pub const FUTEX_CMD_MASK: u64 = !(FUTEX_PRIVATE_FLAG | FUTEX_CLOCK_REALTIME);
+}
+
+/// Rings of requests and completions (linux/io_uring.h).
+pub mod uring {
+    pub const SETUP_CQSIZE: u32 = 1 << 3;
+    pub const SETUP_R_DISABLED: u32 = 1 << 6;
+    pub const SETUP_SUBMIT_ALL: u32 = 1 << 7;
+    pub const SETUP_SQE128: u32 = 1 << 10;
+    pub const SETUP_CQE32: u32 = 1 << 11;
+    pub const SETUP_SINGLE_ISSUER: u32 = 1 << 12;
+    pub const SETUP_DEFER_TASKRUN: u32 = 1 << 13;
+    pub const SETUP_NO_SQARRAY: u32 = 1 << 16;
+
+    /// Where its memory begins in its file.
+    pub const OFF_SQ_RING: u64 = 0;
+    pub const OFF_CQ_RING: u64 = 0x800_0000;
+    pub const OFF_SQES: u64 = 0x1000_0000;
+
+    /// Flags of io_uring_enter(2).
+    pub const ENTER_GETEVENTS: u64 = 1 << 0;
+    pub const ENTER_EXT_ARG: u64 = 1 << 3;
+    pub const ENTER_REGISTERED_RING: u64 = 1 << 4;
+
+    /// Operations of io_uring_register(2).
+    pub const REGISTER_BUFFERS: u64 = 0;
+    pub const REGISTER_EVENTFD: u64 = 4;
+    pub const REGISTER_RESTRICTIONS: u64 = 11;
+    pub const REGISTER_ENABLE_RINGS: u64 = 12;
+    pub const REGISTER_PBUF_STATUS: u64 = 26;
+    pub const REGISTER_RESIZE_RINGS: u64 = 33;
 }
 
 /// Scheduling (linux/sched.h, linux/ioprio.h).

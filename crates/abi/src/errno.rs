@@ -62,6 +62,7 @@ errnos! {
     EIDRM 43 "identifier removed";
     EBADMSG 74 "bad message";
     EOVERFLOW 75 "value too large for defined data type";
+    EBADFD 77 "file descriptor in bad state";
     ENOPROTOOPT 92 "protocol not available";
     EOPNOTSUPP 95 "operation not supported";
     EADDRINUSE 98 "address already in use";

@@ -188,6 +188,7 @@ fn maps(model: &Model, p: &ProcessModel) -> String {
         Backing::Shared { object, .. } => format!("shared {object}"),
         Backing::Segment { id, offset } => format!("segment {id} +{offset:#x}"),
         Backing::Ring(ring) => format!("ring {}", ring.id),
+        Backing::Uring { ring, offset } => format!("ring of description {ring} +{offset:#x}"),
     };
     let line = |a: &Area| {
         let bit = |n: u8, c: char| if a.protection & n != 0 { c } else { '-' };

@@ -84,6 +84,7 @@ const PLAIN: &[&str] = &[
     "timerfd",
     "aio",
     "aio-many",
+    "uring",
     "pidfd",
     "inet-ended",
     "socket-pair",
@@ -126,6 +127,7 @@ const PLAIN: &[&str] = &[
 
 /// Trees of processes.
 const TREES: &[&str] = &[
+    "uring-inherited",
     "child",
     "family",
     "socket-senders",
@@ -390,6 +392,17 @@ fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
         Case::specimen(&["aio-waits"]).refused(&["io_getevents", "the kernel has not done"]),
+        Case::specimen(&["uring-refused", "busy"]).refused(&["io_uring", "the kernel is at work for it"]),
+        Case::specimen(&["uring-refused", "thread"]).refused(&["io_uring", "another thread"]),
+        Case::specimen(&["uring-refused", "polled"]).refused(&["io_uring", "a thread of the kernel polls it"]),
+        Case::specimen(&["uring-refused", "polls"]).refused(&["io_uring", "it polls devices"]),
+        Case::specimen(&["uring-refused", "disabled"]).refused(&["io_uring", "it is disabled"]),
+        Case::specimen(&["uring-refused", "eventfd"]).refused(&["io_uring", "an eventfd is registered"]),
+        Case::specimen(&["uring-refused", "files"]).refused(&["io_uring", "registered files"]),
+        Case::specimen(&["uring-refused", "number"]).refused(&["io_uring", "registered the descriptor"]),
+        Case::specimen(&["uring-refused", "provided"]).refused(&["io_uring", "buffers are provided"]),
+        Case::specimen(&["uring-refused", "unmapped"]).refused(&["io_uring", "has not mapped its memory"]),
+        Case::specimen(&["uring-refused", "closed"]).refused(&["io_uring", "nobody in the tree has a descriptor"]),
         Case::specimen(&["aio-inherited"]).refused(&["[aio]", "it was born of"]),
         Case::specimen(&["vdso-left"]).refused(&["vdso", "has unmapped"]),
         Case::specimen(&["socket-hasty"]).refused(&["socket", "it has sent something already"]),

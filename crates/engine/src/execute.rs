@@ -14,7 +14,9 @@ use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
 use crate::{Error, Progress};
 use abi::consts::fd::AT_FDCWD;
-use abi::consts::mmap::{MREMAP_MAYMOVE_FIXED, PAGE};
+use abi::consts::mmap::{
+    MAP_ABOVE4G, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MREMAP_MAYMOVE_FIXED, PAGE,
+};
 use abi::consts::open::O_WRONLY;
 use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
@@ -378,6 +380,10 @@ impl<'a> Execution<'a> {
                 Ok(self.expected(step, *expect, answer.result)?)
             }
             (Op::Calls(calls), Actor::Thread(tid)) => self.succeed(tid, calls.clone()).map(drop),
+            (Op::Again { calls, times }, Actor::Thread(tid)) => self.again(tid, calls, *times),
+            (Op::Map { descr, offset, at, len, protection }, Actor::Thread(tid)) => {
+                self.map(tid, [self.number(*descr), *offset, *at, *len, *protection])
+            }
             (Op::Make { sys, args, descrs }, Actor::Thread(tid)) => self.make_there(tid, *sys, args, descrs),
             (Op::Make { sys, args, descrs }, _) => self.make_here(step, *sys, args, descrs),
             (Op::Clone { tid, birth: Birth::Root }, _) => self.birth(*tid),
@@ -637,6 +643,43 @@ impl<'a> Execution<'a> {
         }
         away.extend(back);
         self.succeed(tid, away).map(drop)
+    }
+
+    /// As many at once as one look at whether the user gave up is for.
+    fn again(&mut self, tid: Tid, calls: &[Call], times: u32) -> Result<(), Error> {
+        const TOGETHER: u32 = 256;
+        for first in (0..times).step_by(TOGETHER as usize) {
+            may_go_on("the thaw")?;
+            self.succeed(tid, (first..times.min(first + TOGETHER)).flat_map(|_| calls.to_vec()).collect())?;
+        }
+        Ok(())
+    }
+
+    /// Where nothing but the wanted place is free, the kernel chooses that. Below 4 GiB, where only who may can fill what is
+    /// lowest (vm.mmap_min_addr), it does not look.
+    fn map(&mut self, tid: Tid, [fd, offset, at, len, protection]: [u64; 5]) -> Result<(), Error> {
+        const LOWEST: u64 = 1 << 32;
+        const HIGHEST: u64 = 0x7fff_ffff_f000;
+        let there: Vec<(u64, u64)> = self.areas_of(tid)?.iter().map(|a| (a.start, a.end)).collect();
+        let (mut free, mut from) = (Vec::new(), LOWEST);
+        for (start, end) in there.into_iter().chain([(HIGHEST, HIGHEST)]).filter(|(start, _)| *start <= HIGHEST) {
+            let cut = [(from, start.min(at)), (from.max(at + len), start)];
+            let fits = |(from, to): &(u64, u64)| from + len <= *to || from < to && (*to == at || *from == at + len);
+            free.extend(cut.into_iter().filter(fits));
+            from = from.max(end);
+        }
+        let fill = |(from, to): &(u64, u64)| {
+            let flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE;
+            Call::new(Sys::Mmap, [*from, to - from, 0, flags, u64::MAX, 0].map(Arg::Int))
+        };
+        let mut calls: Vec<Call> = free.iter().map(fill).collect();
+        let wanted = calls.len();
+        calls.push(Call::new(Sys::Mmap, [0, len, protection, MAP_SHARED | MAP_ABOVE4G, fd, offset].map(Arg::Int)));
+        calls.extend(free.iter().map(|(from, to)| Call::new(Sys::Munmap, [Arg::Int(*from), Arg::Int(to - from)])));
+        match self.succeed(tid, calls)?[wanted] {
+            got if got == at => Ok(()),
+            _ => Err(Fault::new(format!("mmap to {at:#x}"), tid, Errno::EEXIST).into()),
+        }
     }
 
     /// An object of System V IPC, with its id. If another process makes one in the same instant, each may have got the id that

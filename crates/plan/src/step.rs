@@ -491,6 +491,26 @@ pub enum Op {
     },
     /// Calls of the actor that have to do with each other, all of which must succeed.
     Calls(Vec<abi::Call>),
+    /// The same, so many times over.
+    Again {
+        /// Which.
+        calls: Vec<abi::Call>,
+        /// How many times.
+        times: u32,
+    },
+    /// A part of a file that takes no address from whoever maps it gets this one all the same.
+    Map {
+        /// The file.
+        descr: Descr,
+        /// From where on.
+        offset: u64,
+        /// Where to.
+        at: u64,
+        /// In bytes.
+        len: u64,
+        /// PROT_ bits (mmap(2)).
+        protection: u64,
+    },
     /// A call of the actor that makes a description, and its move to the number of that description.
     Make {
         /// Which call: it returns one new descriptor, or writes two (pipe2).
@@ -729,6 +749,11 @@ fn call(f: &mut fmt::Formatter<'_>, sys: Sys, args: &[Value]) -> fmt::Result {
     write!(f, "{sys}({})", args.join(", "))
 }
 
+fn several(f: &mut fmt::Formatter<'_>, calls: &[abi::Call]) -> fmt::Result {
+    let first = calls.first().map_or("no call", |call| call.sys.name());
+    write!(f, "{first}, the first of {} calls", calls.len())
+}
+
 fn dispatch(f: &mut fmt::Formatter<'_>, config: &DispatchConfiguration) -> fmt::Result {
     let (start, end) = (config.offset, config.offset.wrapping_add(config.len));
     write!(f, "dispatch its system calls to itself, but for {start:#x}-{end:#x}, by {:#x}", config.selector)
@@ -801,10 +826,12 @@ impl fmt::Display for Op {
                 call(f, *sys, args)?;
                 expect.fmt(f)
             }
-            Op::Calls(calls) => {
-                let first = calls.first().map_or("no call", |call| call.sys.name());
-                write!(f, "{first}, the first of {} calls", calls.len())
+            Op::Calls(calls) => several(f, calls),
+            Op::Again { calls, times } => {
+                several(f, calls)?;
+                write!(f, ", {times} times")
             }
+            Op::Map { descr, offset, at, .. } => write!(f, "map {descr} from {offset:#x} on to {at:#x}"),
             Op::Make { sys, args, descrs } => {
                 let names: Vec<String> = descrs.iter().map(Descr::to_string).collect();
                 write!(f, "{} = ", names.join(", "))?;

@@ -241,6 +241,7 @@ resources! {
         0x0310 fd::inet InetSocket;
         0x0330 fd::netlink NetlinkSocket;
         0x0331 fd::packet PacketSocket;
+        0x0332 fd::uring Uring;
     }
     tree {
         0x0401 ipc::shm SysvShm;
@@ -251,7 +252,6 @@ resources! {
     }
     unsupported {
         "socket" "sockets of this family are not supported yet";
-        "anon_inode:[io_uring]" "of a ring of io_uring the kernel tells neither how it was set up nor all that it is at";
         "anon_inode:[userfaultfd]" "userfaultfd is not supported yet";
         "anon_inode:[perf_event]" "performance counters belong to this kernel";
         "anon_inode:bpf-map" "BPF maps belong to this kernel";
@@ -268,6 +268,7 @@ resources! {
         "memory of a device" "it is the memory of a device";
         "memory of memfd_secret" "it is secret memory, which nobody else can read";
         "ring of io_setup, inherited" "it is the ring of a process that it was born of, and nothing to it";
+        "memory of a ring of io_uring" "nobody in the tree has a descriptor of its ring, or it is a part of one";
         "memory of another descriptor" "it belongs to a descriptor that is not supported";
     }
 }

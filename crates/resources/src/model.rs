@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{epoll, file::File, inet, locks, packet, place, unix};
+use crate::fd::{epoll, file::File, inet, locks, packet, place, unix, uring};
 use crate::list::encode;
 use crate::mm::{huge, ring, segment};
 use crate::task::ticks;
@@ -246,6 +246,7 @@ impl Model {
             packet::questions(self),
             huge::questions(self),
             ring::questions(self),
+            uring::questions(self),
         ]
         .concat()
     }

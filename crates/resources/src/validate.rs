@@ -4,6 +4,7 @@
 use crate::fd::locks::{Held, Of};
 use crate::fd::pidfd::Pidfd;
 use crate::fd::unix::UnixSocket;
+use crate::fd::uring::Uring;
 use crate::fd::{inet, inotify};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
@@ -47,6 +48,9 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
+    let mut rings =
+        model.descriptions.values().filter_map(|d| if let Description::Uring(r) = d { Some(r) } else { None });
+    holds(rings.all(Uring::is_sound), || "there cannot be such a ring of io_uring".into()).map_err(of(0))?;
     let odd = model.odd_pty();
     holds(odd.is_none(), || format!("there cannot be a terminal {}", odd.unwrap_or(0))).map_err(of(0))?;
     let numbers = inet::plan::by_number(model);
@@ -100,6 +104,7 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
                 space(s)?;
                 s.areas.iter().try_for_each(|a| attached(a, model))?;
                 s.areas.iter().try_for_each(|a| made_of(a, model))?;
+                s.areas.iter().try_for_each(|a| shown(a, model))?;
             }
             ProcessState::SemUndo(u) => u.changes.iter().try_for_each(|c| taken_back(*c, model))?,
             ProcessState::PosixTimers(t) => timers(t, p)?,
@@ -160,7 +165,7 @@ fn backing(a: &Area) -> Found {
         Backing::Ring(ring) => {
             return holds(ring.is_sound(a.len()), || format!("what stands at {:x} is no such ring", a.start));
         }
-        Backing::Anonymous => 0,
+        Backing::Anonymous | Backing::Uring { .. } => 0,
         Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,
     };
     holds(offset.checked_add(a.len()).is_some(), || format!("what stands at {:x} has no end", a.start))
@@ -173,6 +178,13 @@ fn attached(a: &Area, model: &Model) -> Found {
     let whole = a.start.checked_sub(offset).and_then(|start| start.checked_add(segment.len()));
     let fits = whole.is_some() && offset % PAGE == 0 && offset + a.len() <= segment.len();
     holds(fits, || format!("what stands at {:x} is no part of segment {id}", a.start))
+}
+
+/// What an area shows of a ring of io_uring, that one is there.
+fn shown(a: &Area, model: &Model) -> Found {
+    let Backing::Uring { ring, .. } = a.backing else { return Ok(()) };
+    let is_there = matches!(model.descriptions.get(&ring), Some(Description::Uring(_)));
+    holds(is_there, || format!("ring {ring} is not in the image"))
 }
 
 /// What an area shows is made of pages of its own size.

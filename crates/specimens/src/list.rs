@@ -5,7 +5,7 @@ use crate::{
     aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
     inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes, procfiles, ptys,
     queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
-    timers, vdso, worlds,
+    timers, urings, vdso, worlds,
 };
 
 /// One specimen.
@@ -52,6 +52,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
     "aio" aio::events; "aio-many" aio::many; "aio-waits" aio::waits; "aio-inherited" aio::inherited;
+    "uring" urings::rings; "uring-inherited" urings::inherited; "uring-refused" urings::refused;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;
     "limits" attrs::limits; "nice" attrs::nice; "sched-batch" attrs::batch; "sched-idle" attrs::idle; "sched-fifo" attrs::fifo;
     "affinity" attrs::affinity; "ioprio" attrs::ioprio; "oom-score-adj" attrs::oom; "dumpable" attrs::dumpable;

@@ -57,6 +57,7 @@ mod terminal;
 mod threads;
 mod timerfds;
 mod timers;
+mod urings;
 mod vdso;
 mod worlds;
 

@@ -88,9 +88,11 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
     Err(Lost::Stuck)
 }
 
-/// The threads that are not dead, as far as one look tells.
+/// The threads that are not dead, as far as one look tells. Those by which the kernel does what the process has asked for run
+/// nothing of it, and go with it; whether they are at work, what they work for tells.
 fn tasks(pid: i32) -> Vec<i32> {
-    numbers(format!("/proc/{pid}/task")).map(|tid| tid as i32).collect()
+    let all = numbers(format!("/proc/{pid}/task")).map(|tid| tid as i32);
+    all.filter(|tid| *tid == pid || !status::is_of_kernel(*tid)).collect()
 }
 
 /// Tells a process that is no more from one whose parent has yet to wait for it.

@@ -52,6 +52,13 @@ impl Status {
     }
 }
 
+/// Whether it is a thread of the kernel's own among those of a process: a worker of input and output (linux/sched.h, PF_IO_WORKER).
+pub(crate) fn is_of_kernel(tid: i32) -> bool {
+    const PF_IO_WORKER: u32 = 0x10;
+    let stat = read_record(format!("/proc/{tid}/stat")).unwrap_or_default();
+    abi::proc::stat(&stat).is_ok_and(|stat| stat.flags & PF_IO_WORKER != 0)
+}
+
 /// Whether the thread is gone, or a zombie.
 pub(crate) fn is_dead(tid: i32) -> bool {
     // The name in parentheses may hold anything; the state follows the last parenthesis (proc_pid_stat(5)).

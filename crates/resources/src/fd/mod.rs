@@ -29,6 +29,7 @@ pub mod timerfd;
 pub mod tty;
 pub mod unix;
 pub(crate) mod unsupported;
+pub mod uring;
 
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};

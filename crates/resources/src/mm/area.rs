@@ -12,7 +12,7 @@ use super::heritage::Kept;
 use super::huge;
 use super::ring::{self, Ring};
 use crate::fd::file::{AS_FILE, Access, NO_FILE};
-use crate::fd::memfd;
+use crate::fd::{memfd, uring};
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::consts::madvise::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
@@ -69,6 +69,16 @@ pub enum Backing {
     /// The ring of a context of asynchronous input and output.
     #[n(4)]
     Ring(#[n(0)] Ring),
+    /// The memory of a ring of io_uring.
+    #[n(5)]
+    Uring {
+        /// The id of its description.
+        #[n(0)]
+        ring: u32,
+        /// Which part of it.
+        #[n(1)]
+        offset: u64,
+    },
 }
 
 /// What was asked of the kernel for an area, by the two letters of VmFlags in /proc/PID/smaps, and how to ask again.
@@ -197,7 +207,7 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
         _ if area.name.starts_with(b"/secretmem") => {
             Some(("it is secret memory, which nobody else can read", "freeze it while it has none"))
         }
-        _ if area.name.starts_with(b"anon_inode:") => {
+        _ if area.name.starts_with(b"anon_inode:") && area.name != uring::LINK => {
             Some(("it belongs to a descriptor that is not supported", "let the program close the descriptor"))
         }
         // Where systemd mounts it, /dev/hugepages is a file system of huge pages.
@@ -212,7 +222,7 @@ fn unsupported(area: &proc::Area, from: &Capturing<'_>) -> Result<Option<(&'stat
     })
 }
 
-pub(super) fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
+pub(crate) fn refuse(area: &proc::Area, why: impl Into<String>, remedy: &str) -> Refusal {
     Refusal::new(format!("area {:x}-{:x} {}", area.start, area.end, Text::from(&area.name[..])), why, remedy)
 }
 
@@ -234,6 +244,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
     let backing = match area.name.strip_prefix(b"/dev/zero") {
         _ if huge::is_nameless(area) && !area.perms.shared => Backing::Anonymous,
         _ if huge::is_nameless(area) => Backing::Shared { object: huge::object(area), offset: area.offset },
+        _ if area.name == uring::LINK => uring::shown_by(area, from)?,
         _ if area.name == ring::RING => Backing::Ring(ring::capture(area, from)?),
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
@@ -292,7 +303,7 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
 /// writes is the same when it is a copy, as that of a file that a newer one has replaced.
 fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     let nameless = match backing {
-        Backing::Anonymous | Backing::Segment { .. } | Backing::Ring(_) => false,
+        Backing::Anonymous | Backing::Segment { .. } | Backing::Ring(_) | Backing::Uring { .. } => false,
         Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
         Backing::Shared { .. } => true,
     };

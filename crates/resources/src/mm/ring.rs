@@ -93,7 +93,7 @@ fn submit(at: u64, file: u64) -> Call {
 }
 
 /// Fails unless this stands there (futex(2)): nobody is woken or moved.
-fn same(at: u64, value: u32) -> Call {
+pub(crate) fn same(at: u64, value: u32) -> Call {
     let operation = FUTEX_CMP_REQUEUE | FUTEX_PRIVATE_FLAG;
     Call::new(Sys::Futex, [at, operation, 0, 0, at, value.into()].map(Arg::Int))
 }

@@ -15,7 +15,7 @@ use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
-use crate::fd::memfd;
+use crate::fd::{memfd, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
 use abi::consts::mmap::PAGE;
@@ -156,6 +156,7 @@ impl Capture for Space {
         let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
         segment::place(&self.areas, at.pid, to);
         ring::place(&self.areas, at.pid, to);
+        uring::turn(at.pid, to);
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
         for (n, area) in self.areas.iter().enumerate() {
             let placed = placed_as(area, pages_in[n]);
@@ -164,6 +165,7 @@ impl Capture for Space {
                     shared.entry(object).or_default().push(View { area, offset, placed });
                 }
                 Backing::Segment { .. } | Backing::Ring(_) => {}
+                Backing::Uring { ring, offset } => uring::map(area, (ring, offset), placed, at.pid, to),
                 _ => match heritage.kept[n] {
                     Some(kept) => area::take_over(area, kept, had[kept.of], placed, at.pid, to),
                     None => area::place(area, placed, at.pid, to),
@@ -319,7 +321,7 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
             (Backing::Anonymous, _) => all.push((a.start..a.end, Which::Made)),
             // What another area shows just so, of this process or another, is saved once.
             (Backing::Shared { object, offset }, _) if !from.files.is_new_view((*object, *offset, a.len())) => {}
-            (Backing::Ring(_), _) => all.push((a.start..a.end, Which::All)),
+            (Backing::Ring(_) | Backing::Uring { .. }, _) => all.push((a.start..a.end, Which::All)),
             // Of huge pages mincore(2) tells those that this process has used. They are set apart for it, used or not.
             (Backing::Shared { .. }, _) if a.page != 0 => all.push((a.start..a.end, Which::All)),
             (Backing::Shared { .. }, _) => {

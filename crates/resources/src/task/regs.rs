@@ -9,6 +9,7 @@
 //! - not kept   debug registers; the time that was left to a call which another stop had interrupted before, or whose time
 //!   the kernel only reads: the user is told
 
+use crate::fd::uring;
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
 use abi::consts::futex::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_WAIT};
 use abi::consts::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
@@ -87,6 +88,7 @@ impl Capture for Regs {
         if general.cs != USER_CS {
             return Err(Refusal::new("registers", "it is a 32-bit program", "this is not supported yet").into());
         }
+        uring::look_for_registered(from)?;
         let waiting = match general.rax {
             ERESTART_RESTARTBLOCK if (general.orig_rax as i64) >= 0 => {
                 Some(waiting(&general, from)?).inspect(|w| note_unknown_age(&general, w, from))
