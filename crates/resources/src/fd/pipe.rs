@@ -18,15 +18,13 @@ use crate::task::written;
 use crate::{At, Blob, Capturing, Description, External, Planning, Probe, Resource, Text, Trouble};
 use abi::consts::fcntl::{F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::mmap::PAGE;
 use abi::consts::poll::POLLERR;
 use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
-
-/// What one buffer of a pipe holds at most, as write(2) makes them (fs/pipe.c).
-const PAGE: usize = 4096;
 
 /// One description of an end of a pipe.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -78,11 +76,11 @@ impl PipeEnd {
     /// Everything that waits, by how it has to be written so that it is in such buffers again: what no more fits into (fs/pipe.c,
     /// `pipe_write`) goes together with what is behind it. Buffers that are none of write(2) are as they come.
     fn keep(&mut self, buffers: Vec<(Vec<u8>, bool)>) {
-        let is_long = buffers.iter().any(|(bytes, _)| bytes.len() > PAGE);
+        let is_long = buffers.iter().any(|(bytes, _)| bytes.len() as u64 > PAGE);
         let (mut packets, mut is_full) = (Vec::new(), false);
         for (bytes, is_packet) in buffers {
             let goes_on = is_full && !is_packet;
-            is_full = !is_packet && (is_long || bytes.len() == PAGE);
+            is_full = !is_packet && (is_long || bytes.len() as u64 == PAGE);
             if is_packet {
                 packets.push(self.waiting.len() as u32);
             }
