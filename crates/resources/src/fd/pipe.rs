@@ -18,15 +18,13 @@ use crate::task::written;
 use crate::{At, Blob, Capturing, Description, External, Planning, Probe, Resource, Text, Trouble};
 use abi::consts::fcntl::{F_DUPFD_CLOEXEC, F_GETPIPE_SZ, F_SETFL, F_SETPIPE_SZ};
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::mmap::PAGE;
 use abi::consts::poll::POLLERR;
 use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, HostEffect, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
-
-/// What one buffer of a pipe holds at most, as write(2) makes them (fs/pipe.c).
-const PAGE: usize = 4096;
 
 /// One description of an end of a pipe.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -78,11 +76,11 @@ impl PipeEnd {
     /// Everything that waits, by how it has to be written so that it is in such buffers again: what no more fits into (fs/pipe.c,
     /// `pipe_write`) goes together with what is behind it. Buffers that are none of write(2) are as they come.
     fn keep(&mut self, buffers: Vec<(Vec<u8>, bool)>) {
-        let is_long = buffers.iter().any(|(bytes, _)| bytes.len() > PAGE);
+        let is_long = buffers.iter().any(|(bytes, _)| bytes.len() as u64 > PAGE);
         let (mut packets, mut is_full) = (Vec::new(), false);
         for (bytes, is_packet) in buffers {
             let goes_on = is_full && !is_packet;
-            is_full = !is_packet && (is_long || bytes.len() == PAGE);
+            is_full = !is_packet && (is_long || bytes.len() as u64 == PAGE);
             if is_packet {
                 packets.push(self.waiting.len() as u32);
             }
@@ -264,7 +262,7 @@ fn plan_fifo(path: &Text, ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     rest.for_each(|(descr, end)| reopen(*descr, end, of, needs.clone(), to));
     let others = if of == first && quiet.is_empty() { vec![first] } else { vec![] };
     let moment = if others.is_empty() { Moment::Fill } else { Moment::Make };
-    fill(of, of, ends, moment, to);
+    fill((of, of), 0, ends, moment, to);
     close_others(&others, of, ends, to);
     set_flags(ends, of, to);
 }
@@ -281,7 +279,9 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     let only = |access: u32| ends.iter().find(|(_, e)| made(e, access)).map(|(d, _)| *d);
     let reader = only(0).unwrap_or_else(|| to.to.scratch());
     let writer = only(flags::WRONLY).unwrap_or_else(|| to.to.scratch());
-    let op = Op::Make { sys: Sys::Pipe2, args: vec![Value::Out(8), 0.into()], descrs: vec![reader, writer] };
+    let mode = if ends.iter().any(|(_, e)| e.is_packet(0)) { flags::DIRECT } else { 0 };
+    let args = vec![Value::Out(8), u64::from(mode).into()];
+    let op = Op::Make { sys: Sys::Pipe2, args, descrs: vec![reader, writer] };
     let made = vec![Fact::Made(reader), Fact::Made(writer)];
     to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, vec![], made);
     for (descr, end) in ends.iter().filter(|(d, _)| *d != reader && *d != writer) {
@@ -290,7 +290,7 @@ fn plan_pipe(ends: &[(Descr, PipeEnd)], to: &mut Planning<'_>) {
     let others: Vec<Descr> =
         [reader, writer].into_iter().filter(|d| ends.iter().all(|(descr, _)| descr != d)).collect();
     let moment = if others.is_empty() { Moment::Fill } else { Moment::Make };
-    fill(reader, writer, ends, moment, to);
+    fill((reader, writer), mode, ends, moment, to);
     close_others(&others, reader, ends, to);
     set_flags(ends, reader, to);
 }
@@ -334,14 +334,14 @@ fn reopen(descr: Descr, end: &PipeEnd, of: Descr, mut needs: Vec<Fact>, to: &mut
     to.to.step(Moment::Make, PipeEnd::NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
 }
 
-/// What waits is written, one after the other.
-fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], moment: Moment, to: &mut Planning<'_>) {
+/// What waits is written, one after the other; `mode`: O_DIRECT, if it was made with that.
+fn fill((reader, writer): (Descr, Descr), mode: u32, ends: &[(Descr, PipeEnd)], moment: Moment, to: &mut Planning<'_>) {
     let capacity = ends.iter().map(|(_, e)| e.capacity).max().unwrap_or(0);
     let args = vec![Value::Descr(writer), F_SETPIPE_SZ.into(), capacity.into()];
     to.to.on_descr(Moment::Make, PipeEnd::NAME, writer, Sys::Fcntl, args, Expect::Exactly(capacity));
     let mut needs = vec![Fact::Made(writer)];
     needs.extend(Some(Fact::Filled(writer)).filter(|_| writer != reader));
-    let mut ops = writes(writer, ends);
+    let mut ops = writes(writer, ends, mode);
     let last = ops.pop().unwrap_or(Op::Feed { descr: writer, packets: vec![] });
     for op in ops {
         let done = Fact::Linked(to.to.scratch());
@@ -352,13 +352,13 @@ fn fill(reader: Descr, writer: Descr, ends: &[(Descr, PipeEnd)], moment: Moment,
 }
 
 /// By which steps: a pipe in packet mode makes a packet of each write (pipe(7)). The flags of now are set when all is in.
-fn writes(writer: Descr, ends: &[(Descr, PipeEnd)]) -> Vec<Op> {
+fn writes(writer: Descr, ends: &[(Descr, PipeEnd)], mut mode: u32) -> Vec<Op> {
     let Some((_, end)) = ends.iter().find(|(_, e)| !e.waiting.is_empty()) else { return Vec::new() };
-    let (mut ops, mut mode) = (Vec::new(), false);
+    let mut ops = Vec::new();
     for (n, blob) in end.waiting.iter().enumerate() {
-        if std::mem::replace(&mut mode, end.is_packet(n)) != mode {
-            let flags = flags::NONBLOCK | if mode { flags::DIRECT } else { 0 };
-            let args = vec![Value::Descr(writer), F_SETFL.into(), u64::from(flags).into()];
+        let own = if end.is_packet(n) { flags::DIRECT } else { 0 };
+        if std::mem::replace(&mut mode, own) != own {
+            let args = vec![Value::Descr(writer), F_SETFL.into(), u64::from(flags::NONBLOCK | own).into()];
             ops.push(Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success });
         }
         match ops.last_mut() {

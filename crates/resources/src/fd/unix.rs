@@ -9,13 +9,14 @@
 //!   directory where its own is gone; who is connected to it, is so by its file. A message of another one with a name is sent by who
 //!   has that name, or gets it for that
 //! - refused    whose other end is outside of the tree, unless messages are sent to it by a name; a name below a root directory of
-//!   its own; in which urgent data or an error wait, messages of one outside that has a name, or of another one than its other end
-//!   if that is connected to it, too; connections that have something to say, or descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
+//!   its own; in which urgent data wait, or an error (but for that of a stream whose other end was closed), messages of one outside that has a name, or of another one than its other end
+//!   if that is connected to it, too; connections that nobody has accepted yet and that have something to say, or are closed again; descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
 //!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter in
 //!   eBPF (SO_ATTACH_BPF); by the thaw, where somebody else has its name
-//! - not kept   which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
+//! - not kept   the name of an other end that is closed: told. Of connections that nobody has accepted yet, that SO_PASSCRED was set after
+//!   they came. Which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
 //!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
-//!   messages that wait behind others, when they were looked at before
+//!   messages that wait behind others, when they were looked at before (or, with the end behind them, in a socket that is in flight itself)
 
 pub(crate) mod plan;
 
@@ -544,10 +545,10 @@ impl Kind for UnixSocket {
     }
 
     fn asks(seen: &Seen, probe: &dyn Probe) -> Vec<Call> {
-        match probe.local_sockets().is_ok_and(|all| all.get(seen.stat.ino).is_some()) {
-            true => [asks_settings(seen.fd), asks_maker_and_length(seen.fd).to_vec()].concat(),
-            false => Vec::new(),
-        }
+        let all = probe.local_sockets();
+        let Some(told) = all.as_ref().ok().and_then(|all| all.get(seen.stat.ino)) else { return Vec::new() };
+        let peer = (told.peer == Some(0)).then(|| asks_peer(seen.fd));
+        asks_settings(seen.fd).into_iter().chain(asks_maker_and_length(seen.fd)).chain(peer).collect()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

@@ -43,7 +43,7 @@ fn a_shell_on_a_terminal() {
 #[test]
 fn an_interpreter_with_pipes_a_deleted_file_and_shared_memory() {
     let mut sample = Recorded::sample("python");
-    sample.peeked.insert(5, vec![b"hello".to_vec()]);
+    sample.peeked.insert(5, vec![(b"hello".to_vec(), false)]);
     whole("python", &sample);
 }
 
@@ -337,7 +337,7 @@ fn whose_stop_was_heard() {
 #[test]
 fn descriptors_of_every_kind() {
     let mut sample = Recorded::sample("python");
-    sample.peeked.insert(5, vec![b"hello".to_vec()]);
+    sample.peeked.insert(5, vec![(b"hello".to_vec(), false)]);
     let described = |fd| describe(&sample, fd).unwrap();
     let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002, name: None, removed: None };
     assert_eq!(described(10), Description::Chardev(null));
@@ -357,10 +357,20 @@ fn descriptors_of_every_kind() {
             waiting,
             path: None,
             quiet: false,
-            outside: false
+            outside: false,
+            packets: None,
         })
     );
-    let writer = PipeEnd { pipe, flags: 1, capacity: 65536, waiting: vec![], path: None, quiet: false, outside: false };
+    let writer = PipeEnd {
+        pipe,
+        flags: 1,
+        capacity: 65536,
+        waiting: vec![],
+        path: None,
+        quiet: false,
+        outside: false,
+        packets: None,
+    };
     assert_eq!(described(6), Description::PipeEnd(writer));
 }
 

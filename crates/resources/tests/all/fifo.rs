@@ -15,7 +15,16 @@ fn path() -> Text {
 
 fn end(flags: u32, waiting: &[&[u8]]) -> PipeEnd {
     let waiting = waiting.iter().map(|bytes| Blob(bytes.to_vec())).collect();
-    PipeEnd { pipe: 9, flags, capacity: 65536, waiting, path: Some(path()), quiet: false, outside: false }
+    PipeEnd {
+        pipe: 9,
+        flags,
+        capacity: 65536,
+        waiting,
+        path: Some(path()),
+        quiet: false,
+        outside: false,
+        packets: None,
+    }
 }
 
 fn sample(link: &str, info: &str) -> Recorded {
@@ -36,9 +45,25 @@ fn captured(sample: &Recorded) -> (PipeEnd, Vec<String>) {
 #[test]
 fn its_path_and_what_waits() {
     let mut sample = sample("/run/fifo", INFO);
-    sample.peeked.insert(40, vec![b"waits".to_vec()]);
+    sample.peeked.insert(40, vec![(b"waits".to_vec(), false)]);
     let (end, notes) = captured(&sample);
     assert_eq!((end.path, end.waiting, notes), (Some(path()), vec![Blob(b"waits".to_vec())], vec![]));
+}
+
+/// Whole pages go with what is behind them; what no more fits into, and packets, by themselves.
+#[test]
+fn what_waits_is_written_as_it_was() {
+    let kept = |lengths: &[(usize, bool)]| {
+        let mut sample = sample("/run/fifo", INFO);
+        sample.peeked.insert(40, lengths.iter().map(|(len, is_packet)| (vec![0; *len], *is_packet)).collect());
+        let (end, _) = captured(&sample);
+        (end.waiting.iter().map(|blob| blob.0.len()).collect::<Vec<_>>(), end.packets)
+    };
+    assert_eq!(kept(&[(4096, false), (4096, false), (5, false)]), (vec![8197], None));
+    assert_eq!(kept(&[(905, false), (4096, false)]), (vec![905, 4096], Some(vec![])));
+    assert_eq!(kept(&[(7, true)]), (vec![7], Some(vec![0])));
+    assert_eq!(kept(&[(4096, true), (4096, false), (9, true)]), (vec![4096, 4096, 9], Some(vec![0, 2])));
+    assert_eq!(kept(&[(5000, false), (3, false)]), (vec![5003], None));
 }
 
 #[test]
@@ -94,7 +119,7 @@ fn opened(ends: &[PipeEnd]) -> Vec<String> {
 #[test]
 fn both_ends_are_open_before_either_is() {
     let lines = opened(&[end(0o104000, &[b"waits"]), end(0o100001, &[])]);
-    assert_eq!(lines.len(), 3);
+    assert!(lines.len() == 4 && lines[3].starts_with("close("), "{lines:?}");
     assert!(lines[0].ends_with("= named pipe /run/fifo, open to read and write here alone"), "{lines:?}");
     assert!(lines[1].ends_with(", 2048, 0)") && lines[2].ends_with(", 2049, 0)"), "{lines:?}");
 }

@@ -16,7 +16,7 @@ pub(super) const FAMILY: Family = Family {
         Letter { sign: 'B', act: |w| fifo(w, &[libc::O_RDWR]) },
     ],
     letters: &[
-        Letter { sign: '1', act: |w| put(w, &[b'x']) },
+        Letter { sign: '1', act: |w| put(w, b"x") },
         Letter { sign: '2', act: |w| put(w, &[b'y'; 300]) },
         Letter { sign: 'f', act: |w| w.with(WRITER, |fd| fill(fd) > 0) },
         Letter { sign: 'r', act: one },
@@ -215,8 +215,11 @@ pub(super) fn flags(fd: i32) -> [i32; 4] {
     [tell(libc::F_GETFL), tell(libc::F_GETFD), tell(F_GETSIG), own.into()]
 }
 
+/// How much one read gave, and what that begins with and ends with.
+type Piece = (usize, u8, u8);
+
 /// Everything that can be read, in pieces: how long each is, and what it begins with and ends with.
-fn everything(fd: i32) -> (Vec<(usize, u8, u8)>, Result<usize, i32>) {
+fn everything(fd: i32) -> (Vec<Piece>, Result<usize, i32>) {
     let (mut all, mut room) = (Vec::new(), vec![0; 700]);
     loop {
         match at_once(fd, || sys::read(fd, &mut room)) {

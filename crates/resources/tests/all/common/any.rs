@@ -105,6 +105,7 @@ fn pipe() -> impl Strategy<Value = PipeEnd> {
             waiting,
             quiet: flags & 4 != 0,
             outside: flags & 8 != 0,
+            packets: Some(vec![flags % 3]).filter(|_| flags & 16 != 0),
         },
     )
 }

@@ -60,7 +60,7 @@ pub(crate) struct Recorded {
     pub(crate) idle: Option<u64>,
     pub(crate) filters: Vec<abi::seccomp::Filter>,
     pub(crate) wait_channel: Vec<u8>,
-    pub(crate) peeked: BTreeMap<u32, Vec<Vec<u8>>>,
+    pub(crate) peeked: BTreeMap<u32, Vec<(Vec<u8>, bool)>>,
     pub(crate) holders: Vec<u32>,
     /// Of a named pipe.
     pub(crate) opener: Option<u32>,
@@ -415,7 +415,7 @@ impl Probe for Recorded {
         self.tables.clone()
     }
     fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
-        Ok(self.peeked.get(&fd).into_iter().flatten().map(|bytes| (bytes.clone(), false)).collect())
+        Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
     }
     fn watches(&self, _: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
         Ok(self.watches.get(&(number, nth)).copied())
