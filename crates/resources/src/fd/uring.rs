@@ -9,7 +9,7 @@
 //!   an eventfd, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
 //!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests
 //! - not kept   what the kernel tells nobody, which is told: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities
-//!   (of which it told before 6.18), tags of buffers, limits of its workers. After an invalid request it goes on with the next (IORING_SETUP_SUBMIT_ALL)
+//!   (of which it told before 6.18), tags of buffers, limits of its workers; before 6.13, IORING_SETUP_DEFER_TASKRUN. After an invalid request it goes on with the next (IORING_SETUP_SUBMIT_ALL)
 
 use super::{Kind, Seen, common_refusals, shared_outside};
 use crate::mm::area::{Area, Backing, PROT_WRITE, refuse as refuse_area};
