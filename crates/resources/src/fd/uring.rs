@@ -9,7 +9,7 @@
 //!   an eventfd, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
 //!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests
 //! - not kept   what the kernel tells nobody, which is told: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities
-//!   (of which it told before 6.18), tags of buffers, limits of its workers. After an invalid request it goes on with the next (IORING_SETUP_SUBMIT_ALL)
+//!   (of which it told before 6.18), tags of buffers, limits of its workers; before 6.13, IORING_SETUP_DEFER_TASKRUN. After an invalid request it goes on with the next (IORING_SETUP_SUBMIT_ALL)
 
 use super::{Kind, Seen, common_refusals, shared_outside};
 use crate::mm::area::{Area, Backing, PROT_WRITE, refuse as refuse_area};
@@ -33,7 +33,8 @@ use serde::{Deserialize, Serialize};
 
 /// What the kernel calls its file.
 pub(crate) const LINK: &[u8] = b"anon_inode:[io_uring]";
-/// How often a thaw asks for a whole ring of requests: a few seconds.
+/// How many requests a thaw makes, and how often it asks for a whole ring of them: a few seconds.
+const MOST_DONE: u32 = 1 << 27;
 const MOST_ROUNDS: u32 = 1 << 21;
 /// The most entries (io_uring/io_uring.h).
 const MOST_ENTRIES: u32 = 65536;
@@ -105,6 +106,10 @@ fn buffer((_, value): &(Vec<u8>, Vec<u8>)) -> (u64, u64) {
         Some((u64::from_str_radix(at, 16).ok()?, len.parse().ok()?))
     };
     parse().unwrap_or_default()
+}
+
+fn can_be_counted(done: u32, entries: u32) -> bool {
+    done <= MOST_DONE && done / entries <= MOST_ROUNDS
 }
 
 /// Whether all of a buffer is memory of the process, into which it may write.
@@ -250,7 +255,7 @@ impl Uring {
                 WITHOUT,
             );
         }
-        if sq_head / sizes[0] > MOST_ROUNDS {
+        if !can_be_counted(sq_head, sizes[0]) || cq_tail.wrapping_sub(cq_head) > sq_head {
             return refuse("it has made so many requests that a thaw would take too long to count them", WITHOUT);
         }
         let buffers: Vec<(u64, u64)> = list(&seen.info, "UserBufs").iter().map(buffer).collect();
@@ -281,8 +286,9 @@ fn asked(seen: &Seen, from: &Capturing<'_>) -> Result<(Vec<Refusal>, u32), Troub
     if answers[0].result == Err(Errno::EEXIST) {
         reasons.push("another thread than the first of its process alone may use it (IORING_SETUP_SINGLE_ISSUER)");
     } else {
-        let others = questions.iter().zip(&answers).take(3);
-        reasons.extend(others.filter(|((_, kept, _), a)| a.result != Err(*kept)).map(|((.., why), _)| *why));
+        // Of one that is disabled the others tell nothing.
+        let mut others = questions.iter().zip(&answers).take(3);
+        reasons.extend(others.find(|((_, kept, _), a)| a.result != Err(*kept)).map(|((.., why), _)| *why));
         if reasons.is_empty() && !provides_none(seen.fd, from)? {
             reasons.push(
                 "buffers are provided to it (IORING_REGISTER_PBUF_RING), or the kernel does not tell (before 6.8)",
@@ -471,7 +477,7 @@ impl Uring {
         let sizes = sq.is_power_of_two() && cq.is_power_of_two() && sq <= MOST_ENTRIES / 2 && cq <= MOST_ENTRIES;
         let ends = self.buffers.iter().all(|(at, len)| at.checked_add(*len).is_some());
         let known = self.flags & !(FLAGS | SETUP_SINGLE_ISSUER) == 0;
-        sizes && ends && known && self.waiting <= cq && self.done / sq <= MOST_ROUNDS
+        sizes && ends && known && self.waiting <= cq.min(self.done) && can_be_counted(self.done, sq)
     }
 }
 

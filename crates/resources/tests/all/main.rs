@@ -30,5 +30,6 @@ mod signalling;
 mod timerfd;
 mod typed;
 mod unix;
+mod uring;
 mod waiting;
 mod whole;
