@@ -88,11 +88,9 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
     Err(Lost::Stuck)
 }
 
-/// The threads that are not dead, as far as one look tells. Those by which the kernel does what the process has asked for run
-/// nothing of it, and go with it; whether they are at work, what they work for tells.
+/// The threads that are not dead, as far as one look tells.
 fn tasks(pid: i32) -> Vec<i32> {
-    let all = numbers(format!("/proc/{pid}/task")).map(|tid| tid as i32);
-    all.filter(|tid| *tid == pid || !status::is_of_kernel(*tid)).collect()
+    numbers(format!("/proc/{pid}/task")).map(|tid| tid as i32).collect()
 }
 
 /// Tells a process that is no more from one whose parent has yet to wait for it.
@@ -489,11 +487,13 @@ impl Traced {
         (links as usize).checked_sub(2).filter(|count| *count > 0)
     }
 
-    /// Stops the threads that we do not hold yet: first all are asked, then each is waited for.
+    /// Stops the threads that we do not hold yet: first all are asked, then each is waited for. Those by which the kernel does what
+    /// the process has asked for run nothing of it, and go with it; whether they are at work, what they work for tells.
     fn catch_new(&mut self) -> Result<bool, SeizeError> {
-        let mut new = Vec::new();
-        for tid in tasks(self.pid) {
-            if !self.threads.contains_key(&tid) && self.catch(tid)? {
+        let (pid, mut new) = (self.pid, Vec::new());
+        let is_its_own = |tid| tid == pid || !status::is_of_kernel(tid);
+        for tid in tasks(pid) {
+            if !self.threads.contains_key(&tid) && is_its_own(tid) && self.catch(tid)? {
                 new.push(tid);
             }
         }

@@ -53,8 +53,12 @@ impl Status {
 }
 
 /// Whether it is a thread of the kernel's own among those of a process: a worker of input and output (linux/sched.h, PF_IO_WORKER).
+/// The name that these have (io_uring/io-wq.c) is told sooner than what they are.
 pub(crate) fn is_of_kernel(tid: i32) -> bool {
     const PF_IO_WORKER: u32 = 0x10;
+    if !read_record(format!("/proc/{tid}/comm")).is_ok_and(|name| name.starts_with(b"iou-")) {
+        return false;
+    }
     let stat = read_record(format!("/proc/{tid}/stat")).unwrap_or_default();
     abi::proc::stat(&stat).is_ok_and(|stat| stat.flags & PF_IO_WORKER != 0)
 }
