@@ -60,9 +60,11 @@ fn waiting(seen: &Seen) -> usize {
 }
 
 impl Flights {
-    /// Looks into the sockets of a process, of which that was seen.
+    /// Looks into the sockets of a process, of which that was seen. Those that somebody outside of the tree has too, who runs, are
+    /// not touched: they are refused.
     pub(crate) fn of(&mut self, process: &mut Process, seen: &[Seen], before: &Before) -> Result<(), Fault> {
-        let all: Vec<&Seen> = seen.iter().filter(|seen| waiting(seen) != 0).collect();
+        let is_shared = |seen: &Seen| !before.outside.with_link(&seen.link.0).is_empty();
+        let all: Vec<&Seen> = seen.iter().filter(|seen| waiting(seen) != 0 && !is_shared(seen)).collect();
         if all.is_empty() {
             return Ok(());
         }
