@@ -191,6 +191,8 @@ pub mod socket {
 
     pub const IP_OPTIONS: u64 = 4;
     pub const MCAST_JOIN_GROUP: u64 = 42;
+    pub const MCAST_BLOCK_SOURCE: u64 = 43;
+    pub const MCAST_JOIN_SOURCE_GROUP: u64 = 46;
     pub const MCAST_MSFILTER: u64 = 48;
     pub const IP_BIND_ADDRESS_NO_PORT: u64 = 24;
     pub const IP_LOCAL_PORT_RANGE: u64 = 51;

@@ -48,6 +48,9 @@ use tracee::{here, ipc, job};
 /// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
 const READ_MAX: u64 = 64 << 20;
 const PIECES_MAX: usize = 1000;
+/// What does not succeed where others keep a port, and what can be done.
+const CONNECT: &str =
+    "a connection within the tree (where others keep its port: end who has it, or try again in a minute)";
 /// Bytes of pages that are read in one batch with what else their thread does; of more the progress is told.
 const AT_ONCE: u64 = 4 << 20;
 /// Calls that wait to be made together.
@@ -423,7 +426,7 @@ impl<'a> Execution<'a> {
                 Ok(())
             }
             (Op::Join { from, at }, _) => {
-                let made = sockets::join(from, at.as_ref()).map_err(|e| Fault::new("connect", from.descr, e))?;
+                let made = sockets::join(from, at.as_ref()).map_err(|e| Fault::new(CONNECT, from.descr, e))?;
                 let ends = [Some(from), at.as_ref()].into_iter().flatten();
                 ends.zip(made).try_for_each(|(end, socket)| self.put(socket, end.descr))
             }

@@ -175,7 +175,9 @@ fn bind(socket: &OwnedFd, end: &TcpEnd, otherwise: &[u8]) -> Result<u64, Errno> 
 /// Likewise, or another port, if that will do.
 fn bind_somewhere(socket: &OwnedFd, end: &TcpEnd, otherwise: &[u8]) -> Result<u64, Errno> {
     bind(socket, end, otherwise).or_else(|e| match e {
-        Errno::EADDRINUSE if end.may_move => with_address(Sys::Bind, socket, &with_port(&end.local, 0)),
+        Errno::EADDRINUSE if end.may_move && !end.local.is_empty() => {
+            with_address(Sys::Bind, socket, &with_port(&end.local, 0))
+        }
         other => Err(other),
     })
 }
@@ -189,36 +191,42 @@ fn set_shares(socket: &OwnedFd, port: u16) -> Result<(), Errno> {
     SHARES.into_iter().zip(values).try_for_each(|(option, value)| set(socket, option, value).map(drop))
 }
 
+fn connect_to(socket: &OwnedFd, to: &[u8]) -> Result<u64, Errno> {
+    match with_address(Sys::Connect, socket, to) {
+        Err(Errno::EINPROGRESS) => Ok(0),
+        other => other,
+    }
+}
+
 /// Connects a socket with the address of an end, also where others were given the same port.
 fn connect_from(end: &TcpEnd, otherwise: &[u8], to: &[u8]) -> std::io::Result<TcpStream> {
     let socket = socket(end)?;
-    let connect = || match with_address(Sys::Connect, &socket, to) {
-        Err(Errno::EINPROGRESS) => Ok(0),
-        other => other,
-    };
     let port = proc::sockaddr(&end.local).map_or(0, |own| own.port());
-    match bind(&socket, end, otherwise) {
-        Err(Errno::EADDRINUSE) if set_shares(&socket, port).is_ok() => {
+    match bind_somewhere(&socket, end, otherwise) {
+        Err(Errno::EADDRINUSE) if port != 0 && set_shares(&socket, port).is_ok() => {
             with_address(Sys::Bind, &socket, &with_port(&end.local, 0))?;
-            // For a second after the same connection has ended (net/ipv4/tcp_ipv4.c, `tcp_twsk_unique`).
-            let until = Instant::now() + Duration::from_secs(2);
-            let mut connected = connect();
-            while connected == Err(Errno::EADDRNOTAVAIL) && Instant::now() < until {
-                std::thread::sleep(Duration::from_millis(50));
-                connected = connect();
-            }
-            set_shares(&socket, 0).and(connected)?;
+            connect_patiently(&socket, to)?;
+            set_shares(&socket, 0)?;
         }
-        Err(Errno::EADDRINUSE) => {
-            bind_somewhere(&socket, end, otherwise)?;
-            connect()?;
-        }
-        bound => drop(bound.and_then(|_| connect())?),
+        bound => drop(bound.and_then(|_| connect_to(&socket, to))?),
     }
     let stream = TcpStream::from(socket);
-    // Without that range, or beyond the host's own, it is another one.
+    // Beyond the range of the host it is another one.
     let is_given = port == 0 || end.may_move || stream.local_addr()?.port() == port;
     if is_given { Ok(stream) } else { Err(Errno::EADDRINUSE.into()) }
+}
+
+/// For a second after the same connection has ended its port is not given to who asks (net/ipv4/tcp_ipv4.c, `tcp_twsk_unique`). For
+/// longer it is not where anybody has got it by bind(2) (net/ipv4/inet_hashtables.c, `__inet_hash_connect`).
+fn connect_patiently(socket: &OwnedFd, to: &[u8]) -> Result<u64, Errno> {
+    let until = Instant::now() + Duration::from_secs(2);
+    loop {
+        match connect_to(socket, to) {
+            Err(Errno::EADDRNOTAVAIL) if Instant::now() < until => std::thread::sleep(Duration::from_millis(50)),
+            Err(Errno::EADDRNOTAVAIL) => return Err(Errno::EADDRINUSE),
+            other => return other,
+        }
+    }
 }
 
 fn with_port(address: &[u8], port: u16) -> Vec<u8> {

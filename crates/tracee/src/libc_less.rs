@@ -2,7 +2,7 @@
 //! that it has no use for. glibc gets from each what it gets where there is no such thing, and takes that for an answer. In a glibc in
 //! which one of them has another name, ours is not asked, and the binary is larger.
 
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::ptr::null_mut;
 
 /// Where the stack of a thread is: not told. Rust's library asks for nothing but to say at a stack overflow that it is one (it ends by
@@ -49,8 +49,9 @@ extern "C" fn __libc_dlclose(_library: *mut c_void) -> c_int {
 /// A broken invariant of glibc is told as one of ours: by itself it would do so with printf(3).
 // SAFETY: the signature is that of assert/assert.c; as that, it does not come back.
 #[unsafe(no_mangle)]
-extern "C" fn __assert_fail(_what: *const c_char, _file: *const c_char, _line: u32, _function: *const c_char) -> ! {
-    panic!("the C library keeps its invariants")
+extern "C" fn __assert_fail(what: *const c_char, _file: *const c_char, _line: u32, _function: *const c_char) -> ! {
+    // SAFETY: glibc gives a text that lasts.
+    panic!("an invariant of the C library: {:?}", unsafe { CStr::from_ptr(what) })
 }
 
 // Nobody asks for names of hosts: what each thread has for that (resolv/res_libc.c) is a word that pthread_create(3) sets.

@@ -113,7 +113,7 @@ fn plain(ip: IpAddr) -> IpAddr {
 /// A group of multicast that an interface is in.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct InetGroup<'a> {
-    /// The number of the interface, and its name.
+    /// The number of the interface.
     pub index: u32,
     /// Its name.
     pub interface: &'a str,
@@ -127,7 +127,8 @@ pub fn inet_groups<'a>(four: &'a str, six: &'a str) -> Vec<InetGroup<'a>> {
     let four = four.lines().filter_map(move |line| {
         let mut words = line.split_ascii_whitespace();
         if !line.starts_with('\t') {
-            of = Some((words.next()?.parse().ok()?, words.next()?));
+            // A long name has the colon at it.
+            of = Some((words.next()?.parse().ok()?, words.next()?.trim_end_matches(':')));
             return None;
         }
         let address = u32::from_str_radix(words.next()?, 16).ok()?.to_ne_bytes();
@@ -175,6 +176,8 @@ mod tests {
         let all = inet_groups(four, six);
         let seen: Vec<_> = all.iter().map(|g| format!("{} {} {}", g.index, g.interface, g.address)).collect();
         assert_eq!(seen, ["1 lo 239.1.2.3", "1 lo 224.0.0.1", "4 eth0 ff15::1234"]);
+        let long = inet_groups("7\tbr-0123456789ab:     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n", "");
+        assert_eq!(long[0].interface, "br-0123456789ab");
         assert!(inet_groups("\t\t\t\t010000E0 1\nx y", "1 lo\nx lo z").is_empty());
     }
 

@@ -12,7 +12,8 @@
 //!   somebody else has or that needs a privilege, and raw sockets without CAP_NET_RAW
 //! - not kept   datagrams that wait in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
 //!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
-//!   looked at before. Groups of multicast on an interface that is not there: told. That a socket is in a group of anycast. That a
+//!   looked at before. Groups of multicast on an interface that is not there: told. Such of a stream, or of another
+//!   network namespace than its process is in; a group of anycast. That a
 //!   program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
 //!   that are sent with each packet (IPV6_HOPOPTS and the like). Which directions of a raw socket are shut down, where the kernel does
 //!   not tell

@@ -6,7 +6,10 @@ use crate::fd::packet::number_of;
 use crate::fd::socket::{self, word};
 use crate::task::written;
 use crate::{Blob, Capturing, Planning, Resource, Text, Trouble};
-use abi::consts::socket::{AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MCAST_JOIN_GROUP, MCAST_MSFILTER};
+use abi::consts::socket::{
+    AF_INET, AF_INET6, IPPROTO_IP, IPPROTO_IPV6, MCAST_BLOCK_SOURCE, MCAST_JOIN_GROUP, MCAST_JOIN_SOURCE_GROUP,
+    MCAST_MSFILTER,
+};
 use abi::proc::{InetGroup, inet_groups};
 use abi::{Answer, Arg, Call, Sys};
 use core::net::IpAddr;
@@ -32,6 +35,8 @@ pub struct Group {
     pub sources: Vec<Blob>,
 }
 
+/// The groups of all interfaces.
+const GROUPS: [&str; 2] = ["/proc/net/igmp", "/proc/net/igmp6"];
 /// MCAST_EXCLUDE: with no sources, all count.
 const EXCLUDE: u32 = 0;
 /// `struct group_filter` (linux/in.h): where its parts stand, of which the last are as many `struct sockaddr_storage` as it says.
@@ -106,29 +111,43 @@ pub(super) fn of(fd: u32, family: u64, from: &Capturing<'_>) -> Result<Vec<Group
     Ok(groups)
 }
 
-/// The texts that tell the numbers of the interfaces.
+/// The texts that tell the numbers of the interfaces: of those that are in groups, in the network namespace of whoever thaws; or
+/// else, in that of /sys.
 pub(super) fn questions(socket: &InetSocket) -> impl Iterator<Item = String> {
-    socket.groups.iter().map(|group| number_of(&group.interface))
+    let all = socket.groups.iter();
+    all.flat_map(|group| [GROUPS[0].to_owned(), GROUPS[1].to_owned(), number_of(&group.interface)])
 }
 
 impl Group {
+    /// The number that its interface has here.
+    fn index(&self, to: &Planning<'_>) -> Option<u32> {
+        let text = |name: &str| to.to.host.told.get(name).map_or("", String::as_str);
+        let there = inet_groups(text(GROUPS[0]), text(GROUPS[1]));
+        let known = there.iter().find(|of| of.interface.as_bytes() == self.interface.0).map(|of| of.index);
+        known.or_else(|| text(&number_of(&self.interface)).trim().parse().ok())
+    }
+
     /// An interface that is not there, or has no such groups, is told.
     pub(super) fn plan(&self, descr: Descr, to: &mut Planning<'_>) {
-        let told = to.to.host.told.get(&number_of(&self.interface));
-        let Some(index) = told.and_then(|text| text.trim().parse().ok()) else {
+        let Some(index) = self.index(to) else {
             to.to.note(format!("a socket is in no group of multicast on {} any more: it is not here", self.interface));
             return;
         };
-        let (address, lost) = (&self.address.0, Expect::OrTold("a socket could not join a group of multicast again"));
-        let mut set = |option, value| {
+        let (address, request) = (&self.address.0, request(index, &self.address.0));
+        let mut set = |option, value, lost| {
+            let lost = Expect::OrTold(lost);
             socket::set(InetSocket::NAME, descr, (level(address), option), value, lost, Moment::Arm, to);
         };
-        let request = request(index, address);
-        set(MCAST_JOIN_GROUP, request.clone());
-        if self.mode != EXCLUDE || !self.sources.is_empty() {
-            let numbers = [self.mode, self.sources.len() as u32].map(u32::to_ne_bytes).concat();
-            let sources = self.sources.iter().map(|source| storage(&source.0)).collect::<Vec<_>>().concat();
-            set(MCAST_MSFILTER, [request, numbers, sources].concat());
+        let all_left = "a socket could not join a group of multicast again";
+        if self.mode == EXCLUDE {
+            set(MCAST_JOIN_GROUP, request.clone(), all_left);
+        }
+        let (option, lost) = match self.mode {
+            EXCLUDE => (MCAST_BLOCK_SOURCE, "a socket hears a source in a group of multicast that it had shut out"),
+            _ => (MCAST_JOIN_SOURCE_GROUP, all_left),
+        };
+        for source in &self.sources {
+            set(option, [&request[..], &storage(&source.0)].concat(), lost);
         }
     }
 }

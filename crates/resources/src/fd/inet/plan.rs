@@ -17,8 +17,8 @@ const NAME: &str = InetSocket::NAME;
 
 /// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
 const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
-/// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h).
 const TIME_WAIT: u8 = 6;
+/// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h).
 const ENDING: [u8; 6] = [4, 5, TIME_WAIT, 8, 9, 11];
 /// What the receiver of a new connection has room for in any case (net.ipv4.tcp_rmem).
 const RECEIVED: usize = 1 << 15;
@@ -37,6 +37,8 @@ const LOOPBACK: &str = "/sys/class/net/lo/flags";
 const GIVEN: &str = "/proc/sys/net/ipv4/ip_local_port_range";
 const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const SHARES_SINCE: [u32; 2] = [6, 3];
+/// Whether the address of a connection that has ended is given to the same anew: 1, or 2, over the loopback (ip-sysctl).
+const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
 const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// A socket with its description.
@@ -63,7 +65,7 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
     all.extend(model.inet_sockets().flat_map(super::groups::questions));
     let connected = model.inet_sockets().any(|s| s.connected);
-    all.extend([LOOPBACK, GIVEN, RELEASE].into_iter().filter(|_| connected).map(str::to_owned));
+    all.extend([LOOPBACK, GIVEN, RELEASE, REUSE].into_iter().filter(|_| connected).map(str::to_owned));
     abi::sort(&mut all);
     all.dedup();
     all
@@ -148,7 +150,9 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
             }
             Other::End(other) if one.0 < other.0 => {
                 let [from, at] = ends(one, other, &ports, &taken);
-                from.1.check(Way::Connects, &taken, to);
+                // Who takes connections has asked for its port, and those whom he accepted have it from him.
+                let has_asked = from.1.port().is_some_and(|port| ports.takers.contains_key(&port));
+                from.1.check(if has_asked { Way::Binds } else { Way::Connects }, &taken, to);
                 at.1.check(Way::Binds, &taken, to);
                 connect([from, at], &mut ports, to);
             }
@@ -409,9 +413,11 @@ impl InetSocket {
         all.filter(|other| other.takes(local)).collect()
     }
 
-    /// Whether others have connections from its address, or had some a moment ago.
+    /// Whether others have connections from its address, or had some a moment ago and it does not reuse it.
     fn is_crowded(&self, taken: &Taken) -> bool {
-        self.at_its_address(taken).iter().any(|other| other.state != TCP_LISTEN)
+        let reuses = self.settings.has("SO_REUSEADDR");
+        let hinders = |state| state != TCP_LISTEN && !(reuses && ENDING.contains(&state));
+        self.at_its_address(taken).iter().any(|other| hinders(other.state))
     }
 
     /// Whether it may be given the port that others have.
@@ -448,10 +454,8 @@ impl InetSocket {
         let is_given = way == Way::Connects && self.may_share(told);
         let all = self.at_its_address(taken);
         let counts = |other: &proc::InetLine| match self.is_tcp() {
-            // What has just ended makes room for the same over the loopback only (net.ipv4.tcp_tw_reuse).
             true if is_given => {
-                let is_over = other.state == TIME_WAIT && local.ip().to_canonical().is_loopback();
-                other.state == TCP_LISTEN || self.remote() == Some(other.remote) && !is_over
+                other.state == TCP_LISTEN || self.remote() == Some(other.remote) && !ENDING.contains(&other.state)
             }
             // Others may have a part in it, but the kernel tells nobody of which that is true.
             true if self.connected => !ENDING.contains(&other.state),
@@ -459,7 +463,16 @@ impl InetSocket {
             false => !reuses && !shares,
         };
         let is_taken = all.iter().any(|other| counts(other));
-        let ended = |other: &&proc::InetLine| ENDING.contains(&other.state);
+        let is_home = local.ip().to_canonical().is_loopback();
+        let makes_room = match told.get(REUSE).map_or("2", |text| text.trim()) {
+            "1" => true,
+            "2" => is_home,
+            _ => false,
+        };
+        let ended = |other: &&&proc::InetLine| match is_given {
+            true => self.remote() == Some(other.remote) && !(makes_room && other.state == TIME_WAIT),
+            false => ENDING.contains(&other.state),
+        };
         let what = format!("socket {local}");
         let anywhere = self.settings.options.iter().any(|(level, number, _)| ANYWHERE.contains(&(*level, *number)));
         if to.to.host.absent.contains(&local.ip()) && (!anywhere || self.connected) {
@@ -467,7 +480,7 @@ impl InetSocket {
             to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
         } else if is_taken {
             to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
-        } else if self.is_tcp() && !reuses && !is_given && all.iter().any(ended) {
+        } else if self.is_tcp() && !reuses && all.iter().any(|other| ended(&other)) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
         } else if self.socket_type != RAW
