@@ -13,7 +13,8 @@
 //!   if that is connected to it, too; connections that nobody has accepted yet and that have something to say, or are closed again; descriptors that cannot be looked at there (a pidfd, an open file of /proc that tells of its reader, an
 //!   inotify instance, a message queue, a terminal) or that came without a byte and were looked at before; a filter in
 //!   eBPF (SO_ATTACH_BPF); by the thaw, where somebody else has its name
-//! - not kept   the name of an other end that is closed: told. Of connections that nobody has accepted yet, that SO_PASSCRED was set after
+//! - not kept   that a name without a file is free again, where one socket alone is left that was accepted from a listener that is
+//!   gone: it has that name as if by bind(2). The name of an other end that is closed: told. Of connections that nobody has accepted yet, that SO_PASSCRED was set after
 //!   they came. Which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
 //!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
 //!   messages that wait behind others, when they were looked at before (or, with the end behind them, in a socket that is in flight itself)
