@@ -161,7 +161,22 @@ impl Play<'_> {
         })
     }
 
+    /// What the user is told to do is done: who was stopped in a sleep just before may be in a call that has lost its number.
     fn save(&self, command: &str, image: &str) -> Result<Said, String> {
+        let is_passing =
+            |said: &Said| said.text.contains(": 1 reason;") && said.text.contains("try again a moment later");
+        let mut said = self.save_once(command, image)?;
+        for _ in 0..3 {
+            if !is_passing(&said) {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(50));
+            said = self.save_once(command, image)?;
+        }
+        Ok(said)
+    }
+
+    fn save_once(&self, command: &str, image: &str) -> Result<Said, String> {
         let pid = self.pid.to_string();
         let mut words = vec![command, pid.as_str(), "-o", image];
         words.extend((self.flavour == Flavour::WithLibs).then_some("--with-libs"));

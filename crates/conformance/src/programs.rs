@@ -335,10 +335,11 @@ echo reads $?
 exit 5"#;
 
 const REDIS: &str = "p=$((20000 + $$ % 10000))
-redis-server --bind 127.0.0.1 --port $p --save '' >/dev/null &
-until redis-cli -p $p ping >/dev/null 2>&1; do sleep 0.1; done
+serve() { redis-server --bind 127.0.0.1 --port $p --save '' >/dev/null & s=$!; }
+serve
+until timeout 1 redis-cli -p $p ping >/dev/null 2>&1; do kill -0 $s || { p=$((p + 1)); serve; }; sleep 0.1; done
 redis-benchmark -p $p -c 20 -n 100000000 -t set -q >log 2>&1 & b=$!
-until [ -s log ]; do sleep 0.1; done
+until grep -q 'overall: [1-9]' log; do sleep 0.1; done
 echo rea''dy
 read
 sleep 0.5
