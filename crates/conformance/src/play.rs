@@ -146,11 +146,14 @@ impl Play<'_> {
             let mut ancestors = std::iter::successors(Some(pid), above).skip(1);
             thawed.contains(&pid) && ancestors.all(|ancestor| !thawed.contains(&ancestor))
         };
+        // Where the id is as it was, and somebody has it already, it is he, also if a child looks like the program first.
+        let has_come = |pid: i32| self.scene.processes().iter().any(|process| process.pid == pid);
+        let is_it = |pid: i32| pid == self.pid || !self.original().is_empty() || !has_come(self.pid);
         let running = || {
             let thawed = self.thawed();
             let runs = |pid: &i32| is_root(*pid, &thawed) && process::unharmed(*pid).is_ok() && settled(*pid);
             // A child may look like the program before its parent does; when one of them runs all of them do.
-            thawed.iter().copied().find(runs).filter(|pid| is_root(*pid, &self.thawed()))
+            thawed.iter().copied().find(runs).filter(|pid| is_root(*pid, &self.thawed()) && is_it(*pid))
         };
         until(Duration::from_secs(5), running).ok_or_else(|| {
             format!(
