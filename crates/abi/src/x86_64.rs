@@ -5,6 +5,9 @@ use crate::layout::layout;
 use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 
+/// The end of what a process maps unless it asks for more (arch/x86/include/asm/page_64_types.h, `TASK_SIZE_MAX`).
+pub const TASK_END: u64 = 0x7fff_ffff_f000;
+
 layout! {
     /// The general registers, in the order of `struct user_regs_struct` (arch/x86/include/asm/user_64.h): the regset
     /// `NT_PRSTATUS`.

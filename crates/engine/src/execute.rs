@@ -24,7 +24,7 @@ use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
 use abi::layout::{Itimerspec, Timespec};
 use abi::signal::{KernelSigaction, settable};
-use abi::x86_64::{DispatchConfiguration, UserRegs};
+use abi::x86_64::{DispatchConfiguration, TASK_END, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
@@ -662,10 +662,9 @@ impl<'a> Execution<'a> {
     /// lowest (vm.mmap_min_addr), it does not look.
     fn map(&mut self, tid: Tid, [fd, offset, at, len, protection]: [u64; 5]) -> Result<(), Error> {
         const LOWEST: u64 = 1 << 32;
-        const HIGHEST: u64 = 0x7fff_ffff_f000;
         let there: Vec<(u64, u64)> = self.areas_of(tid)?.iter().map(|a| (a.start, a.end)).collect();
         let (mut free, mut from) = (Vec::new(), LOWEST);
-        for (start, end) in there.into_iter().chain([(HIGHEST, HIGHEST)]).filter(|(start, _)| *start <= HIGHEST) {
+        for (start, end) in there.into_iter().chain([(TASK_END, TASK_END)]).filter(|(start, _)| *start <= TASK_END) {
             let cut = [(from, start.min(at)), (from.max(at + len), start)];
             let fits = |(from, to): &(u64, u64)| from + len <= *to || from < to && (*to == at || *from == at + len);
             free.extend(cut.into_iter().filter(fits));

@@ -126,7 +126,7 @@ pub(crate) struct Target<'a, 's, 'p> {
     pub(crate) before: &'a Before,
     /// Texts of /proc/PID that are asked for often, or that an envoy's own area would change.
     pub(crate) texts: [&'a Texts; 2],
-    /// Links, which do not change while it stands still, and what is mounted.
+    /// Links, which do not change while it stands still, and texts of what is around it.
     pub(crate) links: &'a RefCell<Links>,
     /// What to put before a path to find it in the process's own mount namespace.
     pub(crate) root: &'a Path,
@@ -243,9 +243,6 @@ fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {
     Fault::new(call, path.display(), e)
 }
 
-/// What is mounted where (proc_pid_mountinfo(5)): it is long, and asked for each of many.
-const MOUNTS: &str = "mountinfo";
-
 /// Where a link leads.
 pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     let link = std::fs::read_link(&path).map_err(|e| fault("readlink", path.as_ref(), e))?;
@@ -258,13 +255,15 @@ impl Probe for Target<'_, '_, '_> {
         if let Some(text) = known {
             return Ok(text.clone());
         }
-        if let Some(text) = self.links.borrow().get(name).filter(|_| name == MOUNTS) {
+        read(self.path(name))
+    }
+
+    fn text_around(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        if let Some(text) = self.links.borrow().get(name) {
             return Ok(text.clone());
         }
-        let text = read(self.path(name))?;
-        if name == MOUNTS {
-            self.links.borrow_mut().insert(name.into(), text.clone());
-        }
+        let text = self.text(name)?;
+        self.links.borrow_mut().insert(name.into(), text.clone());
         Ok(text)
     }
 

@@ -118,6 +118,10 @@ pub trait Probe {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("read", name, Errno::ENOENT))
     }
+    /// The same, of a text that tells of what is around the process, and not of it: read once for all that it has.
+    fn text_around(&self, name: &str) -> Result<Vec<u8>, Fault> {
+        self.text(name)
+    }
     /// The text of /proc/PID/task/TID/`name`.
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.text(name)

@@ -31,7 +31,6 @@ type Got = (Vec<u8>, Vec<i32>, Option<(i32, u32, u32)>);
 pub(crate) fn receive(socket: i32, room: usize) -> Result<Got, String> {
     let (mut bytes, mut control) = (vec![0u8; room], [0u64; 64]);
     let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: room };
-    let (mut rights, mut who) = (Vec::new(), None);
     // SAFETY: zero is a value of the type; all that it points to outlives the call, and is read as the kernel wrote it (cmsg(3)).
     unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
@@ -39,18 +38,31 @@ pub(crate) fn receive(socket: i32, room: usize) -> Result<Got, String> {
         (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), 512);
         let got = must("recvmsg", libc::recvmsg(socket, &raw mut message, libc::MSG_DONTWAIT) as i64)?;
         bytes.truncate(got as usize);
-        let mut at = libc::CMSG_FIRSTHDR(&raw const message);
+        let (rights, who) = ancillary(&message);
+        Ok((bytes, rights, who.map(|[pid, uid, gid]| (pid, uid as u32, gid as u32))))
+    }
+}
+
+/// What came with a message (cmsg(3)): descriptors; process, user and group of who sent it.
+///
+/// # Safety
+/// The message is as the kernel wrote it, and what it points to is there.
+pub(crate) unsafe fn ancillary(message: &libc::msghdr) -> (Vec<i32>, Option<[i32; 3]>) {
+    let (mut rights, mut who) = (Vec::new(), None);
+    // SAFETY: as above.
+    unsafe {
+        let mut at = libc::CMSG_FIRSTHDR(message);
         while let Some(header) = at.as_ref() {
             let words = (header.cmsg_len - libc::CMSG_LEN(0) as usize) / 4;
             let word = |n: usize| libc::CMSG_DATA(at).cast::<i32>().add(n).read_unaligned();
             match header.cmsg_type {
                 libc::SCM_RIGHTS => rights.extend((0..words).map(word)),
-                _ => who = Some((word(0), word(1) as u32, word(2) as u32)),
+                _ => who = Some([word(0), word(1), word(2)]),
             }
-            at = libc::CMSG_NXTHDR(&raw const message, at);
+            at = libc::CMSG_NXTHDR(message, at);
         }
     }
-    Ok((bytes, rights, who))
+    (rights, who)
 }
 
 /// What comes next, with so many descriptors.

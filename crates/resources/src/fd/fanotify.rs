@@ -88,7 +88,7 @@ fn mark(told: &FanotifyMark, of: u32, path: Vec<u8>) -> Mark {
 
 /// The marks, those that are of one place by the mount that leads there; and those of which nobody knows the place.
 fn marks(told: &[FanotifyMark], from: &Capturing<'_>) -> Result<(Vec<Mark>, Vec<usize>), Trouble> {
-    let mounts = proc::mountinfo(&from.probe.text("mountinfo")?)?;
+    let mounts = proc::mountinfo(&from.probe.text_around("mountinfo")?)?;
     let watch = |(n, m): (usize, &FanotifyMark)| {
         let (ino, sdev, handle) = (m.ino?, m.sdev?, m.handle.clone());
         Some(InotifyWatch { wd: n as u32, ino, sdev, mask: 0, handle })

@@ -118,7 +118,7 @@ impl<'a, 'b> Search<'a, 'b> {
 
     /// By the handles: the path is that of the inode below a mount of its file system.
     fn by_handles(&mut self) -> Result<(), Trouble> {
-        let mounts = proc::mountinfo(&self.from.probe.text("mountinfo")?)?;
+        let mounts = proc::mountinfo(&self.from.probe.text_around("mountinfo")?)?;
         for w in self.wanted.values().flatten().cloned().collect::<Vec<_>>() {
             let Some((kind, handle)) = &w.handle else { continue };
             for mount in mounts.iter().filter(|m| m.dev == proc::kernel_dev(w.sdev)) {

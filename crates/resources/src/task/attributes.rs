@@ -94,7 +94,7 @@ fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
 /// thaw, but directories are not.
 fn note_views(from: &mut Capturing<'_>) -> Result<(), Trouble> {
     if is_foreign("ns/mnt", from)
-        && let Some(at) = other_mount(&from.probe.text("mountinfo")?, &from.probe.own_text("mountinfo")?)?
+        && let Some(at) = other_mount(&from.probe.text_around("mountinfo")?, &from.probe.own_text("mountinfo")?)?
     {
         let why = format!("{at} is another mount than here: its paths may lead to other files where it is thawed");
         from.note("ns/mnt", why);

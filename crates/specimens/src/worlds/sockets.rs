@@ -2,6 +2,7 @@
 
 use super::pipes::{flags, happens};
 use super::{Did, Family, Letter, Nothing, Rule, Sent, Something, Story, World, unix};
+use crate::flights::ancillary;
 use crate::sys::{self, errno};
 
 /// The ends of a pair, and places for more.
@@ -381,7 +382,6 @@ fn known(address: &libc::sockaddr_un, len: u32) -> String {
 fn got(fd: i32, room: usize, how: i32, depth: usize) -> Result<Got, i32> {
     let (mut bytes, mut control, mut address) = (vec![0u8; room], [0u64; 32], unix::address("").0);
     let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: room };
-    let (mut rights, mut whose) = (Vec::new(), String::new());
     // SAFETY: zero is a value of the type; all that it points to outlives the call, and is read as the kernel wrote it (cmsg(3)).
     let (len, told) = unsafe {
         let mut message: libc::msghdr = std::mem::zeroed();
@@ -392,18 +392,11 @@ fn got(fd: i32, room: usize, how: i32, depth: usize) -> Result<Got, i32> {
         if len < 0 {
             return Err(errno());
         }
-        let mut at = libc::CMSG_FIRSTHDR(&raw const message);
-        while let Some(header) = at.as_ref() {
-            let words = (header.cmsg_len - libc::CMSG_LEN(0) as usize) / 4;
-            let word = |n: usize| libc::CMSG_DATA(at).cast::<i32>().add(n).read_unaligned();
-            match header.cmsg_type {
-                libc::SCM_RIGHTS => rights.extend((0..words).map(word)),
-                _ => whose = who([word(0), word(1), word(2)]),
-            }
-            at = libc::CMSG_NXTHDR(&raw const message, at);
-        }
         (len as usize, message)
     };
+    // SAFETY: as above.
+    let (rights, whose) = unsafe { ancillary(&told) };
+    let whose = whose.map_or_else(String::new, who);
     let text = String::from_utf8_lossy(&bytes[..len]).into_owned();
     let rights = rights.into_iter().map(|right| what_came(right, depth)).collect();
     // That of one that is closed is lost, as a freeze tells; but by messages to names.

@@ -11,7 +11,7 @@ use abi::consts::socket::{
     MCAST_MSFILTER,
 };
 use abi::proc::{InetGroup, inet_groups};
-use abi::{Answer, Arg, Call, Sys};
+use abi::{Answer, Arg, Call, Errno, Sys};
 use core::net::IpAddr;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Expect, Moment};
@@ -95,9 +95,12 @@ fn group(of: &InetGroup<'_>, answer: &Answer) -> Group {
 
 /// The groups that a socket is in.
 pub(super) fn of(fd: u32, family: u64, from: &Capturing<'_>) -> Result<Vec<Group>, Trouble> {
-    let text =
-        |name| from.probe.text(name).map_or_else(|_| String::new(), |t| String::from_utf8_lossy(&t).into_owned());
-    let (four, six) = (text("net/igmp"), if family == AF_INET6 { text("net/igmp6") } else { String::new() });
+    let text = |name| match from.probe.text_around(name) {
+        Ok(text) => Ok(String::from_utf8_lossy(&text).into_owned()),
+        Err(fault) if fault.errno == Errno::ENOENT => Ok(String::new()),
+        Err(fault) => Err(fault),
+    };
+    let (four, six) = (text("net/igmp")?, if family == AF_INET6 { text("net/igmp6")? } else { String::new() });
     let all = inet_groups(&four, &six);
     let ask = |of: &InetGroup<'_>, room| ask(fd, of.index, &octets(of.address), room);
     let answers = from.probe.calls(&all.iter().map(|of| ask(of, 0)).collect::<Vec<_>>())?;
