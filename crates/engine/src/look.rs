@@ -4,7 +4,7 @@ use crate::{Error, unfit};
 use abi::proc;
 use std::collections::BTreeSet;
 use tracee::guard::stands;
-use tracee::procfs::{numbers, read_record};
+use tracee::procfs::{each, numbers, read_record};
 
 /// Who is in a tree, and whether the calls of any of them are filtered. To stop a thread may be the end of it, as a filter
 /// may forbid the call by which the kernel goes on with a sleep: so that is looked at first.
@@ -24,21 +24,13 @@ impl Look {
     pub fn at(root: i32) -> Look {
         let mut look = Look { root, members: abi::gathered([root as u32]), filtered: None, memory: 0 };
         let mut next = vec![root as u32];
-        while let Some(pid) = next.pop() {
-            for tid in numbers(format!("/proc/{pid}/task")) {
-                let new = children(pid, tid).into_iter().filter(|child| look.members.insert(*child));
-                next.extend(new);
-                if look.filtered.is_some() && tid != pid {
-                    continue;
-                }
-                let text = read_record(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
-                let Ok(status) = proc::status(&text) else { continue };
-                if status.seccomp != 0 && !b"ZX".contains(&status.state) {
-                    look.filtered.get_or_insert(pid);
-                }
-                if tid == pid {
-                    look.memory += 1024 * status.own_kb;
-                }
+        while !next.is_empty() {
+            let threads = threads(&next);
+            next.clear();
+            for ((pid, _), (born, is_filtered, memory)) in threads.iter().zip(each(&threads, one)) {
+                next.extend(born.into_iter().filter(|child| look.members.insert(*child)));
+                look.filtered = look.filtered.or(is_filtered.then_some(*pid));
+                look.memory += memory;
             }
         }
         look
@@ -51,6 +43,23 @@ impl Look {
             _ => Ok(()),
         }
     }
+}
+
+/// The threads of processes, each with its process.
+fn threads(of: &[u32]) -> Vec<(u32, u32)> {
+    let its = |pid: &u32| numbers(format!("/proc/{pid}/task")).map(|tid| (*pid, tid)).collect::<Vec<_>>();
+    each(of, its).concat()
+}
+
+/// The children of a thread, whether it has a seccomp mode, and the memory of the process that it leads.
+fn one((pid, tid): &(u32, u32)) -> (Vec<u32>, bool, u64) {
+    let text = read_record(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
+    let seen = proc::status(&text).map(|status| {
+        let memory = if tid == pid { 1024 * status.own_kb } else { 0 };
+        (status.seccomp != 0 && !b"ZX".contains(&status.state), memory)
+    });
+    let (is_filtered, memory) = seen.unwrap_or_default();
+    (children(*pid, *tid), is_filtered, memory)
 }
 
 /// The children of a thread (proc_tid_children(5)).

@@ -13,7 +13,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracee::job::Hurry;
-use tracee::procfs::read_record;
+use tracee::procfs::{by_halves, each, read_record};
 use tracee::sys::Sharing;
 use tracee::{Caught, Process, SeizeError, Shown};
 
@@ -167,30 +167,28 @@ impl Tree {
     fn find_shares(&mut self) -> Result<(), Error> {
         let thread = |(n, m): (usize, &Member)| Some((n, m.process.as_ref()?.threads()[0].tid()));
         let living: Vec<(usize, i32)> = self.members.iter().enumerate().filter_map(thread).collect();
-        let pairs = |of: [Sharing; 2]| of.map(|what| alike(what, &living));
-        let (first, second) = std::thread::scope(|scope| {
-            let others = || pairs([Sharing::Fs, Sharing::Actions]);
-            let begin = || std::thread::Builder::new().spawn_scoped(scope, others).ok();
-            let beside = if living.len() > MANY { begin() } else { None };
-            let first = pairs([Sharing::Space, Sharing::Files]);
-            (first, beside.map_or_else(others, |thread| thread.join().expect("a bug ends us at once")))
-        });
-        let [space, files] = first;
-        let [fs, actions] = second;
         type Place = fn(&mut Shares) -> &mut Option<u32>;
-        let all: [(_, Place); 4] = [
-            (space, |shares| &mut shares.space),
-            (files, |shares| &mut shares.files),
-            (fs, |shares| &mut shares.fs),
-            (actions, |shares| &mut shares.actions),
+        let of: [(Sharing, Place); 3] = [
+            (Sharing::Space, |shares| &mut shares.space),
+            (Sharing::Files, |shares| &mut shares.files),
+            (Sharing::Fs, |shares| &mut shares.fs),
         ];
-        for (pairs, place) in all {
-            for (n, with) in pairs? {
-                let with = self.members[with].pid as u32;
-                *place(&mut self.members[n].shares) = Some(with);
-            }
+        let found = by_halves(&of, living.len() > MANY, |(what, _)| alike(*what, &living));
+        for (pairs, (_, place)) in found.into_iter().zip(of) {
+            self.share(pairs?, place);
         }
+        // Only who shares an address space may share what signals do, and both go with the next program (clone(2), execve(2)).
+        let in_common = self.sharing_memory();
+        let living: Vec<_> = living.into_iter().filter(|(n, _)| in_common.contains(&self.members[*n].pid)).collect();
+        self.share(alike(Sharing::Actions, &living)?, |shares| &mut shares.actions);
         Ok(())
+    }
+
+    fn share(&mut self, pairs: Vec<(usize, usize)>, what: fn(&mut Shares) -> &mut Option<u32>) {
+        for (n, with) in pairs {
+            let with = self.members[with].pid as u32;
+            *what(&mut self.members[n].shares) = Some(with);
+        }
     }
 
     /// The members that live.
@@ -245,12 +243,17 @@ fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>) -> Result<b
     let before = order.len();
     let mut n = 0;
     while n < order.len() {
-        let parent = order[n];
-        n += 1;
         // A thread that has ended has no children.
-        let Found::Held(caught) = &found[&parent] else { continue };
-        let born = caught.tids().flat_map(|tid| children(parent as u32, tid)).map(|child| child as i32);
-        for child in born.filter(|c| !found.contains_key(c)).collect::<Vec<_>>() {
+        let tids = |pid: &i32| if let Found::Held(caught) = &found[pid] { caught.tids().collect() } else { Vec::new() };
+        let of = |pid: &i32| tids(pid).into_iter().map(|tid| (*pid as u32, tid)).collect::<Vec<_>>();
+        let threads: Vec<(u32, u32)> = order[n..].iter().flat_map(of).collect();
+        n = order.len();
+        for child in each(&threads, |(pid, tid)| children(*pid, *tid)).concat() {
+            let child = child as i32;
+            // Who got another parent meanwhile was seen with both.
+            if found.contains_key(&child) {
+                continue;
+            }
             match Caught::catch(child) {
                 Ok(caught) => drop(found.insert(child, Found::Held(Box::new(caught)))),
                 Err(SeizeError::Zombie { .. }) => drop(found.insert(child, Found::Zombie)),
@@ -304,8 +307,8 @@ impl Member {
     }
 
     /// No envoy enters a thread that is filtered, or whose calls come back to it, unless we are a guardian.
-    fn is_guarded(&self, thread: &Status) -> Result<(), Error> {
-        match self.process.is_some() && thread.seccomp != 0 && !tracee::guard::stands() {
+    fn is_guarded(&self, is_filtered: bool) -> Result<(), Error> {
+        match self.process.is_some() && is_filtered && !tracee::guard::stands() {
             true => Err(filtered_just_now(self.pid)),
             false => Ok(()),
         }
@@ -313,17 +316,15 @@ impl Member {
 
     /// The ids of its threads here with those in their own pid namespace, its first thread's first.
     pub(crate) fn threads(&self) -> Result<Vec<(u32, u32)>, Error> {
-        self.is_guarded(&self.status)?;
+        self.is_guarded(self.status.seccomp != 0)?;
         if self.process.as_ref().is_some_and(tracee::Process::needs_guardian) && !tracee::guard::stands() {
             return Err(Error::Unguarded);
         }
         let first = (self.pid as u32, self.status.ns_pid.last().copied().unwrap_or(self.pid as u32));
         let mut all = vec![first];
         for thread in self.process.iter().flat_map(|p| p.threads()).filter(|t| t.tid() != self.pid) {
-            let tid = thread.tid() as u32;
-            let status = status(thread.status())?;
-            self.is_guarded(&status)?;
-            all.push((tid, status.ns_pid.last().copied().unwrap_or(tid)));
+            self.is_guarded(thread.is_filtered())?;
+            all.push((thread.tid() as u32, thread.inner_tid()));
         }
         Ok(all)
     }

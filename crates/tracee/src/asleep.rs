@@ -8,6 +8,8 @@ use abi::proc::{self, Sched};
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(crate) struct Asleep {
     since: Since,
+    /// It was seen in a call that code of the program has made: it is no thread of the kernel's own.
+    pub(crate) is_of_program: bool,
     /// The kernel function in which it slept (/proc/PID/wchan); only of a call that has lost its number.
     pub(crate) channel: Vec<u8>,
 }
@@ -43,19 +45,26 @@ fn waits_in(text: &[u8]) -> Option<(u64, bool)> {
     Some((number, !endless && (number == FUTEX || number == RESTART_SYSCALL || TIMED.contains(&number))))
 }
 
+/// Whether a thread that waits will go back to code. Those of the kernel's own have no instruction there
+/// (arch/x86/kernel/process.c, copy_thread).
+fn has_code(text: &[u8]) -> bool {
+    let last = text.trim_ascii_end().rsplit(|b| *b == b' ').next();
+    last.is_some_and(|ip| ip.starts_with(b"0x") && ip != b"0x0")
+}
+
 impl Asleep {
     /// Looks at a thread.
     pub(crate) fn of(pid: i32, tid: i32) -> Asleep {
         let call = read_record(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();
-        let waits = waits_in(&call);
+        let (waits, is_of_program) = (waits_in(&call), has_code(&call));
         if call.starts_with(b"running") || waits.is_some_and(|(_, timed)| !timed) {
-            return Asleep { since: Since::Awake, ..Asleep::default() };
+            return Asleep { since: Since::Awake, is_of_program, channel: Vec::new() };
         }
         let lost = waits.is_none_or(|(number, _)| number == RESTART_SYSCALL);
         let channel =
             if lost { read_record(format!("/proc/{pid}/task/{tid}/wchan")).unwrap_or_default() } else { Vec::new() };
         let since = since(pid, tid).map_or(Since::Unknown, |(idle, switches)| Since::Slept(idle, switches));
-        Asleep { since, channel }
+        Asleep { since, is_of_program, channel }
     }
 
     /// For how many nanoseconds it had not run when it was stopped: none if it had run meanwhile. `None`: the kernel does not
@@ -117,5 +126,12 @@ mod tests {
         assert_eq!(told("202 0x5581 0x189 0x0 0x7ffd 0x0 0xffffffff 0x7ffc 0x7f11"), Some((202, true)));
         assert_eq!(told("0 0x0 0x7ffd 0x100 0x0 0x0 0x0 0x7ffc 0x7f11"), Some((0, false)));
         assert_eq!((told("running"), told("-1 0x7ffc 0x7f11"), told("")), (None, None, None));
+    }
+
+    #[test]
+    fn a_worker_of_the_kernel_has_no_code() {
+        let told = |text: &str| has_code(text.as_bytes());
+        assert!(told("35 0x7ffd 0x7ffd 0x0 0x0 0x0 0x0 0x7ffc 0x7f11\n") && told("-1 0x7ffc 0x7f11\n"));
+        assert!(!told("426 0x4 0x1 0x0 0x0 0x0 0x8 0x0 0x0\n") && !told("running\n") && !told(""));
     }
 }

@@ -250,12 +250,16 @@ impl Process {
 
     /// `int 0x80` has other numbers, also that of restart_syscall.
     fn is_plain_call(&self, regs: &UserRegs) -> Result<(), EnvoyError> {
-        if arch::interrupted(regs) == arch::Interrupted::No {
+        if arch::interrupted(regs) == arch::Interrupted::No || self.plain_call.get() == regs.rip {
             return Ok(());
         }
         let mut bytes = [0; 2];
         self.memory.read(regs.rip.wrapping_sub(2), &mut bytes)?;
-        if bytes == arch::SYSCALL { Ok(()) } else { Err(EnvoyError::ForeignCall) }
+        if bytes != arch::SYSCALL {
+            return Err(EnvoyError::ForeignCall);
+        }
+        self.plain_call.set(regs.rip);
+        Ok(())
     }
 
     /// The data block belongs to another thread that still needs it, if one of another process, with the same memory,
@@ -828,10 +832,11 @@ impl<'p> Envoy<'p> {
     fn await_answer(&mut self) -> Result<(), EnvoyError> {
         const LOOK: Duration = Duration::from_millis(5);
         loop {
-            if self.readable(LOOK) {
-                return if self.receive() { Ok(()) } else { Err(self.gone()) };
+            match self.received(LOOK) {
+                Some(true) => return Ok(()),
+                Some(false) => return Err(self.gone()),
+                None => self.see_stops()?,
             }
-            self.see_stops()?;
         }
     }
 
@@ -839,21 +844,23 @@ impl<'p> Envoy<'p> {
         if self.has_died(PATIENCE) { self.post().died() } else { EnvoyError::Silent }
     }
 
-    fn readable(&self, patience: Duration) -> bool {
+    /// Whether an answer came, or the end; `None`: neither in time.
+    fn received(&self, patience: Duration) -> Option<bool> {
         let eager = Instant::now() + EAGER;
         while Instant::now() < eager {
-            if has_ended(self.socket.as_fd(), Duration::ZERO) {
-                return true;
+            if let Some(received) = self.receive() {
+                return Some(received);
             }
             std::thread::yield_now();
         }
-        has_ended(self.socket.as_fd(), patience)
+        if has_ended(self.socket.as_fd(), patience) { self.receive() } else { None }
     }
 
-    fn receive(&self) -> bool {
-        let mut bytes = [0u8; 4];
+    fn receive(&self) -> Option<bool> {
+        let (socket, mut bytes) = (self.socket.as_raw_fd(), [0u8; 4]);
         // SAFETY: the bytes are borrowed mutably for the call.
-        unsafe { libc::recv(self.socket.as_raw_fd(), bytes.as_mut_ptr().cast(), 4, 0) == 4 }
+        let r = unsafe { libc::recv(socket, bytes.as_mut_ptr().cast(), 4, libc::MSG_DONTWAIT) };
+        (sys::result(r as i64) != Err(Errno::EAGAIN)).then_some(r == 4)
     }
 
     fn see_stops(&mut self) -> Result<(), EnvoyError> {

@@ -5,12 +5,13 @@ use crate::envoy::Stayed;
 use crate::heir::{Heir, Legacy};
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
-use crate::procfs::{numbers, read_record};
+use crate::procfs::{each, numbers, read_record};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
 use crate::vfork::{self, Watch};
 use crate::{SeizeError, Stopped, fault, sys};
 use abi::{Errno, Fault};
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
 use std::marker::PhantomData;
@@ -54,6 +55,8 @@ pub struct Process {
     has_run_on: bool,
     pub(crate) place: Option<Place>,
     pub(crate) stayed: Option<Stayed>,
+    /// Behind the last `syscall` instruction that was looked at: many threads wait in the same one.
+    pub(crate) plain_call: Cell<u64>,
     not_send: PhantomData<*const ()>,
 }
 
@@ -109,15 +112,18 @@ fn is_gone(fault: &Fault) -> bool {
 #[derive(Debug)]
 pub struct Shown {
     areas: Result<Areas, Fault>,
-    statuses: BTreeMap<i32, Vec<u8>>,
+    statuses: Statuses,
 }
+
+/// Texts, each taken once.
+type Statuses = BTreeMap<i32, Option<(Vec<u8>, Status)>>;
 
 impl Shown {
     /// Looks at a process with these threads.
     pub fn of(tids: &[u32]) -> Shown {
         // What cannot be read is tried once more, and told, by whoever needs it.
-        let status = |tid: &u32| Some((*tid as i32, status::text(*tid as i32).ok()?));
-        Shown { areas: Areas::of(tids[0] as i32), statuses: abi::gathered(tids.iter().filter_map(status)) }
+        let status = |tid: &u32| (*tid as i32, Status::with_text(*tid as i32).ok());
+        Shown { areas: Areas::of(tids[0] as i32), statuses: abi::gathered(each(tids, status)) }
     }
 }
 
@@ -137,10 +143,10 @@ impl Caught {
             if is_gone(&fault) { SeizeError::Died { pid } } else { fault.into() }
         };
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
-        let asleep = abi::gathered(tasks(pid).into_iter().map(|tid| (tid, Asleep::of(pid, tid))));
+        let asleep = abi::gathered(each(&tasks(pid), |tid| (*tid, Asleep::of(pid, *tid))));
         let since = Instant::now();
         let mut traced = Traced { pid, threads: BTreeMap::new() };
-        traced.catch_all()?;
+        traced.catch_all(&asleep)?;
         if traced.threads.is_empty() { Err(ended(pid)) } else { Ok(Caught { pidfd, asleep, since, traced }) }
     }
 
@@ -172,6 +178,7 @@ impl Caught {
             has_run_on: false,
             place,
             stayed,
+            plain_call: Cell::new(0),
             not_send,
         };
         process.read_threads(statuses)?;
@@ -188,21 +195,21 @@ impl Process {
         caught.read(shown)
     }
 
-    fn read_threads(&mut self, mut statuses: BTreeMap<i32, Vec<u8>>) -> Result<(), SeizeError> {
+    fn read_threads(&mut self, mut statuses: Statuses) -> Result<(), SeizeError> {
         let mut tids: Vec<_> = self.traced.keys().copied().collect();
         // Ids begin anew when they have come to their end: a thread may have a lower one than its leader.
         if let Some(leader) = tids.iter().position(|tid| *tid == self.pid) {
             tids[..=leader].rotate_right(1);
         }
         for tid in tids {
-            let stopped = self.read_thread(tid, statuses.remove(&tid))?;
+            let stopped = self.read_thread(tid, statuses.get_mut(&tid).and_then(Option::take))?;
             self.threads.push(stopped);
         }
         Ok(())
     }
 
     /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first.
-    fn read_thread(&mut self, tid: i32, mut status: Option<Vec<u8>>) -> Result<Stopped, SeizeError> {
+    fn read_thread(&mut self, tid: i32, mut status: Option<(Vec<u8>, Status)>) -> Result<Stopped, SeizeError> {
         for _ in 0..RUN_OUTS {
             let event = self.traced[&tid].expect("every traced thread was brought to a stop");
             let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
@@ -470,10 +477,10 @@ struct Traced {
 impl Traced {
     /// Until we hold as many as there are; or, where one is dead and still counted, until two looks in a row show no new
     /// thread: a look may miss one while others end.
-    fn catch_all(&mut self) -> Result<(), SeizeError> {
+    fn catch_all(&mut self, seen: &BTreeMap<i32, Asleep>) -> Result<(), SeizeError> {
         let mut quiet = 0;
         for _ in 0..ROUNDS {
-            quiet = if self.catch_new()? { 0 } else { quiet + 1 };
+            quiet = if self.catch_new(seen)? { 0 } else { quiet + 1 };
             if quiet == 2 || self.count() == Some(self.threads.len()) {
                 return Ok(());
             }
@@ -489,9 +496,10 @@ impl Traced {
 
     /// Stops the threads that we do not hold yet: first all are asked, then each is waited for. Those by which the kernel does what
     /// the process has asked for run nothing of it, and go with it; whether they are at work, what they work for tells.
-    fn catch_new(&mut self) -> Result<bool, SeizeError> {
+    fn catch_new(&mut self, seen: &BTreeMap<i32, Asleep>) -> Result<bool, SeizeError> {
         let (pid, mut new) = (self.pid, Vec::new());
-        let is_its_own = |tid| tid == pid || !status::is_of_kernel(tid);
+        let was_seen = |tid| seen.get(&tid).is_some_and(|asleep| asleep.is_of_program);
+        let is_its_own = |tid| tid == pid || was_seen(tid) || !status::is_of_kernel(tid);
         for tid in tasks(pid) {
             if !self.threads.contains_key(&tid) && is_its_own(tid) && self.catch(tid)? {
                 new.push(tid);

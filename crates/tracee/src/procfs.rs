@@ -5,9 +5,38 @@ use abi::Fault;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
+use std::sync::OnceLock;
+use std::thread;
 
 /// Enough for nearly every file of /proc; larger ones take more and larger reads.
 const ENOUGH: usize = 4096;
+
+/// From so many on a second thread looks at half of them.
+const MANY: usize = 64;
+
+/// Looks at each of them, in any order; what is seen comes in theirs.
+pub fn each<I: Sync, T: Send + Sync>(all: &[I], look: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    by_halves(all, all.len() >= MANY, look)
+}
+
+/// The same, where it may be much work although they are few.
+pub fn by_halves<I: Sync, T: Send + Sync>(all: &[I], is_much: bool, look: impl Fn(&I) -> T + Sync) -> Vec<T> {
+    let seen: Vec<OnceLock<T>> = all.iter().map(|_| OnceLock::new()).collect();
+    beside(all.len(), is_much, &|n| _ = seen[n].set(look(&all[n])));
+    seen.into_iter().filter_map(OnceLock::into_inner).collect()
+}
+
+/// Does all of so many, the second half beside the first if they are much work.
+fn beside(count: usize, is_much: bool, work: &(dyn Fn(usize) + Sync)) {
+    let half = if is_much { count / 2 } else { count };
+    thread::scope(|scope| {
+        let second = || (half..count).for_each(work);
+        let begin = || thread::Builder::new().spawn_scoped(scope, second).ok();
+        let beside = if half == count { None } else { begin() };
+        (0..half).for_each(work);
+        beside.map_or_else(second, |thread| thread.join().expect("a bug ends us at once"));
+    });
+}
 
 /// The numbers below a directory of /proc: of processes, threads, descriptors. None where it may not be read.
 pub fn numbers(path: impl AsRef<Path>) -> impl Iterator<Item = u32> {
@@ -29,17 +58,16 @@ pub fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
 fn read_until(path: &Path, is_last: impl Fn(usize) -> bool) -> Result<Vec<u8>, Fault> {
     let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
     let mut file = File::open(path).map_err(|e| fault("open", e))?;
-    let mut text = vec![0; ENOUGH];
-    let mut filled = 0;
-    loop {
+    let mut head = [0; ENOUGH];
+    let mut last = file.read(&mut head).map_err(|e| fault("read", e))?;
+    // Most of them are kept for long: no longer than they are.
+    let (mut text, mut filled) = (head[..last].to_vec(), last);
+    while !is_last(last) {
         if filled == text.len() {
-            text.resize(filled * 8, 0);
+            text.resize(ENOUGH.max(filled) * 8, 0);
         }
-        let n = file.read(&mut text[filled..]).map_err(|e| fault("read", e))?;
-        filled += n;
-        if is_last(n) {
-            break;
-        }
+        last = file.read(&mut text[filled..]).map_err(|e| fault("read", e))?;
+        filled += last;
     }
     text.truncate(filled);
     Ok(text)

@@ -112,10 +112,9 @@ pub fn setregs(tid: i32, regs: &UserRegs) -> Result<(), Fault> {
 
 /// The extended state: x87, SSE, AVX and so on, as XSAVE lays it out.
 pub fn getxstate(tid: i32) -> Result<Vec<u8>, Fault> {
-    let mut bytes = vec![0; XSTATE_MAX];
+    let mut bytes = [0; XSTATE_MAX];
     let len = regset("PTRACE_GETREGSET", request::GETREGSET, tid, NT_X86_XSTATE, &mut bytes)?;
-    bytes.truncate(len);
-    Ok(bytes)
+    Ok(bytes[..len].to_vec())
 }
 
 /// Sets the extended state.

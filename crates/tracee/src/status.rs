@@ -18,6 +18,8 @@ pub(crate) struct Status {
     pub(crate) seccomp: u64,
     /// The thread has a shadow stack.
     pub(crate) shadow_stack: bool,
+    /// Its id in its own pid namespace; 0: the kernel does not tell.
+    pub(crate) inner: u32,
 }
 
 /// The value of a line.
@@ -33,22 +35,38 @@ pub(crate) fn text(tid: i32) -> Result<Vec<u8>, Fault> {
 
 impl Status {
     pub(crate) fn parse(text: &[u8]) -> Status {
-        let hex = |name| field(text, name).and_then(|v| u64::from_str_radix(v, 16).ok()).unwrap_or(0);
-        let dec = |name| field(text, name).and_then(|v| v.parse().ok()).unwrap_or(0);
-        Status {
-            tracer: dec("TracerPid:") as i32,
-            blocked: hex("SigBlk:"),
-            caught: hex("SigCgt:"),
-            waits: [hex("SigPnd:"), hex("ShdPnd:")],
-            seccomp: dec("Seccomp:"),
-            shadow_stack: field(text, "x86_Thread_features:")
-                .is_some_and(|v| v.split(' ').any(|feature| feature == "shstk")),
+        let number = |text, base| std::str::from_utf8(text).ok().and_then(|v| u64::from_str_radix(v, base).ok());
+        let (hex, dec) = (|text| number(text, 16).unwrap_or(0), |text| number(text, 10).unwrap_or(0));
+        let is_blank = |b: &u8| matches!(b, b' ' | b'\t');
+        let mut status = Status::default();
+        for line in text.split(|b| *b == b'\n') {
+            let Some(colon) = line.iter().position(|b| *b == b':') else { continue };
+            let (key, value) = (&line[..colon], line[colon + 1..].trim_ascii());
+            match key {
+                b"TracerPid" => status.tracer = dec(value) as i32,
+                b"SigBlk" => status.blocked = hex(value),
+                b"SigCgt" => status.caught = hex(value),
+                b"SigPnd" => status.waits[0] = hex(value),
+                b"ShdPnd" => status.waits[1] = hex(value),
+                b"Seccomp" => status.seccomp = dec(value),
+                b"x86_Thread_features" => status.shadow_stack = value.split(is_blank).any(|word| word == b"shstk"),
+                b"NSpid" => status.inner = value.split(is_blank).next_back().map_or(0, dec) as u32,
+                _ => {}
+            }
         }
+        status
     }
 
     /// Of a thread that is there.
     pub(crate) fn of(tid: i32) -> Result<Status, Fault> {
-        Ok(Status::parse(&text(tid)?))
+        Ok(Status::with_text(tid)?.1)
+    }
+
+    /// The text as well.
+    pub(crate) fn with_text(tid: i32) -> Result<(Vec<u8>, Status), Fault> {
+        let text = text(tid)?;
+        let status = Status::parse(&text);
+        Ok((text, status))
     }
 }
 
@@ -77,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_status_is_read_whatever_the_name() {
-        let text = b"Name:\tx SigBlk: 1\nTracerPid:\t7\nSigPnd:\t0000000000000008\nShdPnd:\t0000000000002000\nSeccomp:\t2\nSeccomp_filters:\t1\nSigBlk:\t0000000000000204\n\
+        let text = b"Name:\tx SigBlk: 1\nTracerPid:\t7\nNSpid:\t912\t3\nSigPnd:\t0000000000000008\nShdPnd:\t0000000000002000\nSeccomp:\t2\nSeccomp_filters:\t1\nSigBlk:\t0000000000000204\n\
             SigCgt:\tfffffffc01c1a4f9\nx86_Thread_features:\tshstk wrss \n";
         let want = Status {
             tracer: 7,
@@ -86,6 +104,7 @@ mod tests {
             waits: [8, 0x2000],
             seccomp: 2,
             shadow_stack: true,
+            inner: 3,
         };
         assert_eq!(Status::parse(text), want);
     }

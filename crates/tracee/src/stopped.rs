@@ -27,6 +27,9 @@ pub struct Stopped {
     waited: [Vec<[u8; 128]>; 2],
 }
 
+/// SECCOMP_MODE_FILTER (linux/seccomp.h).
+const FILTER: u64 = 2;
+
 impl Stopped {
     /// Reads the state of a thread that has just stopped; `event` is the signal of the stop, `asleep` what was seen of it
     /// before; its status may be read already.
@@ -35,7 +38,7 @@ impl Stopped {
         event: i32,
         memory: &Memory,
         asleep: Asleep,
-        status: Option<Vec<u8>>,
+        status: Option<(Vec<u8>, Status)>,
     ) -> Result<Stopped, SeizeError> {
         let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
         let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
@@ -44,7 +47,8 @@ impl Stopped {
             ptrace::setregs(tid, &right)?;
             regs = right;
         }
-        let filters = ptrace::seccomp_filters(tid)?;
+        let (status, flags) = status.map_or_else(|| Status::with_text(tid), Ok)?;
+        let filters = if flags.seccomp == FILTER { ptrace::seccomp_filters(tid)? } else { Vec::new() };
         if let Some(right) = allowed_restart(&filters, &regs) {
             ptrace::setregs(tid, &right)?;
             regs = right;
@@ -55,8 +59,7 @@ impl Stopped {
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
         let dispatch = ptrace::dispatch(tid)?;
-        let (group_stop, status) = (group_stop(event), status.map_or_else(|| crate::status::text(tid), Ok)?);
-        let flags = Status::parse(&status);
+        let group_stop = group_stop(event);
         let waits = |queue, any: u64| if any == 0 { Ok(Vec::new()) } else { ptrace::pending(tid, queue) };
         let waited = [waits(Queue::Thread, flags.waits[0])?, waits(Queue::Process, flags.waits[1])?];
         Ok(Stopped {
@@ -115,6 +118,16 @@ impl Stopped {
     /// The text of /proc/TID/status as it was when it had stopped, and was nobody's envoy yet.
     pub fn status(&self) -> &[u8] {
         &self.status
+    }
+
+    /// Its id in its own pid namespace.
+    pub fn inner_tid(&self) -> u32 {
+        if self.flags.inner == 0 { self.tid as u32 } else { self.flags.inner }
+    }
+
+    /// Whether its system calls are filtered (seccomp(2)), in whatever mode.
+    pub fn is_filtered(&self) -> bool {
+        self.flags.seccomp != 0
     }
 
     /// What of that text decides how it may be handled.
