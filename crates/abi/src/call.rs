@@ -1,5 +1,6 @@
 //! System calls as data: what an envoy is asked to do, and what it answers.
 
+use crate::consts::poll::{POLLIN, POLLOUT, POLLPRI, POLLRDHUP};
 use crate::{Errno, Machine};
 use serde::{Deserialize, Serialize};
 use std::fmt;
@@ -322,6 +323,12 @@ impl Call {
         Call { sys, args: args.into() }
     }
 
+    /// `poll`, which asks a descriptor for all that it tells, and does not wait: it comes back as a `struct pollfd`.
+    pub fn ready(fd: u32) -> Self {
+        let asked = [fd, u32::from(POLLIN | POLLPRI | POLLOUT | POLLRDHUP)].map(u32::to_ne_bytes);
+        Call::new(Sys::Poll, [Arg::InOut(asked.concat()), 1.into(), 0.into()])
+    }
+
     /// Whether it has to do with other calls, so that all of them must be in one batch.
     pub fn is_bound(&self) -> bool {
         self.args.iter().any(|arg| matches!(arg, Arg::At(_) | Arg::Pieces(_)))
@@ -338,6 +345,12 @@ pub struct Answer {
 }
 
 impl Answer {
+    /// What [`Call::ready`] tells: the last two bytes of the structure (poll(2)).
+    pub fn is_ready(&self) -> Option<u16> {
+        self.result.ok()?;
+        self.out.first()?.last_chunk().map(|bytes| u16::from_ne_bytes(*bytes))
+    }
+
     /// An answer from the raw value of the return register: -4095..=-1 are errors (x86-64 psABI, A.2.1).
     pub fn from_raw(raw: u64, out: Vec<Vec<u8>>) -> Self {
         Answer { result: Errno::from_raw(raw), out }

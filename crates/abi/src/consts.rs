@@ -123,6 +123,7 @@ pub mod fcntl {
 pub mod poll {
     pub const POLLIN: u16 = 1;
     pub const POLLPRI: u16 = 2;
+    pub const POLLOUT: u16 = 4;
     pub const POLLERR: u16 = 8;
     pub const POLLRDHUP: u16 = 0x2000;
 }

@@ -32,7 +32,7 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::slice::from_ref;
 use tracee::ipc::Window;
-use tracee::procfs::{numbers, read};
+use tracee::procfs::{numbers, read, read_record};
 use tracee::sys::Slot;
 use tracee::{Envoy, EnvoyError, Process, Stopped, here};
 
@@ -212,17 +212,18 @@ impl Target<'_, '_, '_> {
 
     /// Who opens a file breaks leases on it (fcntl(2)): the program would be told.
     fn open(&self, path: &Path) -> Result<File, Fault> {
-        let there = std::fs::metadata(path).map_err(|e| fault("open", path, e))?;
-        let is_it = |seen: &Seen| (seen.stat.dev, seen.stat.ino) == (there.dev(), there.ino());
         let holds = |line: &Vec<u8>| abi::proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
-        let held =
-            |(_, seen): &(usize, Seen)| !seen.info.locks.is_empty() && is_it(seen) && seen.info.locks.iter().any(holds);
-        match !self.lines("lock").is_empty() && self.table.all.iter().any(held) {
-            true => {
-                Err(Fault::new("open", format!("{}, on which the program has a lease", path.display()), Errno::EAGAIN))
+        let leased = |told: &Told| told.lines.iter().any(holds);
+        let leased: Vec<Told> = self.lines("lock").into_iter().filter(leased).collect();
+        if !leased.is_empty() {
+            let there = std::fs::metadata(path).map_err(|e| fault("open", path, e))?;
+            let inode = |told: &Told| self.table.descriptions[told.description as usize - 1].stat;
+            if leased.iter().map(inode).any(|held| (held.dev, held.ino) == (there.dev(), there.ino())) {
+                let what = format!("{}, on which the program has a lease", path.display());
+                return Err(Fault::new("open", what, Errno::EAGAIN));
             }
-            false => File::open(path).map_err(|e| fault("open", path, e)),
         }
+        File::open(path).map_err(|e| fault("open", path, e))
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
@@ -255,7 +256,7 @@ impl Probe for Target<'_, '_, '_> {
         if let Some(text) = known {
             return Ok(text.clone());
         }
-        read(self.path(name))
+        if name.starts_with("fdinfo/") { read_record(self.path(name)) } else { read(self.path(name)) }
     }
 
     fn text_around(&self, name: &str) -> Result<Vec<u8>, Fault> {
@@ -494,6 +495,10 @@ impl Probe for Target<'_, '_, '_> {
 
     fn ready(&self, fd: u32) -> Result<u16, Fault> {
         use rustix::event::{PollFd, PollFlags, Timespec, poll};
+        let told = self.answered(&[Call::ready(fd)]).filter(|_| !self.is_flying.get());
+        if let Some(ready) = told.and_then(|answers| answers[0].is_ready()) {
+            return Ok(ready);
+        }
         let own = self.descriptor(fd)?;
         let mut asked = [PollFd::new(&own, PollFlags::IN | PollFlags::PRI | PollFlags::OUT | PollFlags::RDHUP)];
         poll(&mut asked, Some(&Timespec::default())).map_err(|e| Fault::new("poll", fd, std::io::Error::from(e)))?;

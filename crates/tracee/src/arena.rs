@@ -78,9 +78,13 @@ impl Arena {
 
     fn load(&self, at: usize, len: usize) -> Vec<u8> {
         assert!(at + len <= SIZE, "a load comes from the arena");
-        let mut bytes = vec![0; len];
-        // SAFETY: the range lies in our mapping, as just asserted; the envoy has answered and does not store.
-        unsafe { std::ptr::copy_nonoverlapping(self.ours.add(at), bytes.as_mut_ptr(), len) };
+        let mut bytes = Vec::with_capacity(len);
+        // SAFETY: the range lies in our mapping, as just asserted; the envoy has answered and does not store. The vector has room for it,
+        // and all of it is written.
+        unsafe {
+            std::ptr::copy_nonoverlapping(self.ours.add(at), bytes.as_mut_ptr(), len);
+            bytes.set_len(len);
+        }
         bytes
     }
 
@@ -112,7 +116,7 @@ impl Arena {
         match arg {
             Arg::Int(n) => Ok(*n),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
-            Arg::Out(len) => self.put_out(&vec![0; *len], free, outs),
+            Arg::Out(len) => self.put_room(*len, free, outs),
             Arg::InOut(bytes) => self.put_out(bytes, free, outs),
             Arg::Nested { bytes, at, inner } => {
                 let pointer = self.put_bytes(inner, free)?;
@@ -133,7 +137,7 @@ impl Arena {
     fn put_message(&self, room: [usize; 3], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         let mut at = [0; 3];
         for (at, len) in at.iter_mut().zip(room) {
-            *at = self.put_out(&vec![0; len], free, outs)?;
+            *at = self.put_room(len, free, outs)?;
         }
         let ([base, name, control], [len, namelen, controllen]) = (at, room.map(|len| len as u64));
         let iov = self.put_bytes([base, len].map(u64::to_le_bytes).as_flattened(), free)?;
@@ -146,6 +150,18 @@ impl Arena {
     fn put_out(&self, bytes: &[u8], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         outs.push((*free, bytes.len()));
         self.put_bytes(bytes, free)
+    }
+
+    /// Zeroes that come back as the call leaves them.
+    fn put_room(&self, len: usize, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+        fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
+        let at = *free;
+        *free += len.next_multiple_of(ALIGN);
+        assert!(at + len <= SIZE, "room is in the arena");
+        // SAFETY: the range lies in our mapping, as just asserted; the envoy does not run while we store.
+        unsafe { std::ptr::write_bytes(self.ours.add(at), 0, len) };
+        outs.push((at, len));
+        Ok(self.theirs + at as u64)
     }
 
     /// The address of a place of the batch in the process.

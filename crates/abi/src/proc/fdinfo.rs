@@ -16,9 +16,8 @@ pub struct Fdinfo {
     pub ino: Option<u64>,
     /// What stands behind `lock:`, once for each.
     pub locks: Vec<Vec<u8>>,
-    /// All lines in their order, split at the first colon; blanks around both are gone. A line without a colon is a
-    /// key with an empty value.
-    pub lines: Vec<(Vec<u8>, Vec<u8>)>,
+    /// All of it.
+    pub text: Vec<u8>,
 }
 
 impl Fdinfo {
@@ -34,24 +33,27 @@ impl Fdinfo {
 
     /// The values of all lines with this key, in their order.
     pub fn fields(&self, key: impl AsRef<[u8]>) -> impl Iterator<Item = &[u8]> {
-        let lines = self.lines.iter();
-        let lines = lines.filter(move |(known, _)| known == key.as_ref());
-        lines.map(|(_, value)| value.as_slice())
+        self.lines().filter(move |(known, _)| *known == key.as_ref()).map(|(_, value)| value)
+    }
+
+    /// All lines in their order, split at the first colon; blanks around both are gone. A line without a colon is a
+    /// key with an empty value.
+    pub fn lines(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        lines(&self.text).map(pair)
     }
 }
 
 /// Reads /proc/PID/fdinfo/FD.
 pub fn fdinfo(text: &[u8]) -> Result<Fdinfo, ParseError> {
     let fields = Keyed::new("fdinfo", text);
-    let lines: Vec<_> = lines(text).map(pair).collect();
-    let locks = lines.iter().filter(|(key, _)| key == b"lock");
+    let locks = lines(text).map(pair).filter(|(key, _)| key == b"lock");
     Ok(Fdinfo {
         pos: fields.parse("pos", offset)?,
         flags: fields.parse("flags", octal)?,
         mnt_id: fields.parse("mnt_id", unsigned)?,
         ino: fields.parse_if_any("ino", unsigned)?,
-        locks: locks.map(|(_, value)| value.clone()).collect(),
-        lines,
+        locks: locks.map(|(_, value)| value.to_vec()).collect(),
+        text: text.to_vec(),
     })
 }
 
@@ -63,9 +65,9 @@ fn offset(text: &[u8]) -> Option<u64> {
     }
 }
 
-fn pair(line: &[u8]) -> (Vec<u8>, Vec<u8>) {
+fn pair(line: &[u8]) -> (&[u8], &[u8]) {
     let (key, value) = split_once(line, b':').unwrap_or((line, b""));
-    (key.trim_ascii().to_vec(), value.trim_ascii().to_vec())
+    (key.trim_ascii(), value.trim_ascii())
 }
 
 /// One descriptor that an epoll instance watches.

@@ -128,7 +128,7 @@ impl Kind for Epoll {
         refusals.extend(shared_outside(seen, from)?);
         let mut watches = Vec::new();
         let mut nth: BTreeMap<u32, u32> = BTreeMap::new();
-        let all = proc::epoll_watches(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;
+        let all = proc::epoll_watches(&seen.info.text)?;
         // What is shared is not touched, and of one in flight nobody has the numbers.
         let may_ask = refusals.is_empty() && !seen.in_flight && all.len() >= MANY;
         let known = if may_ask { found(seen.fd, &all, from) } else { vec![None; all.len()] };

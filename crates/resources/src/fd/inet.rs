@@ -371,7 +371,8 @@ impl Kind for InetSocket {
         }
         let lists = [sockopt::IP, sockopt::IPV6, sockopt::TCP, sockopt::UDP].map(|list| asks_options(seen.fd, list));
         let first = vec![ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)];
-        [first, asks(seen.fd).to_vec(), asks_settings(seen.fd), lists.concat()].concat()
+        let its = [&asks(seen.fd)[..], &[Call::ready(seen.fd)]].concat();
+        [first, its, asks_settings(seen.fd), lists.concat()].concat()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

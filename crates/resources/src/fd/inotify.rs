@@ -15,7 +15,7 @@
 use super::place::{READ, Wanted};
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
 use crate::task::{all, written};
-use crate::{At, Capturing, Planning, Resource, Text, Trouble};
+use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
 use abi::proc::{self, InotifyWatch};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -219,10 +219,14 @@ impl Inotify {
     }
 }
 
+/// How many bytes of events wait.
+pub(super) fn ask_waiting(seen: &Seen) -> Call {
+    Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(FIONREAD), Arg::Out(4)])
+}
+
 /// Events that wait make no way into the image.
 pub(super) fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
-    let ask = Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(FIONREAD), Arg::Out(4)]);
-    let waiting = written(&all(from, &[ask])?[0]).iter().any(|byte| *byte != 0);
+    let waiting = written(&all(from, &[ask_waiting(seen)])?[0]).iter().any(|byte| *byte != 0);
     if waiting {
         let why = "events wait that the program has not read, and will not read any more";
         from.note(seen.title(), why);
@@ -237,12 +241,15 @@ impl Kind for Inotify {
         seen.link.0 == b"anon_inode:inotify"
     }
 
+    fn asks(seen: &Seen, _: &dyn Probe) -> Vec<Call> {
+        vec![ask_waiting(seen)]
+    }
+
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
         refusals.extend(shared_outside(seen, from)?);
-        let text = from.probe.text(&format!("fdinfo/{}", seen.fd))?;
         note_waiting(seen, from)?;
-        let (watches, lost) = find(proc::inotify_watches(&text)?, from)?;
+        let (watches, lost) = find(proc::inotify_watches(&seen.info.text)?, from)?;
         refusals.extend(lost.iter().map(|w| not_found(seen, w)));
         let inotify = Inotify { flags: seen.flags(), watches };
         if refusals.is_empty() && inotify.is_too_far() {

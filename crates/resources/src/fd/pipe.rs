@@ -103,7 +103,8 @@ impl Kind for PipeEnd {
     }
 
     fn asks(seen: &Seen, _: &dyn Probe) -> Vec<Call> {
-        vec![capacity(seen)]
+        let is_written = seen.info.flags & flags::ACCMODE != flags::RDONLY;
+        [capacity(seen)].into_iter().chain(is_written.then(|| Call::ready(seen.fd))).collect()
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

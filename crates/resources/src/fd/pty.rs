@@ -21,7 +21,7 @@ use abi::consts::ioctl::{
     TCGETS, TCSETS, TIOCEXCL, TIOCGDEV, TIOCGETD, TIOCGEXCL, TIOCGPGRP, TIOCGPKT, TIOCGPTLCK, TIOCGPTPEER, TIOCGSID,
     TIOCGWINSZ, TIOCINQ, TIOCPKT, TIOCSPTLCK, TIOCSWINSZ,
 };
-use abi::consts::poll::POLLPRI;
+use abi::consts::poll::{POLLOUT, POLLPRI};
 use abi::layout::{Termios, Winsize};
 use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -179,7 +179,6 @@ impl Pty {
     }
 }
 
-const POLLOUT: u16 = 4;
 const POLLHUP: u16 = 0x10;
 
 /// What the master tells, and why not.

@@ -15,7 +15,7 @@
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::ns::time::{self, Time};
 use crate::task::{all, written};
-use crate::{At, Capturing, Planning, Resource, Trouble};
+use crate::{At, Capturing, Planning, Probe, Resource, Trouble};
 use abi::consts::cap::CAP_WAKE_ALARM;
 use abi::consts::fd::{TFD_TIMER_ABSTIME, TFD_TIMER_CANCEL_ON_SET};
 use abi::consts::ioctl::TFD_IOC_SET_TICKS;
@@ -174,9 +174,22 @@ impl Timerfd {
     }
 }
 
+/// The rest that it has. The kernel does not count on by itself what expires unread: fdinfo would show one tick and no rest. The first
+/// call counts; what is read is the same (fs/timerfd.c, do_timerfd_gettime). The clock is read afterwards: so it never expires too early.
+fn ask_rest(fd: u32, clock: i32) -> [Call; 2] {
+    [
+        Call::new(Sys::TimerfdGettime, [Arg::Int(fd.into()), Arg::Out(Itimerspec::SIZE)]),
+        Call::new(Sys::ClockGettime, [Arg::Int(clock as u64), Arg::Out(Timespec::SIZE)]),
+    ]
+}
+
 impl Kind for Timerfd {
     fn knows(seen: &Seen) -> bool {
         seen.link.0 == b"anon_inode:[timerfd]"
+    }
+
+    fn asks(seen: &Seen, _: &dyn Probe) -> Vec<Call> {
+        settings(&seen.info).map_or(Vec::new(), |(clock, mode, _)| ask_rest(seen.fd, decides(clock, mode)).into())
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
@@ -188,12 +201,7 @@ impl Kind for Timerfd {
         let hidden = || seen.refuse("this kernel does not tell how it is set", "Linux 3.17 or later does");
         let (clock, mode, period) = settings(&seen.info).ok_or_else(hidden)?;
         let before = look(&seen.info).ok_or_else(hidden)?;
-        // The kernel does not count on by itself what expires unread: fdinfo would show one tick and no rest. This call
-        // counts; what is read is the same (fs/timerfd.c, do_timerfd_gettime).
-        let gettime = Call::new(Sys::TimerfdGettime, [Arg::Int(seen.fd.into()), Arg::Out(Itimerspec::SIZE)]);
-        // The clock is read afterwards: so it never expires too early.
-        let args = [Arg::Int(decides(clock, mode) as u64), Arg::Out(Timespec::SIZE)];
-        let answers = all(from, &[gettime, Call::new(Sys::ClockGettime, args)])?;
+        let answers = all(from, &ask_rest(seen.fd, decides(clock, mode)))?;
         let rest = Itimerspec::from_bytes(written(&answers[0])).and_then(|t| t.value.to_nanos()).unwrap_or(0);
         let now = Timespec::from_bytes(written(&answers[1])).and_then(Timespec::to_nanos).unwrap_or(0);
         let after = proc::fdinfo(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;

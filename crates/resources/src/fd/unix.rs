@@ -419,11 +419,11 @@ impl<'a> Among<'a> {
         if !has_writer && !queue.all.is_empty() {
             return Ok(Err("something waits in it, and nobody can have sent it"));
         }
-        // A listener counts those of whom it has not accepted yet.
-        let count = if self.takes_connections() { None } else { in_flight(seen, from)? };
+        // Where nothing waits, none do. A listener counts those of whom it has not accepted yet.
+        let count = if there { in_flight(seen, from)? } else { None };
         Ok(match count {
             // Those of what is thrown away when an other end is found closed are counted on (`unix_dgram_disconnected`).
-            Some(count) if count != queue.rights() && there => {
+            Some(count) if count != queue.rights() => {
                 Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)")
             }
             Some(_) => Ok(queue),
@@ -549,7 +549,11 @@ impl Kind for UnixSocket {
         let all = probe.local_sockets();
         let Some(told) = all.as_ref().ok().and_then(|all| all.get(seen.stat.ino)) else { return Vec::new() };
         let peer = (told.peer == Some(0)).then(|| asks_peer(seen.fd));
-        asks_settings(seen.fd).into_iter().chain(asks_maker_and_length(seen.fd)).chain(peer).collect()
+        let mut all = asks_settings(seen.fd);
+        all.push(Call::ready(seen.fd));
+        all.extend(asks_maker_and_length(seen.fd));
+        all.extend(peer);
+        all
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

@@ -93,14 +93,13 @@ fn told(info: &Fdinfo) -> Option<[u32; 8]> {
 }
 
 /// The lines below one that says how many they are.
-fn list<'a>(info: &'a Fdinfo, key: &str) -> &'a [(Vec<u8>, Vec<u8>)] {
-    let at = info.lines.iter().position(|(known, _)| known == key.as_bytes()).map_or(info.lines.len(), |at| at + 1);
-    let count = info.number(key, 10).unwrap_or(0) as usize;
-    &info.lines[at..][..count.min(info.lines.len() - at)]
+fn list<'a>(info: &'a Fdinfo, key: &str) -> Vec<&'a [u8]> {
+    let below = info.lines().skip_while(|(known, _)| *known != key.as_bytes()).skip(1);
+    below.take(info.number(key, 10).unwrap_or(0) as usize).map(|(_, value)| value).collect()
 }
 
 /// A registered buffer, as `0x7f0000000000/4096`; what is none is an empty place.
-fn buffer((_, value): &(Vec<u8>, Vec<u8>)) -> (u64, u64) {
+fn buffer(value: &[u8]) -> (u64, u64) {
     let parse = || {
         let (at, len) = std::str::from_utf8(value).ok()?.strip_prefix("0x")?.split_once('/')?;
         Some((u64::from_str_radix(at, 16).ok()?, len.parse().ok()?))
@@ -122,8 +121,8 @@ fn is_there((at, len): (u64, u64), areas: &[proc::Area]) -> bool {
 /// Whether the kernel has something to do for it, or may have.
 fn is_busy(info: &Fdinfo, counts: &[u32; 8]) -> bool {
     let [sq_head, _, _, cq_tail, .., cached_head, cached_tail] = *counts;
-    let waits = |(key, _): &(Vec<u8>, Vec<u8>)| key.starts_with(b"op=") || key.starts_with(b"user_data=");
-    [sq_head, cq_tail, cached_tail] != [cached_head; 3] || info.lines.iter().any(waits)
+    let waits = |(key, _): (&[u8], &[u8])| key.starts_with(b"op=") || key.starts_with(b"user_data=");
+    [sq_head, cq_tail, cached_tail] != [cached_head; 3] || info.lines().any(waits)
 }
 
 fn register(fd: u32, operation: u64, argument: Arg, count: u64) -> Call {
@@ -258,11 +257,9 @@ impl Uring {
         if !can_be_counted(sq_head, sizes[0]) || cq_tail.wrapping_sub(cq_head) > sq_head {
             return refuse("it has made so many requests that a thaw would take too long to count them", WITHOUT);
         }
-        let buffers: Vec<(u64, u64)> = list(&seen.info, "UserBufs").iter().map(buffer).collect();
+        let buffers: Vec<(u64, u64)> = list(&seen.info, "UserBufs").into_iter().map(buffer).collect();
         let holes = buffers.iter().filter(|(at, len)| (*at, *len) != (0, 0) && !is_there((*at, *len), &areas));
-        if holes.count() != 0
-            || list(&seen.info, "UserBufs").len() as u64 != seen.info.number("UserBufs", 10).unwrap_or(0)
-        {
+        if holes.count() != 0 || buffers.len() as u64 != seen.info.number("UserBufs", 10).unwrap_or(0) {
             return refuse("a registered buffer is not in its process's memory any more", WITHOUT);
         }
         let waiting = cq_tail.wrapping_sub(cq_head);
