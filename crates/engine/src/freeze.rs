@@ -572,7 +572,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
         paused: Duration::ZERO,
         notes: notes.iter().map(Note::to_string).collect(),
     };
-    let writer = saver.borrow_mut().take_writer();
+    let writer = saver.borrow_mut().take_writer()?;
     match (writer, request.ending) {
         (Some(writer), Ending::End) => end(tree, writer, &model, &waiting, request.keep, &mut done)?,
         (writer, _) => run_on(tree, writer, &model, &mut done)?,

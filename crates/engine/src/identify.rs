@@ -7,10 +7,11 @@ use abi::layout::{FileStat, Timespec};
 use abi::{Fault, proc};
 use resources::Text;
 use resources::fd::Seen;
+use rustix::fs::{AtFlags, CWD, Dir, DirEntry, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::path::DecInt;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::fd::OwnedFd;
 
 /// The descriptors of a tree by description, in the order of the first process and number that lead to each.
 pub(crate) struct Table {
@@ -54,37 +55,81 @@ fn inode(seen: &Seen) -> (u64, u64) {
 }
 
 /// What stat(2) told, in the form in which the kernel tells it.
-pub(crate) fn file_stat(m: &std::fs::Metadata) -> FileStat {
+pub(crate) fn file_stat(s: Stat) -> FileStat {
+    let time = |sec, nsec| Timespec { sec, nsec: nsec as i64 };
     FileStat {
-        dev: m.dev(),
-        ino: m.ino(),
-        nlink: m.nlink(),
-        mode: m.mode(),
-        uid: m.uid(),
-        gid: m.gid(),
-        rdev: m.rdev(),
-        size: m.size() as i64,
-        blksize: m.blksize() as i64,
-        blocks: m.blocks() as i64,
-        atime: Timespec { sec: m.atime(), nsec: m.atime_nsec() },
-        mtime: Timespec { sec: m.mtime(), nsec: m.mtime_nsec() },
-        ctime: Timespec { sec: m.ctime(), nsec: m.ctime_nsec() },
+        dev: s.st_dev,
+        ino: s.st_ino,
+        nlink: s.st_nlink,
+        mode: s.st_mode,
+        uid: s.st_uid,
+        gid: s.st_gid,
+        rdev: s.st_rdev,
+        size: s.st_size,
+        blksize: s.st_blksize,
+        blocks: s.st_blocks,
+        atime: time(s.st_atime, s.st_atime_nsec),
+        mtime: time(s.st_mtime, s.st_mtime_nsec),
+        ctime: time(s.st_ctime, s.st_ctime_nsec),
     }
 }
 
-fn see(pid: i32, fd: u32) -> Result<Seen, Error> {
-    let path = format!("/proc/{pid}/fd/{fd}");
-    let fault = |call: &str, e: std::io::Error| Error::from(Fault::new(call, &path, e));
-    let link = std::fs::read_link(&path).map_err(|e| fault("readlink", e))?;
-    let stat = std::fs::metadata(&path).map_err(|e| fault("stat", e))?;
-    let info = tracee::procfs::read_record(format!("/proc/{pid}/fdinfo/{fd}"))?;
-    let info = proc::fdinfo(&info).map_err(resources::Trouble::from)?;
+/// A directory of /proc that has a name for each descriptor of a process. What is below it is looked for from there on.
+pub(crate) struct Listed(OwnedFd);
+
+impl Listed {
+    pub(crate) fn open(path: String) -> Result<Listed, Fault> {
+        let directory = openat(CWD, &path, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+        directory.map(Listed).map_err(|e| Fault::new("open", path, std::io::Error::from(e)))
+    }
+
+    /// The numbers that are open.
+    pub(crate) fn numbers(&self) -> rustix::io::Result<Vec<u32>> {
+        let number = |entry: rustix::io::Result<DirEntry>| Some(entry.ok()?.file_name().to_str().ok()?.parse().ok()?);
+        Ok(Dir::read_from(&self.0)?.filter_map(number).collect())
+    }
+
+    /// Where the link of a number leads.
+    pub(crate) fn link(&self, fd: u32) -> rustix::io::Result<Vec<u8>> {
+        Ok(readlinkat(&self.0, DecInt::new(fd), Vec::new())?.into_bytes())
+    }
+
+    fn stat(&self, fd: u32) -> rustix::io::Result<FileStat> {
+        statat(&self.0, DecInt::new(fd), AtFlags::empty()).map(file_stat)
+    }
+
+    /// The text of a number, one record, and nearly always a short one: a read that has room left has all of it (fs/seq_file.c,
+    /// `single_open`).
+    fn text(&self, fd: u32) -> rustix::io::Result<Vec<u8>> {
+        let file = openat(&self.0, DecInt::new(fd), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+        let (mut room, mut text) = ([0; ENOUGH], Vec::new());
+        loop {
+            let count = rustix::io::read(&file, &mut room[..])?;
+            text.extend_from_slice(&room[..count]);
+            if count < ENOUGH {
+                return Ok(text);
+            }
+        }
+    }
+}
+
+/// Bytes of nearly every text of a descriptor.
+const ENOUGH: usize = 2048;
+
+/// The two directories that tell of the descriptors of a process.
+fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
+    Ok([Listed::open(format!("/proc/{pid}/fd"))?, Listed::open(format!("/proc/{pid}/fdinfo"))?])
+}
+
+fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
+    let fault = |e: rustix::io::Errno| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), std::io::Error::from(e)));
+    let info = infos.text(fd).map_err(fault)?;
     Ok(Seen {
         pid: pid as u32,
         fd,
-        link: Text::from(link.as_os_str().as_bytes()),
-        stat: file_stat(&stat),
-        info,
+        link: Text(links.link(fd).map_err(fault)?),
+        stat: links.stat(fd).map_err(fault)?,
+        info: proc::fdinfo(&info).map_err(resources::Trouble::from)?,
         terminal: None,
         in_flight: false,
     })
@@ -92,25 +137,21 @@ fn see(pid: i32, fd: u32) -> Result<Seen, Error> {
 
 /// What is seen of a copy that we have of what is in flight.
 pub(crate) fn see_own(fd: u32) -> Result<Seen, Fault> {
-    match see(std::process::id() as i32, fd) {
+    let own = std::process::id() as i32;
+    match listed(own).map_err(Error::from).and_then(|directories| see(&directories, own, fd)) {
         Ok(seen) => Ok(Seen { in_flight: true, ..seen }),
         Err(Error::Fault(fault)) => Err(fault),
         Err(_) => Err(Fault::new("read", fd, abi::Errno::EBADF)),
     }
 }
 
-/// The numbers that are open, ascending.
-fn numbers(pid: i32) -> Result<Vec<u32>, Error> {
-    let path = format!("/proc/{pid}/fd");
-    let entries = std::fs::read_dir(&path).map_err(|e| Error::io("readdir", &path, e))?;
-    let mut all: Vec<u32> = entries.flatten().filter_map(|e| e.file_name().to_str()?.parse().ok()).collect();
-    abi::sort(&mut all);
-    Ok(all)
-}
-
-/// The table of a stopped process, of which that is a living thread.
+/// The table of a stopped process, of which that is a living thread, ascending.
 pub(crate) fn descriptors(lead: i32) -> Result<Vec<Seen>, Error> {
-    numbers(lead)?.into_iter().map(|fd| see(lead, fd)).collect()
+    let directories = listed(lead)?;
+    let numbers = directories[0].numbers();
+    let mut numbers = numbers.map_err(|e| Error::io("readdir", format!("/proc/{lead}/fd"), std::io::Error::from(e)))?;
+    abi::sort(&mut numbers);
+    numbers.into_iter().map(|fd| see(&directories, lead, fd)).collect()
 }
 
 /// The tables of stopped processes, each given by its id and that of a living thread of it, and by what was seen of its
@@ -127,10 +168,13 @@ pub(crate) fn table(
     let (of, all) = (&[of, &[(own, own)]].concat(), all.into_iter().chain([flying]));
     let owned = of.iter().zip(all).flat_map(|((pid, _), own)| own.into_iter().map(|seen| (*pid as u32, seen)));
     let seen: Vec<Seen> = owned.map(|(pid, seen)| Seen { pid, terminal, ..seen }).collect();
-    // Only what looks alike can be the same: the same inode, flags and offset.
+    // Only what looks alike can be the same: the same inode, flags and offset. All without a file have one inode: their links tell what
+    // they are, and nobody gives them another name; and each eventfd has a number of its own (fs/eventfd.c, `eventfd_show_fdinfo`).
     let mut alike: BTreeMap<_, Vec<usize>> = BTreeMap::new();
     for (i, s) in seen.iter().enumerate() {
-        alike.entry((s.stat.dev, s.stat.ino, s.flags(), s.info.pos, s.info.mnt_id)).or_default().push(i);
+        let kind = Some(&s.link.0[..]).filter(|link| link.starts_with(b"anon_inode:"));
+        let looks = (s.stat.dev, s.stat.ino, s.flags(), s.info.pos, s.info.mnt_id);
+        alike.entry((looks, kind, kind.and_then(|_| s.info.field("eventfd-id")))).or_default().push(i);
     }
     let leads: BTreeMap<i32, i32> = abi::gathered(of.iter().copied());
     let mut first: Vec<usize> = (0..seen.len()).collect();

@@ -6,6 +6,7 @@
 //! description is shared by birth. A descriptor that was found is asked for once more before it counts.
 
 use crate::ahead::Ahead;
+use crate::identify::Listed;
 use abi::consts::file_type::{S_IFIFO, S_IFMT};
 use abi::consts::open::{O_ACCMODE, O_PATH};
 use abi::{Errno, Fault, proc};
@@ -24,6 +25,44 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// A descriptor of a process.
 type Fd = (u32, u32);
+/// What a tree has that others may have too.
+#[derive(Clone, Copy, Default)]
+struct Has {
+    /// A file or memory that has no name: an inode tells who else has it.
+    nameless: bool,
+    /// Something else without a path.
+    pathless: bool,
+    /// Something with a position.
+    contents: bool,
+}
+
+impl Has {
+    fn or(self, other: Has) -> Has {
+        Has {
+            nameless: self.nameless || other.nameless,
+            pathless: self.pathless || other.pathless,
+            contents: self.contents || other.contents,
+        }
+    }
+
+    /// What a process has; once something is found without a name, nothing else matters.
+    fn of(pid: u32) -> Has {
+        let mut has = Has::default();
+        for (link, _) in links_of(pid) {
+            has = has.or(Has {
+                nameless: link.ends_with(DELETED),
+                pathless: !has_path(&link),
+                contents: has_contents(&link),
+            });
+            if has.nameless {
+                return has;
+            }
+        }
+        has.nameless = areas(pid).iter().any(|(_, area)| area.is_nameless());
+        has
+    }
+}
+
 /// What was found of the link of each descriptor, and of the inode of each shared area.
 type Links = Catalog<Vec<u8>, Fd>;
 type Areas = Catalog<u64, Use>;
@@ -98,25 +137,25 @@ impl Outside {
     /// A look at what may matter, while the tree still runs.
     pub(crate) fn look(own: BTreeSet<u32>) -> Outside {
         let pids: Vec<u32> = own.iter().copied().collect();
-        let look = move |n: usize| (links(pids[n]), areas(pids[n]).iter().any(|(_, area)| area.is_nameless()));
-        let ahead = Ahead::begin(own.len(), (0..own.len()).rev(), look);
-        let (mut links, mut nameless) = (Vec::new(), false);
+        let ahead = Ahead::begin(own.len(), (0..own.len()).rev(), move |n: usize| Has::of(pids[n]));
+        let mut has = Has::default();
         for n in 0..own.len() {
-            let (mut its, has_nameless) = ahead.take(n);
-            nameless |= has_nameless || its.iter().any(|(link, _)| link.ends_with(DELETED));
-            links.append(&mut its);
+            // More than that no other one tells.
+            if !has.nameless {
+                has = has.or(ahead.take(n));
+            }
         }
         drop(ahead);
         let mut early = (Links::default(), Areas::default());
-        let wide = nameless || links.iter().any(|(link, _)| !has_path(link));
+        let wide = has.nameless || has.pathless;
         if wide {
-            early.0 = early.0.caught_up(&own, self::links);
+            early.0 = early.0.caught_up(&own, links);
         }
-        if nameless {
+        if has.nameless {
             early.1 = early.1.caught_up(&own, areas);
         }
-        let kin = || Links::default().with(relatives(&own).into_iter(), &own, self::links);
-        let kin = (!wide && links.iter().any(|(link, _)| has_contents(link))).then(kin);
+        let kin = || Links::default().with(relatives(&own).into_iter(), &own, links);
+        let kin = (!wide && has.contents).then(kin);
         Outside { own, early: early.into(), kin, ..Outside::default() }
     }
 
@@ -256,8 +295,14 @@ fn read_link(pid: u32, fd: u32) -> Option<Vec<u8>> {
 
 /// The descriptors of a process by where their links lead.
 fn links(pid: u32) -> Vec<(Vec<u8>, Fd)> {
-    let fds = numbers(format!("/proc/{pid}/fd"));
-    fds.filter_map(|fd| Some((read_link(pid, fd)?, (pid, fd)))).collect()
+    links_of(pid).collect()
+}
+
+/// The same, one after the other.
+fn links_of(pid: u32) -> impl Iterator<Item = (Vec<u8>, Fd)> {
+    let directory = Listed::open(format!("/proc/{pid}/fd")).ok();
+    let numbers = directory.as_ref().and_then(|directory| directory.numbers().ok()).unwrap_or_default();
+    numbers.into_iter().filter_map(move |fd| Some((directory.as_ref()?.link(fd).ok()?, (pid, fd))))
 }
 
 /// The shared areas of a process by inode.

@@ -31,6 +31,8 @@ pub(crate) struct Saver<'a> {
     /// Parts of the buffer that go into the image, and how long they are together.
     kept: Vec<Range<usize>>,
     kept_len: u64,
+    /// Bytes of the buffer that hold contents of files, which go into the image together.
+    filled: usize,
     progress: &'a mut dyn Progress,
     /// There is a reason against it: nothing more need be read.
     pub(crate) doomed: bool,
@@ -150,7 +152,7 @@ impl<'a> Saver<'a> {
         if let Some(writer) = writer.as_mut().filter(|_| expected > BESIDE) {
             writer.beside(BUFFER);
         }
-        Ok(Saver { writer, buffer, kept: Vec::new(), kept_len: 0, progress, doomed: false, saved: 0, common: None })
+        Ok(Saver { writer, buffer, kept: Vec::new(), kept_len: 0, filled: 0, progress, doomed: false, saved: 0, common: None })
     }
 
     /// From here on the pages are those of relatives.
@@ -176,7 +178,7 @@ impl<'a> Saver<'a> {
     /// Appends what is kept of the buffer.
     fn append(&mut self) -> Result<(), Fault> {
         let parts = std::mem::take(&mut self.kept);
-        self.kept_len = 0;
+        (self.kept_len, self.filled) = (0, 0);
         self.progress.done(self.saved);
         let Some(writer) = self.writer.as_mut().filter(|_| !parts.is_empty()) else { return Ok(()) };
         let written = point().map_err(io::Error::from).and_then(|()| writer.parts(&mut self.buffer, parts));
@@ -185,6 +187,7 @@ impl<'a> Saver<'a> {
 
     /// Nothing of the image is being written, and we have no other thread.
     pub(crate) fn settle(&mut self) -> Result<(), Fault> {
+        self.append()?;
         let settled = self.writer.as_mut().map_or(Ok(()), Writer::settle);
         settled.map_err(|e| Fault::new("write", "the image", e))
     }
@@ -279,6 +282,7 @@ impl<'a> Saver<'a> {
     /// Reads the runs of a batch and appends what of them is to be kept.
     fn flush(&mut self, memory: &Memory, batch: &mut Batch, into: &mut Vec<Extent>) -> Result<(), Fault> {
         may_go_on("the freeze")?;
+        self.append()?;
         let mut buffer = std::mem::take(&mut self.buffer);
         let read = batch.read(memory, &mut buffer);
         if read.is_ok() {
@@ -339,15 +343,18 @@ impl<'a> Saver<'a> {
             let mut from = data.start / PAGE * PAGE;
             while from < data.end {
                 may_go_on("the freeze")?;
-                let len = ((data.end - from) as usize).min(BUFFER);
-                let whole = len.next_multiple_of(PAGE as usize);
-                let got = read_up_to(file, &mut self.buffer[..len], from).map_err(|e| fault("pread", e))?;
-                self.buffer[got..whole].fill(0);
+                if self.filled == BUFFER {
+                    self.append()?;
+                }
+                let (start, room) = (self.filled, BUFFER - self.filled);
+                let len = ((data.end - from) as usize).min(room);
+                let end = start + len.next_multiple_of(PAGE as usize);
+                let got = read_up_to(file, &mut self.buffer[start..][..len], from).map_err(|e| fault("pread", e))?;
+                self.buffer[start + got..end].fill(0);
                 let buffer = std::mem::take(&mut self.buffer);
-                self.keep_run(from, (0, &buffer[..whole]), which, &mut extents);
-                self.buffer = buffer;
-                self.append()?;
-                from += whole as u64;
+                self.keep_run(from, (start, &buffer[start..end]), which, &mut extents);
+                (self.buffer, self.filled) = (buffer, end);
+                from += (end - start) as u64;
             }
             at = from.max(data.end);
         }
@@ -355,8 +362,9 @@ impl<'a> Saver<'a> {
     }
 
     /// The writer, to be finished.
-    pub(crate) fn take_writer(&mut self) -> Option<Writer<Output>> {
-        self.writer.take()
+    pub(crate) fn take_writer(&mut self) -> Result<Option<Writer<Output>>, Fault> {
+        self.append()?;
+        Ok(self.writer.take())
     }
 }
 
@@ -440,6 +448,8 @@ fn next_data(file: &File, at: u64, size: u64) -> io::Result<Option<Range<u64>>> 
     // our own, which `save_link` opens; a copy is only read by offset.
     match rustix::fs::seek(file, SeekFrom::Data(at)) {
         Ok(start) if start >= size => Ok(None),
+        // Whole pages are kept, so where in its last one a hole begins says nothing.
+        Ok(start) if start / PAGE == (size - 1) / PAGE => Ok(Some(start..size)),
         Ok(start) => {
             let end = rustix::fs::seek(file, SeekFrom::Hole(start))?.min(size);
             Ok(Some(start..end))

@@ -61,6 +61,8 @@ pub(crate) struct Before {
     pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
+    /// Where what waits in a pipe is looked at.
+    pub(crate) copies: RefCell<Option<Copies>>,
     /// Which sockets of messages are shut down, by their protocol.
     pub(crate) shut_down: RefCell<HashMap<u64, Rc<HashMap<u32, u8>>>>,
 }
@@ -192,6 +194,14 @@ impl Target<'_, '_, '_> {
         PathBuf::from(format!("/proc/{}/{name}", self.pid))
     }
 
+    /// What was seen of a descriptor of the process, by its name.
+    fn seen(&self, name: &str) -> Option<&Seen> {
+        let number: u32 = name.strip_prefix("fd/")?.parse().ok()?;
+        let own = self.table.numbers.get(&self.with(|process, _| process.pid())).filter(|_| !self.is_flying.get())?;
+        let at = own.binary_search_by_key(&number, |(number, ..)| *number).ok()?;
+        Some(&self.table.descriptions[own[at].1])
+    }
+
     fn descriptor(&self, fd: u32) -> Result<OwnedFd, Fault> {
         if self.is_flying.get() { self.before.flights.copy(fd) } else { self.with(|p, _| p.descriptor(fd as i32)) }
     }
@@ -306,13 +316,16 @@ impl Probe for Target<'_, '_, '_> {
     }
 
     fn stat(&self, name: &str) -> Result<FileStat, Fault> {
+        if let Some(seen) = self.seen(name) {
+            return Ok(seen.stat);
+        }
         let path = self.path(name);
-        std::fs::metadata(&path).map(|m| file_stat(&m)).map_err(|e| fault("stat", &path, e))
+        rustix::fs::stat(&path).map(file_stat).map_err(|e| fault("stat", &path, e.into()))
     }
 
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         // What cannot be looked at is not there for whoever thaws, either.
-        Ok(std::fs::metadata(self.inside(path)).ok().map(|m| file_stat(&m)))
+        Ok(rustix::fs::stat(&self.inside(path)).ok().map(file_stat))
     }
 
     fn may(&self, path: &[u8], access: u32) -> bool {
@@ -440,7 +453,12 @@ impl Probe for Target<'_, '_, '_> {
 
     fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
         let pipe = self.descriptor(fd)?;
-        peek(&pipe).map_err(|e| Fault::new("tee", fd, std::io::Error::from(e)))
+        let fault = |e| Fault::new("tee", fd, std::io::Error::from(e));
+        let known = self.before.copies.take();
+        let mut copies = known.map_or_else(Copies::new, Ok).map_err(fault)?;
+        let all = copies.peek(&pipe).map_err(fault)?;
+        self.before.copies.replace(Some(copies));
+        Ok(all)
     }
 
     fn watches(&self, by: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
@@ -612,36 +630,58 @@ fn is_at_end(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<bool> {
     Ok(rustix::pipe::tee(pipe, &write, 1, SpliceFlags::NONBLOCK) == Ok(0))
 }
 
-/// Everything in a pipe, by the buffers that hold it, and which of them are packets. A copy of each goes with all that it is
-/// (fs/splice.c, `splice_pipe_to_pipe`) into a pipe that has room for one besides a byte; a read goes on behind one that is none
-/// (fs/pipe.c, `pipe_read`).
-fn peek(pipe: &impl std::os::fd::AsFd) -> rustix::io::Result<Vec<(Vec<u8>, bool)>> {
-    const TWO_BUFFERS: usize = 2 << 12;
-    use rustix::pipe::{PipeFlags, SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with, splice, tee};
-    let capacity = fcntl_getpipe_size(pipe)?;
-    let ends = || pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC);
-    let ((copies, write), (read, next)) = (ends()?, ends()?);
-    fcntl_setpipe_size(&write, capacity)?;
-    fcntl_setpipe_size(&next, TWO_BUFFERS)?;
-    match tee(pipe, &write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
-        Ok(_) | Err(rustix::io::Errno::AGAIN) => {}
-        Err(e) => return Err(e),
+/// Two pipes of ours, into which those of the tree are copied one after the other. Each has a read end and a write end.
+#[derive(Debug)]
+pub(crate) struct Copies {
+    all: [OwnedFd; 2],
+    next: [OwnedFd; 2],
+    capacity: usize,
+}
+
+impl Copies {
+    fn new() -> rustix::io::Result<Copies> {
+        use rustix::pipe::{PipeFlags, fcntl_getpipe_size, fcntl_setpipe_size, pipe_with};
+        const TWO_BUFFERS: usize = 2 << 12;
+        let ends = || Ok::<_, rustix::io::Errno>(pipe_with(PipeFlags::NONBLOCK | PipeFlags::CLOEXEC)?.into());
+        let (all, next): ([OwnedFd; 2], [OwnedFd; 2]) = (ends()?, ends()?);
+        fcntl_setpipe_size(&next[1], TWO_BUFFERS)?;
+        let capacity = fcntl_getpipe_size(&all[1])?;
+        Ok(Copies { all, next, capacity })
     }
-    let mut all = Vec::new();
-    loop {
-        rustix::io::write(&next, b"x")?;
-        let len = match splice(&copies, None, &next, None, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
-            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(all),
+
+    /// Everything in a pipe, by the buffers that hold it, and which of them are packets. A copy of each goes with all that it is
+    /// (fs/splice.c, `splice_pipe_to_pipe`) into a pipe that has room for one besides a byte; a read goes on behind one that is none
+    /// (fs/pipe.c, `pipe_read`). Both are empty again then, unless there was an error.
+    fn peek(&mut self, pipe: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, bool)>> {
+        use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice, tee};
+        let ([copies, write], [read, next]) = (&self.all, &self.next);
+        let capacity = fcntl_getpipe_size(pipe)?;
+        if capacity > self.capacity {
+            self.capacity = fcntl_setpipe_size(write, capacity)?;
+        }
+        match tee(pipe, write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
+            Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(Vec::new()),
             other => other?,
         };
-        rustix::io::read(&read, &mut [0])?;
-        rustix::io::write(&next, b"x")?;
-        let mut buffer = vec![0; len + 1];
-        let is_packet = rustix::io::read(&read, &mut buffer[..])? == len;
-        if is_packet {
-            rustix::io::read(&read, &mut [0])?;
+        let mut all = Vec::new();
+        loop {
+            rustix::io::write(next, b"x")?;
+            let len = match splice(copies, None, next, None, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
+                Ok(0) | Err(rustix::io::Errno::AGAIN) => 0,
+                other => other?,
+            };
+            rustix::io::read(read, &mut [0])?;
+            if len == 0 {
+                return Ok(all);
+            }
+            rustix::io::write(next, b"x")?;
+            let mut buffer = vec![0; len + 1];
+            let is_packet = rustix::io::read(read, &mut buffer[..])? == len;
+            if is_packet {
+                rustix::io::read(read, &mut [0])?;
+            }
+            buffer.truncate(len);
+            all.push((buffer, is_packet));
         }
-        buffer.truncate(len);
-        all.push((buffer, is_packet));
     }
 }

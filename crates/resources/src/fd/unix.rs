@@ -198,6 +198,8 @@ const BOTH: u8 = RECEIVES | SENDS;
 
 /// A stream, and a long message, are read in pieces of this size.
 const ROOM: usize = 1 << 19;
+/// Most of what waits is less than this.
+const SMALL: usize = 1 << 12;
 /// The permission bits of a new socket (net/socket.c, `sock_alloc`).
 const UNCHANGED: u32 = 0o777;
 /// More messages than a host lets wait in one socket (net.unix.max_dgram_qlen).
@@ -254,6 +256,7 @@ fn piece(
     fd: u32,
     at: Option<usize>,
     (tells, may_end): (bool, bool),
+    room: usize,
     from: &Capturing<'_>,
 ) -> Result<Option<Message>, Trouble> {
     let set = |option: u64, value: Arg| {
@@ -262,7 +265,7 @@ fn piece(
     let there = at.map_or(-1, |at| at as i32);
     // Who sent it comes first (net/core/scm.c, `__scm_recv_common`), so there is room for that alone: where there is some for
     // descriptors, the program gets them. MSG_CTRUNC tells that there was more.
-    let message = Arg::Message { data: ROOM, name: SOCKADDR, control: if tells || may_end { CREDENTIALS } else { 0 } };
+    let message = Arg::Message { data: room, name: SOCKADDR, control: if tells || may_end { CREDENTIALS } else { 0 } };
     let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT | MSG_TRUNC).into()]);
     let back = |option, of| set(option, Arg::At(Place::Out(of, 0)));
     let mut calls = vec![
@@ -395,7 +398,11 @@ impl<'a> Among<'a> {
             let behind = Some(queue.at).filter(|_| !queue.all.is_empty());
             let next = match &mut known {
                 Some(known) => known.next(),
-                None => piece(seen.fd, behind, (tells, is_ended && !is_stream && !is_dgram), from)?,
+                // The next message may be longer than what is said to wait: then it goes on.
+                None => {
+                    let room = (inq as usize).next_multiple_of(SMALL).clamp(SMALL, ROOM);
+                    piece(seen.fd, behind, (tells, is_ended && !is_stream && !is_dgram), room, from)?
+                }
             };
             let Some(mut piece) = next else { break };
             // The end, and not a message.
