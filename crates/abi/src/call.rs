@@ -261,6 +261,8 @@ pub enum Arg {
     Int(u64),
     /// A pointer to these bytes; the call only reads them.
     Bytes(Vec<u8>),
+    /// A pointer to these four bytes, as most lengths are; the call only reads them.
+    Word(u32),
     /// A pointer to this many zeroed bytes, which come back in [`Answer::out`].
     Out(usize),
     /// A pointer to these bytes, which come back in [`Answer::out`] as the call leaves them.

@@ -1,6 +1,6 @@
 //! Survey: what planning must know of this machine, looked at once. Nothing is made.
 
-use crate::{Error, bound};
+use crate::{Error, bound, sockets};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::rlimit::RLIMIT_NOFILE;
 use abi::{gathered, proc};
@@ -141,7 +141,8 @@ fn number(path: &str) -> Option<i64> {
 fn told(model: &Model) -> BTreeMap<String, String> {
     let ask = |path: String| {
         let link = fs::read_link(&path).map(|to| to.to_string_lossy().into_owned());
-        let text = link.or_else(|_| fs::read_to_string(&path)).ok()?;
+        let read = |_| if path.starts_with("/proc/net/") { sockets::table(&path) } else { fs::read_to_string(&path) };
+        let text = link.or_else(read).ok()?;
         Some((path, text.trim_end().to_owned()))
     };
     let queue = |name: &resources::Text| Some((format!("/{name}"), find_mqueue(&name.0)?.number.to_string()));

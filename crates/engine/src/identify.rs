@@ -122,7 +122,8 @@ fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
 }
 
 fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
-    let fault = |e: rustix::io::Errno| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), std::io::Error::from(e)));
+    let fault =
+        |e: rustix::io::Errno| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), std::io::Error::from(e)));
     let info = infos.text(fd).map_err(fault)?;
     Ok(Seen {
         pid: pid as u32,

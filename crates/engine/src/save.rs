@@ -152,7 +152,17 @@ impl<'a> Saver<'a> {
         if let Some(writer) = writer.as_mut().filter(|_| expected > BESIDE) {
             writer.beside(BUFFER);
         }
-        Ok(Saver { writer, buffer, kept: Vec::new(), kept_len: 0, filled: 0, progress, doomed: false, saved: 0, common: None })
+        Ok(Saver {
+            writer,
+            buffer,
+            kept: Vec::new(),
+            kept_len: 0,
+            filled: 0,
+            progress,
+            doomed: false,
+            saved: 0,
+            common: None,
+        })
     }
 
     /// From here on the pages are those of relatives.

@@ -1,5 +1,6 @@
 //! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
+use abi::consts::mmap::PAGE;
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
     SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
@@ -15,7 +16,8 @@ use rustix::net::{
     AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
 };
 use std::collections::{BTreeMap, HashMap};
-use std::io::Write;
+use std::fs::File;
+use std::io::{Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -81,9 +83,24 @@ fn once<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
     }
 }
 
+/// A table of /proc/net. Who reads behind its end makes the kernel look through all of it once more (net/ipv4/tcp_ipv4.c,
+/// `tcp_seq_start`), which takes milliseconds. A read ends where a line finds no room in a page (fs/seq_file.c, `seq_read_iter`),
+/// and no line is as long as half of one, so a read that leaves that was the last.
+pub(crate) fn table(path: &str) -> std::io::Result<String> {
+    let mut file = File::open(path)?;
+    let (mut page, mut text) = ([0; PAGE as usize], Vec::new());
+    loop {
+        let count = file.read(&mut page)?;
+        text.extend_from_slice(&page[..count]);
+        if count < page.len() / 2 {
+            return Ok(String::from_utf8_lossy(&text).into_owned());
+        }
+    }
+}
+
 /// The connections of TCP. A kernel may be without the newer family.
 pub(crate) fn connections() -> Result<proc::Connections, Fault> {
-    let text = |path: &str| match std::fs::read_to_string(path) {
+    let text = |path: &str| match table(path) {
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(String::new()),
         text => text.map_err(|e| Fault::new("read", path, e)),
     };

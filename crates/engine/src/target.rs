@@ -58,7 +58,7 @@ pub(crate) struct Before {
     /// What is in flight.
     pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
-    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Values>>,
+    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Rc<Values>>>,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
     /// Where what waits in a pipe is looked at.
@@ -549,8 +549,8 @@ impl Probe for Target<'_, '_, '_> {
         sockets::peek(&own, bytes as usize).map_err(|e| Fault::new("recv", fd, e))
     }
 
-    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Values {
-        self.before.new_sockets.borrow_mut().entry(kind).or_insert_with(|| sockets::new(kind, options)).clone()
+    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Rc<Values> {
+        self.before.new_sockets.borrow_mut().entry(kind).or_insert_with(|| Rc::new(sockets::new(kind, options))).clone()
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

@@ -309,8 +309,8 @@ pub trait Probe {
     }
     /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
     /// same options are asked for each time.
-    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Values {
-        options.iter().map(|option| vec![0; option.len]).collect()
+    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Rc<Values> {
+        Rc::new(options.iter().map(|option| vec![0; option.len]).collect())
     }
     /// Whether somebody in the tree has the pipe or socket with this link.
     fn is_in_tree(&self, _link: &[u8]) -> bool {

@@ -29,11 +29,11 @@ pub(crate) struct Arena {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) entries: usize,
-    outs: Vec<Outs>,
+    outs: Outs,
 }
 
-/// Where what a call puts out is in the arena, and its length.
-type Outs = Vec<(usize, usize)>;
+/// Of what each call puts out: the number of the call, where it is in the arena, and its length; ascending.
+type Outs = Vec<(usize, usize, usize)>;
 
 impl Arena {
     /// Maps it; `memfd` may be closed then.
@@ -94,82 +94,80 @@ impl Arena {
         let mut free = ENTRIES_AT + entries * ENTRY;
         let mut outs = Vec::with_capacity(entries);
         for (i, call) in calls[..entries].iter().enumerate() {
-            let call = self.put_call(ENTRIES_AT + i * ENTRY, call, &outs, &mut free)?;
-            outs.push(call);
+            self.put_call(i, call, &mut free, &mut outs)?;
         }
         Ok(Batch { entries, outs })
     }
 
-    fn put_call(&self, at: usize, call: &Call, before: &[Outs], free: &mut usize) -> Result<Outs, EnvoyError> {
+    fn put_call(&self, n: usize, call: &Call, free: &mut usize, outs: &mut Outs) -> Result<(), EnvoyError> {
         let mut words = [0u64; ENTRY / 8];
         words[0] = call.sys.number(arch::MACHINE);
-        let mut outs = Vec::new();
         assert!(call.args.len() <= 6, "no system call has more than six arguments");
         for (word, arg) in words[1..].iter_mut().zip(&call.args) {
-            *word = self.put_arg(arg, before, free, &mut outs)?;
+            *word = self.put_arg(n, arg, free, outs)?;
         }
-        self.store(at, words.map(u64::to_le_bytes).as_flattened())?;
-        Ok(outs)
+        Ok(self.store(ENTRIES_AT + n * ENTRY, words.map(u64::to_le_bytes).as_flattened())?)
     }
 
-    fn put_arg(&self, arg: &Arg, before: &[Outs], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+    fn put_arg(&self, n: usize, arg: &Arg, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         match arg {
-            Arg::Int(n) => Ok(*n),
+            Arg::Int(value) => Ok(*value),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
-            Arg::Out(len) => self.put_room(*len, free, outs),
-            Arg::InOut(bytes) => self.put_out(bytes, free, outs),
+            Arg::Word(word) => self.put_bytes(&word.to_ne_bytes(), free),
+            Arg::Out(len) => self.put_room(n, *len, free, outs),
+            Arg::InOut(bytes) => self.put_out(n, bytes, free, outs),
             Arg::Nested { bytes, at, inner } => {
                 let pointer = self.put_bytes(inner, free)?;
                 let mut bytes = bytes.clone();
                 bytes[*at..*at + 8].copy_from_slice(&pointer.to_le_bytes());
                 self.put_bytes(&bytes, free)
             }
-            Arg::At(place) => Ok(self.place(*place, before)),
+            Arg::At(place) => Ok(self.place(*place, outs)),
             Arg::Pieces(all) => {
                 let piece =
-                    |(place, len): &(Place, usize)| [self.place(*place, before), *len as u64].map(u64::to_le_bytes);
+                    |(place, len): &(Place, usize)| [self.place(*place, outs), *len as u64].map(u64::to_le_bytes);
                 self.put_bytes(all.iter().map(piece).collect::<Vec<_>>().as_flattened().as_flattened(), free)
             }
-            Arg::Message { data, name, control } => self.put_message([*data, *name, *control], free, outs),
+            Arg::Message { data, name, control } => self.put_message(n, [*data, *name, *control], free, outs),
         }
     }
 
-    fn put_message(&self, room: [usize; 3], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+    fn put_message(&self, n: usize, room: [usize; 3], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         let mut at = [0; 3];
         for (at, len) in at.iter_mut().zip(room) {
-            *at = self.put_room(len, free, outs)?;
+            *at = self.put_room(n, len, free, outs)?;
         }
         let ([base, name, control], [len, namelen, controllen]) = (at, room.map(|len| len as u64));
         let iov = self.put_bytes([base, len].map(u64::to_le_bytes).as_flattened(), free)?;
         let namelen = namelen as u32;
         let header = Msghdr { name, namelen, iov, iovlen: 1, control, controllen, ..Msghdr::default() };
-        self.put_out(&header.to_bytes(), free, outs)
+        self.put_out(n, &header.to_bytes(), free, outs)
     }
 
     /// Bytes that come back.
-    fn put_out(&self, bytes: &[u8], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
-        outs.push((*free, bytes.len()));
+    fn put_out(&self, n: usize, bytes: &[u8], free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+        outs.push((n, *free, bytes.len()));
         self.put_bytes(bytes, free)
     }
 
     /// Zeroes that come back as the call leaves them.
-    fn put_room(&self, len: usize, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+    fn put_room(&self, n: usize, len: usize, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
         fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
         let at = *free;
         *free += len.next_multiple_of(ALIGN);
         assert!(at + len <= SIZE, "room is in the arena");
         // SAFETY: the range lies in our mapping, as just asserted; the envoy does not run while we store.
         unsafe { std::ptr::write_bytes(self.ours.add(at), 0, len) };
-        outs.push((at, len));
+        outs.push((n, at, len));
         Ok(self.theirs + at as u64)
     }
 
     /// The address of a place of the batch in the process.
-    fn place(&self, place: Place, before: &[Outs]) -> u64 {
+    fn place(&self, place: Place, outs: &Outs) -> u64 {
         let at = match place {
             Place::Arg(call, n) => ENTRIES_AT + call * ENTRY + 8 * (n + 1),
             Place::Result(call) => ENTRIES_AT + call * ENTRY + RESULT_AT,
-            Place::Out(call, n) => before[call][n].0,
+            Place::Out(call, n) => outs[outs.partition_point(|out| out.0 < call) + n].1,
         };
         self.theirs + at as u64
     }
@@ -183,11 +181,16 @@ impl Arena {
 
     /// The answers of a batch that has been run.
     pub(crate) fn answers(&self, batch: &Batch) -> Vec<Answer> {
-        let answer = |(i, outs): (usize, &Outs)| {
+        let mut outs = batch.outs.iter().peekable();
+        let mut answer = |i| {
             let raw = self.load(ENTRIES_AT + i * ENTRY + RESULT_AT, 8).try_into().expect("eight bytes");
-            Answer::from_raw(u64::from_le_bytes(raw), outs.iter().map(|(at, len)| self.load(*at, *len)).collect())
+            let mut own = Vec::new();
+            while let Some((_, at, len)) = outs.next_if(|(call, ..)| *call == i) {
+                own.push(self.load(*at, *len));
+            }
+            Answer::from_raw(u64::from_le_bytes(raw), own)
         };
-        batch.outs.iter().enumerate().map(answer).collect()
+        (0..batch.entries).map(&mut answer).collect()
     }
 }
 
@@ -207,6 +210,7 @@ fn need(call: &Call) -> usize {
         Arg::Pieces(all) => PIECE * all.len(),
         Arg::Message { data, name, control } => pad(*data) + pad(*name) + pad(*control) + PIECE + pad(Msghdr::SIZE),
         Arg::Bytes(bytes) | Arg::InOut(bytes) => pad(bytes.len()),
+        Arg::Word(_) => ALIGN,
         Arg::Out(len) => pad(*len),
         Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),
     };

@@ -24,6 +24,7 @@ pub fn call(call: &Call) -> Answer {
                 continue;
             }
             Arg::Bytes(bytes) => bytes.clone(),
+            Arg::Word(word) => word.to_ne_bytes().to_vec(),
             Arg::Out(len) => {
                 outs.push(buffers.len());
                 vec![0; *len]

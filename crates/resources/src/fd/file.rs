@@ -149,7 +149,9 @@ impl File {
         }
         let stat = stat.or(at_path.filter(|_| standing == Standing::Named)).unwrap_or_default();
         let build_id = match standing {
-            Standing::Named if stat.size >= SHORTEST => from.probe.head(&path.0, 4096).ok().and_then(|head| build_id(&head)),
+            Standing::Named if stat.size >= SHORTEST => {
+                from.probe.head(&path.0, 4096).ok().and_then(|head| build_id(&head))
+            }
             _ => None,
         };
         Ok(File {

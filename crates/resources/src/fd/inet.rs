@@ -369,10 +369,14 @@ impl Kind for InetSocket {
         if probe.local_sockets().is_ok_and(|all| all.get(seen.stat.ino).is_some()) {
             return Vec::new();
         }
-        let lists = [sockopt::IP, sockopt::IPV6, sockopt::TCP, sockopt::UDP].map(|list| asks_options(seen.fd, list));
-        let first = vec![ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)];
-        let its = [&asks(seen.fd)[..], &[Call::ready(seen.fd)]].concat();
-        [first, its, asks_settings(seen.fd), lists.concat()].concat()
+        let mut all = vec![ask(seen.fd, SOL_SOCKET, SO_DOMAIN, 4)];
+        all.extend(asks(seen.fd));
+        all.push(Call::ready(seen.fd));
+        all.extend(asks_settings(seen.fd));
+        for list in [sockopt::IP, sockopt::IPV6, sockopt::TCP, sockopt::UDP] {
+            all.extend(asks_options(seen.fd, list));
+        }
+        all
     }
 
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {

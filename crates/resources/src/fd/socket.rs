@@ -75,8 +75,8 @@ pub(super) fn set_flags(by: &'static str, descr: Descr, status: u32, to: &mut Pl
 
 /// `getsockopt`.
 pub(super) fn ask(fd: u32, level: u64, option: u64, len: usize) -> Call {
-    let length = Arg::Bytes((len as u32).to_ne_bytes().to_vec());
-    Call::new(Sys::Getsockopt, [Arg::Int(fd.into()), level.into(), option.into(), Arg::Out(len), length])
+    let args = [Arg::Int(fd.into()), level.into(), option.into(), Arg::Out(len), Arg::Word(len as u32)];
+    Call::new(Sys::Getsockopt, args)
 }
 
 /// A number in what a call gave; 0 where it gave nothing.

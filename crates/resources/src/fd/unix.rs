@@ -430,9 +430,7 @@ impl<'a> Among<'a> {
         let count = if there { in_flight(seen, from)? } else { None };
         Ok(match count {
             // Those of what is thrown away when an other end is found closed are counted on (`unix_dgram_disconnected`).
-            Some(count) if count != queue.rights() => {
-                Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)")
-            }
+            Some(count) if count != queue.rights() => Err("descriptors wait in it that cannot be seen (SCM_RIGHTS)"),
             Some(_) => Ok(queue),
             None if queue.has_more => {
                 Err("descriptors wait in it, or who sent what waits in it (SCM_RIGHTS, SO_PASSCRED)")

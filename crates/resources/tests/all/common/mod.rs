@@ -402,8 +402,8 @@ impl Probe for Recorded {
         Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
     /// What the recorded socket is told without a further number.
-    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Values {
-        options.iter().map(|option| vec![0; option.len]).collect()
+    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Rc<Values> {
+        Rc::new(options.iter().map(|option| vec![0; option.len]).collect())
     }
     fn is_in_tree(&self, link: &[u8]) -> bool {
         self.held.iter().any(|inode| format!("socket:[{inode}]").as_bytes() == link)
