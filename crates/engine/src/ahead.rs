@@ -10,47 +10,74 @@ const WORTH_IT: usize = 16;
 
 /// The results, by their places on the list. What was not begun when this is dropped never is.
 pub(crate) struct Ahead<T> {
-    shared: Arc<Shared<T>>,
+    results: Arc<Mutex<Vec<Option<T>>>>,
+    work: Work,
+}
+
+/// The work, whatever its results are.
+struct Work {
+    shared: Arc<Shared>,
     helper: Option<JoinHandle<()>>,
 }
 
-struct Shared<T> {
-    work: Box<dyn Fn(usize) -> T + Send + Sync>,
-    slots: Mutex<Vec<Slot<T>>>,
+struct Shared {
+    work: Box<dyn Fn(usize) + Send + Sync>,
+    slots: Mutex<Vec<Slot>>,
     done: Condvar,
 }
 
-enum Slot<T> {
+#[derive(Clone, Copy, PartialEq)]
+enum Slot {
     Open,
     Begun,
-    Done(T),
-    Taken,
+    Done,
 }
 
-impl<T> Shared<T> {
-    fn slots(&self) -> MutexGuard<'_, Vec<Slot<T>>> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
-    /// Whether it was open; from here on it is not.
-    fn claim(&self, n: usize) -> bool {
-        let mut slots = self.slots();
-        let is_open = matches!(slots[n], Slot::Open);
-        if is_open {
+impl Shared {
+    /// Does it, if it is open.
+    fn see_to(&self, n: usize) {
+        let mut slots = locked(&self.slots);
+        if slots[n] == Slot::Open {
             slots[n] = Slot::Begun;
-        }
-        is_open
-    }
-
-    fn help(&self, order: impl Iterator<Item = usize>) {
-        for n in order {
-            if !self.claim(n) {
-                continue;
-            }
-            let result = (self.work)(n);
-            self.slots()[n] = Slot::Done(result);
+            drop(slots);
+            (self.work)(n);
+            locked(&self.slots)[n] = Slot::Done;
             self.done.notify_one();
         }
+    }
+}
+
+impl Work {
+    fn begin(
+        count: usize,
+        order: Box<dyn Iterator<Item = usize> + Send>,
+        work: Box<dyn Fn(usize) + Send + Sync>,
+    ) -> Work {
+        let shared = Arc::new(Shared { work, slots: Mutex::new(vec![Slot::Open; count]), done: Condvar::new() });
+        let its = Arc::clone(&shared);
+        let begin = || std::thread::Builder::new().spawn(move || order.for_each(|n| its.see_to(n))).ok();
+        Work { helper: if count < WORTH_IT { None } else { begin() }, shared }
+    }
+
+    /// What the thread is at is waited for; anything else is done here.
+    fn finish(&self, n: usize) {
+        self.shared.see_to(n);
+        let mut slots = locked(&self.shared.slots);
+        while slots[n] != Slot::Done {
+            slots = self.shared.done.wait(slots).unwrap_or_else(PoisonError::into_inner);
+        }
+    }
+}
+
+impl Drop for Work {
+    fn drop(&mut self) {
+        locked(&self.shared.slots).fill(Slot::Done);
+        // It only reads; whatever became of it, nothing is lost.
+        self.helper.take().map(JoinHandle::join);
     }
 }
 
@@ -61,38 +88,19 @@ impl<T: Send + 'static> Ahead<T> {
         order: impl Iterator<Item = usize> + Send + 'static,
         work: impl Fn(usize) -> T + Send + Sync + 'static,
     ) -> Ahead<T> {
-        let slots = Mutex::new(std::iter::repeat_with(|| Slot::Open).take(count).collect());
-        let shared = Arc::new(Shared { work: Box::new(work), slots, done: Condvar::new() });
-        let its = Arc::clone(&shared);
-        let begin = || std::thread::Builder::new().spawn(move || its.help(order)).ok();
-        Ahead { helper: if count < WORTH_IT { None } else { begin() }, shared }
+        let results = Arc::new(Mutex::new(std::iter::repeat_with(|| None).take(count).collect::<Vec<_>>()));
+        let its = Arc::clone(&results);
+        let work = move |n| {
+            let result = work(n);
+            locked(&its)[n] = Some(result);
+        };
+        Ahead { results, work: Work::begin(count, Box::new(order), Box::new(work)) }
     }
 
-    /// A result, once: what the thread has, or is at; anything else is done here.
+    /// A result, once.
     pub(crate) fn take(&self, n: usize) -> T {
-        let mut slots = self.shared.slots();
-        loop {
-            match std::mem::replace(&mut slots[n], Slot::Taken) {
-                Slot::Done(result) => return result,
-                Slot::Begun => {
-                    slots[n] = Slot::Begun;
-                    slots = self.shared.done.wait(slots).unwrap_or_else(PoisonError::into_inner);
-                }
-                Slot::Open => {
-                    drop(slots);
-                    return (self.shared.work)(n);
-                }
-                Slot::Taken => unreachable!("each result is taken once"),
-            }
-        }
-    }
-}
-
-impl<T> Drop for Ahead<T> {
-    fn drop(&mut self) {
-        self.shared.slots().iter_mut().filter(|slot| matches!(slot, Slot::Open)).for_each(|slot| *slot = Slot::Taken);
-        // It only reads; whatever became of it, nothing is lost.
-        self.helper.take().map(JoinHandle::join);
+        self.work.finish(n);
+        locked(&self.results)[n].take().expect("each result is taken once")
     }
 }
 

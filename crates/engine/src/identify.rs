@@ -1,6 +1,7 @@
 //! Which descriptors share a description. Asked of the kernel (kcmp(2)), never guessed, and only where it may be so.
 
 use crate::Error;
+use crate::ahead::Ahead;
 use abi::consts::file_type::{S_IFIFO, S_IFSOCK};
 use abi::consts::open::O_CLOEXEC;
 use abi::layout::{FileStat, Timespec};
@@ -85,7 +86,7 @@ impl Listed {
 
     /// The numbers that are open.
     pub(crate) fn numbers(&self) -> rustix::io::Result<Vec<u32>> {
-        let number = |entry: rustix::io::Result<DirEntry>| Some(entry.ok()?.file_name().to_str().ok()?.parse().ok()?);
+        let number = |entry: rustix::io::Result<DirEntry>| entry.ok()?.file_name().to_str().ok()?.parse().ok();
         Ok(Dir::read_from(&self.0)?.filter_map(number).collect())
     }
 
@@ -146,13 +147,26 @@ pub(crate) fn see_own(fd: u32) -> Result<Seen, Fault> {
     }
 }
 
+/// Descriptors that are looked at at once: a second thread of ours helps where there are many.
+const TOGETHER: usize = 32;
+
 /// The table of a stopped process, of which that is a living thread, ascending.
 pub(crate) fn descriptors(lead: i32) -> Result<Vec<Seen>, Error> {
     let directories = listed(lead)?;
     let numbers = directories[0].numbers();
     let mut numbers = numbers.map_err(|e| Error::io("readdir", format!("/proc/{lead}/fd"), std::io::Error::from(e)))?;
     abi::sort(&mut numbers);
-    numbers.into_iter().map(|fd| see(&directories, lead, fd)).collect()
+    let groups = numbers.len().div_ceil(TOGETHER);
+    let look = move |n: usize| -> Result<Vec<Seen>, Error> {
+        let group = numbers.chunks(TOGETHER).nth(n).into_iter().flatten();
+        group.map(|fd| see(&directories, lead, *fd)).collect()
+    };
+    let ahead = Ahead::begin(groups, (0..groups).rev(), look);
+    let mut all = Vec::new();
+    for n in 0..groups {
+        all.append(&mut ahead.take(n)?);
+    }
+    Ok(all)
 }
 
 /// The tables of stopped processes, each given by its id and that of a living thread of it, and by what was seen of its

@@ -25,42 +25,24 @@ const DELETED: &[u8] = b" (deleted)";
 
 /// A descriptor of a process.
 type Fd = (u32, u32);
-/// What a tree has that others may have too.
-#[derive(Clone, Copy, Default)]
-struct Has {
-    /// A file or memory that has no name: an inode tells who else has it.
-    nameless: bool,
-    /// Something else without a path.
-    pathless: bool,
-    /// Something with a position.
-    contents: bool,
-}
+/// What a process has that others may have too, as bits: a file or memory that has no name, of which an inode tells who else has it;
+/// something else without a path; something with a position.
+const NAMELESS: u8 = 1;
+const PATHLESS: u8 = 2;
+const CONTENTS: u8 = 4;
 
-impl Has {
-    fn or(self, other: Has) -> Has {
-        Has {
-            nameless: self.nameless || other.nameless,
-            pathless: self.pathless || other.pathless,
-            contents: self.contents || other.contents,
-        }
+/// Once something is found without a name, nothing else matters.
+fn what_may_matter(pid: u32) -> u8 {
+    let mut has = 0;
+    for (link, _) in links_of(pid) {
+        has |= match &link {
+            link if link.ends_with(DELETED) => return NAMELESS,
+            link if !has_path(link) => PATHLESS | CONTENTS,
+            link if has_contents(link) => CONTENTS,
+            _ => 0,
+        };
     }
-
-    /// What a process has; once something is found without a name, nothing else matters.
-    fn of(pid: u32) -> Has {
-        let mut has = Has::default();
-        for (link, _) in links_of(pid) {
-            has = has.or(Has {
-                nameless: link.ends_with(DELETED),
-                pathless: !has_path(&link),
-                contents: has_contents(&link),
-            });
-            if has.nameless {
-                return has;
-            }
-        }
-        has.nameless = areas(pid).iter().any(|(_, area)| area.is_nameless());
-        has
-    }
+    if areas(pid).iter().any(|(_, area)| area.is_nameless()) { NAMELESS } else { has }
 }
 
 /// What was found of the link of each descriptor, and of the inode of each shared area.
@@ -137,25 +119,25 @@ impl Outside {
     /// A look at what may matter, while the tree still runs.
     pub(crate) fn look(own: BTreeSet<u32>) -> Outside {
         let pids: Vec<u32> = own.iter().copied().collect();
-        let ahead = Ahead::begin(own.len(), (0..own.len()).rev(), move |n: usize| Has::of(pids[n]));
-        let mut has = Has::default();
+        let ahead = Ahead::begin(own.len(), (0..own.len()).rev(), move |n: usize| what_may_matter(pids[n]));
+        let mut has = 0;
         for n in 0..own.len() {
             // More than that no other one tells.
-            if !has.nameless {
-                has = has.or(ahead.take(n));
+            if has & NAMELESS == 0 {
+                has |= ahead.take(n);
             }
         }
         drop(ahead);
         let mut early = (Links::default(), Areas::default());
-        let wide = has.nameless || has.pathless;
+        let wide = has & (NAMELESS | PATHLESS) != 0;
         if wide {
             early.0 = early.0.caught_up(&own, links);
         }
-        if has.nameless {
+        if has & NAMELESS != 0 {
             early.1 = early.1.caught_up(&own, areas);
         }
         let kin = || Links::default().with(relatives(&own).into_iter(), &own, links);
-        let kin = (!wide && has.contents).then(kin);
+        let kin = (!wide && has & CONTENTS != 0).then(kin);
         Outside { own, early: early.into(), kin, ..Outside::default() }
     }
 

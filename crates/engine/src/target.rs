@@ -320,12 +320,12 @@ impl Probe for Target<'_, '_, '_> {
             return Ok(seen.stat);
         }
         let path = self.path(name);
-        rustix::fs::stat(&path).map(file_stat).map_err(|e| fault("stat", &path, e.into()))
+        rustix::fs::stat(path.as_path()).map(file_stat).map_err(|e| fault("stat", &path, e.into()))
     }
 
     fn stat_path(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
         // What cannot be looked at is not there for whoever thaws, either.
-        Ok(rustix::fs::stat(&self.inside(path)).ok().map(file_stat))
+        Ok(rustix::fs::stat(self.inside(path).as_path()).ok().map(file_stat))
     }
 
     fn may(&self, path: &[u8], access: u32) -> bool {
