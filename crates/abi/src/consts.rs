@@ -160,7 +160,10 @@ pub mod socket {
 
     /// linux/if_packet.h.
     pub const PACKET_ADD_MEMBERSHIP: u64 = 1;
+    pub const PACKET_RX_RING: u64 = 5;
     pub const PACKET_COPY_THRESH: u64 = 7;
+    pub const PACKET_VERSION: u64 = 10;
+    pub const PACKET_TX_RING: u64 = 13;
     pub const PACKET_FANOUT: u64 = 18;
 
     /// linux/netlink.h.

@@ -1,7 +1,7 @@
 //! What the kernel tells of sockets: messages of sock_diag(7), of which /proc has only a part.
 
 use crate::Errno;
-use crate::consts::socket::{AF_PACKET, AF_UNIX};
+use crate::consts::socket::{AF_PACKET, AF_UNIX, PACKET_RX_RING, PACKET_TX_RING};
 use std::collections::{BTreeMap, HashMap};
 
 /// A socket of the family AF_UNIX, which is AF_LOCAL, too.
@@ -114,8 +114,8 @@ pub struct LinkSocket {
     pub copies: u32,
     /// The number of an interface, PACKET_MR_ and an address, as often as it has asked for it.
     pub memberships: Vec<(u32, u16, Vec<u8>)>,
-    /// Whether packets pass by a ring.
-    pub has_ring: bool,
+    /// Its rings: the option by which each was asked for, and with what, as `struct tpacket_req3`.
+    pub rings: Vec<(u64, Vec<u8>)>,
     /// Whether it is in a fanout group.
     pub has_fanout: bool,
 }
@@ -148,8 +148,9 @@ const SHUTDOWN: u16 = 6;
 const SHOW_PACKET: u32 = 0xf;
 const PACKET_INFO: u16 = 0;
 const PACKET_MEMBERSHIPS: u16 = 1;
-const PACKET_RX_RING: u16 = 2;
-const PACKET_TX_RING: u16 = 3;
+/// `struct packet_diag_ring` is made up as `struct tpacket_req3` is (linux/if_packet.h).
+const TOLD_RX_RING: u16 = 2;
+const TOLD_TX_RING: u16 = 3;
 const PACKET_GROUP: u16 = 4;
 const HEAD: usize = 16;
 const BODY: usize = 16;
@@ -278,7 +279,8 @@ fn packet(message: &[u8]) -> Result<LinkSocket, Errno> {
                     it.memberships.extend((0..u32_at(one, 4)?).map(|_| of.clone()));
                 }
             }
-            PACKET_RX_RING | PACKET_TX_RING => it.has_ring = true,
+            TOLD_RX_RING => it.rings.push((PACKET_RX_RING, value.to_vec())),
+            TOLD_TX_RING => it.rings.push((PACKET_TX_RING, value.to_vec())),
             PACKET_GROUP => it.has_fanout = true,
             _ => {}
         }
@@ -383,7 +385,7 @@ mod tests {
             kind: 3,
             protocol: 3,
             memberships,
-            has_ring: true,
+            rings: vec![(PACKET_RX_RING, whole[whole.len() - 28..].to_vec())],
             ..LinkSocket::default()
         };
         assert_eq!(all, [one]);

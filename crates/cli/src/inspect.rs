@@ -188,6 +188,7 @@ fn maps(model: &Model, p: &ProcessModel) -> String {
         Backing::Shared { object, .. } => format!("shared {object}"),
         Backing::Segment { id, offset } => format!("segment {id} +{offset:#x}"),
         Backing::Ring(ring) => format!("ring {}", ring.id),
+        Backing::Socket { socket } => format!("socket:[{socket}]"),
         Backing::Uring { ring, offset } => format!("ring of description {ring} +{offset:#x}"),
     };
     let line = |a: &Area| {

@@ -291,7 +291,10 @@ fn sockets() -> Vec<Case> {
         Case::specimen(&["inet-groups"]).but(&[PidNs]),
         Case::specimen(&["inet-begun"]).refused(&["socket", "begun a message"]),
         Case::specimen(&["packets"]).but(&[User]),
-        Case::specimen(&["packet-ring"]).refused(&["socket", "by a ring"]).only(&[Root]),
+        Case::specimen(&["packet-rings"]).but(&[User]),
+        Case::specimen(&["packet-ring"]).refused(&["socket", "packets have passed by its ring"]).only(&[Root]),
+        Case::specimen(&["packet-ring", "part"]).refused(&["area", "a part of that"]).only(&[Root]),
+        Case::specimen(&["packet-ring", "closed"]).refused(&["area", "nobody in the tree has"]).only(&[Root]),
         Case::specimen(&["inet-reset"]).only(&[User]),
         Case::specimen(&["inet-connected"]).refused(&["socket", "tcp connection with 127.0.0.1"]).only(&[Root]),
         // Whoever ends of himself leaves addresses that nobody can have for a minute, unless he has said that all may.

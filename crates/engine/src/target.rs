@@ -523,6 +523,10 @@ impl Probe for Target<'_, '_, '_> {
         Ok(asked[0].revents().bits())
     }
 
+    fn look_into(&self, fd: u32, first: usize, len: u64) -> Result<(Vec<u8>, bool), Fault> {
+        here::look_into(&self.descriptor(fd)?, first, len as usize).map_err(|e| Fault::new("mmap", fd, e))
+    }
+
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         self.before.local_sockets()
     }

@@ -269,6 +269,7 @@ resources! {
         "memory of memfd_secret" "it is secret memory, which nobody else can read";
         "ring of io_setup, inherited" "it is the ring of a process that it was born of, and nothing to it";
         "memory of a ring of io_uring" "nobody in the tree has a descriptor of its ring, or it is a part of one";
+        "memory of a socket" "it is memory of a socket that nobody in the tree has, or a part of that, or of no packets";
         "memory of another descriptor" "it belongs to a descriptor that is not supported";
     }
 }

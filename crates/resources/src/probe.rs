@@ -280,6 +280,10 @@ pub trait Probe {
     fn ready(&self, fd: u32) -> Result<u16, Fault> {
         Err(Fault::new("poll", fd, Errno::EBADF))
     }
+    /// The first bytes of what a descriptor shows where it is mapped as memory of this length; and whether all behind them is zeroes.
+    fn look_into(&self, fd: u32, _first: usize, _len: u64) -> Result<(Vec<u8>, bool), Fault> {
+        Err(Fault::new("mmap", fd, Errno::ENODEV))
+    }
     /// What the kernel tells of sockets of AF_UNIX, in our own network namespace.
     fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
         Ok(Rc::default())

@@ -5,7 +5,7 @@ use crate::fd::locks::{Held, Of};
 use crate::fd::pidfd::Pidfd;
 use crate::fd::unix::UnixSocket;
 use crate::fd::uring::Uring;
-use crate::fd::{inet, inotify};
+use crate::fd::{inet, inotify, packet};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
 use crate::mm::huge;
@@ -165,7 +165,7 @@ fn backing(a: &Area) -> Found {
         Backing::Ring(ring) => {
             return holds(ring.is_sound(a.len()), || format!("what stands at {:x} is no such ring", a.start));
         }
-        Backing::Anonymous | Backing::Uring { .. } => 0,
+        Backing::Anonymous | Backing::Uring { .. } | Backing::Socket { .. } => 0,
         Backing::File { offset, .. } | Backing::Shared { offset, .. } | Backing::Segment { offset, .. } => offset,
     };
     holds(offset.checked_add(a.len()).is_some(), || format!("what stands at {:x} has no end", a.start))
@@ -180,10 +180,15 @@ fn attached(a: &Area, model: &Model) -> Found {
     holds(fits, || format!("what stands at {:x} is no part of segment {id}", a.start))
 }
 
-/// What an area shows of a ring of io_uring, that one is there.
+/// What an area shows of a ring of io_uring or of a socket, that one is there.
 fn shown(a: &Area, model: &Model) -> Found {
-    let Backing::Uring { ring, .. } = a.backing else { return Ok(()) };
-    let is_there = matches!(model.descriptions.get(&ring), Some(Description::Uring(_)));
+    let (ring, is_there) = match a.backing {
+        Backing::Uring { ring, .. } => {
+            (ring.into(), matches!(model.descriptions.get(&ring), Some(Description::Uring(_))))
+        }
+        Backing::Socket { socket } => (socket, model.descriptions.values().any(|d| packet::shows(d, socket, a))),
+        _ => return Ok(()),
+    };
     holds(is_there, || format!("ring {ring} is not in the image"))
 }
 

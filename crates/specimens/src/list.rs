@@ -4,8 +4,8 @@ use crate::life::Living;
 use crate::{
     aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
     inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes, procfiles, ptys,
-    queues, refused, regs, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads, timerfds,
-    timers, urings, vdso, worlds,
+    queues, refused, regs, rings, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads,
+    timerfds, timers, urings, vdso, worlds,
 };
 
 /// One specimen.
@@ -44,7 +44,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
     "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
     "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait; "inet-groups" nets::groups;
-    "packets" nets::packets; "packet-ring" nets::packet_ring;
+    "packets" nets::packets; "packet-rings" rings::unused; "packet-ring" rings::used;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-directory" signalling::directory;
     "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;

@@ -45,6 +45,7 @@ mod ptys;
 mod queues;
 mod refused;
 mod regs;
+mod rings;
 mod rseq;
 mod signalfds;
 mod signalling;

@@ -123,6 +123,15 @@ fn bind<T>(fd: i32, address: &T) -> Outcome {
     must("bind", unsafe { libc::bind(fd, std::ptr::from_ref(address).cast(), size_of::<T>() as u32) }).map(drop)
 }
 
+/// To an interface and a protocol (packet(7)).
+pub(crate) fn bind_to(fd: i32, interface: i32, protocol: u16) -> Outcome {
+    // SAFETY: zero is a value of the type.
+    let mut home: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    (home.sll_family, home.sll_ifindex) = (libc::AF_PACKET as u16, interface);
+    home.sll_protocol = protocol.to_be();
+    bind(fd, &home)
+}
+
 fn connect<T>(fd: i32, address: &T) -> Outcome {
     // SAFETY: the address lives as long as the call.
     must("connect", unsafe { libc::connect(fd, std::ptr::from_ref(address).cast(), size_of::<T>() as u32) }).map(drop)
@@ -329,12 +338,8 @@ pub(crate) fn packets(_: &[String]) -> Result<Living, String> {
         // SAFETY: takes integers.
         must("socket", unsafe { libc::socket(libc::AF_PACKET, kind, i32::from(protocol.to_be())) }).map(|fd| fd as i32)
     };
-    // SAFETY: zero is a value of the type.
-    let mut home: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     // SAFETY: the name ends with a zero.
     let loopback = unsafe { libc::if_nametoindex(c"lo".as_ptr()) } as i32;
-    (home.sll_family, home.sll_ifindex) = (libc::AF_PACKET as u16, loopback);
-    home.sll_protocol = 0x0800_u16.to_be();
     let (whole, group, none) = (socket(libc::SOCK_RAW, 0)?, socket(libc::SOCK_DGRAM, ALL)?, socket(libc::SOCK_RAW, 0)?);
     // SOCK_PACKET, whose address is a name.
     let old = socket(10, ALL)?;
@@ -345,7 +350,7 @@ pub(crate) fn packets(_: &[String]) -> Result<Living, String> {
     bind(old, &name)?;
     // It gets nothing but dogs' owners.
     attach(whole, no_dogs(28 + 14))?;
-    bind(whole, &home)?;
+    bind_to(whole, loopback, 0x0800)?;
     // PACKET_AUXDATA, PACKET_VERSION, PACKET_RESERVE, PACKET_TIMESTAMP; PACKET_FANOUT.
     for (option, value) in [(8, 1), (10, 1), (12, 8), (17, 1 << 4)] {
         set(whole, SOL_PACKET, option, value)?;
@@ -380,17 +385,6 @@ pub(crate) fn packets(_: &[String]) -> Result<Living, String> {
         })?;
         same("packets of dogs", &false, &dogs)
     })
-}
-
-/// One with a ring.
-pub(crate) fn packet_ring(_: &[String]) -> Result<Living, String> {
-    // SAFETY: takes integers.
-    let fd = must("socket", unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW, 0) })? as i32;
-    // `struct tpacket_req`: a block of four frames.
-    let ring = [4096u32, 1, 1024, 4];
-    // SAFETY: the structure lives as long as the call.
-    must("setsockopt", unsafe { libc::setsockopt(fd, 263, 5, ring.as_ptr().cast(), 16) })?;
-    Living::reads(move |_| sys::fcntl(fd, libc::F_GETFD, 0).map(drop))
 }
 
 /// Messages that wait: of somebody in the tree, of somebody who is gone, an empty one, a long one; of the older family in the newer;

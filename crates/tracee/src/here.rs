@@ -151,6 +151,25 @@ pub fn write_memory(file: &File, bytes: &[u8], at: u64, page: u64) -> std::io::R
     Ok(())
 }
 
+/// What a descriptor shows where it is mapped as memory from its beginning on: the first bytes of it; and whether all that is behind
+/// them is zeroes.
+pub fn look_into(fd: &impl AsRawFd, first: usize, len: usize) -> std::io::Result<(Vec<u8>, bool)> {
+    let (anywhere, fd) = (std::ptr::null_mut(), fd.as_raw_fd());
+    // SAFETY: a new mapping where the kernel likes.
+    let ours = unsafe { libc::mmap(anywhere, len, libc::PROT_READ, libc::MAP_SHARED, fd, 0) };
+    if ours == libc::MAP_FAILED {
+        return Err(std::io::Error::last_os_error());
+    }
+    let byte = |n| {
+        // SAFETY: all of it is mapped; others may write to it meanwhile, so each byte is read once.
+        unsafe { ours.cast::<u8>().add(n).read_volatile() }
+    };
+    let found = ((0..first.min(len)).map(byte).collect(), (first..len).all(|n| byte(n) == 0));
+    // SAFETY: nobody else knows of the mapping, and it is not used any more.
+    sys::result(i64::from(unsafe { libc::munmap(ours, len) }))?;
+    Ok(found)
+}
+
 /// Closes every descriptor from `first` on, up to `last`.
 pub fn close_range(first: u32, last: u32) {
     // SAFETY: the caller set these numbers apart for what nothing of ours owns.

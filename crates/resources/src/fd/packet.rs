@@ -1,24 +1,28 @@
 //! Sockets of the family AF_PACKET (packet(7)), which see whole packets of interfaces.
 //!
 //! - seen as    `socket:[inode]`, and what sock_diag(7) tells of it; `getsockopt`
-//! - captured   type and protocol, interface, memberships and fanout group, options and filter
-//! - recreated  `socket`, `setsockopt`, `bind`: interfaces are found by their names
-//! - refused    one with a ring (PACKET_RX_RING, PACKET_TX_RING): where in it kernel and program are cannot be made again; one whose
+//! - captured   type and protocol, interface, memberships and fanout group, options and filter; rings, of which no frame was used yet
+//! - recreated  `socket`, `setsockopt`, `bind`: interfaces are found by their names; `mmap` of its rings to where they were
+//! - refused    one by whose rings (PACKET_RX_RING, PACKET_TX_RING) packets have passed: where in them kernel and program are nobody
+//!   tells, and only packets move it; rings of which a process has mapped a part, or that it has closed but for the memory; one whose
 //!   interface is gone, or whose fanout group is led by a program; one that a process outside has too; a filter in eBPF; by the thaw,
 //!   where an interface is not there, and without CAP_NET_RAW
 //! - not kept   packets that wait: told. Counts of packets (PACKET_STATISTICS)
 
 use super::socket::{self, Settings, ask, word};
 use super::{Kind, Seen};
-use crate::{At, Blob, Capturing, Model, Planning, Resource, Text, Trouble};
+use crate::mm::area::{self, Area, Backing, refuse as refuse_area};
+use crate::mm::huge::is_none;
+use crate::{At, Blob, Capturing, Description, Model, Planning, Resource, Text, Trouble};
 use abi::consts::cap::CAP_NET_RAW;
 use abi::consts::poll::POLLIN;
 use abi::consts::socket::{
-    AF_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_COPY_THRESH, PACKET_FANOUT, SOCK_NONBLOCK, SOCK_PACKET, SOL_PACKET,
+    AF_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_COPY_THRESH, PACKET_FANOUT, PACKET_RX_RING, PACKET_VERSION, SOCK_NONBLOCK,
+    SOCK_PACKET, SOL_PACKET,
 };
-use abi::{Sys, sockopt};
+use abi::{Sys, proc, sockopt};
 use minicbor::{Decode, Encode};
-use plan::{Descr, Expect, Moment, Refusal, Value};
+use plan::{Descr, Expect, Moment, Pid, Refusal, Value};
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -50,6 +54,16 @@ pub struct PacketSocket {
     /// Its options.
     #[n(7)]
     pub settings: Settings,
+    /// Its rings: PACKET_RX_RING or PACKET_TX_RING, and `struct tpacket_req3` (linux/if_packet.h).
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rings: Vec<(u64, Blob)>,
+    /// Of one with rings: its inode number, by which areas that show them know it.
+    #[n(9)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub socket: u64,
 }
 
 /// Packets that an interface takes for it: the interface, PACKET_MR_ and an address.
@@ -94,10 +108,66 @@ fn interface(index: u32, from: &Capturing<'_>) -> Result<Option<Text>, Trouble> 
 /// What a survey has to read for the sockets of a tree.
 pub(crate) fn questions(model: &Model) -> Vec<String> {
     let sockets = model.descriptions.values().filter_map(|d| match d {
-        crate::Description::PacketSocket(socket) => Some(socket),
+        Description::PacketSocket(socket) => Some(socket),
         _ => None,
     });
     sockets.flat_map(PacketSocket::interfaces).map(number_of).collect()
+}
+
+fn number(asked: &[u8], nth: usize) -> u64 {
+    asked.get(4 * nth..).and_then(<[u8]>::first_chunk).map_or(0, |b| u32::from_ne_bytes(*b).into())
+}
+
+/// Of rings as they were asked for, the bytes of their memory: each has so many blocks of such a size.
+fn length<'a>(asked: impl Iterator<Item = &'a Vec<u8>>) -> u64 {
+    asked.fold(0, |sum, asked| sum.saturating_add(number(asked, 0) * number(asked, 1)))
+}
+
+/// Whether no frame of its rings, of which one stands behind the other in memory, was ever used: then kernel and program are at the
+/// first one. Who gives a frame back says so in its first word, and lengths and times stay. In the newest kind of
+/// ring the kernel opens the first block, and numbers it, before anything comes (net/packet/af_packet.c, `prb_open_block`).
+fn are_new(fd: u32, rings: &[(u64, Vec<u8>)], from: &Capturing<'_>) -> Result<bool, Trouble> {
+    const TPACKET_V3: u32 = 2;
+    const HEAD: u32 = 48;
+    /// When it was opened.
+    const TIME: std::ops::Range<usize> = 32..40;
+    let Some((_, asked)) = rings.first() else { return Ok(true) };
+    let version = word(&from.probe.calls(&[ask(fd, SOL_PACKET, PACKET_VERSION, 4)])?[0], 0);
+    let len = length(rings.iter().map(|(_, asked)| asked));
+    let (mut first, rest_is_new) = from.probe.look_into(fd, HEAD as usize, len)?;
+    let mut new = Vec::new();
+    if version == TPACKET_V3 && rings[0].0 == PACKET_RX_RING {
+        let own = HEAD + number(asked, 5).next_multiple_of(8) as u32;
+        new.extend([version, HEAD, 0, 0, own, own, 1, 0].map(u32::to_ne_bytes).concat());
+        first[TIME].fill(0);
+    }
+    new.resize(HEAD as usize, 0);
+    Ok(rest_is_new && first == new)
+}
+
+/// The socket whose rings an area shows.
+pub(crate) fn shown_by(area: &proc::Area, from: &Capturing<'_>) -> Result<Backing, Trouble> {
+    let all = from.probe.packet_sockets()?;
+    let told = all.iter().find(|told| u64::from(told.inode) == area.inode && from.probe.is_in_tree(&area.name));
+    let len = told.map_or(0, |told| length(told.rings.iter().map(|(_, asked)| asked)));
+    if area.end - area.start == len {
+        return Ok(Backing::Socket { socket: area.inode });
+    }
+    let why = "it is memory of a socket that nobody in the tree has, or a part of that, or of no packets";
+    Err(refuse_area(area, why, "let the program unmap it").into())
+}
+
+/// An area that shows the rings of a socket.
+pub(crate) fn map(area: &Area, socket: u64, protection: u64, pid: Pid, to: &mut Planning<'_>) {
+    let of = to.model.descriptions.iter().find(|(_, d)| shows(d, socket, area));
+    let of = of.map(|(id, _)| (Descr(*id), 0));
+    area::map(area, protection, of, pid, to);
+}
+
+/// Whether what an area shows are the rings of this.
+pub(crate) fn shows(description: &Description, socket: u64, area: &Area) -> bool {
+    let Description::PacketSocket(it) = description else { return false };
+    it.socket == socket && length(it.rings.iter().map(|(_, Blob(asked))| asked)) == area.len()
 }
 
 impl Resource for PacketSocket {
@@ -123,10 +193,11 @@ impl Kind for PacketSocket {
         let fanout = word(&from.probe.calls(&[ask(seen.fd, SOL_PACKET, PACKET_FANOUT, 4)])?[0], 0);
         let fanout = told.has_fanout.then_some(fanout & !UNIQUE_ID);
         let mut refusals = socket::ill_kept(seen, filtered, from)?;
+        let is_new = are_new(seen.fd, &told.rings, from)?;
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
-        if told.has_ring {
-            let why = "packets pass by a ring (PACKET_RX_RING, PACKET_TX_RING), whose state is the kernel's own";
-            refuse(why, "let the program close it; this is not supported");
+        if !is_new {
+            let why = "packets have passed by its ring (PACKET_RX_RING, PACKET_TX_RING), and nobody tells where in it the kernel is";
+            refuse(why, "freeze it before any have, or let the program close it");
         }
         if fanout.is_some_and(|group| BY_PROGRAM.contains(&(group >> 16 & 0xff))) {
             refuse("a program chooses who gets what (PACKET_FANOUT_DATA)", "let the program close it");
@@ -159,6 +230,8 @@ impl Kind for PacketSocket {
             fanout,
             copies: told.copies,
             settings,
+            socket: if told.rings.is_empty() { 0 } else { seen.stat.ino },
+            rings: told.rings.into_iter().map(|(option, asked)| (option, Blob(asked))).collect(),
         })
     }
 
@@ -177,6 +250,10 @@ impl Kind for PacketSocket {
         };
         if self.copies != 0 {
             set(PACKET_COPY_THRESH, self.copies.to_ne_bytes().to_vec(), to);
+        }
+        // The kind of a ring (PACKET_VERSION) was set with the options, or here it fails.
+        for (option, Blob(asked)) in &self.rings {
+            set(*option, asked.clone(), to);
         }
         if let Some(address) = self.address(is_old, to) {
             let len = address.len() as u64;

@@ -12,7 +12,7 @@ use super::heritage::Kept;
 use super::huge;
 use super::ring::{self, Ring};
 use crate::fd::file::{AS_FILE, Access, NO_FILE};
-use crate::fd::{memfd, uring};
+use crate::fd::{memfd, packet, uring};
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::consts::madvise::{
     MADV_DONTDUMP, MADV_DONTFORK, MADV_HUGEPAGE, MADV_MERGEABLE, MADV_NOHUGEPAGE, MADV_RANDOM, MADV_SEQUENTIAL,
@@ -78,6 +78,13 @@ pub enum Backing {
         /// Which part of it.
         #[n(1)]
         offset: u64,
+    },
+    /// The rings of a socket of packets.
+    #[n(6)]
+    Socket {
+        /// Its inode number.
+        #[n(0)]
+        socket: u64,
     },
 }
 
@@ -245,6 +252,7 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         _ if huge::is_nameless(area) && !area.perms.shared => Backing::Anonymous,
         _ if huge::is_nameless(area) => Backing::Shared { object: huge::object(area), offset: area.offset },
         _ if area.name == uring::LINK => uring::shown_by(area, from)?,
+        _ if area.name.starts_with(b"socket:[") => packet::shown_by(area, from)?,
         _ if area.name == ring::RING => Backing::Ring(ring::capture(area, from)?),
         _ if let Some(id) = segment(area) => {
             *from.files.ipc.segments.entry(id).or_default() += 1;
@@ -305,14 +313,15 @@ fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> R
     let nameless = match backing {
         Backing::Anonymous | Backing::Segment { .. } | Backing::Ring(_) | Backing::Uring { .. } => false,
         Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
-        Backing::Shared { .. } => true,
+        Backing::Shared { .. } | Backing::Socket { .. } => true,
     };
     if !(nameless && area.perms.shared) {
         return Ok(None);
     }
     // Only who has CAP_CHECKPOINT_RESTORE may ask how many names are left.
     let link = from.probe.stat(&format!("map_files/{:x}-{:x}", area.start, area.end));
-    if area.has(b"mw") && link.is_ok_and(|stat| stat.nlink > 0) {
+    let is_socket = matches!(backing, Backing::Socket { .. });
+    if !is_socket && area.has(b"mw") && link.is_ok_and(|stat| stat.nlink > 0) {
         let why = "the name by which its file was opened is gone, and another name of it is not";
         return Ok(Some(refuse(area, why, "put the old name back: ln")));
     }

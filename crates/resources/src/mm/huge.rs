@@ -141,7 +141,7 @@ fn whose(area: &Area, pid: u32) -> Option<(Of, u64)> {
         Backing::Shared { object, offset } => Some((Of::Object(object), offset)),
         Backing::File { file, offset } if area.shared => Some((Of::File(file), offset)),
         // They belong to the segment, which is made whole.
-        Backing::Segment { .. } | Backing::Ring(_) | Backing::Uring { .. } => None,
+        Backing::Segment { .. } | Backing::Ring(_) | Backing::Uring { .. } | Backing::Socket { .. } => None,
         _ => Some((Of::Process(pid, area.start), 0)),
     }
 }

@@ -15,7 +15,7 @@ use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
-use crate::fd::{memfd, uring};
+use crate::fd::{memfd, packet, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
 use abi::consts::mmap::PAGE;
@@ -166,6 +166,7 @@ impl Capture for Space {
                 }
                 Backing::Segment { .. } | Backing::Ring(_) => {}
                 Backing::Uring { ring, offset } => uring::map(area, (ring, offset), placed, at.pid, to),
+                Backing::Socket { socket } => packet::map(area, socket, placed, at.pid, to),
                 _ => match heritage.kept[n] {
                     Some(kept) => area::take_over(area, kept, had[kept.of], placed, at.pid, to),
                     None => area::place(area, placed, at.pid, to),
@@ -313,8 +314,9 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
     for a in areas {
         match (&a.backing, a.shared) {
             // What is in a segment belongs to the whole tree.
-            (Backing::File { .. }, true) | (Backing::Segment { .. }, _) => {}
-            (Backing::File { .. }, false) => all.push((a.start..a.end, Which::Changed)),
+            // Rings are as new.
+            (Backing::File { .. } | Backing::Socket { .. }, true) | (Backing::Segment { .. }, _) => {}
+            (Backing::File { .. } | Backing::Socket { .. }, false) => all.push((a.start..a.end, Which::Changed)),
             // Whoever uses it must be ready to find it empty; and what the vdso keeps there to make random numbers (vgetrandom)
             // must not be the same in two programs of one image.
             (Backing::Anonymous, _) if a.is_droppable() => {}

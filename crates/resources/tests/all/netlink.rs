@@ -133,10 +133,45 @@ fn one_that_sees_packets() {
     assert_eq!(plan_of(socket), lines);
 }
 
+/// One with a ring of two blocks of one page, whose memory begins so, and then is zeroes or not.
+fn with_ring(version: u32, private: u32, first: &[u32], rest_is_new: bool) -> Recorded {
+    let asked = [4096, 2, 2048, 4, 8, private, 0].iter().flat_map(|n: &u32| n.to_ne_bytes()).collect();
+    let mut one = packet_socket(Told { rings: vec![(5, asked)], ..packets() });
+    one.answer(Sys::Getsockopt, &[40, 263, 10], Ok(0), number(version));
+    let mut bytes: Vec<u8> = first.iter().flat_map(|n| n.to_ne_bytes()).collect();
+    bytes.resize(48, 0);
+    one.looked_into = Some((8192, bytes, rest_is_new));
+    one
+}
+
+#[test]
+fn rings_by_which_nothing_has_passed() {
+    let socket = captured(&with_ring(1, 0, &[], true)).0.unwrap();
+    let lines = plan_of(socket);
+    // The version first, and nothing comes before all is set.
+    let first = ["setsockopt(d40, 263, 10, ", "setsockopt(d40, 263, 5, [28 bytes], 28)", "bind(d40, "];
+    assert!(lines[1..].iter().zip(first).all(|(line, part)| line.contains(part)), "{lines:?}");
+    let used =
+        "packets have passed by its ring (PACKET_RX_RING, PACKET_TX_RING), and nobody tells where in it the kernel is";
+    // A frame that waits; one that was given back; a later one.
+    for (first, rest_is_new) in [(&[1u32, 42, 42][..], true), (&[0, 42, 42], true), (&[], false)] {
+        assert_eq!(why(&with_ring(1, 0, first, rest_is_new)), [used]);
+    }
+    // Blocks: number, places, status, packets, where the first is, bytes, how many blocks were before, and the time.
+    let new = [2, 48, 0, 0, 48 + 16, 48 + 16, 1, 0, 1_700_000_000, 5];
+    assert!(captured(&with_ring(2, 9, &new, true)).0.is_ok());
+    for (at, value) in [(2, 1), (3, 1), (5, 200), (6, 3), (11, 5)] {
+        let mut other = new.to_vec();
+        other.resize(12, 0);
+        other[at] = value;
+        assert_eq!(why(&with_ring(2, 9, &other, true)), [used], "{at}");
+    }
+    assert_eq!(why(&with_ring(1, 0, &new, true)), [used]);
+    assert_eq!(why(&with_ring(2, 0, &[], true)), [used]);
+}
+
 #[test]
 fn packets_that_cannot_be_seen_again() {
-    let ring = "packets pass by a ring (PACKET_RX_RING, PACKET_TX_RING), whose state is the kernel's own";
-    assert_eq!(why(&packet_socket(Told { has_ring: true, ..packets() })), [ring]);
     assert_eq!(why(&packet_socket(Told { interface: 9, ..packets() })), ["its interface is gone"]);
     let elsewhere = why(&packet_socket(Told { inode: 78, ..packets() }));
     assert_eq!(elsewhere, ["it is in another network namespace"]);

@@ -233,17 +233,22 @@ fn settings() -> impl Strategy<Value = Settings> {
 fn packet_socket() -> impl Strategy<Value = PacketSocket> {
     let membership =
         (text(), any::<u16>(), blob()).prop_map(|(interface, sort, address)| Membership { interface, sort, address });
-    let rest = (of(text()), vec(membership, 0..3), of(any::<u32>()), settings());
+    let rings = (vec((any::<u64>(), blob()), 0..3), any::<u64>());
+    let rest = (of(text()), vec(membership, 0..3), of(any::<u32>()), settings(), rings);
     (any::<(u8, u16, u32, u32)>(), rest).prop_map(
-        |((socket_type, protocol, flags, copies), (interface, memberships, fanout, settings))| PacketSocket {
-            socket_type,
-            protocol,
-            flags,
-            interface,
-            memberships,
-            fanout,
-            copies,
-            settings,
+        |((socket_type, protocol, flags, copies), (interface, memberships, fanout, settings, (rings, socket)))| {
+            PacketSocket {
+                socket_type,
+                protocol,
+                flags,
+                interface,
+                memberships,
+                fanout,
+                copies,
+                settings,
+                rings,
+                socket,
+            }
         },
     )
 }

@@ -102,6 +102,8 @@ pub(crate) struct Recorded {
     /// What waits in those with descriptors in flight.
     pub(crate) messages: BTreeMap<u64, Vec<Message>>,
     pub(crate) packets: Vec<abi::diag::LinkSocket>,
+    /// What a descriptor shows where it is mapped: how much, its beginning, and whether the rest is zeroes.
+    pub(crate) looked_into: Option<(u64, Vec<u8>, bool)>,
     pub(crate) held: Vec<u64>,
     pub(crate) ready: u16,
     /// Its descriptions.
@@ -393,6 +395,10 @@ impl Probe for Recorded {
     }
     fn messages(&self, inode: u64) -> Option<Vec<Message>> {
         self.messages.get(&inode).cloned()
+    }
+    fn look_into(&self, fd: u32, _: usize, len: u64) -> Result<(Vec<u8>, bool), Fault> {
+        let shown = self.looked_into.clone().filter(|(all, ..)| *all == len);
+        shown.map(|(_, first, rest)| (first, rest)).ok_or_else(|| Fault::new("mmap", fd, Errno::EINVAL))
     }
     fn packet_sockets(&self) -> Result<Vec<abi::diag::LinkSocket>, Fault> {
         Ok(self.packets.clone())
