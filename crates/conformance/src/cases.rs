@@ -360,6 +360,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["fifo-ends"]).but(&[PidNs]),
         Case::specimen(&["fifo-lone"]).but(&[PidNs]),
         Case::specimen(&["fifo-twice"]).but(&[PidNs]),
+        Case::specimen(&["fifo-anew"]).refused(&["fifo", "with nobody (and something waits in it)"]),
         Case::specimen(&["fifo-unread"]).refused(&["fifo", "nobody has it open to read"]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),

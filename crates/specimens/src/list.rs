@@ -70,7 +70,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
-    "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice;
+    "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice; "fifo-anew" pipes::named_anew;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved; "epoll-many" pipes::watches_many;
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;

@@ -119,6 +119,21 @@ pub(crate) fn named(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| still_holds([fd, fd], b"in the fifo"))
 }
 
+/// A named pipe in which something waits, opened anew to read when its writers were gone: poll(2) tells of no end.
+pub(crate) fn named_anew(_: &[String]) -> Result<Living, String> {
+    make_fifo()?;
+    let both = sys::open("fifo", libc::O_RDWR | libc::O_NONBLOCK)?;
+    sys::write(both, b"left")?;
+    let before = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+    sys::close(both);
+    let anew = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+    sys::close(before);
+    Living::reads_at_first(move |first| {
+        let expected: &[u8] = if first { b"left" } else { b"" };
+        same_bytes("what waits", expected, &sys::read_up_to(anew, 10)?)
+    })
+}
+
 /// Named pipes with a reader and writers, one of which has lost its name.
 pub(crate) fn named_ends(_: &[String]) -> Result<Living, String> {
     let ends = || -> Result<[i32; 3], String> {

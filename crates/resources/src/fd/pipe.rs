@@ -115,8 +115,11 @@ impl Kind for PipeEnd {
         };
         let whose = match holder {
             Some(holder) => Some((format!("process {holder}, outside of the tree"), "")),
+            // Who opens a named one to read after its writers are gone is told of no end (fs/pipe.c, `fifo_open`), as if one were there.
             None if from.probe.has_hidden_end(seen)? => {
-                Some(("a process outside of the tree, which you may not look at".to_owned(), ", as root"))
+                let nobody = seen.flags() & flags::ACCMODE == flags::RDONLY && is_named(seen);
+                let or = if nobody { "nobody (and something waits in it), or with " } else { "" };
+                Some((format!("{or}a process outside of the tree, which you may not look at"), ", as root"))
             }
             None => None,
         };
@@ -184,7 +187,11 @@ fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) ->
     // A named one may be opened again by whoever has its name, and would be.
     if from.keep.external == External::Refuse || is_named(seen) {
         let or = "; or use --external disconnect: thawed, the program finds it closed";
-        let or = if is_named(seen) { "" } else { or };
+        let or = match is_named(seen) {
+            true if whose.starts_with("nobody") => "; or let the program read what waits in it",
+            true => "",
+            false => or,
+        };
         let remedy = format!("freeze what stands at both ends of it together{as_whom}{or}");
         return Some(seen.refuse(format!("its other end is with {whose}"), remedy));
     }
