@@ -96,6 +96,7 @@ const PLAIN: &[&str] = &[
     "socket-full",
     "socket-empty",
     "signalling",
+    "signalling-ends",
     "signalfd",
     "signalfd-watched",
     "signalfd-child",

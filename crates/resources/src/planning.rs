@@ -55,6 +55,8 @@ pub struct Planning<'a> {
     pub(crate) names: HashSet<&'a str>,
     /// Sockets that had the name of a file which is not theirs any more.
     pub(crate) bygone: HashMap<&'a crate::Text, Vec<Descr>>,
+    /// Ends of connections that nobody has, each with that after which nobody needs it.
+    pub(crate) spares: Vec<(Descr, Vec<Fact>)>,
 }
 
 impl Planning<'_> {
@@ -273,6 +275,7 @@ fn all_steps<'a>(
         controlling: HashMap::new(),
         names: unix::plan::names(host),
         bygone: unix::plan::bygone(model),
+        spares: Vec::new(),
     };
     all_resources(&mut planning);
     planning

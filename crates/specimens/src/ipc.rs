@@ -308,9 +308,9 @@ pub(crate) fn posix_semaphore(_: &[String]) -> Result<Living, String> {
 fn set(key: i32, values: &[u16]) -> Result<i32, String> {
     // SAFETY: takes integers.
     let id = must("semget", unsafe { libc::semget(key, values.len() as i32, MAKE | 0o600) })?;
-    let id = written_down("sem", id)?;
-    set_values(id, values)?;
-    Ok(id)
+    // As with queues: from here on it is somebody's.
+    set_values(id as i32, values)?;
+    written_down("sem", id)
 }
 
 fn set_values(id: i32, values: &[u16]) -> Outcome {
@@ -404,7 +404,11 @@ fn receive(id: i32, kind: i64, flags: i32) -> Result<(i64, Vec<u8>), i32> {
 
 fn queue(key: i32, limit: u64) -> Result<i32, String> {
     // SAFETY: takes integers.
-    let id = written_down("msg", must("msgget", unsafe { libc::msgget(key, MAKE | 0o600) })?)?;
+    let id = must("msgget", unsafe { libc::msgget(key, MAKE | 0o600) })? as i32;
+    // A queue that nobody has used yet might be anybody's, also that of another specimen that is frozen in this instant.
+    send(id, 1, b"first")?;
+    receive(id, 1, 0).map_err(|errno| format!("msgrcv: errno {errno}"))?;
+    written_down("msg", id.into())?;
     let mut stat = about_queue(id)?;
     stat.msg_qbytes = limit;
     // SAFETY: the structure that the kernel gave.
@@ -442,9 +446,6 @@ fn mixed_messages() -> Result<Living, String> {
 pub(crate) fn messages(_: &[String]) -> Result<Living, String> {
     let mut mixed = mixed_messages()?;
     let empty = queue(libc::IPC_PRIVATE, 16000)?;
-    // A queue that nobody has used yet might be anybody's.
-    send(empty, 1, b"first")?;
-    receive(empty, 1, 0).map_err(|errno| format!("msgrcv: errno {errno}"))?;
     let (heard, trouble) = (Arc::new(AtomicU32::new(0)), Arc::new(AtomicI32::new(0)));
     let (count, errno) = (Arc::clone(&heard), Arc::clone(&trouble));
     std::thread::spawn(move || {

@@ -5,6 +5,8 @@ use crate::life::Living;
 use crate::signals;
 use crate::sockets;
 use crate::sys::{self, must, same};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::IntoRawFd;
 
 pub(crate) const F_SETSIG: i32 = 10;
 pub(crate) const F_GETSIG: i32 = 11;
@@ -72,6 +74,35 @@ pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
             same("what came", &b"x".to_vec(), &sys::read_up_to(end[0], 10)?)?;
         }
         same("signals", &[before[0] + 2, before[1] + 1], &[signals::count(libc::SIGIO), signals::count(OWN)])
+    })
+}
+
+/// Connections whose other end is closed: that was told, and is not told again.
+pub(crate) fn ends(_: &[String]) -> Result<Living, String> {
+    signals::catch(libc::SIGIO)?;
+    kin::plain()?;
+    let (pairs, mut kept) = ([libc::SOCK_STREAM, libc::SOCK_SEQPACKET].map(sockets::pair), Vec::new());
+    for pair in pairs {
+        let [own, other] = pair?;
+        sys::write(other, b"x")?;
+        sys::close(other);
+        kept.push(own);
+    }
+    let listener = sys::fine("bind", TcpListener::bind("127.0.0.1:0"))?;
+    let client = sys::fine("connect", listener.local_addr().and_then(TcpStream::connect))?;
+    drop(sys::fine("accept", listener.accept())?);
+    drop(listener);
+    kept.push(client.into_raw_fd());
+    sys::soon("the end", || sys::readable(kept[2]))?;
+    for fd in &kept {
+        // SAFETY: takes nothing.
+        own(*fd, 1, unsafe { libc::getpid() })?;
+        sys::fcntl(*fd, libc::F_SETFL, libc::O_ASYNC | libc::O_NONBLOCK)?;
+    }
+    let before = signals::count(libc::SIGIO);
+    Living::reads(move |_| {
+        same("signals", &before, &signals::count(libc::SIGIO))?;
+        same("all have something to be read", &true, &kept.iter().all(|fd| sys::readable(*fd)))
     })
 }
 

@@ -9,7 +9,7 @@
 
 use super::{S_IFDIR, S_IFMT, flags};
 use crate::task::written;
-use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Told, Trouble};
+use crate::{At, Capture, Capturing, Model, Planning, ProcessModel, ProcessState, Resource, Told, Trouble};
 use abi::consts::fcntl::F_SETFL;
 use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -95,16 +95,34 @@ impl Capture for SignalDriven {
     fn plan(&self, _: At, _: &mut Planning<'_>) {}
 }
 
-/// What all of them asked for.
+/// What a process has asked for.
+fn asked(p: &ProcessModel) -> impl Iterator<Item = (u32, &Signalled)> {
+    let all = p.states.iter().find_map(|s| if let ProcessState::SignalDriven(s) = s { Some(&s.all) } else { None });
+    all.into_iter().flatten().map(|one| (p.process.pid, one))
+}
+
+/// What all of them asked for. Of an end that is closed a signal tells, so those that nobody has are closed before, by all who have them
+/// by birth.
 pub(crate) fn plan(to: &mut Planning<'_>) {
-    for p in &to.model.processes {
-        let all = p.states.iter().find_map(|s| if let ProcessState::SignalDriven(s) = s { Some(&s.all) } else { None });
-        all.into_iter().flatten().for_each(|signalled| signalled.plan(p.process.pid, to));
+    let model = to.model;
+    let all: Vec<(u32, &Signalled)> = model.processes.iter().flat_map(asked).collect();
+    if all.is_empty() {
+        return;
     }
+    let spares = std::mem::take(&mut to.spares);
+    let own = model.processes.iter().filter(|p| p.process.shares.files.is_none() && !p.process.is_zombie());
+    let mut needs = vec![Fact::Settled];
+    needs.extend(own.map(|p| Fact::Closed(Pid(p.process.pid))));
+    needs.extend(spares.iter().map(|(spare, _)| Fact::Linked(*spare)));
+    for (spare, unneeded) in spares {
+        let op = Op::Call { sys: Sys::Close, args: vec![Value::Descr(spare)], expect: Expect::Success };
+        to.to.step(Moment::Arm, SignalDriven::NAME, Actor::Store, op, unneeded, vec![Fact::Linked(spare)]);
+    }
+    all.iter().for_each(|(pid, signalled)| signalled.plan(*pid, &needs, to));
 }
 
 impl Signalled {
-    fn plan(&self, pid: u32, to: &mut Planning<'_>) {
+    fn plan(&self, pid: u32, needs: &[Fact], to: &mut Planning<'_>) {
         let (kind, id) = self.owner;
         if id != 0 && !self.is_inside(to.model) {
             let whom = if kind == F_OWNER_PGRP { "process group" } else { "process" };
@@ -116,15 +134,8 @@ impl Signalled {
         let mut set = |command: u64, value: Value| {
             let args = vec![u64::from(self.number).into(), command.into(), value];
             let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
-            let needs = vec![Fact::Settled, Fact::Closed(Pid(pid))];
-            to.to.step(
-                Moment::Arm,
-                SignalDriven::NAME,
-                Actor::Thread(Tid(pid)),
-                op,
-                needs,
-                vec![Fact::Whole(Tid(pid))],
-            );
+            let (who, makes) = (Actor::Thread(Tid(pid)), vec![Fact::Whole(Tid(pid))]);
+            to.to.step(Moment::Arm, SignalDriven::NAME, who, op, needs.to_vec(), makes);
         };
         if id != 0 && self.is_inside(to.model) {
             set(F_SETOWN_EX, Value::Bytes([kind.to_ne_bytes(), id.to_ne_bytes()].concat()));

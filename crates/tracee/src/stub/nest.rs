@@ -121,7 +121,7 @@ fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, 
         Errno::EINVAL => make_slave(c"/proc"),
         _ => Err(word),
     })?;
-    first_process(start, ends)?;
+    first_process(ends)?;
     let clone_parent = libc::CLONE_PARENT as u64;
     // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
     match unsafe { clone_self(clone_parent, 0, Some(pid)) } {
@@ -153,14 +153,14 @@ fn map_ids(uid: u32, gid: u32) -> std::io::Result<()> {
 }
 
 /// Process 1 of the namespace: mounts its /proc, then waits to be told to stay.
-fn first_process(start: &Start, ends: &HelperEnds) -> Result<(), Word> {
+fn first_process(ends: &HelperEnds) -> Result<(), Word> {
     let (mut ready, said) = UnixStream::pair().map_err(|e| Word::failed(5, Errno::from(e)))?;
     // For it, as it is in another pid namespace already.
     point(6)?;
     // SAFETY: the helper has no other threads.
     let init = unsafe { clone_self(0, libc::SIGCHLD as u64, None) }.map_err(|e| Word::failed(5, e))?;
     if init == 0 {
-        be_first(start, said, &ends.init, ends.word.as_raw_fd());
+        be_first(said, &ends.init);
     }
     drop(said);
     let mut bytes = [0; 12];
@@ -169,14 +169,13 @@ fn first_process(start: &Start, ends: &HelperEnds) -> Result<(), Word> {
     if word.errno == 0 { Ok(()) } else { Err(word) }
 }
 
-fn be_first(start: &Start, mut said: UnixStream, link: &UnixStream, word_end: RawFd) -> ! {
+fn be_first(mut said: UnixStream, link: &UnixStream) -> ! {
     let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
     let word = mount(6, c"/proc", c"proc", flags).err().unwrap_or_default();
     let _ = said.write_all(&word.to_bytes());
-    for fd in start.ours.iter().chain([&word_end]) {
-        // SAFETY: ends of our maker: as long as we kept them nobody would see them close.
-        unsafe { libc::close(*fd) };
-    }
+    drop(said);
+    // As long as we kept what our maker has, nobody would see it close.
+    keep_only(link.as_raw_fd(), link.as_raw_fd());
     // SAFETY: prctl with a name, and an ignored SIGCHLD: orphans of the namespace that end are nobody's business.
     unsafe { (libc::prctl(libc::PR_SET_NAME, c"cryopid-init".as_ptr()), libc::signal(libc::SIGCHLD, libc::SIG_IGN)) };
     let Some(tree) = receive_fd(link) else { exit() };

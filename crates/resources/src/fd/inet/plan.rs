@@ -205,6 +205,7 @@ fn connect_closed((descr, socket): One<'_>, ports: &mut Ports, to: &mut Planning
         ports.before.entry(port).or_default().push(Fact::Made(descr));
     }
     socket.furnish(descr, (other, 0), to);
+    to.spares.push((other, vec![Fact::Filled(descr)]));
 }
 
 /// A connection between two sockets, of which the second one accepts it.

@@ -396,6 +396,8 @@ impl UnixSocket {
             // What was not read when it was closed.
             feed(descr, vec![vec![0]], vec![], to);
         }
+        let written = self.is_written_to().then_some(Fact::Filled(gone));
+        to.spares.push((gone, [Fact::Filled(descr)].into_iter().chain(written).collect()));
     }
 
     /// One of messages that is no end of a pair: whoever knows its name sends to it.
