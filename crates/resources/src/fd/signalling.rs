@@ -109,20 +109,24 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
     if all.is_empty() {
         return;
     }
-    let spares = std::mem::take(&mut to.spares);
+    // One after the other, the first when the processes have closed theirs: so the last one closes the last end.
     let own = model.processes.iter().filter(|p| p.process.shares.files.is_none() && !p.process.is_zombie());
-    let mut needs = vec![Fact::Settled];
-    needs.extend(own.map(|p| Fact::Closed(Pid(p.process.pid))));
-    needs.extend(spares.iter().map(|(spare, _)| Fact::Linked(*spare)));
+    let mut before: Vec<Fact> = own.map(|p| Fact::Closed(Pid(p.process.pid))).collect();
+    let spares = std::mem::take(&mut to.spares);
+    if spares.is_empty() {
+        before.clear();
+    }
     for (spare, unneeded) in spares {
         let op = Op::Call { sys: Sys::Close, args: vec![Value::Descr(spare)], expect: Expect::Success };
-        to.to.step(Moment::Arm, SignalDriven::NAME, Actor::Store, op, unneeded, vec![Fact::Linked(spare)]);
+        let (needs, closed) = ([before, unneeded].concat(), Fact::Linked(to.to.scratch()));
+        to.to.step(Moment::Arm, SignalDriven::NAME, Actor::Store, op, needs, vec![closed.clone()]);
+        before = vec![closed];
     }
-    all.iter().for_each(|(pid, signalled)| signalled.plan(*pid, &needs, to));
+    all.iter().for_each(|(pid, signalled)| signalled.plan(*pid, &before, to));
 }
 
 impl Signalled {
-    fn plan(&self, pid: u32, needs: &[Fact], to: &mut Planning<'_>) {
+    fn plan(&self, pid: u32, before: &[Fact], to: &mut Planning<'_>) {
         let (kind, id) = self.owner;
         if id != 0 && !self.is_inside(to.model) {
             let whom = if kind == F_OWNER_PGRP { "process group" } else { "process" };
@@ -135,7 +139,8 @@ impl Signalled {
             let args = vec![u64::from(self.number).into(), command.into(), value];
             let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
             let (who, makes) = (Actor::Thread(Tid(pid)), vec![Fact::Whole(Tid(pid))]);
-            to.to.step(Moment::Arm, SignalDriven::NAME, who, op, needs.to_vec(), makes);
+            let needs = [&[Fact::Settled, Fact::Closed(Pid(pid))], before].concat();
+            to.to.step(Moment::Arm, SignalDriven::NAME, who, op, needs, makes);
         };
         if id != 0 && self.is_inside(to.model) {
             set(F_SETOWN_EX, Value::Bytes([kind.to_ne_bytes(), id.to_ne_bytes()].concat()));

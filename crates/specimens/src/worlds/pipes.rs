@@ -29,12 +29,15 @@ pub(super) const FAMILY: Family = Family {
         Letter { sign: 's', act: |w| size(w, SIZE * 2) },
         Letter { sign: 'z', act: |w| size(w, SIZE / 2) },
         Letter { sign: 'p', act: |w| toggle(w, WRITER, libc::O_DIRECT) },
-        Letter { sign: 'g', act: signal },
+        Letter { sign: 'g', act: |w| signal(w, READER) },
         Letter { sign: 'u', act: |w| remove(w) },
     ],
     rules: &[
         Rule { text: "something waits in it, and nobody has it open to read", names: is_unread },
-        Rule { text: "its other end is with a process outside of the tree, which you may not look at", names: is_late },
+        Rule {
+            text: "its other end is with nobody (and something waits in it), or with a process outside",
+            names: is_late,
+        },
     ],
     ask,
 };
@@ -147,8 +150,8 @@ fn toggle(world: &World, place: usize, flag: i32) -> Did {
 }
 
 /// A signal tells of what comes; not two times.
-fn signal(world: &mut World) -> Did {
-    world.with(READER, |fd| {
+pub(super) fn signal(world: &mut World, place: usize) -> Did {
+    world.with(place, |fd| {
         let flags = fcntl(fd, libc::F_GETFL, 0).unwrap_or(0);
         let own = std::process::id().cast_signed();
         fcntl(fd, libc::F_SETOWN, own).is_ok()

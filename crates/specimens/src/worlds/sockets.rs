@@ -1,6 +1,6 @@
 //! Worlds of sockets of AF_UNIX: pairs, connections to who takes them, messages to names.
 
-use super::pipes::{flags, happens};
+use super::pipes::{flags, happens, signal};
 use super::{Did, Family, Letter, Nothing, Rule, Sent, Something, Story, World, unix};
 use crate::flights::ancillary;
 use crate::sys::{self, errno};
@@ -33,6 +33,8 @@ pub(super) const PAIRS: Family = Family {
         Letter { sign: 'c', act: |w| tells(w, B) },
         Letter { sign: 'f', act: itself },
         Letter { sign: 'g', act: |w| given(w, give_pipe) },
+        // Those in flight that send signals are refused, by no number.
+        Letter { sign: 's', act: |w| if brings(w) { Nothing } else { both(signal(w, A), signal(w, B)) } },
     ],
     rules: &[RESET, OF_ANOTHER],
     ask,
@@ -62,6 +64,7 @@ pub(super) const CONNECTIONS: Family = Family {
         // Who waits to be accepted has what it had when he came, which nobody tells of him.
         Letter { sign: 'p', act: |w| if w.pending.is_empty() { tells(w, A) } else { Nothing } },
         Letter { sign: 'b', act: |w| listen(w, 0) },
+        Letter { sign: 's', act: |w| both(signal(w, B), signal(w, C)) },
     ],
     rules: &[
         Rule { text: "its connection waits to be accepted, and it has sent something already", names: is_hasty },
@@ -164,6 +167,11 @@ fn both(one: Did, other: Did) -> Did {
     did(one == Something || other == Something)
 }
 
+/// Whether a descriptor is in flight.
+fn brings(world: &World) -> bool {
+    world.queues.iter().flatten().any(|sent| sent.brings)
+}
+
 fn pair(world: &mut World, kind: i32) -> Did {
     unix::pair(kind).map_or(Nothing, |ends| {
         world.fds[..2].copy_from_slice(&ends);
@@ -210,6 +218,9 @@ fn send(world: &mut World, place: usize, bytes: &[u8]) -> Did {
 
 /// The first end gives itself.
 fn itself(world: &mut World) -> Did {
+    if world.at(A).is_some_and(|fd| flags(fd)[0] & libc::O_ASYNC != 0) {
+        return Nothing;
+    }
     let done = given(world, |fd| give(fd, fd));
     world.queues[B].last_mut().into_iter().filter(|_| done == Something).for_each(|sent| sent.brings = true);
     done
