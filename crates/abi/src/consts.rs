@@ -423,6 +423,7 @@ pub mod uring {
     pub const REGISTER_ENABLE_RINGS: u64 = 12;
     pub const REGISTER_PBUF_STATUS: u64 = 26;
     pub const REGISTER_RESIZE_RINGS: u64 = 33;
+    pub const REGISTER_MEM_REGION: u64 = 34;
 }
 
 /// Scheduling (linux/sched.h, linux/ioprio.h).

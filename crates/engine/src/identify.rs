@@ -8,11 +8,13 @@ use abi::layout::{FileStat, Timespec};
 use abi::{Fault, proc};
 use resources::Text;
 use resources::fd::Seen;
-use rustix::fs::{AtFlags, CWD, Dir, DirEntry, Mode, OFlags, Stat, openat, readlinkat, statat};
+use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Stat, openat, readlinkat, statat};
 use rustix::path::DecInt;
 use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
+use std::sync::{Mutex, PoisonError};
 
 /// The descriptors of a tree by description, in the order of the first process and number that lead to each.
 pub(crate) struct Table {
@@ -86,8 +88,12 @@ impl Listed {
 
     /// The numbers that are open.
     pub(crate) fn numbers(&self) -> rustix::io::Result<Vec<u32>> {
-        let number = |entry: rustix::io::Result<DirEntry>| entry.ok()?.file_name().to_str().ok()?.parse().ok();
-        Ok(Dir::read_from(&self.0)?.filter_map(number).collect())
+        let mut room = [MaybeUninit::uninit(); ENOUGH];
+        let (mut entries, mut all) = (RawDir::new(&self.0, &mut room), Vec::new());
+        while let Some(entry) = entries.next() {
+            all.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
+        }
+        Ok(all)
     }
 
     /// Where the link of a number leads.
@@ -114,7 +120,7 @@ impl Listed {
     }
 }
 
-/// Bytes of nearly every text of a descriptor.
+/// Bytes of nearly every text of a descriptor, and of most lists of them.
 const ENOUGH: usize = 2048;
 
 /// The two directories that tell of the descriptors of a process.
@@ -125,11 +131,16 @@ fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
 fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
     let fault =
         |e: rustix::io::Errno| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), std::io::Error::from(e)));
+    let link = links.link(fd).map_err(fault)?;
+    // Some tell only what they can without waiting for somebody else who asks (io_uring/fdinfo.c): so of us only one does.
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = link.starts_with(b"anon_inode:").then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     let info = infos.text(fd).map_err(fault)?;
+    drop(alone);
     Ok(Seen {
         pid: pid as u32,
         fd,
-        link: Text(links.link(fd).map_err(fault)?),
+        link: Text(link),
         stat: links.stat(fd).map_err(fault)?,
         info: proc::fdinfo(&info).map_err(resources::Trouble::from)?,
         terminal: None,
@@ -161,6 +172,9 @@ pub(crate) fn descriptors(lead: i32) -> Result<Vec<Seen>, Error> {
         let group = numbers.chunks(TOGETHER).nth(n).into_iter().flatten();
         group.map(|fd| see(&directories, lead, *fd)).collect()
     };
+    if groups < 2 {
+        return look(0);
+    }
     let ahead = Ahead::begin(groups, (0..groups).rev(), look);
     let mut all = Vec::new();
     for n in 0..groups {

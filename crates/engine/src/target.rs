@@ -564,8 +564,8 @@ impl Probe for Target<'_, '_, '_> {
     fn lines(&self, key: &str) -> Vec<Told> {
         let told = |(at, seen): &(usize, Seen)| {
             let lines: Vec<_> = seen.info.fields(key).map(<[u8]>::to_vec).collect();
-            let (description, flags) = (*at as u32 + 1, seen.flags());
-            (!lines.is_empty()).then_some(Told { pid: seen.pid, number: seen.fd, description, flags, lines })
+            let (description, flags, ino) = (*at as u32 + 1, seen.flags(), seen.info.ino);
+            (!lines.is_empty()).then_some(Told { pid: seen.pid, number: seen.fd, description, flags, ino, lines })
         };
         let look = || self.table.all.iter().filter_map(told).collect();
         self.before.lines.borrow_mut().entry(key.to_owned()).or_insert_with(look).clone()
@@ -574,8 +574,8 @@ impl Probe for Target<'_, '_, '_> {
     fn descriptions(&self) -> Vec<Told> {
         let own = self.with(|process, _| process.pid()) as u32;
         let told = |(at, seen): (usize, &Seen)| {
-            let (description, flags) = (at as u32 + 1, seen.info.flags);
-            Told { pid: own, number: seen.fd, description, flags, lines: Vec::new() }
+            let (description, flags, ino) = (at as u32 + 1, seen.info.flags, seen.info.ino);
+            Told { pid: own, number: seen.fd, description, flags, ino, lines: Vec::new() }
         };
         let all = self.table.descriptions.iter().enumerate();
         all.filter(|(_, seen)| seen.pid == own && !seen.names_only()).map(told).collect()

@@ -91,6 +91,8 @@ pub struct Told {
     pub description: u32,
     /// Access mode and status flags (open(2)).
     pub flags: u32,
+    /// The number of its inode, where the kernel (5.14) tells it.
+    pub ino: Option<u64>,
     /// The values.
     pub lines: Vec<Vec<u8>>,
 }

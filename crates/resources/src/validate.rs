@@ -4,7 +4,7 @@
 use crate::fd::locks::{Held, Of};
 use crate::fd::pidfd::Pidfd;
 use crate::fd::unix::UnixSocket;
-use crate::fd::uring::Uring;
+use crate::fd::uring::{self, Uring};
 use crate::fd::{inet, inotify, packet};
 use crate::ipc::{shm::Segment, undo::Change};
 use crate::mm::area::{Area, Backing};
@@ -184,7 +184,8 @@ fn attached(a: &Area, model: &Model) -> Found {
 fn shown(a: &Area, model: &Model) -> Found {
     let (ring, is_there) = match a.backing {
         Backing::Uring { ring, .. } => {
-            (ring.into(), matches!(model.descriptions.get(&ring), Some(Description::Uring(_))))
+            let is_there = matches!(model.descriptions.get(&ring), Some(Description::Uring(_)));
+            (ring.into(), is_there && a.len() <= uring::MOST_BYTES && a.end >> 63 == 0)
         }
         Backing::Socket { socket } => (socket, model.descriptions.values().any(|d| packet::shows(d, socket, a))),
         _ => return Ok(()),

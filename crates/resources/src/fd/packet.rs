@@ -7,7 +7,8 @@
 //!   tells, and only packets move it; rings of which a process has mapped a part, or that it has closed but for the memory; one whose
 //!   interface is gone, or whose fanout group is led by a program; one that a process outside has too; a filter in eBPF; by the thaw,
 //!   where an interface is not there, and without CAP_NET_RAW
-//! - not kept   packets that wait: told. Counts of packets (PACKET_STATISTICS)
+//! - not kept   packets that wait: told. Counts of packets (PACKET_STATISTICS). Where the kernel is in a ring of which the program has made
+//!   all memory zeroes again
 
 use super::socket::{self, Settings, ask, word};
 use super::{Kind, Seen};

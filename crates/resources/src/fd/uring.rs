@@ -7,9 +7,13 @@
 //! - refused    one at which the kernel is at work, or may be: whose requests and completions are not as many (multishot requests,
 //!   and those that tell of no success, too); that a thread of the kernel polls, or that polls devices; with registered files,
 //!   an eventfd, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
-//!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests
+//!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests; whose
+//!   buffers may be those of another process; whose completions have two sizes (IORING_SETUP_CQE_MIXED), as far as memory shows
 //! - not kept   what the kernel tells nobody, which is told: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities
-//!   (of which it told before 6.18), tags of buffers, limits of its workers; before 6.13, IORING_SETUP_DEFER_TASKRUN. After an invalid request it goes on with the next (IORING_SETUP_SUBMIT_ALL)
+//!   (of which it told before 6.18), tags of buffers, limits of its workers, its clock; before 6.13, IORING_SETUP_DEFER_TASKRUN. Registered
+//!   buffers are what is at their addresses. Timers that nothing shows: one that repeats, once the completions that tell of that are
+//!   overwritten, and one for which a message of another ring (IORING_OP_MSG_RING) makes up. After an invalid request it goes on with
+//!   the next (IORING_SETUP_SUBMIT_ALL)
 
 use super::{Kind, Seen, common_refusals, shared_outside};
 use crate::mm::area::{Area, Backing, PROT_WRITE, refuse as refuse_area};
@@ -21,9 +25,9 @@ use abi::consts::fd::AT_FDCWD;
 use abi::consts::futex::{FUTEX_PRIVATE_FLAG, FUTEX_WAKE_OP};
 use abi::consts::uring::{
     ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_REGISTERED_RING, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, REGISTER_BUFFERS,
-    REGISTER_ENABLE_RINGS, REGISTER_EVENTFD, REGISTER_PBUF_STATUS, REGISTER_RESIZE_RINGS, REGISTER_RESTRICTIONS,
-    SETUP_CQE32, SETUP_CQSIZE, SETUP_DEFER_TASKRUN, SETUP_NO_SQARRAY, SETUP_R_DISABLED, SETUP_SINGLE_ISSUER,
-    SETUP_SQE128, SETUP_SUBMIT_ALL,
+    REGISTER_ENABLE_RINGS, REGISTER_EVENTFD, REGISTER_MEM_REGION, REGISTER_PBUF_STATUS, REGISTER_RESIZE_RINGS,
+    REGISTER_RESTRICTIONS, SETUP_CQE32, SETUP_CQSIZE, SETUP_DEFER_TASKRUN, SETUP_NO_SQARRAY, SETUP_R_DISABLED,
+    SETUP_SINGLE_ISSUER, SETUP_SQE128, SETUP_SUBMIT_ALL,
 };
 use abi::proc::{self, Fdinfo};
 use abi::{Answer, Arg, Call, Errno, Place, Sys};
@@ -36,8 +40,9 @@ pub(crate) const LINK: &[u8] = b"anon_inode:[io_uring]";
 /// How many requests a thaw makes, and how often it asks for a whole ring of them: a few seconds.
 const MOST_DONE: u32 = 1 << 27;
 const MOST_ROUNDS: u32 = 1 << 21;
-/// The most entries (io_uring/io_uring.h).
+/// The most entries (io_uring/io_uring.h), and more bytes than any part of such a ring has.
 const MOST_ENTRIES: u32 = 65536;
+pub(crate) const MOST_BYTES: u64 = 1 << 24;
 /// Flags that are asked for again.
 const FLAGS: u32 = SETUP_SQE128 | SETUP_CQE32 | SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY;
 /// Where nobody has anything.
@@ -95,7 +100,8 @@ fn told(info: &Fdinfo) -> Option<[u32; 8]> {
 /// The lines below one that says how many they are.
 fn list<'a>(info: &'a Fdinfo, key: &str) -> Vec<&'a [u8]> {
     let below = info.lines().skip_while(|(known, _)| *known != key.as_bytes()).skip(1);
-    below.take(info.number(key, 10).unwrap_or(0) as usize).map(|(_, value)| value).collect()
+    let numbered = below.take_while(|(place, _)| place.iter().all(u8::is_ascii_digit));
+    numbered.take(info.number(key, 10).unwrap_or(0) as usize).map(|(_, value)| value).collect()
 }
 
 /// A registered buffer, as `0x7f0000000000/4096`; what is none is an empty place.
@@ -132,8 +138,8 @@ fn register(fd: u32, operation: u64, argument: Arg, count: u64) -> Call {
 /// Questions that change nothing, as what they ask for is wrong, each with the answer of a ring that is kept: nothing restricts
 /// it, and it is not disabled; no eventfd is registered; it polls no devices, where the kernel does not look at a timeout
 /// (io_uring/io_uring.c, `io_validate_ext_arg`). The last answer tells what a ring is like that completes requests only when
-/// its thread asks for it (io_uring/register.c, `io_register_resize_rings`).
-fn questions_to(fd: u32) -> [(Call, Errno, &'static str); 4] {
+/// its thread asks for it (io_uring/register.c, `io_register_resize_rings`), and whether it has a region (EBUSY).
+fn questions_to(fd: u32) -> [(Call, Errno, &'static str); 5] {
     let timeout = [0, 8, NOWHERE].map(u64::to_ne_bytes).concat();
     let flags = ENTER_GETEVENTS | ENTER_EXT_ARG;
     let args = [u64::from(fd), 0, u32::MAX.into(), flags].map(Arg::Int).into_iter();
@@ -143,6 +149,11 @@ fn questions_to(fd: u32) -> [(Call, Errno, &'static str); 4] {
         (register(fd, REGISTER_EVENTFD, NOWHERE.into(), 1), Errno::EFAULT, "an eventfd is registered"),
         (enter, Errno::EFAULT, "it polls devices (IORING_SETUP_IOPOLL)"),
         (register(fd, REGISTER_RESIZE_RINGS, NOWHERE.into(), 1), Errno::EINVAL, ""),
+        (
+            register(fd, REGISTER_MEM_REGION, NOWHERE.into(), 1),
+            Errno::EFAULT,
+            "it has a region of memory for its waits",
+        ),
     ]
 }
 
@@ -179,7 +190,7 @@ fn layout(seen: &Seen, memory: u64, counts: &[u32; 8], from: &Capturing<'_>) -> 
     };
     let give =
         |call: usize| copy(Arg::Pieces(vec![(Place::Arg(call, 0), 8)]), Arg::Pieces(vec![(Place::Result(0), 8)]));
-    let path = format!("/proc/self/fdinfo/{}\0", seen.fd).into_bytes();
+    let path = format!("/proc/thread-self/fdinfo/{}\0", seen.fd).into_bytes();
     let open = [Arg::Int(AT_FDCWD), Arg::Bytes(path), u64::from(super::flags::CLOEXEC).into(), 0.into()];
     // Until it is said which, none is read, and none closed.
     let opened = || Arg::Int(u64::MAX);
@@ -212,10 +223,19 @@ fn flags_of(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// Whether a completion that stands in memory, taken or not, was not the last of its request: then they count for nothing.
+/// Whether a completion that stands in memory, taken or not, was not the last of its request: then they count for nothing. Or it was
+/// one of twice the size.
 fn has_more(cqes: &[u8], size: usize) -> bool {
     const CQE_F_MORE: u8 = 2;
-    cqes.chunks_exact(size).any(|cqe| cqe[12] & CQE_F_MORE != 0)
+    const CQE_F_32: u8 = 0x80;
+    cqes.chunks_exact(size).any(|cqe| cqe[12] & CQE_F_MORE != 0 || cqe[13] & CQE_F_32 != 0)
+}
+
+/// Whether another process of the tree has it, too: which of them has registered its memory nobody tells.
+fn is_shared(seen: &Seen, from: &Capturing<'_>) -> bool {
+    let all = from.probe.lines(TOLD[0]);
+    let own = all.iter().find(|told| (told.pid, told.number) == (seen.pid, seen.fd)).map(|told| told.description);
+    all.iter().any(|told| Some(told.description) == own && told.pid != seen.pid)
 }
 
 impl Uring {
@@ -250,7 +270,7 @@ impl Uring {
         }
         if has_more(&from.probe.memory(area.start + CQES, len as usize)?, Uring::cqe(flags) as usize) {
             return refuse(
-                "it has had requests that complete more than once, so nothing tells whether all are done",
+                "it has had requests that complete more than once, or completions of two sizes, so nothing tells whether all are done",
                 WITHOUT,
             );
         }
@@ -261,6 +281,9 @@ impl Uring {
         let holes = buffers.iter().filter(|(at, len)| (*at, *len) != (0, 0) && !is_there((*at, *len), &areas));
         if holes.count() != 0 || buffers.len() as u64 != seen.info.number("UserBufs", 10).unwrap_or(0) {
             return refuse("a registered buffer is not in its process's memory any more", WITHOUT);
+        }
+        if !buffers.is_empty() && is_shared(seen, from) {
+            return refuse("several processes have it, and its registered buffers may be of any of them", WITHOUT);
         }
         let waiting = cq_tail.wrapping_sub(cq_head);
         Ok(Uring { entries: (sizes[0], sizes[1]), flags, done: sq_head, waiting, status: seen.flags(), buffers })
@@ -286,6 +309,9 @@ fn asked(seen: &Seen, from: &Capturing<'_>) -> Result<(Vec<Refusal>, u32), Troub
         // Of one that is disabled the others tell nothing.
         let mut others = questions.iter().zip(&answers).take(3);
         reasons.extend(others.find(|((_, kept, _), a)| a.result != Err(*kept)).map(|((.., why), _)| *why));
+        if answers[4].result == Err(Errno::EBUSY) {
+            reasons.push(questions[4].2);
+        }
         if reasons.is_empty() && !provides_none(seen.fd, from)? {
             reasons.push(
                 "buffers are provided to it (IORING_REGISTER_PBUF_RING), or the kernel does not tell (before 6.8)",
@@ -309,18 +335,24 @@ impl Kind for Uring {
         // What it was like when all of the tree had just been stopped counts: what is done later, others have not seen.
         let now = proc::fdinfo(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;
         let (before, counts) = (told(&seen.info), told(&now));
+        if counts.is_none() {
+            refusals.push(seen.refuse("the kernel does not tell where it is", "try again, or with a newer kernel"));
+            return Err(Trouble::Refused(refusals));
+        }
         let Some(counts) = counts.filter(|counts| before == Some(*counts) && !is_busy(&now, counts)) else {
             let why = "the kernel is at work for it, or its requests and completions are not as many (multishot)";
             refusals.push(seen.refuse(why, AGAIN));
             return Err(Trouble::Refused(refusals));
         };
+        let seen = &Seen { info: now, ..seen.clone() };
         let (more, flags) = asked(seen, from)?;
         refusals.extend(more);
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
         let ring = Uring::look(seen, &counts, from)?;
-        let why = "what the kernel tells nobody is not kept: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities, limits of workers";
+        let why = "what the kernel tells nobody is not kept: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), IORING_SETUP_CQE_MIXED, personalities, limits of workers, \
+            its clock, timers that repeat or that a message of another ring hides; a registered buffer is what is at its address";
         from.note(seen.title(), why);
         Ok(Uring { flags: ring.flags | flags, ..ring })
     }
@@ -372,25 +404,29 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
 /// Of which ring of the tree an area shows the memory.
 pub(crate) fn shown_by(area: &proc::Area, from: &Capturing<'_>) -> Result<Backing, Trouble> {
     let whole = [OFF_SQ_RING, OFF_CQ_RING, OFF_SQES].contains(&area.offset) && area.perms.shared && !area.perms.execute;
-    for told in from.probe.lines(TOLD[0]) {
-        let info = from.probe.host_text(&format!("/proc/{}/fdinfo/{}", told.pid, told.number))?;
-        if whole && proc::fdinfo(info.as_bytes())?.ino == Some(area.inode) {
-            return Ok(Backing::Uring { ring: told.description, offset: area.offset });
-        }
+    let shown = from.probe.lines(TOLD[0]).into_iter().find(|told| whole && told.ino == Some(area.inode));
+    if let Some(told) = shown {
+        return Ok(Backing::Uring { ring: told.description, offset: area.offset });
     }
     let why = "nobody in the tree has a descriptor of its ring, or it is a part of one";
     Err(refuse_area(area, why, "freeze it while it has none; this is not supported yet").into())
 }
 
-/// Whether a thread has given itself a number for a ring (io_uring_register_ring_fd(3)): nobody else sees it. Asked of each that is
-/// of a tree with rings.
+/// Asks a thread for the ring to which it has given that number of its own.
+pub(crate) fn ask_registered(n: u64) -> Call {
+    Call::new(Sys::IoUringEnter, [n, 0, 0, ENTER_REGISTERED_RING, 0, 0].map(Arg::Int))
+}
+
+/// Whether a thread has given itself a number for a ring (io_uring_register_ring_fd(3)): nobody else sees it, and there need be no
+/// descriptor besides (IORING_SETUP_REGISTERED_FD_ONLY). Who has never had to do with any is told so at the first
+/// question (io_uring/io_uring.c, `io_uring_enter`: EINVAL).
 pub(crate) fn look_for_registered(from: &Capturing<'_>) -> Result<(), Trouble> {
     const MOST: u64 = 16;
-    if from.probe.lines(TOLD[0]).is_empty() {
+    let first = from.probe.calls(&[ask_registered(0)])?;
+    if matches!(first[0].result, Err(Errno::EINVAL | Errno::ENOSYS)) {
         return Ok(());
     }
-    let ask = |n| Call::new(Sys::IoUringEnter, [n, 0, 0, ENTER_REGISTERED_RING, 0, 0].map(Arg::Int));
-    let answers = from.probe.calls(&(0..MOST).map(ask).collect::<Vec<_>>())?;
+    let answers = from.probe.calls(&(0..MOST).map(ask_registered).collect::<Vec<_>>())?;
     let none = |answer: &Answer| matches!(answer.result, Err(Errno::EBADF | Errno::EINVAL | Errno::ENOSYS));
     let why = "it has registered the descriptor of a ring of io_uring";
     let remedy = "let it unregister that (io_uring_unregister_ring_fd); this is not supported yet";

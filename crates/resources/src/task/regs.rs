@@ -11,12 +11,13 @@
 
 use crate::fd::uring;
 use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
+
 use abi::consts::futex::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_WAIT};
 use abi::consts::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
 use abi::consts::time::TIMER_ABSTIME;
 use abi::layout::Timespec;
 use abi::x86_64::{UserRegs, xstate};
-use abi::{Machine, Sys};
+use abi::{Call, Machine, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Fact, Moment, Op, Refusal, Restart, Value};
 use serde::{Deserialize, Serialize};
@@ -83,6 +84,10 @@ impl Resource for Regs {
 }
 
 impl Capture for Regs {
+    fn asks() -> Vec<Call> {
+        vec![uring::ask_registered(0)]
+    }
+
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let general = from.probe.regs();
         if general.cs != USER_CS {

@@ -35,7 +35,7 @@ fn captured(lines: Vec<Told>) -> Option<FileLocks> {
 }
 
 fn told(pid: u32, number: u32, description: u32, flags: u32, lines: &[&str]) -> Told {
-    Told { pid, number, description, flags, lines: lines.iter().map(|l| l.as_bytes().to_vec()).collect() }
+    Told { pid, number, description, flags, ino: None, lines: lines.iter().map(|l| l.as_bytes().to_vec()).collect() }
 }
 
 #[test]

@@ -18,7 +18,7 @@ fn sample(ready: u16) -> Recorded {
     let info = "pos:\t0\nflags:\t02100002\nmnt_id:\t24\nino:\t91\ntty-index:\t3\n";
     sample.open(40, "/dev/ptmx", 0o020_666, PTMX, info);
     sample.open(41, "/dev/pts/3", 0o020_620, PTS3, "pos:\t0\nflags:\t0100002\nmnt_id:\t25\nino:\t6\n");
-    sample.told = vec![Told { pid, number: 40, description: 1, flags: 2, lines: vec![b"3".to_vec()] }];
+    sample.told = vec![Told { pid, number: 40, description: 1, flags: 2, ino: None, lines: vec![b"3".to_vec()] }];
     sample.ready = ready;
     for request in [0x5401, 0x5413, 0x540f, 0x541b, 0x5424, 0x8004_5438, 0x8004_5439, 0x8004_5440] {
         for fd in [40, 41] {

@@ -48,7 +48,7 @@ fn rings_that_are_refused() {
     assert!(why(&dead).ends_with("nothing to it"));
     let (mut told, _) = sample([0, 4223, 0, 0, 0xa10a_10a1]);
     let counter = |count: &str| format!("pos:\t0\nflags:\t02\nmnt_id:\t1\neventfd-count: {count}\n");
-    told.told = vec![Told { pid: 7, number: 3, description: 1, flags: 2, lines: vec![b"5".to_vec()] }];
+    told.told = vec![Told { pid: 7, number: 3, description: 1, flags: 2, ino: None, lines: vec![b"5".to_vec()] }];
     told.host_texts.insert("/proc/7/fdinfo/3".into(), counter("5"));
     assert!(capture::<Space>(&told).is_ok());
     told.host_texts.insert("/proc/7/fdinfo/3".into(), counter("6"));

@@ -14,7 +14,7 @@ fn owner(kind: u32, id: u32) -> Vec<Vec<u8>> {
 /// A process with three descriptions: of one much was asked, of one nothing, and one has an owner only.
 fn sample() -> Recorded {
     let mut sample = Recorded::sample("sleep");
-    let told = |number, flags| Told { pid: 1, number, description: number, flags, lines: Vec::new() };
+    let told = |number, flags| Told { pid: 1, number, description: number, flags, ino: None, lines: Vec::new() };
     sample.descriptions = vec![told(3, 0o24002), told(4, 2), told(5, 0)];
     for (fd, (kind, id), signal) in [(3, (1, 77), 41), (4, (0, 0), 0), (5, (2, 78), 0)] {
         sample.answer(Sys::Fcntl, &[fd, 16], Ok(0), owner(kind, id));

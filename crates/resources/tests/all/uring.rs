@@ -7,7 +7,7 @@ use plan::{Op, Options};
 use resources::fd::uring::Uring;
 use resources::mm::area::{Area, Backing};
 use resources::tree::process::Fd;
-use resources::{Description, ProcessState};
+use resources::{Description, Keep, ProcessState, Told};
 
 const AT: u64 = 0x7f00_0000_0000;
 const DISABLED: &str = "/proc/sys/kernel/io_uring_disabled";
@@ -38,6 +38,7 @@ fn sample(info: &str, told: &str) -> Recorded {
     sample.answer(Sys::IoUringRegister, &[40, 11, 0, 0], Err(Errno::EBADFD), vec![]);
     sample.answer(Sys::IoUringRegister, &[40, 4, 1, 1], Err(Errno::EFAULT), vec![]);
     sample.answer(Sys::IoUringRegister, &[40, 33, 1, 1], Err(Errno::EFAULT), vec![]);
+    sample.answer(Sys::IoUringRegister, &[40, 34, 1, 1], Err(Errno::EFAULT), vec![]);
     sample.answer(Sys::IoUringRegister, &[40, 26], Err(Errno::ENOENT), vec![]);
     sample.answer(Sys::IoUringEnter, &[40, 0, u32::MAX.into()], Err(Errno::EFAULT), vec![]);
     sample.answer(Sys::Openat, &[], Ok(9), vec![]);
@@ -79,6 +80,9 @@ fn rings_that_are_refused() {
         ("NAPI:\tdisabled", "NAPI:\tenabled", "NAPI"),
         ("UserFiles:\t0\n", "UserFiles:\t1\n    0: <none>\n", "registered files"),
         ("0x7f0000001000/64", "0x7f0000001fff/64", "a registered buffer is not"),
+        // Another list stands where a buffer should.
+        ("    1: 0x7f0000001000/64\n", "", "a registered buffer is not"),
+        ("SqHead", "Other", "does not tell where it is"),
     ] {
         assert!(why(&sample(&idle.replace(from, to), TOLD)).contains(reason), "{reason}");
     }
@@ -86,6 +90,7 @@ fn rings_that_are_refused() {
         (vec![40, 11, 0, 0], Errno::EEXIST, "another thread"),
         (vec![40, 11, 0, 0], Errno::EINVAL, "disabled"),
         (vec![40, 4, 1, 1], Errno::EBUSY, "eventfd"),
+        (vec![40, 34, 1, 1], Errno::EBUSY, "region of memory"),
         (vec![40, 26], Errno::EINVAL, "buffers are provided"),
     ] {
         let mut sample = sample(&idle, TOLD);
@@ -97,8 +102,20 @@ fn rings_that_are_refused() {
     assert!(why(&polls).contains("IOPOLL"));
     assert!(why(&sample(&idle, "")).contains("made up"));
     let mut more = sample(&idle, TOLD);
-    more.memory.insert(AT + 64, [[0; 12].as_slice(), &[2, 0, 0, 0]].concat());
-    assert!(why(&more).contains("more than once"));
+    for flags in [[2, 0, 0, 0], [0, 0x80, 0, 0]] {
+        more.memory.insert(AT + 64, [[0; 12].as_slice(), &flags].concat());
+        assert!(why(&more).contains("more than once"));
+    }
+    let mut shared = sample(&idle, TOLD);
+    let told = |pid| Told { pid, number: 40, description: 1, flags: 2, ino: Some(77), lines: vec![b"19".to_vec()] };
+    shared.told = vec![told(shared.threads[0]), told(7)];
+    assert!(why(&shared).contains("several processes"));
+    // One without a descriptor.
+    let mut hidden = Recorded::sample("sleep");
+    hidden.answer(Sys::IoUringEnter, &[], Err(Errno::EBADF), vec![]);
+    hidden.answer(Sys::IoUringEnter, &[0], Ok(0), vec![]);
+    let all = capture_all(&hidden, Keep::default()).expect_err("it must be refused");
+    assert!(reasons(&all).concat().contains("has registered the descriptor"));
 }
 
 #[test]

@@ -310,6 +310,9 @@ pub(crate) fn start(arguments: &[String]) -> Result<Living, String> {
     let (family, words, wanted) = wanted(arguments)?;
     let (mut all, told) = make(family, words, &wanted)?;
     sys::fine("worlds", std::fs::write("worlds", told))?;
+    if all.is_empty() {
+        return Err("there is no such world".into());
+    }
     heard_of_input();
     Living::reads(move |_| {
         let signalled = heard_of_input();

@@ -198,6 +198,7 @@ impl Recorded {
             it.answer(Sys::Prctl, &[question], Ok(value), vec![]);
         }
         it.answer(Sys::Prctl, &[25], Ok(0), vec![vec![1, 0, 0, 0]]);
+        it.answer(Sys::IoUringEnter, &[0], Err(Errno::EINVAL), vec![]);
         it.name("");
         it
     }
