@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
+use tracee::procfs::record_of;
 
 /// The descriptors of a tree by description, in the order of the first process and number that lead to each.
 pub(crate) struct Table {
@@ -88,7 +89,7 @@ impl Listed {
 
     /// The numbers that are open.
     pub(crate) fn numbers(&self) -> rustix::io::Result<Vec<u32>> {
-        let mut room = [MaybeUninit::uninit(); ENOUGH];
+        let mut room = [MaybeUninit::uninit(); 2048];
         let (mut entries, mut all) = (RawDir::new(&self.0, &mut room), Vec::new());
         while let Some(entry) = entries.next() {
             all.extend(entry?.file_name().to_str().ok().and_then(|name| name.parse::<u32>().ok()));
@@ -105,23 +106,12 @@ impl Listed {
         statat(&self.0, DecInt::new(fd), AtFlags::empty()).map(file_stat)
     }
 
-    /// The text of a number, one record, and nearly always a short one: a read that has room left has all of it (fs/seq_file.c,
-    /// `single_open`).
-    fn text(&self, fd: u32) -> rustix::io::Result<Vec<u8>> {
+    /// The text of a number, which is one record.
+    fn text(&self, fd: u32) -> std::io::Result<Vec<u8>> {
         let file = openat(&self.0, DecInt::new(fd), OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
-        let (mut room, mut text) = ([0; ENOUGH], Vec::new());
-        loop {
-            let count = rustix::io::read(&file, &mut room[..])?;
-            text.extend_from_slice(&room[..count]);
-            if count < ENOUGH {
-                return Ok(text);
-            }
-        }
+        record_of(file.into())
     }
 }
-
-/// Bytes of nearly every text of a descriptor, and of most lists of them.
-const ENOUGH: usize = 2048;
 
 /// The two directories that tell of the descriptors of a process.
 fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
@@ -129,9 +119,8 @@ fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
 }
 
 fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
-    let fault =
-        |e: rustix::io::Errno| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), std::io::Error::from(e)));
-    let link = links.link(fd).map_err(fault)?;
+    let fault = |e: std::io::Error| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), e));
+    let link = links.link(fd).map_err(|e| fault(e.into()))?;
     // Some tell only what they can without waiting for somebody else who asks (io_uring/fdinfo.c): so of us only one does.
     static ALONE: Mutex<()> = Mutex::new(());
     let alone = link.starts_with(b"anon_inode:").then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
@@ -141,7 +130,7 @@ fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
         pid: pid as u32,
         fd,
         link: Text(link),
-        stat: links.stat(fd).map_err(fault)?,
+        stat: links.stat(fd).map_err(|e| fault(e.into()))?,
         info: proc::fdinfo(&info).map_err(resources::Trouble::from)?,
         terminal: None,
         in_flight: false,

@@ -1,6 +1,5 @@
 //! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
-use abi::consts::mmap::PAGE;
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
     SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
@@ -17,7 +16,7 @@ use rustix::net::{
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -83,19 +82,10 @@ fn once<T>(request: &[u8], parts: Parts<T>) -> Result<Vec<T>, Fault> {
     }
 }
 
-/// A table of /proc/net. Who reads behind its end makes the kernel look through all of it once more (net/ipv4/tcp_ipv4.c,
-/// `tcp_seq_start`), which takes milliseconds. A read ends where a line finds no room in a page (fs/seq_file.c, `seq_read_iter`),
-/// and no line is as long as half of one, so a read that leaves that was the last.
+/// A table of /proc/net.
 pub(crate) fn table(path: &str) -> std::io::Result<String> {
-    let mut file = File::open(path)?;
-    let (mut page, mut text) = ([0; PAGE as usize], Vec::new());
-    loop {
-        let count = file.read(&mut page)?;
-        text.extend_from_slice(&page[..count]);
-        if count < page.len() / 2 {
-            return Ok(String::from_utf8_lossy(&text).into_owned());
-        }
-    }
+    let text = File::open(path).and_then(tracee::procfs::table_of)?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The connections of TCP. A kernel may be without the newer family.

@@ -403,7 +403,7 @@ fn receive(id: i32, kind: i64, flags: i32) -> Result<(i64, Vec<u8>), i32> {
 }
 
 fn queue(key: i32, limit: u64) -> Result<i32, String> {
-    // SAFETY: takes integers.
+    // SAFETY: a key and flags: no memory of ours.
     let id = must("msgget", unsafe { libc::msgget(key, MAKE | 0o600) })? as i32;
     // A queue that nobody has used yet might be anybody's, also that of another specimen that is frozen in this instant.
     send(id, 1, b"first")?;

@@ -858,7 +858,7 @@ impl<'p> Envoy<'p> {
 
     fn receive(&self) -> Option<bool> {
         let (socket, mut bytes) = (self.socket.as_raw_fd(), [0u8; 4]);
-        // SAFETY: the bytes are borrowed mutably for the call.
+        // SAFETY: room for four bytes, borrowed mutably for the call.
         let r = unsafe { libc::recv(socket, bytes.as_mut_ptr().cast(), 4, libc::MSG_DONTWAIT) };
         (sys::result(r as i64) != Err(Errno::EAGAIN)).then_some(r == 4)
     }

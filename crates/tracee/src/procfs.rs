@@ -57,16 +57,32 @@ pub fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
 /// Reads on until a read that gave so many bytes was the last.
 fn read_until(path: &Path, is_last: impl Fn(usize) -> bool) -> Result<Vec<u8>, Fault> {
     let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
-    let mut file = File::open(path).map_err(|e| fault("open", e))?;
+    let file = File::open(path).map_err(|e| fault("open", e))?;
+    all_of(file, is_last).map_err(|e| fault("read", e))
+}
+
+/// The text of a file that is one record, likewise.
+pub fn record_of(file: File) -> std::io::Result<Vec<u8>> {
+    all_of(file, |n| n < ENOUGH)
+}
+
+/// The text of a table, as those of /proc/net. Who reads behind its end makes the kernel look through all of it once more
+/// (net/ipv4/tcp_ipv4.c, `tcp_seq_start`), which takes milliseconds. A read ends where a line finds no room in a page
+/// (fs/seq_file.c, `seq_read_iter`), and no line is as long as half of one, so a read that leaves that was the last.
+pub fn table_of(file: File) -> std::io::Result<Vec<u8>> {
+    all_of(file, |n| n < ENOUGH / 2)
+}
+
+fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Vec<u8>> {
     let mut head = [0; ENOUGH];
-    let mut last = file.read(&mut head).map_err(|e| fault("read", e))?;
+    let mut last = file.read(&mut head)?;
     // Most of them are kept for long: no longer than they are.
     let (mut text, mut filled) = (head[..last].to_vec(), last);
     while !is_last(last) {
         if filled == text.len() {
             text.resize(ENOUGH.max(filled) * 8, 0);
         }
-        last = file.read(&mut text[filled..]).map_err(|e| fault("read", e))?;
+        last = file.read(&mut text[filled..])?;
         filled += last;
     }
     text.truncate(filled);

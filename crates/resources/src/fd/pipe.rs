@@ -117,9 +117,14 @@ impl Kind for PipeEnd {
             Some(holder) => Some((format!("process {holder}, outside of the tree"), "")),
             // Who opens a named one to read after its writers are gone is told of no end (fs/pipe.c, `fifo_open`), as if one were there.
             None if from.probe.has_hidden_end(seen)? => {
-                let nobody = seen.flags() & flags::ACCMODE == flags::RDONLY && is_named(seen);
-                let or = if nobody { "nobody (and something waits in it), or with " } else { "" };
-                Some((format!("{or}a process outside of the tree, which you may not look at"), ", as root"))
+                let (or, as_whom) = match seen.flags() & flags::ACCMODE == flags::RDONLY && is_named(seen) {
+                    true => (
+                        "nobody (and something waits in it), or with ",
+                        ", as root; or let the program read what waits in it",
+                    ),
+                    false => ("", ", as root"),
+                };
+                Some((format!("{or}a process outside of the tree, which you may not look at"), as_whom))
             }
             None => None,
         };
@@ -187,11 +192,7 @@ fn outside(seen: &Seen, whose: &str, as_whom: &str, from: &mut Capturing<'_>) ->
     // A named one may be opened again by whoever has its name, and would be.
     if from.keep.external == External::Refuse || is_named(seen) {
         let or = "; or use --external disconnect: thawed, the program finds it closed";
-        let or = match is_named(seen) {
-            true if whose.starts_with("nobody") => "; or let the program read what waits in it",
-            true => "",
-            false => or,
-        };
+        let or = if is_named(seen) { "" } else { or };
         let remedy = format!("freeze what stands at both ends of it together{as_whom}{or}");
         return Some(seen.refuse(format!("its other end is with {whose}"), remedy));
     }
