@@ -79,7 +79,8 @@ fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Ve
     // Most of them are kept for long: no longer than they are.
     let (mut text, mut filled) = (head[..last].to_vec(), last);
     while !is_last(last) {
-        if filled == text.len() {
+        // One that ends for want of room would be taken for the last.
+        if text.len() - filled < ENOUGH {
             text.resize(ENOUGH.max(filled) * 8, 0);
         }
         last = file.read(&mut text[filled..])?;
@@ -87,4 +88,22 @@ fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Ve
     }
     text.truncate(filled);
     Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::net::UdpSocket;
+
+    /// A table far longer than one read or one room for it, as that of a server with hundreds of connections.
+    #[test]
+    fn a_long_table_has_all_of_its_lines() {
+        let sockets: Vec<_> = (0..900).map(|_| UdpSocket::bind("127.0.0.1:0").expect("a socket")).collect();
+        let text = File::open("/proc/net/udp").and_then(table_of).expect("the table");
+        let text = String::from_utf8(text).expect("letters");
+        for socket in &sockets {
+            let port = socket.local_addr().expect("a name").port();
+            assert!(text.contains(&format!(" 0100007F:{port:04X} 00000000:0000 ")), "no line of port {port}");
+        }
+    }
 }
