@@ -188,6 +188,17 @@ pub mod xstate {
         (19, "apx"),
     ];
 
+    /// Says of x87 that it is in its initial state if it is: a processor may call that one in use, now and then (Intel SDM volume 1,
+    /// 13.6).
+    pub fn settle(blob: &mut [u8]) {
+        let initial = |n: usize, byte: u8| byte == [0x7f, 0x03].get(n).copied().unwrap_or(0);
+        // Between its pointers and its registers stands what belongs to SSE.
+        let mut x87 = (0..24).chain(32..160);
+        if blob.len() > XSTATE_BV_AT && x87.all(|n| initial(n, blob[n])) {
+            blob[XSTATE_BV_AT] &= !1;
+        }
+    }
+
     /// What the thread really uses: XSTATE_BV. `None` when the blob is too short.
     pub fn xfeatures(blob: &[u8]) -> Option<u64> {
         u64_at(blob, XSTATE_BV_AT)

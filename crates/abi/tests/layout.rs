@@ -211,6 +211,19 @@ fn extended_state_of_a_thread() {
     assert_eq!(xstate::missing(XSTATE, 0xe7), Some(0));
     assert_eq!(xstate::names(0xa2 | 1 << 40), ["sse", "avx512-opmask", "avx512-hi16-zmm", "xfeature 40"]);
     assert_eq!(xstate::xfeatures(&[0; 519]), None);
+    let settled = |change: &dyn Fn(&mut Vec<u8>)| {
+        let mut blob = XSTATE.to_vec();
+        blob[..2].copy_from_slice(&[0x7f, 0x03]);
+        blob[xstate::XSTATE_BV_AT] |= 1;
+        change(&mut blob);
+        xstate::settle(&mut blob);
+        xstate::xfeatures(&blob)
+    };
+    assert_eq!(settled(&|_| ()), Some(0xa2), "x87 that is as a new program finds it is not in use");
+    assert_eq!(settled(&|blob| blob[24] = 1), Some(0xa2), "what is of SSE does not count");
+    for at in [0, 2, 23, 32, 159] {
+        assert_eq!(settled(&|blob| blob[at] ^= 1), Some(0xa3), "byte {at}");
+    }
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! that it has no use for. glibc gets from each what it gets where there is no such thing, and takes that for an answer. In a glibc in
 //! which one of them has another name, ours is not asked, and the binary is larger.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
-use std::ptr::null_mut;
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
+use std::ptr::{null, null_mut};
 
 /// Where the stack of a thread is: not told. Rust's library asks for nothing but to say at a stack overflow that it is one (it ends by
 /// SIGSEGV all the same), and takes an error for an answer. To know it for the first thread, glibc reads /proc/self/maps by sscanf(3).
@@ -18,6 +18,36 @@ extern "C" fn pthread_getattr_np(_thread: usize, _attributes: *mut c_void) -> c_
 #[unsafe(no_mangle)]
 extern "C" fn __dcgettext(_domain: *const c_char, message: *mut c_char, _category: c_int) -> *mut c_char {
     message
+}
+
+/// What an error number means: that of glibc brings printf(3), for numbers that it does not know.
+// SAFETY: the signature is that of strerror_r(3) in POSIX; the buffer has that many bytes.
+#[unsafe(no_mangle)]
+extern "C" fn __xpg_strerror_r(number: c_int, buffer: *mut c_char, size: usize) -> c_int {
+    // SAFETY: takes a number, and gives null or a text that lasts (strerrordesc_np(3)).
+    let known = unsafe { strerrordesc_np(number).as_ref().map(|text| CStr::from_ptr(text)) };
+    // SAFETY: the caller's buffer.
+    unsafe { put(known.unwrap_or(c"unknown error"), buffer, size) };
+    0
+}
+
+// SAFETY: the signature is that of strerrordesc_np(3).
+unsafe extern "C" {
+    fn strerrordesc_np(number: c_int) -> *const c_char;
+}
+
+/// Puts a text into a buffer, as much as there is room for.
+///
+/// # Safety
+/// The buffer has that many bytes.
+unsafe fn put(text: &CStr, buffer: *mut c_char, size: usize) {
+    if let Some(most) = size.checked_sub(1) {
+        let len = text.count_bytes().min(most);
+        // SAFETY: the caller's promise; a text that lasts is not in a buffer.
+        unsafe { std::ptr::copy_nonoverlapping(text.as_ptr(), buffer, len) };
+        // SAFETY: there is one byte more than the text takes.
+        unsafe { *buffer.add(len) = 0 };
+    }
 }
 
 /// A static program has no symbols to be found. Rust's library asks for functions that a glibc may lack, and goes on without.
@@ -52,6 +82,131 @@ extern "C" fn __libc_dlclose(_library: *mut c_void) -> c_int {
 extern "C" fn __assert_fail(what: *const c_char, _file: *const c_char, _line: u32, _function: *const c_char) -> ! {
     // SAFETY: glibc gives a text that lasts.
     panic!("an invariant of the C library: {:?}", unsafe { CStr::from_ptr(what) })
+}
+
+/// The text of a failure of glibc's own, as it is: with numbers in their places it takes printf(3).
+// SAFETY: the signature is that of snprintf(3) without what follows the format, which is not looked at; the buffer has that many bytes.
+#[unsafe(no_mangle)]
+extern "C" fn __snprintf(buffer: *mut c_char, size: usize, format: *const c_char) -> c_int {
+    // SAFETY: glibc gives a text that lasts, and the buffer.
+    unsafe { put(CStr::from_ptr(format), buffer, size) };
+    0
+}
+
+/// What is known of the machine and its limits: the size of a page, and of nothing else is there a limit that could be told.
+// SAFETY: the signature is that of sysconf(3); it reads and writes nothing.
+#[unsafe(no_mangle)]
+extern "C" fn sysconf(name: c_int) -> c_long {
+    if name == libc::_SC_PAGESIZE { abi::consts::mmap::PAGE as c_long } else { -1 }
+}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn __sysconf(name: c_int) -> c_long {
+    sysconf(name)
+}
+
+/// How many processors: malloc(3) has a heap for each eight of its threads on one. Else glibc would read that of /sys.
+// SAFETY: the signature is that of get_nprocs(3); it reads and writes nothing.
+#[unsafe(no_mangle)]
+extern "C" fn __get_nprocs() -> c_int {
+    1
+}
+
+/// The name of a thread that names itself; that of another one is a file to be written.
+// SAFETY: the signature is that of pthread_setname_np(3).
+#[unsafe(no_mangle)]
+extern "C" fn pthread_setname_np(_thread: libc::pthread_t, name: *const c_char) -> c_int {
+    // SAFETY: the kernel reads the text, at most 16 bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.addr()) }
+}
+
+/// Nothing uses stdio(3). malloc(3) would, to tell of itself by malloc_stats(3) and malloc_info(3), and fork(2) and pthread_create(3) see
+/// to its locks: there is no stream.
+// SAFETY: a word, which only those two functions read.
+#[unsafe(no_mangle)]
+static stderr: usize = 0;
+
+/// Nothing is written to a stream.
+// SAFETY: the signature is that of fprintf(3) without what follows the format, which is not looked at.
+#[unsafe(no_mangle)]
+extern "C" fn fprintf(_stream: *mut c_void, _format: *const c_char) -> c_int {
+    -1
+}
+
+// SAFETY: the signature is that of fputs(3).
+#[unsafe(no_mangle)]
+extern "C" fn _IO_fputs(_text: *const c_char, _stream: *mut c_void) -> c_int {
+    -1
+}
+
+// SAFETY: the signature is that of fwrite(3).
+#[unsafe(no_mangle)]
+extern "C" fn fwrite(_from: *const c_void, _size: usize, _count: usize, _stream: *mut c_void) -> usize {
+    0
+}
+
+// SAFETY: the signature is that of libio/genops.c.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_enable_locks() {}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_list_lock() {}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_list_unlock() {}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_list_resetlock() {}
+
+// SAFETY: the signature is that of libio/genops.c: the first of all streams, which is where the end of them is, too.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_iter_begin() -> *const c_void {
+    null()
+}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_iter_end() -> *const c_void {
+    null()
+}
+
+// SAFETY: as above; nobody comes here.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_iter_next(_at: *const c_void) -> *const c_void {
+    null()
+}
+
+// SAFETY: as above.
+#[unsafe(no_mangle)]
+extern "C" fn _IO_iter_file(_at: *const c_void) -> *const c_void {
+    null()
+}
+
+/// Which bytes are letters is not asked of glibc: tables of that, and with them all of its locales.
+// SAFETY: the signature is that of ctype/ctype-info.c; what it would set is read by nothing.
+#[unsafe(no_mangle)]
+extern "C" fn __ctype_init() {}
+
+/// No stack is to be executed.
+// SAFETY: the signature is that of elf/dl-execstack.c; pthread_create(3) asks only where the program is marked so.
+#[unsafe(no_mangle)]
+extern "C" fn __nptl_change_stack_perm(_thread: *mut c_void) -> c_int {
+    0
+}
+
+/// Where libraries would be looked for.
+// SAFETY: the signature is that of elf/dl-load.c; what it would set is read when a library is loaded.
+#[unsafe(no_mangle)]
+extern "C" fn _dl_init_paths(
+    _paths: *const c_char,
+    _from: *const c_char,
+    _prefix: *const c_char,
+    _mask: *const c_char,
+) {
 }
 
 // Nobody asks for names of hosts: what each thread has for that (resolv/res_libc.c) is a word that pthread_create(3) sets.

@@ -105,7 +105,8 @@ fn explode(scene: &mut Scene, group: &Group, command: &str) -> Outcome {
         bomb.exit()?;
         same("processes that are left", &Vec::new(), &group.members())?;
     } else {
-        goes_on(group, &mut bomb)?;
+        goes_on(group, &mut bomb)
+            .map_err(|e| format!("{}, after {command}: {e}", if taken { "taken" } else { "refused" }))?;
         group.end()?;
         bomb.exit()?;
     }
@@ -118,7 +119,7 @@ fn thaw(scene: &mut Scene, group: &Group) -> Outcome {
     let image = scene.path("a.cryo").display().to_string();
     let mut bomb = scene.open(&group.within(&[&image]), SECOND)?;
     until(Duration::from_secs(20), || (group.members().len() > 2).then_some(())).ok_or("it does not come back")?;
-    goes_on(group, &mut bomb)?;
+    goes_on(group, &mut bomb).map_err(|e| format!("thawed: {e}; it says {:?}", bomb.said()))?;
     group.end()?;
     bomb.exit().map(drop)
 }

@@ -106,7 +106,9 @@ impl Capture for Regs {
             return Err(Refusal::new("call", why, "try again when it waits for none").into());
         }
         note_begun_anew(&general, from);
-        Ok(Regs { general, extended: Blob(from.probe.xstate()), mask: from.probe.mask(), waiting })
+        let mut extended = from.probe.xstate();
+        xstate::settle(&mut extended);
+        Ok(Regs { general, extended: Blob(extended), mask: from.probe.mask(), waiting })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
