@@ -159,7 +159,10 @@ impl RseqCs {
 /// The extended state: what the regset `NT_X86_XSTATE` holds.
 ///
 /// It is the image that XSAVE makes, never compacted: 512 bytes as FXSAVE makes them (x87, SSE), a header of 64 bytes
-/// that begins with XSTATE_BV, then each component at the offset that CPUID leaf 0xd tells (Intel SDM volume 1, 13.4).
+/// that begins with XSTATE_BV, then each component at the offset that CPUID leaf 0xd tells (Intel SDM volume 1, 13.4). Processors
+/// differ in those offsets, and in how long the whole is, and the kernel takes back only all of it as its own processor would lay it
+/// out (arch/x86/kernel/fpu/regset.c, `xstateregs_set`). So what goes from machine to machine is laid out in one way, that of
+/// [`COMPONENTS`](xstate::COMPONENTS), and ends with the last component that is in use.
 /// Of the legacy area, bytes 464 to 511 are left to software: the kernel puts into the first eight the mask of what it
 /// lets a process use, as XGETBV(0) gives it (arch/x86/include/asm/user.h, `USER_XSTATE_XCR0_WORD`; it ignores
 /// them on the way back). A host takes the state when XSTATE_BV has no bit that its own mask lacks; otherwise
@@ -187,6 +190,57 @@ pub mod xstate {
         (18, "amx-tiledata"),
         (19, "apx"),
     ];
+
+    /// Behind the legacy area and the header.
+    pub const COMPONENTS_AT: usize = 576;
+
+    /// Where a component stands.
+    #[derive(Clone, Copy, PartialEq, Eq, Debug)]
+    pub struct Component {
+        /// Its bit in XSTATE_BV.
+        pub bit: u32,
+        /// Its offset.
+        pub at: usize,
+        /// Its bytes.
+        pub len: usize,
+    }
+
+    const fn component(bit: u32, at: usize, len: usize) -> Component {
+        Component { bit, at, len }
+    }
+
+    /// How they are laid out between machines: as processors of Intel do. Who has the last one has none of those whose place it takes.
+    pub const COMPONENTS: [Component; 10] = [
+        component(2, 576, 256),
+        component(3, 960, 64),
+        component(4, 1024, 64),
+        component(5, 1088, 64),
+        component(6, 1152, 512),
+        component(7, 1664, 1024),
+        component(9, 2688, 8),
+        component(17, 2752, 64),
+        component(18, 2816, 8192),
+        component(19, 960, 128),
+    ];
+
+    /// The same state, laid out otherwise, and at least so long. Components that `blob` is too short for are in their initial state.
+    ///
+    /// # Errors
+    /// The bit of a component in use that one of the two does not have.
+    pub fn laid_out(blob: &[u8], from: &[Component], to: &[Component], len: usize) -> Result<Vec<u8>, u32> {
+        let mut out = blob[..blob.len().min(COMPONENTS_AT)].to_vec();
+        let used = xfeatures(blob).unwrap_or(0);
+        out.resize(out.len().max(len), 0);
+        for bit in (2..64).filter(|bit| used >> bit & 1 == 1) {
+            let find = |all: &[Component]| all.iter().find(|c| c.bit == bit).copied().ok_or(bit);
+            let (from, to) = (find(from)?, find(to)?);
+            out.resize(out.len().max(to.at + to.len), 0);
+            let there = blob.get(from.at..).unwrap_or_default();
+            let len = there.len().min(from.len).min(to.len);
+            out[to.at..][..len].copy_from_slice(&there[..len]);
+        }
+        Ok(out)
+    }
 
     /// Says of x87 that it is in its initial state if it is: a processor may call that one in use, now and then (Intel SDM volume 1,
     /// 13.6).

@@ -204,6 +204,35 @@ fn registers_of_a_thread_stopped_in_a_call() {
     assert_eq!(regs.to_bytes(), REGS);
 }
 
+/// A processor of AMD, which never had the components 3 and 4, has those behind them elsewhere.
+#[test]
+fn extended_state_of_another_machine() {
+    use xstate::{COMPONENTS, COMPONENTS_AT, Component, laid_out};
+    let amd = [(2, 576, 256), (5, 832, 64), (6, 896, 512), (7, 1408, 1024), (9, 2432, 8)];
+    let amd = amd.map(|(bit, at, len)| Component { bit, at, len });
+    let mut there = vec![0u8; 2440];
+    there[..512].fill(1);
+    there[xstate::XSTATE_BV_AT..][..8].copy_from_slice(&0x263u64.to_le_bytes());
+    for (byte, at, len) in [(5, 832, 64), (6, 896, 512), (9, 2432, 8)] {
+        there[at..at + len].fill(byte);
+    }
+    let between = laid_out(&there, &amd, &COMPONENTS, COMPONENTS_AT).unwrap();
+    assert_eq!((between.len(), &between[..576]), (2696, &there[..576]));
+    for (byte, at, len) in [(5, 1088, 64), (6, 1152, 512), (9, 2688, 8)] {
+        assert!(between[at..at + len].iter().all(|b| *b == byte), "component {byte}");
+    }
+    assert_eq!(laid_out(&between, &COMPONENTS, &amd, 2440).unwrap(), there);
+    // A machine that has more, and wants all of its own.
+    assert_eq!(laid_out(&between, &COMPONENTS, &COMPONENTS, 11008).unwrap()[..2696], between);
+    // Of what is not in use nothing is kept.
+    there[xstate::XSTATE_BV_AT + 1] = 0;
+    assert_eq!(laid_out(&there, &amd, &COMPONENTS, COMPONENTS_AT).unwrap().len(), 1664);
+    there[xstate::XSTATE_BV_AT] = 3;
+    assert_eq!(laid_out(&there, &amd, &COMPONENTS, COMPONENTS_AT).unwrap(), there[..576]);
+    there[xstate::XSTATE_BV_AT + 1] = 1 << 7;
+    assert_eq!(laid_out(&there, &amd, &COMPONENTS, COMPONENTS_AT), Err(15));
+}
+
 #[test]
 fn extended_state_of_a_thread() {
     assert_eq!(xstate::xfeatures(XSTATE), Some(0xa2));

@@ -30,7 +30,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
-use tracee::{Envoy, Process, envoys, job};
+use tracee::{Envoy, Process, envoys, here, job};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -549,6 +549,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     presentable(pid)?;
     request.tree.is_guarded()?;
     let _errors_only = job::ErrorsOnly::begin();
+    here::keep_memory();
     // Everything slow that needs no look at the tree comes before it is stopped.
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;

@@ -5,11 +5,13 @@
 //! and not passed on is lost when the tracer dies (kernel/ptrace.c: the signal is kept in `exit_code`, which a wait
 //! clears).
 
-use crate::{fault, sys};
+use crate::{arch, fault, sys};
 use abi::seccomp::Filter;
+use abi::x86_64::xstate::{self, Component};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Errno, Fault};
 use std::mem::MaybeUninit;
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
 /// Requests that libc has no name for (linux/ptrace.h).
@@ -110,16 +112,37 @@ pub fn setregs(tid: i32, regs: &UserRegs) -> Result<(), Fault> {
     regset("PTRACE_SETREGSET", request::SETREGSET, tid, NT_PRSTATUS, &mut regs.to_bytes()).map(drop)
 }
 
-/// The extended state: x87, SSE, AVX and so on, as XSAVE lays it out.
+/// The extended state: x87, SSE, AVX and so on, laid out as it goes from machine to machine.
 pub fn getxstate(tid: i32) -> Result<Vec<u8>, Fault> {
     let mut bytes = [0; XSTATE_MAX];
     let len = regset("PTRACE_GETREGSET", request::GETREGSET, tid, NT_X86_XSTATE, &mut bytes)?;
-    Ok(bytes[..len].to_vec())
+    let state = xstate::laid_out(&bytes[..len], components(), &xstate::COMPONENTS, xstate::COMPONENTS_AT);
+    state.map_err(|bit| unknown(tid, bit))
 }
 
-/// Sets the extended state.
-pub fn setxstate(tid: i32, xstate: &[u8]) -> Result<(), Fault> {
-    regset("PTRACE_SETREGSET", request::SETREGSET, tid, NT_X86_XSTATE, &mut xstate.to_vec()).map(drop)
+/// Sets the extended state, laid out likewise.
+pub fn setxstate(tid: i32, state: &[u8]) -> Result<(), Fault> {
+    /// Bytes of that of every thread here.
+    static LEN: OnceLock<usize> = OnceLock::new();
+    let len = match LEN.get() {
+        Some(len) => *len,
+        None => {
+            let whole = regset("PTRACE_GETREGSET", request::GETREGSET, tid, NT_X86_XSTATE, &mut [0; XSTATE_MAX])?;
+            *LEN.get_or_init(|| whole)
+        }
+    };
+    let mut bytes = xstate::laid_out(state, &xstate::COMPONENTS, components(), len).map_err(|bit| unknown(tid, bit))?;
+    regset("PTRACE_SETREGSET", request::SETREGSET, tid, NT_X86_XSTATE, &mut bytes).map(drop)
+}
+
+fn components() -> &'static [Component] {
+    static ALL: OnceLock<Vec<Component>> = OnceLock::new();
+    ALL.get_or_init(arch::components)
+}
+
+fn unknown(tid: i32, bit: u32) -> Fault {
+    let names = xstate::names(1 << bit).join(", ");
+    Fault::new(format!("registers of a kind that is not known ({names})"), tid, Errno::EOPNOTSUPP)
 }
 
 /// The signal mask; inside sigsuspend(2), ppoll(2) and the like the one that they return to.

@@ -7,6 +7,7 @@
 
 use abi::Errno;
 use abi::x86_64::UserRegs;
+use abi::x86_64::xstate::Component;
 use std::arch::global_asm;
 
 /// The machine of this module.
@@ -341,6 +342,14 @@ pub(crate) fn xfeatures() -> u64 {
     // SAFETY: OSXSAVE says that the instruction is there and allowed; register 0 always exists.
     unsafe { std::arch::asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack)) };
     u64::from(low) | u64::from(high) << 32
+}
+
+/// Where this processor has the components of an extended state behind the legacy area (CPUID leaf 0xd).
+pub(crate) fn components() -> Vec<Component> {
+    const LEAF: u32 = 0xd;
+    let told = |bit| (bit, std::arch::x86_64::__cpuid_count(LEAF, bit));
+    let there = (2..63).filter(|bit| xfeatures() >> bit & 1 == 1).map(told);
+    there.map(|(bit, told)| Component { bit, at: told.ebx as usize, len: told.eax as usize }).collect()
 }
 
 /// Jumps into the loop of the envoy at `at`, never to heal and never to return.
