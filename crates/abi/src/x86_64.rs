@@ -253,6 +253,21 @@ pub mod xstate {
         }
     }
 
+    /// Without the rights of protection keys (pkeys(7)) on a host with the mask `host` that has none, where they are those that every
+    /// program begins with: they are in use in all of them (arch/x86/mm/pkeys.c, `init_pkru_value`). `blob` is laid out as between
+    /// machines.
+    pub fn without_plain_keys(blob: &[u8], host: u64) -> Vec<u8> {
+        const PKRU: u64 = 1 << 9;
+        const PLAIN: u32 = 0x5555_5554;
+        let mut blob = blob.to_vec();
+        let used = xfeatures(&blob).unwrap_or(0);
+        let at = COMPONENTS.iter().find(|c| 1 << c.bit == PKRU).map_or(0, |c| c.at);
+        if used & !host & PKRU != 0 && blob.get(at..).and_then(Layout::get) == Some(PLAIN) {
+            blob[XSTATE_BV_AT..][..8].copy_from_slice(&(used & !PKRU).to_le_bytes());
+        }
+        blob
+    }
+
     /// What the thread really uses: XSTATE_BV. `None` when the blob is too short.
     pub fn xfeatures(blob: &[u8]) -> Option<u64> {
         u64_at(blob, XSTATE_BV_AT)

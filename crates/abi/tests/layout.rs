@@ -222,6 +222,12 @@ fn extended_state_of_another_machine() {
         assert!(between[at..at + len].iter().all(|b| *b == byte), "component {byte}");
     }
     assert_eq!(laid_out(&between, &COMPONENTS, &amd, 2440).unwrap(), there);
+    // Rights of protection keys that are nobody's own are not missed where there are no keys.
+    let mut plain = between.clone();
+    assert_eq!(xstate::without_plain_keys(&plain, 0x63), between);
+    plain[2688..2692].copy_from_slice(&0x5555_5554u32.to_le_bytes());
+    assert_eq!(xstate::xfeatures(&xstate::without_plain_keys(&plain, 0x63)), Some(0x63));
+    assert_eq!(xstate::without_plain_keys(&plain, 0x263), plain);
     // A machine that has more, and wants all of its own.
     assert_eq!(laid_out(&between, &COMPONENTS, &COMPONENTS, 11008).unwrap()[..2696], between);
     // Of what is not in use nothing is kept.

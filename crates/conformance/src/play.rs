@@ -4,7 +4,7 @@ use crate::case::{Case, Expect, Flavour, Oracle, Original, Program, Step};
 use crate::kit::{Kit, USER};
 use crate::process::{self, until};
 use crate::pty::{FIRST, PATIENCE, Terminal};
-use crate::scene::{self, Said, Scene};
+use crate::scene::{self, Said, Scene, hear};
 use crate::{Outcome, fine, oracle, same};
 use rustix::process::Signal;
 use std::path::{Path, PathBuf};
@@ -103,7 +103,7 @@ impl Play<'_> {
                 self.original_goes_on(&mut terminal)
             }
             Flavour::Again => self.again(terminal),
-            Flavour::Root | Flavour::User | Flavour::WithLibs => {
+            Flavour::Root | Flavour::User | Flavour::WithLibs | Flavour::Older => {
                 self.freeze(&mut terminal, "a.cryo")?;
                 drop(terminal);
                 self.remove_copies()?;
@@ -183,7 +183,12 @@ impl Play<'_> {
         let pid = self.pid.to_string();
         let mut words = vec![command, pid.as_str(), "-o", image];
         words.extend((self.flavour == Flavour::WithLibs).then_some("--with-libs"));
-        self.scene.run(&words)
+        if self.flavour != Flavour::Older {
+            return self.scene.run(&words);
+        }
+        let cryopid = self.scene.kit.cryopid.display().to_string();
+        let all = [&["older", &cryopid], &words[..]].concat();
+        hear(self.scene.command(&self.scene.kit.specimen, &all), Duration::from_secs(30))
     }
 
     fn freeze(&mut self, terminal: &mut Terminal, image: &str) -> Outcome {

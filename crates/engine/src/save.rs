@@ -393,7 +393,7 @@ fn read_what_is(memory: &Memory, at: u64, piece: &mut [u8]) -> Result<(), Fault>
     Ok(())
 }
 
-/// The runs of pages that are to be read, ascending. One sweep over all areas: page tables are walked once.
+/// The runs of pages that are to be read, ascending.
 fn wanted(
     pagemap: &File,
     areas: &[(Range<u64>, Which)],
@@ -402,8 +402,8 @@ fn wanted(
     let mut runs = Vec::new();
     let mut own_of_files: Vec<Range<u64>> = Vec::new();
     let mut swept = areas.iter().filter(|(_, which)| *which != Which::All).peekable();
-    let (Some(first), Some(last)) = (swept.peek().copied(), areas.last()) else { return Ok(all_of(areas)) };
-    tracee::scan(pagemap, first.0.start, last.0.end, &mut |start, end, c: Categories| {
+    let all: Vec<Range<u64>> = swept.clone().map(|(area, _)| area.clone()).collect();
+    tracee::scan(pagemap, &all, &mut |start, end, c: Categories| {
         let guard = c.has(Categories::GUARD);
         let own = !c.has(Categories::FILE) && !c.has(Categories::PFNZERO);
         if !guard && !(own && (c.has(Categories::PRESENT) || c.has(Categories::SWAPPED))) {

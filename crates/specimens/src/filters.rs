@@ -40,6 +40,31 @@ fn install(mut filter: Vec<sock_filter>, flags: u64) -> Outcome {
     same("seccomp", &0, &must("seccomp", result)?)
 }
 
+/// From here on the kernel does not know what came after Linux 6.1, as far as cryopid asks for it.
+pub(crate) fn older() -> Outcome {
+    /// The first system call that came later (cachestat(2), Linux 6.5).
+    const FIRST_CALL: u32 = 451;
+    const PAGEMAP_SCAN: u32 = 0xc060_6610;
+    const GET_SYSCALL_USER_DISPATCH_CONFIG: u32 = 0x4211;
+    const PIDFD_THREAD: u32 = libc::O_EXCL as u32;
+    // Where in `struct seccomp_data` the halves of the arguments stand that say what is asked for.
+    let [number, first, second] = [0, 16, 24];
+    let load = |at| sock_filter { code: 0x20, jt: 0, jf: 0, k: at };
+    let jump = |code, k, jt, jf| sock_filter { code, jt, jf, k };
+    let (is, is_least, has) = (0x15, 0x35, 0x45);
+    let asks = |call: i64, at, how, what, errno| {
+        let answer = [load(at), jump(how, what, 0, 1), returns(ERRNO | errno as u32), returns(ALLOW)];
+        [&[jump(is, call as u32, 0, 4)][..], &answer].concat()
+    };
+    let calls = [
+        asks(libc::SYS_ioctl, second, is, PAGEMAP_SCAN, libc::ENOTTY),
+        asks(libc::SYS_ptrace, first, is, GET_SYSCALL_USER_DISPATCH_CONFIG, libc::EIO),
+        asks(libc::SYS_pidfd_open, second, has, PIDFD_THREAD, libc::EINVAL),
+    ];
+    let later = [jump(is_least, FIRST_CALL, 0, 1), returns(ERRNO | libc::ENOSYS as u32), returns(ALLOW)];
+    install([&[load(number)][..], &calls.concat(), &later].concat(), 0)
+}
+
 fn no_new_privs() -> Outcome {
     sys::prctl(libc::PR_SET_NO_NEW_PRIVS, [1, 0, 0, 0]).map(drop)
 }

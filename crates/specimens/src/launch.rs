@@ -3,6 +3,7 @@
 //! `specimen launch UID PROGRAM…` makes the terminal on descriptor 0 its controlling terminal (`tty_ioctl(4)`: only a
 //! session leader without one may), closes every other descriptor, drops to UID (0: stays root), and executes PROGRAM.
 
+use crate::filters;
 use crate::sys::{self, must};
 use std::ffi::CString;
 use std::process::ExitCode;
@@ -18,6 +19,13 @@ pub(crate) fn plainly(words: &[String]) -> ExitCode {
     heed_signals();
     let reason = execute(words).expect_err("a program that was executed never returns");
     sys::say(&format!("plainly: {reason}"));
+    ExitCode::from(126)
+}
+
+/// `specimen older PROGRAM…` executes PROGRAM as on an older kernel.
+pub(crate) fn older(words: &[String]) -> ExitCode {
+    let reason = filters::older().and_then(|()| execute(words)).expect_err("a program that was executed never returns");
+    sys::say(&format!("older: {reason}"));
     ExitCode::from(126)
 }
 

@@ -5,8 +5,8 @@
 //! status 0 if every check was fine. It never asks whether it was frozen: it knows only what it set up, and what it sees.
 //!
 //! `specimen list` prints the kinds; `specimen launch` is the little program that a pseudo-terminal is opened with; `specimen
-//! plainly PROGRAM…` executes a program with all signals as they are by default; `specimen forget FILE` removes what specimens
-//! left that outlives them.
+//! plainly PROGRAM…` executes a program with all signals as they are by default; `specimen older PROGRAM…` as on an older kernel;
+//! `specimen forget FILE` removes what specimens left that outlives them.
 
 mod aio;
 mod args;
@@ -69,10 +69,13 @@ fn main() -> ExitCode {
     match words.first().map(String::as_str) {
         Some("launch") => launch::launch(&words[1..]),
         Some("plainly") => launch::plainly(&words[1..]),
+        Some("older") => launch::older(&words[1..]),
         Some("list") => print_kinds(),
         Some("forget") => ipc::forget(&words[1..]),
         Some(name) => live(name, &words[1..]),
-        None => usage("specimen KIND [ARGUMENT] | list | launch UID PROGRAM… | plainly PROGRAM… | forget FILE"),
+        None => usage(
+            "specimen KIND [ARGUMENT] | list | launch UID PROGRAM… | plainly PROGRAM… | older PROGRAM… | forget FILE",
+        ),
     }
 }
 

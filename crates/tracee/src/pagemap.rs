@@ -4,6 +4,7 @@ use crate::sys;
 use abi::consts::mmap::PAGE;
 use abi::{Errno, Fault};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 
@@ -93,9 +94,12 @@ pub fn behind(pagemap: &File, start: u64, end: u64) -> Result<Vec<Behind>, Fault
     Ok(bytes.chunks_exact(8).map(entry).collect())
 }
 
-/// Tells of every run of pages between `start` and `end` that is in memory or in swap space, in their order.
-/// `pagemap` is an open /proc/PID/pagemap. Before Linux 6.7 its entries are read one by one.
-pub fn scan(pagemap: &File, start: u64, end: u64, each: &mut dyn FnMut(u64, u64, Categories)) -> Result<(), Fault> {
+/// Tells of every run of pages of these areas, which ascend, that is in memory or in swap space, in their order; and of some between
+/// the areas. `pagemap` is an open /proc/PID/pagemap. All of it is one sweep, as page tables are walked once then. Before Linux 6.7
+/// there is none, and entries are read one by one: of the areas alone, as what is between them is beyond counting.
+pub fn scan(pagemap: &File, areas: &[Range<u64>], each: &mut dyn FnMut(u64, u64, Categories)) -> Result<(), Fault> {
+    let (Some(first), Some(last)) = (areas.first(), areas.last()) else { return Ok(()) };
+    let (start, end) = (first.start, last.end);
     let fault = |e| Fault::new(format!("ioctl(PAGEMAP_SCAN, {start:#x}, {end:#x})"), "pagemap", e);
     // A kernel that does not know of guard pages says EINVAL before it tells of any run.
     let known = scan_by_ioctl(pagemap, start, end, Categories::GUARD, each);
@@ -104,7 +108,7 @@ pub fn scan(pagemap: &File, start: u64, end: u64, each: &mut dyn FnMut(u64, u64,
         other => other,
     };
     match scanned {
-        Err(Errno(libc::ENOTTY)) => scan_by_entries(pagemap, start, end, each),
+        Err(Errno(libc::ENOTTY)) => areas.iter().try_for_each(|area| scan_by_entries(pagemap, area, each)),
         other => other.map_err(fault),
     }
 }
@@ -151,8 +155,7 @@ fn categories(entry: u64) -> Categories {
 
 fn scan_by_entries(
     pagemap: &File,
-    start: u64,
-    end: u64,
+    &Range { start, end }: &Range<u64>,
     each: &mut dyn FnMut(u64, u64, Categories),
 ) -> Result<(), Fault> {
     let mut run: Option<Region> = None;
@@ -189,13 +192,13 @@ mod tests {
     use super::*;
 
     fn runs(
-        by: impl FnOnce(&File, u64, u64, &mut dyn FnMut(u64, u64, Categories)),
+        by: impl FnOnce(&File, Range<u64>, &mut dyn FnMut(u64, u64, Categories)),
         at: u64,
         pages: u64,
     ) -> Vec<(u64, u64, bool)> {
         let file = File::open("/proc/self/pagemap").unwrap();
         let mut runs = Vec::new();
-        by(&file, at, at + pages * PAGE, &mut |start, end, what| {
+        by(&file, at..at + pages * PAGE, &mut |start, end, what| {
             runs.push(((start - at) / PAGE, (end - at) / PAGE, what.has(Categories::PRESENT)));
         });
         runs
@@ -219,8 +222,8 @@ mod tests {
     fn both_ways_find_the_pages_that_were_touched() {
         let at = touched(8, [1, 2, 5].into_iter());
         let want = vec![(1, 3, true), (5, 6, true)];
-        assert_eq!(runs(|f, s, e, each| scan(f, s, e, each).unwrap(), at, 8), want);
-        assert_eq!(runs(|f, s, e, each| scan_by_entries(f, s, e, each).unwrap(), at, 8), want);
+        assert_eq!(runs(|f, area, each| scan(f, &[area], each).unwrap(), at, 8), want);
+        assert_eq!(runs(|f, area, each| scan_by_entries(f, &area, each).unwrap(), at, 8), want);
     }
 
     #[test]
@@ -228,7 +231,11 @@ mod tests {
         for count in [1, 511, 512, 513, 700, 1023, 1024, 1025, 1500, 2048, 5000] {
             let at = touched(2 * count, (0..count).map(|n| 2 * n));
             let want: Vec<_> = (0..count as u64).map(|n| (2 * n, 2 * n + 1, true)).collect();
-            assert_eq!(runs(|f, s, e, each| scan(f, s, e, each).unwrap(), at, 2 * count as u64), want, "{count} runs");
+            assert_eq!(
+                runs(|f, area, each| scan(f, &[area], each).unwrap(), at, 2 * count as u64),
+                want,
+                "{count} runs"
+            );
         }
     }
 }

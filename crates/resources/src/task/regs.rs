@@ -112,13 +112,14 @@ impl Capture for Regs {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
-        let missing = xstate::missing(&self.extended.0, to.to.host.xfeatures).unwrap_or(0);
+        let extended = xstate::without_plain_keys(&self.extended.0, to.to.host.xfeatures);
+        let missing = xstate::missing(&extended, to.to.host.xfeatures).unwrap_or(0);
         if missing != 0 && !to.to.refused("processor") {
             let why = format!("it uses registers that are not there: {}", xstate::names(missing).join(", "));
             to.to.refuse(Refusal::new("processor", why, "thaw it on a processor of the same kind"));
         }
         let restart = self.waiting.as_ref().map_or(Restart::Registers, |w| again(w, &self.general));
-        let op = Op::Regs { regs: Box::new(self.general), xstate: self.extended.0.clone(), mask: self.mask, restart };
+        let op = Op::Regs { regs: Box::new(self.general), xstate: extended, mask: self.mask, restart };
         let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid))];
         to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
     }
