@@ -174,6 +174,7 @@ syscalls! {
     RequestKey "request_key" 249;
     Keyctl "keyctl" 250;
     Preadv "preadv" 295;
+    Preadv2 "preadv2" 327;
     RtTgsigqueueinfo "rt_tgsigqueueinfo" 297;
     RtSigqueueinfo "rt_sigqueueinfo" 129;
     Prlimit64 "prlimit64" 302;

@@ -223,6 +223,9 @@ pub mod fd {
     /// linux/eventfd.h.
     pub const EFD_SEMAPHORE: u64 = 1;
 
+    /// linux/fs.h: what is not there at once is not waited for.
+    pub const RWF_NOWAIT: u64 = 8;
+
     /// linux/eventpoll.h.
     pub const EPOLL_CTL_ADD: u64 = 1;
     pub const EPOLL_CTL_MOD: u64 = 3;

@@ -91,6 +91,19 @@ fn flags_of_areas() {
     assert_eq!(count(b"gu"), 2);
     assert_eq!(count(b"gd"), 2);
     assert_eq!(count(b"zz"), 0);
+    let is_locked_later = |flags: &str| {
+        let text = format!("7f00-8f00 rw-p 00000000 00:00 0\nVmFlags: {flags} \n");
+        smaps(text.as_bytes()).unwrap()[0].has(b"lf")
+    };
+    for (flags, is) in [
+        ("rd wr mr mw me lo lf ac", true),
+        ("rd wr mr mw me lo ?? ac", true),
+        ("rd wr mr mw me lo dc ??", true),
+        ("rd wr mr mw me lo ac ??", false),
+        ("rd wr mr mw me de ?? ac", false),
+    ] {
+        assert_eq!(is_locked_later(flags), is, "{flags}");
+    }
 }
 
 /// Written by hand: the kernel that the samples are of was built without CONFIG_ANON_VMA_NAME.

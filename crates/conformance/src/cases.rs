@@ -257,8 +257,8 @@ pub fn all() -> Vec<Case> {
     cases.extend(HUGE.iter().map(|name| huge(name)));
     cases.extend(special());
     cases.extend(sockets());
-    cases.extend(refused());
-    cases.into_iter().map(|case| if is_new(&case.name) { case.but(&[Older]) } else { case }).collect()
+    let older = |case: Case| if is_new(&case.name) { case.but(&[Older]) } else { case };
+    cases.into_iter().map(older).chain(refused()).collect()
 }
 
 /// Of what there may be many, nothing takes time that grows with the square of it.
@@ -404,6 +404,7 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
+        Case::specimen(&["family-leader-ended"]).refused(&["its first thread has ended", "linux 6.9"]).only(&[Older]),
         Case::specimen(&["aio-waits"]).refused(&["io_getevents", "the kernel has not done"]),
         Case::specimen(&["uring-refused", "busy"]).refused(&["io_uring", "the kernel is at work for it"]),
         Case::specimen(&["uring-refused", "thread"]).refused(&["io_uring", "another thread"]),

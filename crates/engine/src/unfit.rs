@@ -106,6 +106,7 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
                 remedy,
             )
         }
+        EnvoyError::Leaderless => refuse(e.to_string(), "use Linux 6.9 or later"),
         EnvoyError::ShadowStack => refuse(e.to_string(), "this is not supported yet"),
         other => refuse(other.to_string(), "try again a moment later"),
     }

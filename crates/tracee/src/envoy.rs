@@ -237,6 +237,7 @@ impl Process {
             return Err(EnvoyError::NoStack);
         }
         self.is_plain_call(regs)?;
+        self.has_descriptors()?;
         place.filter(|place| place.tail == Tail::Taken).map_or(Ok(()), |place| self.is_alone(place))?;
         if status.seccomp != 0 {
             unfilter(thread.tid())?;
@@ -245,6 +246,15 @@ impl Process {
             Some(_) if !guard::stands() => Err(EnvoyError::UserDispatch),
             Some(_) => Ok(thread.dispatches_no_more().map(|()| status)?),
             None => Ok(status),
+        }
+    }
+
+    /// Whether we may have copies of what is open in it (pidfd_open(2), PIDFD_THREAD).
+    fn has_descriptors(&self) -> Result<(), EnvoyError> {
+        match self.leader_has_ended().then(|| sys::pidfd_open_thread(self.threads[0].tid())) {
+            Some(Err(fault)) if fault.errno == Errno::EINVAL => Err(EnvoyError::Leaderless),
+            Some(Err(fault)) => Err(fault.into()),
+            None | Some(Ok(_)) => Ok(()),
         }
     }
 

@@ -69,6 +69,8 @@ pub enum EnvoyError {
     ShadowStack,
     /// Its system calls come back to itself (prctl PR_SET_SYSCALL_USER_DISPATCH), and we are no guardian.
     UserDispatch,
+    /// Its first thread has ended, and before Linux 6.9 nobody else has its descriptors for us.
+    Leaderless,
     /// It was interrupted in a call made by other than the `syscall` instruction.
     ForeignCall,
     /// A process that shares its memory carries an envoy just now.
@@ -124,6 +126,9 @@ impl fmt::Display for EnvoyError {
             EnvoyError::ShadowStack => f.write_str("it runs with a shadow stack"),
             EnvoyError::UserDispatch => {
                 f.write_str("its system calls come back to itself (PR_SET_SYSCALL_USER_DISPATCH)")
+            }
+            EnvoyError::Leaderless => {
+                f.write_str("its first thread has ended, and this kernel gives its descriptors to nobody")
             }
             EnvoyError::ForeignCall => f.write_str("it is in a system call made by an unusual instruction"),
             EnvoyError::Busy { tid } => {

@@ -157,10 +157,14 @@ fn either(byte: u8, yes: u8, no: u8) -> Option<bool> {
     }
 }
 
+/// Older kernels have no code for VM_LOCKONFAULT: theirs for what has none is in its place, which is behind that of these (fs/proc/task_mmu.c,
+/// `show_smap_vma_flags`; include/linux/mm.h).
 fn flags(codes: &[u8]) -> Option<Vec<[u8; 2]>> {
-    let mut flags = Vec::with_capacity(codes.len() / 3);
+    const BEFORE: [&[u8; 2]; 6] = [b"lo", b"io", b"sr", b"rr", b"dc", b"de"];
+    let mut flags: Vec<[u8; 2]> = Vec::with_capacity(codes.len() / 3);
     for code in words(codes) {
-        flags.push(code.try_into().ok()?);
+        let is_next = flags.contains(b"lo") && flags.last().is_some_and(|last| BEFORE.contains(&last));
+        flags.push(if code == b"??" && is_next { *b"lf" } else { code.try_into().ok()? });
     }
     Some(flags)
 }

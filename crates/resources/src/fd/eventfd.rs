@@ -1,15 +1,16 @@
 //! Eventfd: a 64-bit counter behind a descriptor.
 //!
 //! - seen as    `anon_inode:[eventfd]`
-//! - captured   counter and semaphore mode, from fdinfo; nothing is read out of it
+//! - captured   counter and semaphore mode, from fdinfo; nothing is read out of it. Before Linux 6.5 fdinfo does not tell the mode: then
+//!   the program itself reads in one batch, and puts back what it got. Who waits for it is woken, and finds it as it was
 //! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
-//! - refused    one that a process outside of the tree has too; on a kernel whose fdinfo does not tell the mode (before 6.5)
+//! - refused    one that a process outside of the tree has too; one in flight, where fdinfo does not tell the mode
 //! - not kept   nothing
 
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
-use abi::Sys;
-use abi::consts::fd::EFD_SEMAPHORE;
+use abi::consts::fd::{EFD_SEMAPHORE, RWF_NOWAIT};
+use abi::{Arg, Call, Fault, Place, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Fact, Moment, Op};
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,34 @@ pub struct Eventfd {
     /// Status flags (open(2)).
     #[n(2)]
     pub flags: u32,
+}
+
+/// Whether a read takes one of a count and not all of it, which shows from two on; `None`: it may not be read without waiting. An envoy
+/// makes a batch to its end whoever dies, and the tree stands still, so the count is the same before and after it.
+fn is_semaphore(fd: u32, count: u64, from: &Capturing<'_>) -> Result<Option<bool>, Fault> {
+    let fd = Arg::Int(fd.into());
+    // Too short for a read, it makes room for what others read (eventfd(2)).
+    let room = || Call::new(Sys::Read, [fd.clone(), Arg::Out(8), 0.into()]);
+    let put = |value: Arg| Call::new(Sys::Write, [fd.clone(), value, 8.into()]);
+    let add = |n: u64| put(Arg::Bytes(n.to_ne_bytes().to_vec()));
+    let take = |into: usize| {
+        let pieces = Arg::Pieces(vec![(Place::Out(into, 0), 8)]);
+        Call::new(Sys::Preadv2, [fd.clone(), pieces, 1.into(), u64::MAX.into(), u64::MAX.into(), RWF_NOWAIT.into()])
+    };
+    // Of none, none is put back.
+    let trial = from.probe.calls(&[room(), take(0), put(Arg::At(Place::Out(0, 0)))])?;
+    let (got, taken) = match count {
+        _ if !matches!(trial[1].result, Ok(8) | Err(abi::Errno::EAGAIN)) => return Ok(None),
+        0 => (2, from.probe.calls(&[room(), room(), add(2), take(0), take(1)])?),
+        1 => (2, from.probe.calls(&[room(), room(), add(1), take(0), take(1), add(1)])?),
+        _ => (count, trial),
+    };
+    let bytes = taken[0].out.first().and_then(|out| out.first_chunk().copied());
+    Ok(match bytes.map(u64::from_ne_bytes) {
+        Some(1) => Some(true),
+        Some(all) if all == got => Some(false),
+        _ => None,
+    })
 }
 
 impl Resource for Eventfd {
@@ -48,7 +77,9 @@ impl Kind for Eventfd {
             |what: &str| seen.refuse(format!("this kernel does not tell its {what}"), "Linux 6.5 or later does");
         // fs/eventfd.c, eventfd_show_fdinfo: the count is hexadecimal.
         let count = seen.info.number("eventfd-count", 16).ok_or_else(|| hidden("count"))?;
-        let semaphore = seen.info.number("eventfd-semaphore", 10).ok_or_else(|| hidden("semaphore mode"))? != 0;
+        let told = seen.info.number("eventfd-semaphore", 10).map(|mode| mode != 0);
+        let found = || if seen.in_flight { Ok(None) } else { is_semaphore(seen.fd, count, from) };
+        let semaphore = told.map_or_else(found, |told| Ok(Some(told)))?.ok_or_else(|| hidden("semaphore mode"))?;
         Ok(Eventfd { count, semaphore, flags: seen.flags() })
     }
 

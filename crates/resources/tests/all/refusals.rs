@@ -3,9 +3,9 @@
 use crate::common::*;
 use abi::layout::FileStat;
 use abi::proc::smaps;
-use abi::{Errno, Sys};
+use abi::{Arg, Errno, Sys};
 use plan::{FilePolicy, Host, Options, Pids, PlaceFacts};
-use resources::fd::{epoll, place::Removed};
+use resources::fd::{epoll, eventfd::Eventfd, place::Removed};
 use resources::mm::area::Backing;
 use resources::mm::modes::Modes;
 use resources::mm::space::Space;
@@ -236,10 +236,27 @@ fn what_is_watched_stands_under_its_old_number_for_a_while() {
 #[test]
 fn an_eventfd_of_an_old_kernel() {
     let link = "anon_inode:[eventfd]";
-    let old = format!("{INFO}eventfd-count:               a\n");
     let line = |what| [format!("fd 40 ({link}): this kernel does not tell its {what}")];
-    assert_eq!(why(link, 0o600, 0, &old), line("semaphore mode"));
     assert_eq!(why(link, 0o600, 0, INFO), line("count"));
+    // What a read without waiting gives, and how much of a count it took.
+    let capture = |count: u64, read, got: u64| {
+        let mut sample = Recorded::sample("sleep");
+        sample.open(40, link, 0o600, 0, &format!("{INFO}eventfd-count: {count:16x}\n"));
+        sample.answer(Sys::Preadv2, &[40], read, vec![]);
+        sample.answer(Sys::Write, &[40], Ok(8), vec![]);
+        sample.answer(Sys::Read, &[40], Err(Errno::EINVAL), vec![got.to_ne_bytes().to_vec()]);
+        let found = describe(&sample, 40);
+        (found, sample.asked.take().into_iter().filter(|call| call.args.first() == Some(&Arg::Int(40))).count())
+    };
+    for (count, got, semaphore, calls) in
+        [(10, 10, false, 3), (10, 1, true, 3), (1, 2, false, 9), (1, 1, true, 9), (0, 2, false, 8), (0, 1, true, 8)]
+    {
+        let (found, made) = capture(count, Ok(8), got);
+        let eventfd = Eventfd { count, semaphore, flags: 0o100_002 };
+        assert_eq!((found.unwrap(), made), (Description::Eventfd(eventfd), calls), "{count} {got}");
+    }
+    let (unknown, made) = capture(0, Err(Errno::EOPNOTSUPP), 0);
+    assert_eq!((reasons(&refused(unknown)), made), (line("semaphore mode").to_vec(), 3));
 }
 
 #[test]
