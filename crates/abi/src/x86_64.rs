@@ -194,6 +194,14 @@ pub mod xstate {
     /// Behind the legacy area and the header.
     pub const COMPONENTS_AT: usize = 576;
 
+    /// What is left to software: zeroes in a state that is laid out as between machines.
+    pub const SOFTWARE: std::ops::Range<usize> = 464..512;
+
+    /// Whether a state is laid out as on the machine that it was read on: as far as the kernel says so, and not we.
+    pub fn is_native(blob: &[u8]) -> bool {
+        blob.get(SOFTWARE).is_some_and(|bytes| bytes.iter().any(|byte| *byte != 0))
+    }
+
     /// Where a component stands.
     #[derive(Clone, Copy, PartialEq, Eq, Debug)]
     pub struct Component {
@@ -262,7 +270,9 @@ pub mod xstate {
         let mut blob = blob.to_vec();
         let used = xfeatures(&blob).unwrap_or(0);
         let at = COMPONENTS.iter().find(|c| 1 << c.bit == PKRU).map_or(0, |c| c.at);
-        if used & !host & PKRU != 0 && blob.get(at..).and_then(Layout::get) == Some(PLAIN) {
+        let rights = blob.get(at..).and_then(Layout::get);
+        // Of none, everything is allowed, as where there are no keys.
+        if used & !host & PKRU != 0 && matches!(rights, Some(PLAIN | 0)) {
             blob[XSTATE_BV_AT..][..8].copy_from_slice(&(used & !PKRU).to_le_bytes());
         }
         blob

@@ -228,6 +228,8 @@ fn extended_state_of_another_machine() {
     plain[2688..2692].copy_from_slice(&0x5555_5554u32.to_le_bytes());
     assert_eq!(xstate::xfeatures(&xstate::without_plain_keys(&plain, 0x63)), Some(0x63));
     assert_eq!(xstate::without_plain_keys(&plain, 0x263), plain);
+    plain[2688..2692].fill(0);
+    assert_eq!(xstate::xfeatures(&xstate::without_plain_keys(&plain, 0x63)), Some(0x63));
     // A machine that has more, and wants all of its own.
     assert_eq!(laid_out(&between, &COMPONENTS, &COMPONENTS, 11008).unwrap()[..2696], between);
     // Of what is not in use nothing is kept.
@@ -246,6 +248,7 @@ fn extended_state_of_a_thread() {
     assert_eq!(xstate::missing(XSTATE, 0xe7), Some(0));
     assert_eq!(xstate::names(0xa2 | 1 << 40), ["sse", "avx512-opmask", "avx512-hi16-zmm", "xfeature 40"]);
     assert_eq!(xstate::xfeatures(&[0; 519]), None);
+    assert!(xstate::is_native(XSTATE) && !xstate::is_native(&[1; 464]) && !xstate::is_native(&[0; 600]));
     let settled = |change: &dyn Fn(&mut Vec<u8>)| {
         let mut blob = XSTATE.to_vec();
         blob[..2].copy_from_slice(&[0x7f, 0x03]);

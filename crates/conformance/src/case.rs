@@ -18,7 +18,7 @@ pub enum Flavour {
     PidNs,
     /// Frozen, thawed, frozen again: both images tell the same; then thawed once more.
     Again,
-    /// Frozen by somebody to whom the kernel answers as one of Linux 6.1 (`specimen older`).
+    /// Frozen by somebody whose calls the kernel answers as Linux 6.1 would (`specimen older`).
     Older,
 }
 

@@ -40,7 +40,8 @@ fn install(mut filter: Vec<sock_filter>, flags: u64) -> Outcome {
     same("seccomp", &0, &must("seccomp", result)?)
 }
 
-/// From here on the kernel does not know what came after Linux 6.1, as far as cryopid asks for it.
+/// From here on the kernel does not know later system calls than those of Linux 6.1, nor what came to these three since, for which every
+/// freeze asks.
 pub(crate) fn older() -> Outcome {
     /// The first system call that came later (cachestat(2), Linux 6.5).
     const FIRST_CALL: u32 = 451;

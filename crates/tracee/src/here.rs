@@ -62,7 +62,7 @@ pub fn xfeatures() -> u64 {
 /// Memory that is free again is not given back to the kernel, as more will be wanted at once: for somebody who ends soon (mallopt(3)).
 pub fn keep_memory() {
     let settings =
-        [(libc::M_TOP_PAD, 1 << 24), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_MMAP_THRESHOLD, 1 << 25)];
+        [(libc::M_TOP_PAD, 1 << 20), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_MMAP_THRESHOLD, 1 << 25)];
     for (what, bytes) in settings {
         // SAFETY: mallopt takes two numbers, and what it does not take it leaves as it is.
         unsafe { libc::mallopt(what, bytes) };

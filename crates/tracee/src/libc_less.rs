@@ -106,7 +106,7 @@ extern "C" fn __sysconf(name: c_int) -> c_long {
     sysconf(name)
 }
 
-/// How many processors: malloc(3) has a heap for each eight of its threads on one. Else glibc would read that of /sys.
+/// How many processors: malloc(3) has up to eight heaps for each, and more threads than that share them. Else glibc would read it of /sys.
 // SAFETY: the signature is that of get_nprocs(3); it reads and writes nothing.
 #[unsafe(no_mangle)]
 extern "C" fn __get_nprocs() -> c_int {
@@ -118,12 +118,12 @@ extern "C" fn __get_nprocs() -> c_int {
 #[unsafe(no_mangle)]
 extern "C" fn pthread_setname_np(_thread: libc::pthread_t, name: *const c_char) -> c_int {
     // SAFETY: the kernel reads the text, at most 16 bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, name.addr()) }
+    if unsafe { libc::prctl(libc::PR_SET_NAME, name.addr()) } == 0 { 0 } else { abi::Errno::EINVAL.0 }
 }
 
-/// Nothing uses stdio(3). malloc(3) would, to tell of itself by malloc_stats(3) and malloc_info(3), and fork(2) and pthread_create(3) see
-/// to its locks: there is no stream.
-// SAFETY: a word, which only those two functions read.
+/// Nothing uses stdio(3). malloc(3) would, to tell of itself by malloc_stats(3) and malloc_info(3), which nobody calls, and fork(2) and
+/// pthread_create(3) see to its locks: there is no stream.
+// SAFETY: a word; those who would take it for a stream write to it by the functions below.
 #[unsafe(no_mangle)]
 static stderr: usize = 0;
 
@@ -186,8 +186,10 @@ extern "C" fn _IO_iter_file(_at: *const c_void) -> *const c_void {
     null()
 }
 
-/// Which bytes are letters is not asked of glibc: tables of that, and with them all of its locales.
-// SAFETY: the signature is that of ctype/ctype-info.c; what it would set is read by nothing.
+/// Which bytes are letters is not asked of glibc: tables of that, and with them all of its locales. Tests have them, as libtest asks who
+/// the user is (getpwuid_r(3)).
+// SAFETY: the signature is that of ctype/ctype-info.c; what it would set is read by names of users and hosts, for which nobody asks.
+#[cfg(not(debug_assertions))]
 #[unsafe(no_mangle)]
 extern "C" fn __ctype_init() {}
 

@@ -112,12 +112,19 @@ pub fn setregs(tid: i32, regs: &UserRegs) -> Result<(), Fault> {
     regset("PTRACE_SETREGSET", request::SETREGSET, tid, NT_PRSTATUS, &mut regs.to_bytes()).map(drop)
 }
 
-/// The extended state: x87, SSE, AVX and so on, laid out as it goes from machine to machine.
+/// The extended state: x87, SSE, AVX and so on, laid out as it goes from machine to machine. With a component that has no place there
+/// it is as the kernel gives it, for machines that are like this one.
 pub fn getxstate(tid: i32) -> Result<Vec<u8>, Fault> {
     let mut bytes = [0; XSTATE_MAX];
     let len = regset("PTRACE_GETREGSET", request::GETREGSET, tid, NT_X86_XSTATE, &mut bytes)?;
-    let state = xstate::laid_out(&bytes[..len], components(), &xstate::COMPONENTS, xstate::COMPONENTS_AT);
-    state.map_err(|bit| unknown(tid, bit))
+    let native = &bytes[..len];
+    Ok(match xstate::laid_out(native, components(), &xstate::COMPONENTS, xstate::COMPONENTS_AT) {
+        Ok(mut state) => {
+            state[xstate::SOFTWARE].fill(0);
+            state
+        }
+        Err(_) => native.to_vec(),
+    })
 }
 
 /// Sets the extended state, laid out likewise.
@@ -131,7 +138,10 @@ pub fn setxstate(tid: i32, state: &[u8]) -> Result<(), Fault> {
             *LEN.get_or_init(|| whole)
         }
     };
-    let mut bytes = xstate::laid_out(state, &xstate::COMPONENTS, components(), len).map_err(|bit| unknown(tid, bit))?;
+    // One of the same length is of a machine like this one; all others that images have are of Intel's.
+    let is_own = xstate::is_native(state) && state.len() == len;
+    let from = if is_own { components() } else { &xstate::COMPONENTS[..] };
+    let mut bytes = xstate::laid_out(state, from, components(), len).map_err(|bit| unknown(tid, bit))?;
     regset("PTRACE_SETREGSET", request::SETREGSET, tid, NT_X86_XSTATE, &mut bytes).map(drop)
 }
 

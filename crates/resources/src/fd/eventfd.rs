@@ -1,10 +1,11 @@
 //! Eventfd: a 64-bit counter behind a descriptor.
 //!
 //! - seen as    `anon_inode:[eventfd]`
-//! - captured   counter and semaphore mode, from fdinfo; nothing is read out of it. Before Linux 6.5 fdinfo does not tell the mode: then
-//!   the program itself reads in one batch, and puts back what it got. Who waits for it is woken, and finds it as it was
+//! - captured   counter and semaphore mode, from fdinfo. Before Linux 6.5 it does not tell the mode: then the program itself reads in one
+//!   batch, and puts back what it got. Who watches it by edges (EPOLLET) is told once more
 //! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
-//! - refused    one that a process outside of the tree has too; one in flight, where fdinfo does not tell the mode
+//! - refused    one that a process outside of the tree has too. Where fdinfo does not tell the mode: one in flight, one that is full, and
+//!   any of a process for which the kernel does input and output, which may add to it meanwhile
 //! - not kept   nothing
 
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
@@ -30,8 +31,18 @@ pub struct Eventfd {
     pub flags: u32,
 }
 
+/// From here on a write might wait (eventfd(2)).
+const FULL: u64 = u64::MAX - 2;
+
+/// Whether the kernel may add to an eventfd by itself, or tell by a ring that one was added to (io_submit(2), io_uring(7)).
+fn has_rings(from: &Capturing<'_>) -> Result<bool, Fault> {
+    const AIO: &[u8] = b"/[aio]";
+    let areas = from.probe.text("smaps")?;
+    Ok(areas.windows(AIO.len()).any(|name| name == AIO) || !from.probe.lines("SqMask").is_empty())
+}
+
 /// Whether a read takes one of a count and not all of it, which shows from two on; `None`: it may not be read without waiting. An envoy
-/// makes a batch to its end whoever dies, and the tree stands still, so the count is the same before and after it.
+/// makes a batch to its end whoever dies, and nobody else adds or takes, so the count is the same before and after it.
 fn is_semaphore(fd: u32, count: u64, from: &Capturing<'_>) -> Result<Option<bool>, Fault> {
     let fd = Arg::Int(fd.into());
     // Too short for a read, it makes room for what others read (eventfd(2)).
@@ -78,7 +89,8 @@ impl Kind for Eventfd {
         // fs/eventfd.c, eventfd_show_fdinfo: the count is hexadecimal.
         let count = seen.info.number("eventfd-count", 16).ok_or_else(|| hidden("count"))?;
         let told = seen.info.number("eventfd-semaphore", 10).map(|mode| mode != 0);
-        let found = || if seen.in_flight { Ok(None) } else { is_semaphore(seen.fd, count, from) };
+        let may_try = || Ok::<_, Fault>(!seen.in_flight && count < FULL && !has_rings(from)?);
+        let found = || if may_try()? { is_semaphore(seen.fd, count, from) } else { Ok(None) };
         let semaphore = told.map_or_else(found, |told| Ok(Some(told)))?.ok_or_else(|| hidden("semaphore mode"))?;
         Ok(Eventfd { count, semaphore, flags: seen.flags() })
     }
