@@ -188,8 +188,8 @@ extern "C" fn _IO_iter_file(_at: *const c_void) -> *const c_void {
 
 /// Which bytes are letters is not asked of glibc: tables of that, and with them all of its locales. Tests have them, as libtest asks who
 /// the user is (getpwuid_r(3)).
-// SAFETY: the signature is that of ctype/ctype-info.c; what it would set is read by names of users and hosts, for which nobody asks.
 #[cfg(not(debug_assertions))]
+// SAFETY: the signature is that of ctype/ctype-info.c; what it would set is read by names of users and hosts, for which nobody asks.
 #[unsafe(no_mangle)]
 extern "C" fn __ctype_init() {}
 
