@@ -46,19 +46,18 @@ pub fn numbers(path: impl AsRef<Path>) -> impl Iterator<Item = u32> {
 
 /// The text of a file.
 pub fn read(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
-    read_until(path.as_ref(), |n| n == 0)
+    read_by(path.as_ref(), |file| all_of(file, |n| n == 0))
 }
 
 /// The text of a file that is one record: a read that has room left has all of it (fs/seq_file.c, `single_open`).
 pub fn read_record(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
-    read_until(path.as_ref(), |n| n < ENOUGH)
+    read_by(path.as_ref(), record_of)
 }
 
-/// Reads on until a read that gave so many bytes was the last.
-fn read_until(path: &Path, is_last: impl Fn(usize) -> bool) -> Result<Vec<u8>, Fault> {
+fn read_by(path: &Path, all: impl Fn(File) -> std::io::Result<Vec<u8>>) -> Result<Vec<u8>, Fault> {
     let fault = |call: &str, e: std::io::Error| Fault::new(call, path.display(), e);
     let file = File::open(path).map_err(|e| fault("open", e))?;
-    all_of(file, is_last).map_err(|e| fault("read", e))
+    all(file).map_err(|e| fault("read", e))
 }
 
 /// The text of a file that is one record, likewise.
@@ -73,6 +72,7 @@ pub fn table_of(file: File) -> std::io::Result<Vec<u8>> {
     all_of(file, |n| n < ENOUGH / 2)
 }
 
+/// Reads on until a read that gave so many bytes was the last.
 fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Vec<u8>> {
     let mut head = [0; ENOUGH];
     let mut last = file.read(&mut head)?;

@@ -127,8 +127,10 @@ fn thaw(scene: &mut Scene, group: &Group) -> Outcome {
     let image = scene.path("a.cryo").display().to_string();
     let mut bomb = scene.open(&group.within(&[&image]), SECOND)?;
     until(Duration::from_secs(20), || (group.members().len() > 2).then_some(())).ok_or("it does not come back")?;
-    goes_on(group, &mut bomb)
-        .map_err(|e| format!("thawed: {e}; it says {:?}, and its end is {:?}", bomb.said(), bomb.program.ended()))?;
+    goes_on(group, &mut bomb).map_err(|e| {
+        let end = bomb.exit();
+        format!("thawed: {e}; its end is {end:?}, and it says {:?}", bomb.said())
+    })?;
     group.end()?;
     bomb.exit().map(drop)
 }
