@@ -14,12 +14,14 @@
 //! all that one refuses, for which there are rules; `specimen worlds FAMILY =WORD…` holds these worlds. Which descriptors each has, and why it must
 //! be refused, is written down (file `worlds`).
 
+mod closing;
 mod pipes;
 mod sockets;
 
 use crate::life::Living;
 use crate::sys::{self, Outcome};
 use crate::{signals, sockets as unix};
+use closing::{IN_FLIGHT, let_go};
 use std::fmt::Write;
 
 /// What a call may have changed.
@@ -111,11 +113,16 @@ impl World {
 
     fn close(&mut self, place: usize) -> Did {
         self.pending.iter_mut().filter(|who| **who == Some(place)).for_each(|who| *who = None);
-        self.with(place, |fd| {
-            sys::close(fd);
-            true
-        });
-        if std::mem::replace(&mut self.fds[place], -1) < 0 { Nothing } else { Something }
+        let fd = std::mem::replace(&mut self.fds[place], -1);
+        if fd < 0 {
+            return Nothing;
+        }
+        if self.has(IN_FLIGHT) {
+            sys::close(fd)
+        } else {
+            let_go(fd, &self.fds)
+        }
+        Something
     }
 
     fn mark(&mut self, mark: &'static str) {

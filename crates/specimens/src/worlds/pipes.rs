@@ -1,5 +1,6 @@
 //! Worlds of one pipe, or named pipe: what is written and read, ends that are closed, had twice or opened again, sizes, modes.
 
+use super::closing::let_go;
 use super::{Did, Family, Letter, Nothing, Rule, Something, Story, World};
 use crate::signalling::F_GETSIG;
 use crate::sys::{self, errno, fcntl, must};
@@ -265,7 +266,7 @@ fn ask(world: &mut World, story: &mut Story) {
         for flags in [libc::O_WRONLY, libc::O_RDONLY] {
             let opened = open(world.path(), flags);
             story.tell("opens by its name", opened.as_ref().map(|fd| happens(*fd)).map_err(|_| errno()));
-            opened.into_iter().for_each(sys::close);
+            opened.into_iter().for_each(|fd| let_go(fd, &[]));
         }
     }
     for place in places {

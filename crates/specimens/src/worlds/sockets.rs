@@ -1,5 +1,6 @@
 //! Worlds of sockets of AF_UNIX: pairs, connections to who takes them, messages to names.
 
+use super::closing::{IN_FLIGHT, let_go};
 use super::pipes::{flags, happens, signal};
 use super::{Did, Family, Letter, Nothing, Rule, Sent, Something, Story, World, unix};
 use crate::flights::ancillary;
@@ -222,7 +223,10 @@ fn itself(world: &mut World) -> Did {
         return Nothing;
     }
     let done = given(world, |fd| give(fd, fd));
-    world.queues[B].last_mut().into_iter().filter(|_| done == Something).for_each(|sent| sent.brings = true);
+    if done == Something {
+        world.mark(IN_FLIGHT);
+        world.queues[B].last_mut().into_iter().for_each(|sent| sent.brings = true);
+    }
     done
 }
 
@@ -295,7 +299,7 @@ fn new_connection(kind: i32, name: &str) -> Result<i32, i32> {
         Ok(()) => Ok(fd),
         Err(_) => {
             let why = errno();
-            sys::close(fd);
+            let_go(fd, &[]);
             Err(why)
         }
     }
@@ -356,7 +360,7 @@ fn send_to(world: &mut World, from: usize, to: usize, bytes: &[u8]) -> Did {
 fn third(world: &mut World) -> Did {
     let Ok(fd) = unix::socket(libc::SOCK_DGRAM) else { return Nothing };
     let is_sent = sent_to(fd, &world.name, b"t").is_ok();
-    sys::close(fd);
+    let_go(fd, &[]);
     if is_sent {
         world.queues[A].push(Sent { from: None, brings: false });
     }
@@ -563,10 +567,10 @@ fn ask_names(world: &World, story: &mut Story) {
                 story.tell(&format!("{place} hears of it"), heard);
                 accept_now(fd).into_iter().for_each(|fd| {
                     story.tell("accepted", received(fd, 0));
-                    sys::close(fd);
+                    let_go(fd, &[]);
                 });
             }
-            new.into_iter().for_each(sys::close);
+            new.into_iter().for_each(|fd| let_go(fd, &[]));
         }
     }
 }
