@@ -2,6 +2,7 @@
 
 use crate::consts::poll::{POLLIN, POLLOUT, POLLPRI, POLLRDHUP};
 use crate::{Errno, Machine};
+use arrayvec::ArrayVec;
 use serde::{Deserialize, Serialize};
 use std::fmt;
 
@@ -268,15 +269,8 @@ pub enum Arg {
     Out(usize),
     /// A pointer to these bytes, which come back in [`Answer::out`] as the call leaves them.
     InOut(Vec<u8>),
-    /// A pointer to `bytes` in which the eight bytes at `at` point to `inner`.
-    Nested {
-        /// The outer structure.
-        bytes: Vec<u8>,
-        /// Where in it the pointer stands.
-        at: usize,
-        /// What the pointer leads to.
-        inner: Vec<u8>,
-    },
+    /// A pointer to bytes in which there is another one.
+    Nested(Box<Nested>),
     /// A pointer to a place of the batch in which the call is made.
     At(Place),
     /// A pointer to pieces of memory (readv(2), `iovec`): places of the batch, and their lengths.
@@ -293,6 +287,17 @@ pub enum Arg {
     },
 }
 
+/// `bytes` in which the eight bytes at `at` point to `inner`.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Nested {
+    /// The outer structure.
+    pub bytes: Vec<u8>,
+    /// Where in it the pointer stands.
+    pub at: usize,
+    /// What the pointer leads to.
+    pub inner: Vec<u8>,
+}
+
 /// Where something stands while a batch is made, so that what one call gives can go into another one. Calls are counted
 /// from the first of the batch.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -303,6 +308,13 @@ pub enum Place {
     Result(usize),
     /// The bytes of an [`Arg::Out`] of an earlier call: of its first, or a later one.
     Out(usize, usize),
+}
+
+impl Arg {
+    /// A pointer to `bytes`, in which the eight bytes at `at` point to `inner`.
+    pub fn nested(bytes: Vec<u8>, at: usize, inner: Vec<u8>) -> Arg {
+        Arg::Nested(Box::new(Nested { bytes, at, inner }))
+    }
 }
 
 impl From<u64> for Arg {
@@ -316,14 +328,14 @@ impl From<u64> for Arg {
 pub struct Call {
     /// Which.
     pub sys: Sys,
-    /// Up to six; the missing ones are zero.
-    pub args: Vec<Arg>,
+    /// The missing ones are zero. They are in the call itself: thousands of calls are made for a large tree.
+    pub args: ArrayVec<Arg, 6>,
 }
 
 impl Call {
     /// A call with its arguments.
-    pub fn new(sys: Sys, args: impl Into<Vec<Arg>>) -> Self {
-        Call { sys, args: args.into() }
+    pub fn new(sys: Sys, args: impl IntoIterator<Item = Arg>) -> Self {
+        Call { sys, args: args.into_iter().collect() }
     }
 
     /// `poll`, which asks a descriptor for all that it tells, and does not wait: it comes back as a `struct pollfd`.
@@ -344,8 +356,11 @@ pub struct Answer {
     /// The value in the return register, or the error that it encodes.
     pub result: Result<u64, Errno>,
     /// The contents of the [`Arg::Out`] and [`Arg::InOut`] arguments after the call, in their order.
-    pub out: Vec<Vec<u8>>,
+    pub out: Outs,
 }
+
+/// What comes back in one answer: no argument gives more than [`Arg::Message`].
+pub type Outs = ArrayVec<Vec<u8>, 4>;
 
 impl Answer {
     /// What [`Call::ready`] tells: the last two bytes of the structure (poll(2)).
@@ -355,7 +370,7 @@ impl Answer {
     }
 
     /// An answer from the raw value of the return register: -4095..=-1 are errors (x86-64 psABI, A.2.1).
-    pub fn from_raw(raw: u64, out: Vec<Vec<u8>>) -> Self {
+    pub fn from_raw(raw: u64, out: Outs) -> Self {
         Answer { result: Errno::from_raw(raw), out }
     }
 }

@@ -18,7 +18,7 @@ pub mod sockopt;
 mod sort;
 pub mod x86_64;
 
-pub use call::{Answer, Arg, Call, Place, Sys};
+pub use call::{Answer, Arg, Call, Nested, Outs, Place, Sys};
 pub use errno::{Errno, Fault};
 pub use gathered::gathered;
 pub use machine::Machine;

@@ -301,7 +301,7 @@ impl<'a> Execution<'a> {
             Value::Descr(d) => Arg::Int(self.number(*d)),
             Value::Bytes(b) => Arg::Bytes(b.clone()),
             Value::Out(n) => Arg::Out(*n),
-            Value::Nested { bytes, at, inner } => Arg::Nested { bytes: bytes.clone(), at: *at, inner: inner.clone() },
+            Value::Nested { bytes, at, inner } => Arg::nested(bytes.clone(), *at, inner.clone()),
             Value::Until(until) => Arg::Bytes(self.rest(until)),
         }
     }

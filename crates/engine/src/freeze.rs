@@ -1,6 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::ahead::Ahead;
+use crate::asked::Asks;
 use crate::execute::raise_file_limit;
 use crate::flight::Flights;
 use crate::guard::may_go_on;
@@ -13,8 +14,8 @@ use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
 use crate::unfit::{envoy_error, presentable};
 use crate::{Error, Look, Output, Progress, Published};
+use abi::Machine;
 use abi::signal::{self, Siginfo};
-use abi::{Call, Machine};
 use image::{Header, Writer};
 use plan::Refusal;
 use resources::fd::Seen;
@@ -221,8 +222,17 @@ fn capture(
     let ids = Ids::of(tree, &before.inner);
     let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
     let shown = Some(shown(&tree.members));
-    let mut all =
-        Gathered { saver, keep, ends, before: &*before, table: &table, shown, files: Files::default(), findings };
+    let mut all = Gathered {
+        saver,
+        keep,
+        ends,
+        before: &*before,
+        table: &table,
+        shown,
+        files: Files::default(),
+        findings,
+        asks: Asks::default(),
+    };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
     let mut records: VecDeque<_> = tree.members.iter().zip(&threads).map(|(m, t)| ids.record(m, t, &table)).collect();
     let last = tree.members.iter().rev().find(|m| m.process.is_some()).map_or(0, |m| m.pid);
@@ -391,6 +401,7 @@ struct Gathered<'g, 's, 'p> {
     shown: Option<Ahead<(Texts, Links)>>,
     files: Files,
     findings: Findings,
+    asks: Asks,
 }
 
 /// A member that is to be captured: its id, texts of it, and its envoy, if it lives.
@@ -411,7 +422,7 @@ impl Gathered<'_, '_, '_> {
             }
         }
         for (envoy, (n, index, shares)) in envoys(living).into_iter().zip(shares) {
-            let begin = |mut envoy: Envoy<'t>| envoy.begin(asks(index, shares)).map(|()| envoy);
+            let begin = |mut envoy: Envoy<'t>| envoy.begin(self.asks.of(index, shares)).map(|()| envoy);
             let envoy = envoy.and_then(begin);
             let whom = all[n].0;
             all[n].2 = Some(envoy.map_err(|e| std::mem::take(&mut self.findings).with(envoy_error(e, whom)))?);
@@ -457,7 +468,7 @@ impl Gathered<'_, '_, '_> {
                 answers,
                 is_flying: Cell::default(),
             };
-            target.ask_ahead(asks(index, shares))?;
+            target.ask_ahead(self.asks.of(index, shares))?;
             if index > 0 {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
             }
@@ -514,12 +525,6 @@ fn descriptions(
     target.answers[0].take();
     target.is_flying.set(false);
     Ok(())
-}
-
-/// What a thread of that index is asked in any case.
-fn asks(index: usize, shares: &Shares) -> Vec<Call> {
-    let of_process = if index == 0 { ProcessState::asks(shares) } else { Vec::new() };
-    [ThreadState::asks(), of_process].concat()
 }
 
 fn target_tid(target: &Target<'_, '_, '_>) -> i32 {

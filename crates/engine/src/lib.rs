@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod asked;
 mod bound;
 mod error;
 mod execute;

@@ -1,5 +1,6 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
+use crate::asked::Answers;
 use crate::flight::Flights;
 use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
@@ -20,7 +21,7 @@ use resources::fd::Seen;
 use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -153,19 +154,23 @@ pub(crate) fn envoy_fault(e: EnvoyError, pid: i32) -> Fault {
 
 impl Target<'_, '_, '_> {
     /// Makes calls of which resources will ask.
-    pub(crate) fn ask_ahead(&self, calls: Vec<Call>) -> Result<(), Fault> {
+    pub(crate) fn ask_ahead(&self, calls: Rc<[Call]>) -> Result<(), Fault> {
         let answers = self.make(&calls)?;
-        self.answers[1].borrow_mut().extend(calls.into_iter().zip(answers));
+        self.answers[1].replace(Answers::new(calls, 0, answers));
         Ok(())
     }
 
     /// Makes the calls of which the captures of several descriptions will ask, and gives the answers of each.
     pub(crate) fn ask_for_each(&self, asks: Vec<Vec<Call>>) -> Result<Vec<Answers>, Fault> {
         let counts: Vec<usize> = asks.iter().map(Vec::len).collect();
-        let calls: Vec<Call> = asks.into_iter().flatten().collect();
-        let answers = self.make(&calls)?;
-        let mut both = calls.into_iter().zip(answers);
-        Ok(counts.into_iter().map(|count| both.by_ref().take(count).collect()).collect())
+        let calls: Rc<[Call]> = asks.into_iter().flatten().collect();
+        let (mut answers, mut first) = (self.make(&calls)?.into_iter(), 0);
+        let of_next = |count| {
+            let its = Answers::new(Rc::clone(&calls), first, answers.by_ref().take(count));
+            first += count;
+            its
+        };
+        Ok(counts.into_iter().map(of_next).collect())
     }
 
     fn make(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
@@ -174,7 +179,7 @@ impl Target<'_, '_, '_> {
 
     /// The answers of calls that were made ahead, if they are the next.
     fn answered(&self, calls: &[Call]) -> Option<Vec<Answer>> {
-        self.answers.iter().find_map(|answers| taken(&mut answers.borrow_mut(), calls))
+        self.answers.iter().find_map(|answers| answers.borrow_mut().take(calls))
     }
 
     fn with<T>(&self, ask: impl FnOnce(&Process, &Stopped) -> T) -> T {
@@ -239,15 +244,6 @@ impl Target<'_, '_, '_> {
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
         self.saver.borrow_mut().file(file, size)
     }
-}
-
-/// Calls that were made, in their order, with their answers.
-pub(crate) type Answers = VecDeque<(Call, Answer)>;
-
-fn taken(answers: &mut Answers, calls: &[Call]) -> Option<Vec<Answer>> {
-    let first = answers.iter().position(|(call, _)| Some(call) == calls.first())?;
-    let found = answers.range(first..).zip(calls).take_while(|((made, _), call)| made == *call).count();
-    (found == calls.len()).then(|| answers.drain(first..first + found).map(|(_, answer)| answer).collect())
 }
 
 fn fault(call: &str, path: &Path, e: std::io::Error) -> Fault {

@@ -76,18 +76,19 @@ impl Arena {
         Ok(())
     }
 
-    fn load(&self, at: usize, len: usize) -> Vec<u8> {
+    /// What stands there, to be taken before the envoy is asked for anything more.
+    fn seen(&self, at: usize, len: usize) -> &[u8] {
         assert!(at + len <= SIZE, "a load comes from the arena");
         // SAFETY: the range lies in our mapping, as just asserted; the envoy has answered and does not store.
-        unsafe { std::slice::from_raw_parts(self.ours.add(at), len) }.to_vec()
+        unsafe { std::slice::from_raw_parts(self.ours.add(at), len) }
     }
 
     /// Stores as many of the calls, from the first, as there is room for.
-    pub(crate) fn put(&self, calls: &[Call]) -> Result<Batch, EnvoyError> {
-        let entries = fitting(calls)?;
+    pub(crate) fn put<'c>(&self, calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<Batch, EnvoyError> {
+        let entries = fitting(calls.clone())?;
         let mut free = ENTRIES_AT + entries * ENTRY;
         let mut outs = Vec::with_capacity(entries);
-        for (i, call) in calls[..entries].iter().enumerate() {
+        for (i, call) in calls.into_iter().take(entries).enumerate() {
             self.put_call(i, call, &mut free, &mut outs)?;
         }
         Ok(Batch { entries, outs })
@@ -96,7 +97,6 @@ impl Arena {
     fn put_call(&self, n: usize, call: &Call, free: &mut usize, outs: &mut Outs) -> Result<(), EnvoyError> {
         let mut words = [0u64; ENTRY / 8];
         words[0] = call.sys.number(arch::MACHINE);
-        assert!(call.args.len() <= 6, "no system call has more than six arguments");
         for (word, arg) in words[1..].iter_mut().zip(&call.args) {
             *word = self.put_arg(n, arg, free, outs)?;
         }
@@ -110,10 +110,10 @@ impl Arena {
             Arg::Word(word) => self.put_bytes(&word.to_ne_bytes(), free),
             Arg::Out(len) => self.put_room(n, *len, free, outs),
             Arg::InOut(bytes) => self.put_out(n, bytes, free, outs),
-            Arg::Nested { bytes, at, inner } => {
-                let pointer = self.put_bytes(inner, free)?;
-                let mut bytes = bytes.clone();
-                bytes[*at..*at + 8].copy_from_slice(&pointer.to_le_bytes());
+            Arg::Nested(nested) => {
+                let pointer = self.put_bytes(&nested.inner, free)?;
+                let (mut bytes, at) = (nested.bytes.clone(), nested.at);
+                bytes[at..at + 8].copy_from_slice(&pointer.to_le_bytes());
                 self.put_bytes(&bytes, free)
             }
             Arg::At(place) => Ok(self.place(*place, outs)),
@@ -177,10 +177,10 @@ impl Arena {
     pub(crate) fn answers(&self, batch: &Batch) -> Vec<Answer> {
         let mut outs = batch.outs.iter().peekable();
         let mut answer = |i| {
-            let raw = self.load(ENTRIES_AT + i * ENTRY + RESULT_AT, 8).try_into().expect("eight bytes");
-            let mut own = Vec::new();
+            let raw = *self.seen(ENTRIES_AT + i * ENTRY + RESULT_AT, 8).first_chunk().expect("eight bytes");
+            let mut own = abi::Outs::new();
             while let Some((_, at, len)) = outs.next_if(|(call, ..)| *call == i) {
-                own.push(self.load(*at, *len));
+                own.push(self.seen(*at, *len).to_vec());
             }
             Answer::from_raw(u64::from_le_bytes(raw), own)
         };
@@ -206,22 +206,24 @@ fn need(call: &Call) -> usize {
         Arg::Bytes(bytes) | Arg::InOut(bytes) => pad(bytes.len()),
         Arg::Word(_) => ALIGN,
         Arg::Out(len) => pad(*len),
-        Arg::Nested { bytes, inner, .. } => pad(bytes.len()) + pad(inner.len()),
+        Arg::Nested(nested) => pad(nested.bytes.len()) + pad(nested.inner.len()),
     };
     ENTRY + call.args.iter().map(arg).sum::<usize>()
 }
 
 /// How many of the calls go into one batch. Those that have to do with each other are not parted.
-fn fitting(calls: &[Call]) -> Result<usize, EnvoyError> {
+fn fitting<'c>(calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<usize, EnvoyError> {
     let mut left = SIZE - ENTRIES_AT;
-    for (i, call) in calls.iter().enumerate() {
+    let mut count = 0;
+    for call in calls.clone() {
         match left.checked_sub(need(call)) {
             Some(rest) => left = rest,
-            None if i == 0 || calls.iter().any(Call::is_bound) => return Err(EnvoyError::TooLarge(call.sys)),
-            None => return Ok(i),
+            None if count == 0 || calls.into_iter().any(Call::is_bound) => return Err(EnvoyError::TooLarge(call.sys)),
+            None => break,
         }
+        count += 1;
     }
-    Ok(calls.len())
+    Ok(count)
 }
 
 #[cfg(test)]

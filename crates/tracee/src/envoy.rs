@@ -40,7 +40,7 @@ pub struct Envoy<'p> {
     /// The number of its own end.
     number: u64,
     /// Calls that it is making.
-    begun: Option<(Vec<Call>, Batch)>,
+    begun: Option<(Rc<[Call]>, Batch)>,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
     locks: Option<bool>,
 }
@@ -672,7 +672,7 @@ impl<'p> Envoy<'p> {
         if let Some((begun, batch)) = self.end_begun()? {
             let mut answers = self.arena.answers(&batch);
             self.locks = answers.pop().map(|last| is_locked(&last));
-            if begun.split_last().is_some_and(|(_, asked)| asked == calls) {
+            if std::ptr::eq(&*begun, calls) || *begun == *calls {
                 return Ok(answers);
             }
         }
@@ -689,13 +689,13 @@ impl<'p> Envoy<'p> {
 
     /// Has it begin with calls, as far as they go into one batch: to make them while we do other things. Their answers are what
     /// [`Envoy::calls`] gives when it is asked for the same, before all else.
-    pub fn begin(&mut self, calls: Vec<Call>) -> Result<(), EnvoyError> {
+    pub fn begin(&mut self, calls: Rc<[Call]>) -> Result<(), EnvoyError> {
         if calls.iter().any(|call| FORBIDDEN.contains(&call.sys)) || self.begun.is_some() {
             return Ok(());
         }
-        let calls: Vec<Call> = calls.into_iter().chain([self.arena.is_locked()]).collect();
-        let batch = self.arena.put(&calls)?;
-        if batch.entries == calls.len() {
+        let last = self.arena.is_locked();
+        let batch = self.arena.put(calls.iter().chain([&last]))?;
+        if batch.entries == calls.len() + 1 {
             self.send(batch.entries as u32)?;
             self.begun = Some((calls, batch));
         }
@@ -712,7 +712,7 @@ impl<'p> Envoy<'p> {
         let tells = Call::new(Sys::Sendto, [socket.clone(), Arg::Bytes(vec![0; 4]), 4.into(), flags.into()]);
         let flags = libc::MSG_PEEK as u64;
         let waits = Call::new(Sys::Recvfrom, [socket, Arg::Out(4), 4.into(), flags.into()]);
-        let batch = self.arena.put(&[before, &[tells, waits], after].concat())?;
+        let batch = self.arena.put(before.iter().chain(&[tells, waits]).chain(after))?;
         self.send(batch.entries as u32)?;
         let done = self.await_answer().map(|()| act());
         // The word is the next batch: of the first of these calls, once more.
@@ -740,7 +740,7 @@ impl<'p> Envoy<'p> {
     }
 
     /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
-    fn end_begun(&mut self) -> Result<Option<(Vec<Call>, Batch)>, EnvoyError> {
+    fn end_begun(&mut self) -> Result<Option<(Rc<[Call]>, Batch)>, EnvoyError> {
         let begun = self.begun.take();
         begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
     }

@@ -12,7 +12,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 pub fn call(call: &Call) -> Answer {
     assert!(call.sys.is_harmless(), "{} is not made here", call.sys);
     if let Err(e) = fault::point() {
-        return Answer { result: Err(e), out: Vec::new() };
+        return Answer { result: Err(e), out: abi::Outs::new() };
     }
     let mut buffers: Vec<Vec<u8>> = Vec::new();
     let mut words = [0u64; 6];
@@ -33,9 +33,9 @@ pub fn call(call: &Call) -> Answer {
                 outs.push(buffers.len());
                 bytes.clone()
             }
-            Arg::Nested { bytes, at, inner } => {
-                let (mut outer, inner) = (bytes.clone(), inner.clone());
-                outer[*at..at + 8].copy_from_slice(&(inner.as_ptr().addr() as u64).to_ne_bytes());
+            Arg::Nested(nested) => {
+                let abi::Nested { bytes: mut outer, at, inner } = (**nested).clone();
+                outer[at..at + 8].copy_from_slice(&(inner.as_ptr().addr() as u64).to_ne_bytes());
                 buffers.push(inner);
                 outer
             }

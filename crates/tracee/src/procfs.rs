@@ -2,6 +2,7 @@
 //! in one go where that can be.
 
 use abi::Fault;
+use std::cell::RefCell;
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -10,6 +11,11 @@ use std::thread;
 
 /// Enough for nearly every file of /proc; larger ones take more and larger reads.
 const ENOUGH: usize = 4096;
+
+thread_local! {
+    /// What a thread reads into. To clear, and to have brought into memory, takes longer than most texts do.
+    static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
 
 /// From so many on a second thread looks at half of them.
 const MANY: usize = 64;
@@ -72,22 +78,22 @@ pub fn table_of(file: File) -> std::io::Result<Vec<u8>> {
     all_of(file, |n| n < ENOUGH / 2)
 }
 
-/// Reads on until a read that gave so many bytes was the last.
+/// Reads on until a read that gave so many bytes was the last. Most of them are kept for long: no longer than they are.
 fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Vec<u8>> {
-    let mut head = [0; ENOUGH];
-    let mut last = file.read(&mut head)?;
-    // Most of them are kept for long: no longer than they are.
-    let (mut text, mut filled) = (head[..last].to_vec(), last);
-    while !is_last(last) {
-        // One that ends for want of room would be taken for the last.
-        if text.len() - filled < ENOUGH {
-            text.resize(ENOUGH.max(filled) * 8, 0);
+    ROOM.with_borrow_mut(|room| {
+        let mut filled = 0;
+        loop {
+            // One that ends for want of room would be taken for the last.
+            if room.len() - filled < ENOUGH {
+                room.resize(ENOUGH.max(filled) * 8, 0);
+            }
+            let last = file.read(&mut room[filled..])?;
+            filled += last;
+            if is_last(last) {
+                return Ok(room[..filled].to_vec());
+            }
         }
-        last = file.read(&mut text[filled..])?;
-        filled += last;
-    }
-    text.truncate(filled);
-    Ok(text)
+    })
 }
 
 #[cfg(test)]

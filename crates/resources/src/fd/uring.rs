@@ -185,7 +185,7 @@ fn layout(seen: &Seen, memory: u64, counts: &[u32; 8], from: &Capturing<'_>) -> 
         |to: Arg, what: Arg| Call::new(Sys::ProcessVmReadv, [Arg::Int(own), to, 1.into(), what, 1.into(), 0.into()]);
     let write = |at: u64, word: u32| {
         let inner = word.to_ne_bytes().to_vec();
-        let what = Arg::Nested { bytes: [0, 4].map(u64::to_ne_bytes).concat(), at: 0, inner };
+        let what = Arg::nested([0, 4].map(u64::to_ne_bytes).concat(), 0, inner);
         copy(Arg::Bytes([at, 4].map(u64::to_ne_bytes).concat()), what)
     };
     let give =

@@ -89,7 +89,7 @@ fn submit(at: u64, file: u64) -> Call {
     let mut request = vec![0; 64];
     request[20..24].copy_from_slice(&(file as u32).to_le_bytes());
     request[24..32].copy_from_slice(&at.to_le_bytes());
-    Call::new(Sys::IoSubmit, [at.into(), 1.into(), Arg::Nested { bytes: vec![0; 8], at: 0, inner: request }])
+    Call::new(Sys::IoSubmit, [at.into(), 1.into(), Arg::nested(vec![0; 8], 0, request)])
 }
 
 /// Fails unless this stands there (futex(2)): nobody is woken or moved.

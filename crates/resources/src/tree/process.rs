@@ -82,7 +82,7 @@ impl Shares {
     }
 
     /// With whom it shares each of them.
-    pub(crate) fn all(&self) -> [Option<u32>; 4] {
+    pub fn all(&self) -> [Option<u32>; 4] {
         [self.space, self.files, self.fs, self.actions]
     }
 }

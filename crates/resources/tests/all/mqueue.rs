@@ -125,7 +125,7 @@ impl Kernel {
                 (Sys::Close, _) => Ok(0),
                 other => panic!("nobody wrote down what {other:?} gives"),
             };
-            done.push(Answer { result, out });
+            done.push(Answer { result, out: out.into_iter().collect() });
         }
         done
     }

@@ -54,7 +54,7 @@ impl Newborn {
         let exit_signal = if let Kind::Process { exit_signal, .. } = self.kind { exit_signal.into() } else { 0 };
         let args = CloneArgs { flags: self.flags(), exit_signal, set_tid_size: 1, ..CloneArgs::default() };
         let (bytes, inner) = (args.to_bytes().to_vec(), self.tid.to_ne_bytes().to_vec());
-        let args = Arg::Nested { bytes, at: CloneArgs::SET_TID_AT, inner };
+        let args = Arg::nested(bytes, CloneArgs::SET_TID_AT, inner);
         Call::new(Sys::Clone3, [args, Arg::Int(CloneArgs::SIZE as u64)])
     }
 }

@@ -212,7 +212,7 @@ impl Recorded {
 
     /// From now on a call that begins with these numbers gives this.
     pub(crate) fn answer(&mut self, sys: Sys, numbers: &[u64], result: Result<u64, Errno>, out: Vec<Vec<u8>>) {
-        self.answers.insert((sys, numbers.to_vec()), Answer { result, out });
+        self.answers.insert((sys, numbers.to_vec()), Answer { result, out: out.into_iter().collect() });
     }
 
     /// Exchanges a part of a text.
