@@ -4,24 +4,24 @@ use abi::{Answer, Call};
 use resources::tree::process::Shares;
 use resources::{ProcessState, ThreadState};
 use std::collections::VecDeque;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// What threads are asked: it is the same for all that share as much.
 #[derive(Default)]
 pub(crate) struct Asks {
     /// Of a first thread, by what its process does not have of its own, and of any other.
-    known: Vec<(Option<[bool; 4]>, Rc<[Call]>)>,
+    known: Vec<(Option<[bool; 4]>, Arc<[Call]>)>,
 }
 
 impl Asks {
     /// What a thread with that index is asked.
-    pub(crate) fn of(&mut self, index: usize, shares: &Shares) -> Rc<[Call]> {
+    pub(crate) fn of(&mut self, index: usize, shares: &Shares) -> Arc<[Call]> {
         let which = (index == 0).then(|| shares.all().map(|with| with.is_some()));
         let known = self.known.iter().find(|(of, _)| *of == which);
-        known.map(|(_, calls)| Rc::clone(calls)).unwrap_or_else(|| {
+        known.map(|(_, calls)| Arc::clone(calls)).unwrap_or_else(|| {
             let of_process = which.map_or(Vec::new(), |_| ProcessState::asks(shares));
-            let calls: Rc<[Call]> = ThreadState::asks().into_iter().chain(of_process).collect();
-            self.known.push((which, Rc::clone(&calls)));
+            let calls: Arc<[Call]> = ThreadState::asks().into_iter().chain(of_process).collect();
+            self.known.push((which, Arc::clone(&calls)));
             calls
         })
     }
@@ -30,7 +30,7 @@ impl Asks {
 /// Calls that were made, in their order, with the answers that were not taken yet.
 #[derive(Default)]
 pub(crate) struct Answers {
-    calls: Rc<[Call]>,
+    calls: Arc<[Call]>,
     /// Which of the calls these are of.
     first: usize,
     given: VecDeque<Option<Answer>>,
@@ -38,7 +38,7 @@ pub(crate) struct Answers {
 
 impl Answers {
     /// Of some of the calls, from that one on.
-    pub(crate) fn new(calls: Rc<[Call]>, first: usize, given: impl IntoIterator<Item = Answer>) -> Answers {
+    pub(crate) fn new(calls: Arc<[Call]>, first: usize, given: impl IntoIterator<Item = Answer>) -> Answers {
         Answers { calls, first, given: given.into_iter().map(Some).collect() }
     }
 
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn what_was_made_in_a_row_is_taken_once() {
-        let calls: Rc<[Call]> = [7, 1, 2, 1, 3, 4].map(call).into();
+        let calls: Arc<[Call]> = [7, 1, 2, 1, 3, 4].map(call).into();
         let mut answers = Answers::new(calls, 1, (11..=15).map(|n| Answer::from_raw(n, abi::Outs::new())));
         let mut take = |calls: &[u64]| given(answers.take(&calls.iter().copied().map(call).collect::<Vec<_>>()));
         assert_eq!(take(&[7]), None);

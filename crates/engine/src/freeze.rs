@@ -2,6 +2,7 @@
 
 use crate::ahead::Ahead;
 use crate::asked::Asks;
+use crate::envoys::{After, Hired, Ready, Recruits, Source};
 use crate::execute::raise_file_limit;
 use crate::flight::Flights;
 use crate::guard::may_go_on;
@@ -25,13 +26,15 @@ use resources::{
     ThreadState, TreeState, Trouble,
 };
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
+use std::sync::mpsc::channel;
+use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
-use tracee::{Envoy, Process, envoys, here, job};
+use tracee::{Process, here, job};
 
 /// What becomes of the tree once its image is safe.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -190,7 +193,7 @@ struct Captured {
 fn capture(
     tree: &mut Tree,
     before: &mut Before,
-    saver: &RefCell<Saver<'_>>,
+    saver: &mut RefCell<Saver<'_>>,
     request: &Request,
 ) -> Result<Captured, Error> {
     let mut findings = Findings::default();
@@ -220,44 +223,44 @@ fn capture(
     before.flights = flights;
     let table = identify::table(&leads, descriptors, flying, terminal)?;
     let ids = Ids::of(tree, &before.inner);
+    let mut records: VecDeque<_> = tree.members.iter().zip(&threads).map(|(m, t)| ids.record(m, t, &table)).collect();
     let (keep, ends) = (request.keep, request.ending == Ending::End && request.output.is_some());
     let shown = Some(shown(&tree.members));
-    let mut all = Gathered {
-        saver,
-        keep,
-        ends,
-        before: &*before,
-        table: &table,
-        shown,
-        files: Files::default(),
-        findings,
-        asks: Asks::default(),
-    };
+    let mut all =
+        Gathered { saver, keep, ends, before, table, shown, files: Files::default(), findings, asks: Asks::default() };
     let mut captured = Captured { model: Model::default(), waiting: Vec::new(), notes: Vec::new() };
-    let mut records: VecDeque<_> = tree.members.iter().zip(&threads).map(|(m, t)| ids.record(m, t, &table)).collect();
-    let last = tree.members.iter().rev().find(|m| m.process.is_some()).map_or(0, |m| m.pid);
-    for group in groups(&mut tree.members, &all.before.share_memory) {
-        for (pid, texts, envoy) in all.envoys(group)? {
-            let n = captured.model.processes.len();
-            let record = records.pop_front().expect("there is one for each member");
-            // What is of the whole tree is asked when all of its processes were.
-            let scope = if pid == last { Scope::Tree } else { Scope::Process };
-            let (states, mut threads) = match envoy {
-                Some(envoy) => all.member(envoy, (n, texts), &record.shares, scope, &mut captured)?,
-                None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
-            };
-            if matches!(record.ended, Some(Ended::FirstThread(_))) {
-                threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
-            }
-            captured.model.processes.push(ProcessModel { process: record, states, threads });
-        }
-    }
+    // What is of the whole tree is asked with its last process, when all of its processes were.
+    let last = tree.members.iter().rposition(|m| m.process.is_some()).unwrap_or(0);
+    let (first, last) = tree.members.split_at_mut(last);
+    many(&mut all, first, &mut records, &mut captured)?;
+    all.last(last, &mut records, &mut captured)?;
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
+}
+
+/// Captures these members; many of them in a thread of its own, while this one, which traces, makes their envoys.
+fn many(
+    all: &mut Gathered<'_, '_, '_>,
+    members: &mut [Member],
+    records: &mut VecDeque<ProcessRecord>,
+    into: &mut Captured,
+) -> Result<(), Error> {
+    let is_worth_it = members.len() >= WORTH_IT;
+    let mut recruits = Recruits::new(members, &all.before.share_memory);
+    let done = thread::scope(|scope| {
+        let ((to, ready), (home, orders)) = (channel(), channel());
+        let work = || all.members(&mut Source::Other(ready), Scope::Process, records, into);
+        let begin = || thread::Builder::new().spawn_scoped(scope, work).ok();
+        let capturing = if is_worth_it { begin()? } else { return None };
+        let served = recruits.serve(to, (home, orders));
+        Some(capturing.join().expect("a bug ends us at once").and(served))
+    });
+    // There is no thread to be had where its user has as many as he may.
+    done.unwrap_or_else(|| all.members(&mut Source::Own(&mut recruits), Scope::Process, records, into))
 }
 
 /// Texts and links of the members, by their places.
@@ -272,18 +275,11 @@ fn shown(members: &[Member]) -> Ahead<(Texts, Links)> {
     })
 }
 
+/// From so many members on a thread of its own captures them.
+const WORTH_IT: usize = 16;
+
 /// Descriptions of which is asked at once.
 const TOGETHER: usize = 64;
-
-/// Processes that have their envoys at once.
-const AT_ONCE: usize = 16;
-
-/// The members in their order, in groups of those that have nothing in common which an envoy changes.
-fn groups<'t>(members: &'t mut [Member], share_memory: &BTreeSet<i32>) -> impl Iterator<Item = &'t mut [Member]> {
-    let alone = |m: &Member| m.shares != Shares::default() || share_memory.contains(&m.pid);
-    let groups = members.chunk_by_mut(move |a, b| !alone(a) && !alone(b));
-    groups.flat_map(|group| group.chunks_mut(AT_ONCE))
-}
 
 /// A thread of it that lives.
 fn lead(member: &Member) -> i32 {
@@ -391,12 +387,12 @@ enum Scope {
 
 /// What the captures of all processes add to.
 struct Gathered<'g, 's, 'p> {
-    saver: &'s RefCell<Saver<'p>>,
+    saver: &'s mut RefCell<Saver<'p>>,
     keep: Keep,
     /// Nobody is to run on.
     ends: bool,
-    before: &'g Before,
-    table: &'g identify::Table,
+    before: &'g mut Before,
+    table: identify::Table,
     /// Of each member, until what is of the whole tree is asked: we have no other thread then.
     shown: Option<Ahead<(Texts, Links)>>,
     files: Files,
@@ -404,36 +400,46 @@ struct Gathered<'g, 's, 'p> {
     asks: Asks,
 }
 
-/// A member that is to be captured: its id, texts of it, and its envoy, if it lives.
-type Ready<'t> = (i32, &'t Texts, Option<Envoy<'t>>);
-
 impl Gathered<'_, '_, '_> {
-    /// Those of them that live get envoys, which begin with what they will be asked.
-    fn envoys<'t>(&mut self, group: &'t mut [Member]) -> Result<Vec<Ready<'t>>, Error> {
-        let mut all: Vec<Ready<'t>> = Vec::with_capacity(group.len());
-        let (mut living, mut shares) = (Vec::new(), Vec::new());
-        for member in group {
-            all.push((member.pid, &member.texts, None));
-            if let Some(process) = &mut member.process {
-                // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
-                let index = process.threads().len() - 1;
-                living.push((process, index));
-                shares.push((all.len() - 1, index, &member.shares));
+    /// Captures the last member that lives, and who comes after it.
+    fn last(
+        &mut self,
+        members: &mut [Member],
+        records: &mut VecDeque<ProcessRecord>,
+        into: &mut Captured,
+    ) -> Result<(), Error> {
+        let mut recruits = Recruits::new(members, &self.before.share_memory);
+        self.members(&mut Source::Own(&mut recruits), Scope::Tree, records, into)
+    }
+
+    /// Captures all that come; in the scope of a tree, all that there is of it besides, with the last that lives.
+    fn members(
+        &mut self,
+        from: &mut Source<'_, '_>,
+        scope: Scope,
+        records: &mut VecDeque<ProcessRecord>,
+        into: &mut Captured,
+    ) -> Result<(), Error> {
+        while let Some(Ready { pid, texts, envoy }) = from.next() {
+            let n = into.model.processes.len();
+            let record = records.pop_front().expect("there is one for each member");
+            let (states, mut threads) = match envoy {
+                Some(Ok(envoy)) => self.member(envoy, (n, texts), &record.shares, scope, into)?,
+                Some(Err(e)) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, pid))),
+                None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
+            };
+            if matches!(record.ended, Some(Ended::FirstThread(_))) {
+                threads.insert(0, ThreadModel { tid: record.pid, states: Vec::new() });
             }
+            into.model.processes.push(ProcessModel { process: record, states, threads });
         }
-        for (envoy, (n, index, shares)) in envoys(living).into_iter().zip(shares) {
-            let begin = |mut envoy: Envoy<'t>| envoy.begin(self.asks.of(index, shares)).map(|()| envoy);
-            let envoy = envoy.and_then(begin);
-            let whom = all[n].0;
-            all[n].2 = Some(envoy.map_err(|e| std::mem::take(&mut self.findings).with(envoy_error(e, whom)))?);
-        }
-        Ok(all)
+        Ok(())
     }
 
     /// Captures what a process and its living threads have.
     fn member(
         &mut self,
-        envoy: Envoy<'_>,
+        envoy: Hired<'_>,
         (n, texts): (usize, &Texts),
         shares: &Shares,
         scope: Scope,
@@ -452,7 +458,7 @@ impl Gathered<'_, '_, '_> {
                 Ok(envoy) => envoy,
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
             };
-            let (before, saver, table) = (self.before, self.saver, self.table);
+            let (before, saver, table) = (&*self.before, &*self.saver, &self.table);
             let (root, answers, links) = (root.as_path(), Default::default(), &links);
             let envoy = RefCell::new(envoy);
             let target = Target {
@@ -497,7 +503,7 @@ impl Gathered<'_, '_, '_> {
         // Of those that have one memory, one after the other is in the envoy.
         let stays = self.ends && !self.before.share_memory.contains(&whom);
         at_work
-            .and_then(if stays { Envoy::stay } else { Envoy::leave })
+            .and_then(|envoy| envoy.end(if stays { After::Stays } else { After::Leaves }))
             .map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
         let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
@@ -508,7 +514,7 @@ impl Gathered<'_, '_, '_> {
 
 /// Captures descriptions, with their ids.
 fn descriptions(
-    target: &Target<'_, '_, '_>,
+    target: &Target<'_, '_, '_, '_>,
     all: &[(&Seen, u32)],
     from: &mut Capturing<'_>,
     each: &mut dyn FnMut(u32, Result<Description, Trouble>),
@@ -527,7 +533,7 @@ fn descriptions(
     Ok(())
 }
 
-fn target_tid(target: &Target<'_, '_, '_>) -> i32 {
+fn target_tid(target: &Target<'_, '_, '_, '_>) -> i32 {
     target.envoy.borrow().process().threads()[target.index].tid()
 }
 
@@ -561,14 +567,14 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     let stub = image::stub(own)?;
     progress.stage("freezing", expected);
     let header = header(pid, members.len());
-    let saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
+    let mut saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
     let mut before =
         Before { outside: Outside::look(members.clone()), own_links: own_namespaces(), ..Before::default() };
     let mut tree = Tree::seize(pid)?;
     if tree.members.len() > 1 {
-        saver.borrow_mut().expect_relatives();
+        saver.get_mut().expect_relatives();
     }
-    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &saver, request)?;
+    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &mut saver, request)?;
     let mut done = Done {
         name: model.name(),
         processes: model.processes.len(),

@@ -10,6 +10,7 @@
 mod ahead;
 mod asked;
 mod bound;
+mod envoys;
 mod error;
 mod execute;
 mod fifo;

@@ -1,7 +1,7 @@
 //! How far long work has come, for whoever shows it.
 
 /// Told now and then; must be quick.
-pub trait Progress {
+pub trait Progress: Send {
     /// A stage begins; `total` bytes will be worked on, 0 where nobody knows.
     fn stage(&mut self, name: &'static str, total: u64);
     /// So many bytes of it are done.

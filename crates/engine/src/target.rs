@@ -1,6 +1,7 @@
 //! The seized process as a resource sees it: the one [`Probe`] that asks the kernel.
 
 use crate::asked::Answers;
+use crate::envoys::Hired;
 use crate::flight::Flights;
 use crate::identify::{Table, file_stat};
 use crate::outside::Outside;
@@ -30,12 +31,12 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{DirEntryExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 use std::slice::from_ref;
+use std::sync::Arc;
 use tracee::ipc::Window;
 use tracee::procfs::{numbers, read, read_record};
 use tracee::sys::Slot;
-use tracee::{Envoy, EnvoyError, Process, Stopped, here};
+use tracee::{EnvoyError, Process, Stopped, here};
 
 /// What was seen of the tree before an envoy was in it.
 #[derive(Debug, Default)]
@@ -53,24 +54,24 @@ pub(crate) struct Before {
     /// What other processes have.
     pub(crate) outside: Outside,
     /// What the kernel tells of sockets, from when it was asked.
-    pub(crate) sockets: OnceCell<Result<Rc<LocalSockets>, Fault>>,
+    pub(crate) sockets: OnceCell<Result<Arc<LocalSockets>, Fault>>,
     /// The connections of TCP, from when they were asked for.
-    pub(crate) connections: OnceCell<Result<Rc<Connections>, Fault>>,
+    pub(crate) connections: OnceCell<Result<Arc<Connections>, Fault>>,
     /// What is in flight.
     pub(crate) flights: Flights,
     /// What new sockets have of each option, by family, type and protocol.
-    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Rc<Values>>>,
+    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Arc<Values>>>,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
     /// Where what waits in a pipe is looked at.
     pub(crate) copies: RefCell<Option<Copies>>,
     /// Which sockets of messages are shut down, by their protocol.
-    pub(crate) shut_down: RefCell<HashMap<u64, Rc<HashMap<u32, u8>>>>,
+    pub(crate) shut_down: RefCell<HashMap<u64, Arc<HashMap<u32, u8>>>>,
 }
 
 impl Before {
-    pub(crate) fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
-        self.sockets.get_or_init(|| sockets::local().map(Rc::new)).clone()
+    pub(crate) fn local_sockets(&self) -> Result<Arc<LocalSockets>, Fault> {
+        self.sockets.get_or_init(|| sockets::local().map(Arc::new)).clone()
     }
 }
 
@@ -121,8 +122,8 @@ impl Still for Standing<'_> {
 }
 
 /// One thread that carries the envoy.
-pub(crate) struct Target<'a, 's, 'p> {
-    pub(crate) envoy: RefCell<Envoy<'a>>,
+pub(crate) struct Target<'a, 't, 's, 'p> {
+    pub(crate) envoy: RefCell<Hired<'t>>,
     pub(crate) index: usize,
     /// A living thread of its process.
     pub(crate) pid: i32,
@@ -152,9 +153,9 @@ pub(crate) fn envoy_fault(e: EnvoyError, pid: i32) -> Fault {
     }
 }
 
-impl Target<'_, '_, '_> {
+impl Target<'_, '_, '_, '_> {
     /// Makes calls of which resources will ask.
-    pub(crate) fn ask_ahead(&self, calls: Rc<[Call]>) -> Result<(), Fault> {
+    pub(crate) fn ask_ahead(&self, calls: Arc<[Call]>) -> Result<(), Fault> {
         let answers = self.make(&calls)?;
         self.answers[1].replace(Answers::new(calls, 0, answers));
         Ok(())
@@ -163,10 +164,10 @@ impl Target<'_, '_, '_> {
     /// Makes the calls of which the captures of several descriptions will ask, and gives the answers of each.
     pub(crate) fn ask_for_each(&self, asks: Vec<Vec<Call>>) -> Result<Vec<Answers>, Fault> {
         let counts: Vec<usize> = asks.iter().map(Vec::len).collect();
-        let calls: Rc<[Call]> = asks.into_iter().flatten().collect();
+        let calls: Arc<[Call]> = asks.into_iter().flatten().collect();
         let (mut answers, mut first) = (self.make(&calls)?.into_iter(), 0);
         let of_next = |count| {
-            let its = Answers::new(Rc::clone(&calls), first, answers.by_ref().take(count));
+            let its = Answers::new(Arc::clone(&calls), first, answers.by_ref().take(count));
             first += count;
             its
         };
@@ -256,7 +257,7 @@ pub(crate) fn read_link(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
     Ok(link.into_os_string().into_vec())
 }
 
-impl Probe for Target<'_, '_, '_> {
+impl Probe for Target<'_, '_, '_, '_> {
     fn text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         let known = self.texts.iter().find_map(|texts| texts.get(name));
         if let Some(text) = known {
@@ -523,7 +524,7 @@ impl Probe for Target<'_, '_, '_> {
         here::look_into(&self.descriptor(fd)?, first, len as usize).map_err(|e| Fault::new("mmap", fd, e))
     }
 
-    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
+    fn local_sockets(&self) -> Result<Arc<LocalSockets>, Fault> {
         self.before.local_sockets()
     }
 
@@ -531,17 +532,17 @@ impl Probe for Target<'_, '_, '_> {
         self.before.flights.messages(inode, self.table)
     }
 
-    fn shut_down(&self, protocol: u64) -> Rc<HashMap<u32, u8>> {
+    fn shut_down(&self, protocol: u64) -> Arc<HashMap<u32, u8>> {
         let mut all = self.before.shut_down.borrow_mut();
-        all.entry(protocol).or_insert_with(|| Rc::new(sockets::shut_down(protocol))).clone()
+        all.entry(protocol).or_insert_with(|| Arc::new(sockets::shut_down(protocol))).clone()
     }
 
     fn packet_sockets(&self) -> Result<Vec<LinkSocket>, Fault> {
         sockets::packets()
     }
 
-    fn connections(&self) -> Result<Rc<Connections>, Fault> {
-        self.before.connections.get_or_init(|| sockets::connections().map(Rc::new)).clone()
+    fn connections(&self) -> Result<Arc<Connections>, Fault> {
+        self.before.connections.get_or_init(|| sockets::connections().map(Arc::new)).clone()
     }
 
     fn unread(&self, fd: u32, bytes: u32) -> Result<Vec<u8>, Fault> {
@@ -549,8 +550,13 @@ impl Probe for Target<'_, '_, '_> {
         sockets::peek(&own, bytes as usize).map_err(|e| Fault::new("recv", fd, e))
     }
 
-    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Rc<Values> {
-        self.before.new_sockets.borrow_mut().entry(kind).or_insert_with(|| Rc::new(sockets::new(kind, options))).clone()
+    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Arc<Values> {
+        self.before
+            .new_sockets
+            .borrow_mut()
+            .entry(kind)
+            .or_insert_with(|| Arc::new(sockets::new(kind, options)))
+            .clone()
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

@@ -14,7 +14,7 @@ use abi::{Answer, Call, Errno, Fault, proc};
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// Which pages of an area go into the image.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -287,8 +287,8 @@ pub trait Probe {
         Err(Fault::new("mmap", fd, Errno::ENODEV))
     }
     /// What the kernel tells of sockets of AF_UNIX, in our own network namespace.
-    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
-        Ok(Rc::default())
+    fn local_sockets(&self) -> Result<Arc<LocalSockets>, Fault> {
+        Ok(Arc::default())
     }
     /// What the kernel tells of sockets of AF_PACKET, likewise.
     fn packet_sockets(&self) -> Result<Vec<LinkSocket>, Fault> {
@@ -296,13 +296,13 @@ pub trait Probe {
     }
     /// Of sockets of messages of a protocol of the internet, likewise, by their inode numbers, which directions are shut down: 1 to
     /// receive, 2 to send. Not every kernel tells it.
-    fn shut_down(&self, _protocol: u64) -> Rc<HashMap<u32, u8>> {
-        Rc::default()
+    fn shut_down(&self, _protocol: u64) -> Arc<HashMap<u32, u8>> {
+        Arc::default()
     }
     /// The connections of TCP in our own network namespace.
-    fn connections(&self) -> Result<Rc<proc::Connections>, Fault> {
+    fn connections(&self) -> Result<Arc<proc::Connections>, Fault> {
         let lines = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| self.host_text(path).unwrap_or_default());
-        Ok(Rc::new(proc::Connections::of(lines.iter().flat_map(|text| proc::inet(text)))))
+        Ok(Arc::new(proc::Connections::of(lines.iter().flat_map(|text| proc::inet(text)))))
     }
     /// The first bytes that wait to be read in a socket; they stay there.
     fn unread(&self, fd: u32, _bytes: u32) -> Result<Vec<u8>, Fault> {
@@ -315,8 +315,8 @@ pub trait Probe {
     }
     /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
     /// same options are asked for each time.
-    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Rc<Values> {
-        Rc::new(options.iter().map(|option| vec![0; option.len]).collect())
+    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Arc<Values> {
+        Arc::new(options.iter().map(|option| vec![0; option.len]).collect())
     }
     /// Whether somebody in the tree has the pipe or socket with this link.
     fn is_in_tree(&self, _link: &[u8]) -> bool {

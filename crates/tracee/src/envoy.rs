@@ -28,22 +28,32 @@ use abi::x86_64::UserRegs;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 /// The frozen thread makes system calls for us until this is dropped.
+///
+/// Any thread of ours may ask it. To move, to rest and to leave it takes the one that traces, which also sees that it is not stopped
+/// while others ask ([`see_stops`]); so it is not to be dropped by another one.
 #[derive(Debug)]
 pub struct Envoy<'p> {
     post: Option<Post<'p>>,
     arena: Arena,
-    socket: Rc<OwnedFd>,
+    socket: Arc<OwnedFd>,
     /// The number of its own end.
     number: u64,
     /// Calls that it is making.
-    begun: Option<(Rc<[Call]>, Batch)>,
+    begun: Option<(Arc<[Call]>, Batch)>,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
     locks: Option<bool>,
+    /// The thread of ours that traces.
+    tracer: ThreadId,
 }
+
+// SAFETY: all that it has is its own, or lent to it alone, and may be used by any thread, one after the other. A request of ptrace(2) by
+// another thread than the one that traces is refused (ESRCH), and touches no memory.
+unsafe impl Send for Envoy<'_> {}
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
@@ -55,7 +65,7 @@ pub(crate) struct Stayed {
     place: Place,
     slot: Slot,
     /// Its socket, until it is known to stand still; then it is at the end of it.
-    halting: Option<Rc<OwnedFd>>,
+    halting: Option<Arc<OwnedFd>>,
 }
 
 /// A thread whose registers lead into the envoy.
@@ -137,8 +147,8 @@ impl<'p> Recruit<'p> {
         let (Some(arena), Some((socket, number))) = (self.arena, self.socket) else {
             unreachable!("it has gone all the way")
         };
-        let mut envoy =
-            Envoy { post: Some(self.post), arena, socket: Rc::new(socket), number, begun: None, locks: None };
+        let (post, socket, tracer) = (Some(self.post), Arc::new(socket), std::thread::current().id());
+        let mut envoy = Envoy { post, arena, socket, number, begun: None, locks: None, tracer };
         envoy.learn_interrupting(&self.status)?;
         Ok(envoy)
     }
@@ -160,6 +170,15 @@ pub fn envoys<'p>(of: impl IntoIterator<Item = (&'p mut Process, usize)>) -> Vec
     step(&|recruit| recruit.post.go_on());
     WAY.iter().for_each(|way| step(&|recruit| recruit.arrive(*way)));
     all.into_iter().map(|one| one.and_then(Recruit::done)).collect()
+}
+
+/// Lets a thread go on that is an envoy, which another thread of ours asks something, if something has stopped it.
+pub fn see_stops(tid: i32) {
+    if let Ok(Some(stop)) = ptrace::look(tid)
+        && stop != Stop::Exited
+    {
+        let _ = ptrace::cont(tid, stop.signal_to_pass());
+    }
 }
 
 /// Calls that would not come back as the same thread, would wipe out the kernel's restart block, or open the mask.
@@ -689,7 +708,7 @@ impl<'p> Envoy<'p> {
 
     /// Has it begin with calls, as far as they go into one batch: to make them while we do other things. Their answers are what
     /// [`Envoy::calls`] gives when it is asked for the same, before all else.
-    pub fn begin(&mut self, calls: Rc<[Call]>) -> Result<(), EnvoyError> {
+    pub fn begin(&mut self, calls: Arc<[Call]>) -> Result<(), EnvoyError> {
         if calls.iter().any(|call| FORBIDDEN.contains(&call.sys)) || self.begun.is_some() {
             return Ok(());
         }
@@ -740,9 +759,14 @@ impl<'p> Envoy<'p> {
     }
 
     /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
-    fn end_begun(&mut self) -> Result<Option<(Rc<[Call]>, Batch)>, EnvoyError> {
+    fn end_begun(&mut self) -> Result<Option<(Arc<[Call]>, Batch)>, EnvoyError> {
         let begun = self.begun.take();
         begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
+    }
+
+    /// The thread that is it.
+    pub fn tid(&self) -> i32 {
+        self.post().tid()
     }
 
     /// The process, to be asked what needs no call of its own.
@@ -790,7 +814,7 @@ impl<'p> Envoy<'p> {
         self.rest()?;
         let post = self.post.take().expect("only leaving takes the post");
         let Post { index, place, slot, .. } = post;
-        post.process.stayed = Some(Stayed { index, place, slot, halting: Some(Rc::clone(&self.socket)) });
+        post.process.stayed = Some(Stayed { index, place, slot, halting: Some(Arc::clone(&self.socket)) });
         Ok(())
     }
 
@@ -874,12 +898,12 @@ impl<'p> Envoy<'p> {
     }
 
     fn see_stops(&mut self) -> Result<(), EnvoyError> {
-        let tid = self.post().tid();
+        let tid = self.tid();
         match ptrace::look(tid)? {
             None if crate::status::is_dead(tid) => Err(self.post().died()),
-            None => Ok(()),
             Some(Stop::Exited) => Err(self.post().died()),
-            Some(stop) => Ok(ptrace::cont(tid, stop.signal_to_pass())?),
+            Some(stop) if self.tracer == std::thread::current().id() => Ok(ptrace::cont(tid, stop.signal_to_pass())?),
+            None | Some(_) => Ok(()),
         }
     }
 

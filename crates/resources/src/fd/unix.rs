@@ -38,7 +38,7 @@ use minicbor::{Decode, Encode};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fmt;
-use std::rc::Rc;
+use std::sync::Arc;
 
 /// One socket.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Encode, Decode, Serialize, Deserialize)]
@@ -346,7 +346,7 @@ fn in_flight(seen: &Seen, from: &Capturing<'_>) -> Result<Option<usize>, Trouble
 /// A socket among all that there are.
 struct Among<'a> {
     told: Told,
-    all: Rc<LocalSockets>,
+    all: Arc<LocalSockets>,
     probe: &'a dyn Probe,
     /// Its other end is to be found closed.
     is_cut: bool,
@@ -642,7 +642,7 @@ impl Among<'_> {
         }
         let what = seen.title();
         let before = self.told.pending.len();
-        let (all, probe) = (Rc::clone(&self.all), self.probe);
+        let (all, probe) = (Arc::clone(&self.all), self.probe);
         let is_ours = |inode: u64| probe.is_in_tree(&link(inode));
         self.told.pending.retain(|inode| is_ours(*inode));
         let lost = before - self.told.pending.len();

@@ -23,7 +23,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::rc::Rc;
+use std::sync::Arc;
 
 const PAGE: u64 = 4096;
 /// -516: the call is made again by the rest that the kernel has of it (linux/errno.h).
@@ -405,12 +405,12 @@ impl Probe for Recorded {
         Ok(self.packets.clone())
     }
 
-    fn local_sockets(&self) -> Result<Rc<LocalSockets>, Fault> {
-        Ok(Rc::new(LocalSockets::of(self.sockets.values().cloned())))
+    fn local_sockets(&self) -> Result<Arc<LocalSockets>, Fault> {
+        Ok(Arc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
     /// What the recorded socket is told without a further number.
-    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Rc<Values> {
-        Rc::new(options.iter().map(|option| vec![0; option.len]).collect())
+    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Arc<Values> {
+        Arc::new(options.iter().map(|option| vec![0; option.len]).collect())
     }
     fn is_in_tree(&self, link: &[u8]) -> bool {
         self.held.iter().any(|inode| format!("socket:[{inode}]").as_bytes() == link)

@@ -1,0 +1,260 @@
+//! Envoys for the captures of a tree.
+//!
+//! What ptrace(2) does, it does for the thread only that has stopped the process. What an envoy is asked goes over a socket, and may
+//! be asked by anybody. So of a large tree the thread that traces makes envoys, moves and leaves them ([`Recruits::serve`]), while
+//! another one captures with those that are ready; one that it is done with goes back to where it came from ([`Hired`]).
+
+use crate::Error;
+use crate::asked::Asks;
+use crate::target::envoy_fault;
+use crate::tree::{Member, Texts};
+use resources::tree::process::Shares;
+use std::collections::{BTreeSet, VecDeque};
+use std::iter::Peekable;
+use std::ops::{Deref, DerefMut};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
+use std::time::Duration;
+use tracee::{Envoy, EnvoyError};
+
+/// Processes that have their envoys at once.
+const AT_ONCE: usize = 16;
+/// Members that may have envoys while they are not captured yet.
+const AHEAD: usize = 3 * AT_ONCE;
+/// So often an envoy is looked after that does not answer: a signal may have stopped it.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// A member that is to be captured.
+pub(crate) struct Ready<'t> {
+    pub(crate) pid: i32,
+    /// What it was read from.
+    pub(crate) texts: &'t Texts,
+    /// Its envoy, if it lives, which has begun with what is asked in any case.
+    pub(crate) envoy: Option<Result<Hired<'t>, EnvoyError>>,
+}
+
+/// An envoy. When this is dropped it leaves.
+pub(crate) struct Hired<'t> {
+    /// There until it is given back.
+    envoy: Option<Envoy<'t>>,
+    /// The thread that traces, if that is not this one.
+    home: Option<Sender<Order<'t>>>,
+}
+
+/// What the thread that traces is told to do.
+pub(crate) enum Order<'t> {
+    /// To move an envoy to the thread of that index.
+    Move(Envoy<'t>, usize, Sender<Result<Envoy<'t>, EnvoyError>>),
+    /// An envoy is to leave, or to stay where it is.
+    End(Envoy<'t>, After),
+}
+
+/// What becomes of a thread that was an envoy.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum After {
+    /// It goes home.
+    Leaves,
+    /// It stays for as long as it lives.
+    Stays,
+}
+
+impl After {
+    fn of(self, envoy: Envoy<'_>) -> Result<(), EnvoyError> {
+        if self == After::Stays { envoy.stay() } else { envoy.leave() }
+    }
+}
+
+const GIVEN_BACK: &str = "only who gives it back takes it";
+
+impl<'t> Hired<'t> {
+    /// Moves it to the thread of that index.
+    pub(crate) fn move_to(mut self, index: usize) -> Result<Hired<'t>, EnvoyError> {
+        let (envoy, home) = (self.envoy.take().expect(GIVEN_BACK), self.home.take());
+        let envoy = match &home {
+            None => envoy.move_to(index)?,
+            Some(home) => {
+                let (reply, moved) = std::sync::mpsc::channel();
+                send(home, Order::Move(envoy, index, reply));
+                moved.recv().map_err(|_| EnvoyError::Silent)??
+            }
+        };
+        Ok(Hired { envoy: Some(envoy), home })
+    }
+
+    /// Nothing more is asked of this thread, as far as is known: it comes to a stop while we do other things.
+    pub(crate) fn rest(&self) -> Result<(), EnvoyError> {
+        if self.home.is_none() { self.deref().rest() } else { Ok(()) }
+    }
+
+    /// It is not needed any more.
+    pub(crate) fn end(mut self, after: After) -> Result<(), EnvoyError> {
+        let envoy = self.envoy.take().expect(GIVEN_BACK);
+        match &self.home {
+            None => after.of(envoy),
+            Some(home) => {
+                send(home, Order::End(envoy, after));
+                Ok(())
+            }
+        }
+    }
+}
+
+/// It is heard: who traces serves until nobody is left who could send anything.
+fn send<'t>(home: &Sender<Order<'t>>, order: Order<'t>) {
+    assert!(home.send(order).is_ok(), "the thread that traces is there");
+}
+
+impl<'t> Deref for Hired<'t> {
+    type Target = Envoy<'t>;
+
+    fn deref(&self) -> &Envoy<'t> {
+        self.envoy.as_ref().expect(GIVEN_BACK)
+    }
+}
+
+impl DerefMut for Hired<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        self.envoy.as_mut().expect(GIVEN_BACK)
+    }
+}
+
+impl Drop for Hired<'_> {
+    fn drop(&mut self) {
+        if let (Some(envoy), Some(home)) = (self.envoy.take(), &self.home) {
+            send(home, Order::End(envoy, After::Leaves));
+        }
+    }
+}
+
+/// Members that get their envoys at once: such that have nothing in common which an envoy changes, or a single one.
+struct Group<'t> {
+    members: &'t mut [Member],
+    is_alone: bool,
+}
+
+/// The members of a tree, in their order, until they have had their envoys.
+pub(crate) struct Recruits<'t> {
+    groups: Peekable<Box<dyn Iterator<Item = Group<'t>> + 't>>,
+    asks: Asks,
+    ready: VecDeque<Ready<'t>>,
+}
+
+impl<'t> Recruits<'t> {
+    pub(crate) fn new(members: &'t mut [Member], share_memory: &BTreeSet<i32>) -> Recruits<'t> {
+        let sharing: BTreeSet<i32> = share_memory.clone();
+        let alone = move |m: &Member| m.shares != Shares::default() || sharing.contains(&m.pid);
+        let with = alone.clone();
+        let chunks = members.chunk_by_mut(move |a, b| !with(a) && !with(b));
+        let groups = chunks.flat_map(|chunk| chunk.chunks_mut(AT_ONCE));
+        let group = move |members: &'t mut [Member]| Group { is_alone: members.iter().any(&alone), members };
+        let groups: Box<dyn Iterator<Item = Group<'t>> + 't> = Box::new(groups.map(group));
+        Recruits { groups: groups.peekable(), asks: Asks::default(), ready: VecDeque::new() }
+    }
+
+    /// The next member, for who is the thread that traces.
+    pub(crate) fn next(&mut self) -> Option<Ready<'t>> {
+        if self.ready.is_empty() {
+            let group = self.groups.next()?;
+            self.ready = self.hire(group, None).into();
+        }
+        self.ready.pop_front()
+    }
+
+    /// Those of them that live get envoys.
+    fn hire(&mut self, group: Group<'t>, home: Option<&Sender<Order<'t>>>) -> Vec<Ready<'t>> {
+        let mut all: Vec<Ready<'t>> = Vec::with_capacity(group.members.len());
+        let (mut living, mut asked) = (Vec::new(), Vec::new());
+        for member in group.members {
+            all.push(Ready { pid: member.pid, texts: &member.texts, envoy: None });
+            if let Some(process) = &mut member.process {
+                // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
+                let index = process.threads().len() - 1;
+                living.push((process, index));
+                asked.push((all.len() - 1, self.asks.of(index, &member.shares)));
+            }
+        }
+        for (envoy, (n, asks)) in tracee::envoys(living).into_iter().zip(asked) {
+            let begin = |mut envoy: Envoy<'t>| envoy.begin(asks).map(|()| envoy);
+            let hired = |envoy| Hired { envoy: Some(envoy), home: home.cloned() };
+            all[n].envoy = Some(envoy.and_then(begin).map(hired));
+        }
+        all
+    }
+
+    /// Makes envoys for whoever captures, ahead of him, and does with them what he tells, until he has had all of them, or wants no
+    /// more. Gives the first trouble with one that was to leave or to stay.
+    pub(crate) fn serve(&mut self, to: Sender<Ready<'t>>, (home, orders): Channel<'t>) -> Result<(), Error> {
+        let (mut open, mut out, mut is_alone) = (Some((to, home)), Vec::new(), false);
+        let mut result = Ok(());
+        loop {
+            let may_hire = |next: &Group<'_>| out.is_empty() || out.len() < AHEAD && !is_alone && !next.is_alone;
+            let hires = open.is_some() && self.groups.peek().is_none_or(may_hire);
+            let order = match orders.recv_timeout(if hires { Duration::ZERO } else { LOOK }) {
+                Ok(order) => order,
+                Err(RecvTimeoutError::Disconnected) => return result,
+                Err(RecvTimeoutError::Timeout) => {
+                    open = if hires {
+                        open.filter(|(to, home)| self.hire_next(to, home, &mut out, &mut is_alone))
+                    } else {
+                        open
+                    };
+                    if !hires {
+                        out.iter().for_each(|tid| tracee::see_stops(*tid));
+                    }
+                    continue;
+                }
+            };
+            match order {
+                Order::Move(envoy, index, reply) => {
+                    let before = envoy.tid();
+                    let moved = envoy.move_to(index);
+                    out.retain(|tid| *tid != before);
+                    out.extend(moved.as_ref().ok().map(Envoy::tid));
+                    // Who asked waits for it.
+                    let _ = reply.send(moved);
+                }
+                Order::End(envoy, after) => {
+                    let (tid, pid) = (envoy.tid(), envoy.process().pid());
+                    out.retain(|known| *known != tid);
+                    let ended = after.of(envoy).map_err(|e| Error::Fault(envoy_fault(e, pid)));
+                    result = result.and(ended);
+                }
+            }
+        }
+    }
+
+    /// Whether there may be more.
+    fn hire_next(
+        &mut self,
+        to: &Sender<Ready<'t>>,
+        home: &Sender<Order<'t>>,
+        out: &mut Vec<i32>,
+        is_alone: &mut bool,
+    ) -> bool {
+        let Some(group) = self.groups.next() else { return false };
+        *is_alone = group.is_alone;
+        let ready = self.hire(group, Some(home));
+        out.extend(ready.iter().filter_map(|r| r.envoy.as_ref()?.as_ref().ok()).map(|hired| hired.tid()));
+        ready.into_iter().all(|ready| to.send(ready).is_ok())
+    }
+}
+
+/// By which orders come.
+pub(crate) type Channel<'t> = (Sender<Order<'t>>, Receiver<Order<'t>>);
+
+/// Where a capture has its members from.
+pub(crate) enum Source<'r, 't> {
+    /// From this thread, which traces.
+    Own(&'r mut Recruits<'t>),
+    /// From another one.
+    Other(Receiver<Ready<'t>>),
+}
+
+impl<'t> Source<'_, 't> {
+    /// The next one.
+    pub(crate) fn next(&mut self) -> Option<Ready<'t>> {
+        match self {
+            Source::Own(recruits) => recruits.next(),
+            Source::Other(ready) => ready.recv().ok(),
+        }
+    }
+}
