@@ -18,7 +18,7 @@ mod sysvipc;
 mod text;
 mod timer;
 
-pub use area::{Area, Perms, maps, smaps};
+pub use area::{Area, Perms, maps, of_smaps, smaps};
 pub use dev::{kernel_dev, major, makedev, minor, new_decode_dev, new_encode_dev};
 pub use fdinfo::{EpollWatch, FanotifyMark, Fdinfo, InotifyWatch, epoll_watches, fanotify, fdinfo, inotify_watches};
 pub use inet::{Connections, InetGroup, InetLine, inet, inet_groups, sockaddr};

@@ -260,6 +260,15 @@ fn strange_status_is_refused() {
 }
 
 #[test]
+fn what_is_read_of_smaps_is_in_a_fifth_of_its_lines() {
+    let all = sample!("smaps");
+    let told = abi::proc::of_smaps(all);
+    assert_eq!(smaps(&told).unwrap(), smaps(all).unwrap());
+    assert!(told.len() < all.len() / 3, "{} of {}", told.len(), all.len());
+    assert!(smaps(&abi::proc::of_smaps(b"no line of it\n")).is_err());
+}
+
+#[test]
 fn fdinfo_of_a_locked_file() {
     let info = fdinfo(sample!("fdinfo-locked")).unwrap();
     assert_eq!((info.pos, info.flags, info.mnt_id), (10, 0o106_002, 27));

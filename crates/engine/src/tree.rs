@@ -226,8 +226,9 @@ impl Tree {
 
     /// Ends all of them; see [`Process::kill_all`].
     pub(crate) fn kill(self) -> Result<(Vec<tracee::Ended>, Vec<abi::Fault>), Error> {
-        let all: Vec<Process> = self.members.into_iter().filter_map(|m| m.process).collect();
-        Ok(Process::kill_all(all)?)
+        let held = self.members.into_iter().filter_map(|m| Some((m.process?, m.stat.starttime)));
+        let (all, began): (Vec<Process>, Vec<u64>) = held.unzip();
+        Ok(Process::kill_all(all, &began)?)
     }
 
     /// Lets all of them go as they were found.

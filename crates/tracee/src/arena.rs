@@ -5,8 +5,8 @@ use crate::{EnvoyError, arch, fault, sys};
 use abi::consts::mmap::PAGE;
 use abi::layout::Msghdr;
 use abi::{Answer, Arg, Call, Fault, Place, Sys};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::sync::Arc;
 
 /// Its bytes; only those that are used exist.
 pub(crate) const SIZE: usize = 1 << 20;
@@ -23,6 +23,42 @@ const PIECE: usize = 16;
 pub(crate) struct Arena {
     ours: *mut u8,
     theirs: u64,
+    /// In what it is mapped; `None`: somebody else unmaps it.
+    _hall: Option<Arc<Hall>>,
+}
+
+/// Room for our mappings of some arenas, which goes when the last of them does: each time that something is unmapped, every other
+/// processor on which a thread of ours runs is interrupted (arch/x86/mm/tlb.c, `flush_tlb_mm_range`).
+#[derive(Debug)]
+pub(crate) struct Hall {
+    at: *mut u8,
+    len: usize,
+}
+
+// SAFETY: an address and a length. Of what is mapped there, each arena has its own part.
+unsafe impl Send for Hall {}
+// SAFETY: as above.
+unsafe impl Sync for Hall {}
+
+impl Hall {
+    /// Room for so many.
+    pub(crate) fn new(arenas: usize) -> Result<Hall, Fault> {
+        let (len, flags) = (arenas * SIZE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
+        // SAFETY: a new mapping at an address of the kernel's choice.
+        let at = unsafe { libc::mmap(std::ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+        if at == libc::MAP_FAILED {
+            return Err(Fault::new(format!("mmap({len})"), "the arenas", std::io::Error::last_os_error()));
+        }
+        Ok(Hall { at: at.cast(), len })
+    }
+}
+
+impl Drop for Hall {
+    fn drop(&mut self) {
+        // SAFETY: our own mapping, of which no pointer is left: each arena has a part in the hall.
+        let r = unsafe { libc::munmap(self.at.cast(), self.len) };
+        debug_assert!(sys::result(i64::from(r)).is_ok(), "the hall was mapped");
+    }
 }
 
 /// Calls of a batch that is in the arena, by where their results will be.
@@ -36,20 +72,21 @@ pub(crate) struct Batch {
 type Outs = Vec<(usize, usize, usize)>;
 
 impl Arena {
-    /// Maps it; `memfd` may be closed then.
-    pub(crate) fn map(memfd: &OwnedFd, theirs: u64) -> Result<Arena, Fault> {
-        let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED);
-        // SAFETY: a new mapping at an address of the kernel's choice.
-        let ours = unsafe { libc::mmap(std::ptr::null_mut(), SIZE, rw, shared, memfd.as_raw_fd(), 0) };
+    /// Maps it as the nth of a hall, which is no other one's; `memfd` may be closed then.
+    pub(crate) fn map(memfd: &OwnedFd, theirs: u64, (hall, n): (&Arc<Hall>, usize)) -> Result<Arena, Fault> {
+        let (rw, shared) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_FIXED);
+        assert!((n + 1) * SIZE <= hall.len, "there is room in the hall");
+        // SAFETY: the place is in the hall, as just asserted, and nothing else is there.
+        let ours = unsafe { libc::mmap(hall.at.add(n * SIZE).cast(), SIZE, rw, shared, memfd.as_raw_fd(), 0) };
         if ours == libc::MAP_FAILED {
             return Err(Fault::new(format!("mmap({SIZE})"), "the arena", std::io::Error::last_os_error()));
         }
-        Ok(Arena { ours: ours.cast(), theirs })
+        Ok(Arena { ours: ours.cast(), theirs, _hall: Some(Arc::clone(hall)) })
     }
 
     /// The arena at an address that is ours as well as theirs, and that somebody else unmaps.
-    pub(crate) fn at(address: u64) -> ManuallyDrop<Arena> {
-        ManuallyDrop::new(Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address })
+    pub(crate) fn at(address: u64) -> Arena {
+        Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address, _hall: None }
     }
 
     /// A call that changes nothing, and fails with EBUSY where the arena is locked in memory (msync(2)).
@@ -185,14 +222,6 @@ impl Arena {
             Answer::from_raw(u64::from_le_bytes(raw), own)
         };
         (0..batch.entries).map(&mut answer).collect()
-    }
-}
-
-impl Drop for Arena {
-    fn drop(&mut self) {
-        // SAFETY: our own mapping, of which no pointer is left.
-        let r = unsafe { libc::munmap(self.ours.cast(), SIZE) };
-        debug_assert!(sys::result(i64::from(r)).is_ok(), "the arena was mapped");
     }
 }
 

@@ -16,7 +16,7 @@
 //! and registers are put back with the call as it was interrupted, so that the kernel itself restarts it.
 
 use crate::arch::{self, calls as nr};
-use crate::arena::{Arena, Batch, SIZE};
+use crate::arena::{Arena, Batch, Hall, SIZE};
 use crate::place::{Place, Slot, Tail};
 use crate::process::{Lost, PATIENCE, await_event, has_ended};
 use crate::ptrace::{self, Stop};
@@ -28,7 +28,7 @@ use abi::x86_64::UserRegs;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use std::cell::Cell;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
@@ -84,6 +84,8 @@ struct Recruit<'p> {
     post: Post<'p>,
     status: Status,
     memfd: Option<OwnedFd>,
+    /// Where its arena is to be mapped.
+    room: (Arc<Hall>, usize),
     arena: Option<Arena>,
     socket: Option<(OwnedFd, u64)>,
 }
@@ -116,13 +118,13 @@ impl<'p> Recruit<'p> {
                 self.memfd = None;
                 Ok(ptrace::cont(self.post.tid(), 0)?)
             }
-            Way::Entry(number) if regs.orig_rax == number => self.post.go_on(),
+            Way::Entry(number) if regs.orig_rax == number => self.post.leave_call(),
             Way::Entry(_) => Err(EnvoyError::Silent),
             Way::Exit(name) => {
                 let failed = |e| EnvoyError::Setup(Fault::new(name, self.post.process.pid(), e));
                 let gave = Errno::from_raw(regs.rax).map_err(failed)?;
                 self.made(name, gave)?;
-                self.post.go_on()
+                self.post.leave_call()
             }
         }
     }
@@ -130,7 +132,7 @@ impl<'p> Recruit<'p> {
     fn made(&mut self, by: &str, what: u64) -> Result<(), EnvoyError> {
         match (by, &self.memfd) {
             ("memfd_create", _) => set_size(self.memfd.insert(self.post.take(what as i32)?))?,
-            ("mmap", Some(memfd)) => self.arena = Some(Arena::map(memfd, what)?),
+            ("mmap", Some(memfd)) => self.arena = Some(Arena::map(memfd, what, (&self.room.0, self.room.1))?),
             _ => {}
         }
         Ok(())
@@ -156,7 +158,11 @@ impl<'p> Recruit<'p> {
 
 /// Makes a thread of each of the processes, which have nothing in common, an envoy. They make what they need beside each other.
 pub fn envoys<'p>(of: impl IntoIterator<Item = (&'p mut Process, usize)>) -> Vec<Result<Envoy<'p>, EnvoyError>> {
-    let mut all: Vec<_> = of.into_iter().map(|(process, index)| process.recruit(index)).collect();
+    let of: Vec<_> = of.into_iter().collect();
+    let hall = Hall::new(of.len().max(1)).map(Arc::new);
+    let room = |n| hall.clone().map(|hall| (hall, n));
+    let recruit = |(n, (process, index)): (usize, (&'p mut Process, usize))| process.recruit(index, room(n)?);
+    let mut all: Vec<_> = of.into_iter().enumerate().map(recruit).collect();
     let mut step = |act: &dyn Fn(&mut Recruit<'p>) -> Result<(), EnvoyError>| {
         for one in &mut all {
             if let Ok(recruit) = one
@@ -206,12 +212,12 @@ impl Process {
     }
 
     /// An envoy that has yet to make what it needs.
-    fn recruit(&mut self, index: usize) -> Result<Recruit<'_>, EnvoyError> {
+    fn recruit(&mut self, index: usize, room: (Arc<Hall>, usize)) -> Result<Recruit<'_>, EnvoyError> {
         self.bring_home()?;
         let status = self.fit(index, self.place)?;
         let place = self.place.map_or_else(|| self.page(index), Ok)?;
         let post = self.install(index, place, &status)?;
-        Ok(Recruit { post, status, memfd: None, arena: None, socket: None })
+        Ok(Recruit { post, status, memfd: None, room, arena: None, socket: None })
     }
 
     /// Sees that whom [`Envoy::stay`] left standing has come to a stop.
@@ -350,7 +356,7 @@ impl Process {
         let (tid, mask, regs) = (thread.tid(), thread.sigmask(), *thread.regs());
         let slot = Slot::First;
         let data = arch::Data { memfd_flags: memfd_flags(), ..self.data(index, status) };
-        let written = ptrace::setsigmask(tid, mask).and_then(|()| place.write(&self.memory, slot, &data));
+        let written = ptrace::setsigmask(tid, mask).and_then(|()| place.write(&self.memory, &data));
         let switched = written.and_then(|()| ptrace::setregs(tid, &arch::enter(&regs, place.code, place.data(slot))));
         if let Err(fault) = switched {
             let _ = self.wipe(place);
@@ -397,6 +403,11 @@ fn interrupting(regs: &UserRegs, mask: u64, status: &Status) -> u64 {
 
 /// MFD_CLOEXEC, and MFD_NOEXEC_SEAL where the kernel (6.3) knows it: with vm.memfd_noexec=2 it is demanded.
 fn memfd_flags() -> u64 {
+    static FLAGS: OnceLock<u64> = OnceLock::new();
+    *FLAGS.get_or_init(known_memfd_flags)
+}
+
+fn known_memfd_flags() -> u64 {
     const NOEXEC_SEAL: u32 = 8;
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"cryopid".as_ptr(), libc::MFD_CLOEXEC | NOEXEC_SEAL) };
@@ -437,16 +448,15 @@ impl Post<'_> {
         Ok(self.process.descriptor(fd)?)
     }
 
-    /// Runs to the next entry or exit of a system call.
-    fn next_stop(&self) -> Result<UserRegs, EnvoyError> {
-        self.go_on()?;
-        self.arrive()
-    }
-
     /// Lets it run to the next entry or exit of a system call.
     fn go_on(&self) -> Result<(), EnvoyError> {
         let pass = ptrace::look(self.tid())?.map_or(0, Stop::signal_to_pass);
         Ok(ptrace::syscall(self.tid(), pass)?)
+    }
+
+    /// The same from such a stop: there is no signal to be passed on.
+    fn leave_call(&self) -> Result<(), EnvoyError> {
+        Ok(ptrace::syscall(self.tid(), 0)?)
     }
 
     /// Waits until it is there.
@@ -641,11 +651,13 @@ impl Post<'_> {
     fn run_to_pending(&self) -> Result<UserRegs, EnvoyError> {
         /// More stops than the longest way there has.
         const STOPS: usize = 100;
+        self.go_on()?;
         for _ in 0..STOPS {
-            let regs = self.next_stop()?;
+            let regs = self.arrive()?;
             if regs.orig_rax == nr::RT_SIGPENDING {
                 return Ok(regs);
             }
+            self.leave_call()?;
         }
         Err(EnvoyError::Silent)
     }

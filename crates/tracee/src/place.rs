@@ -61,7 +61,7 @@ impl Slot {
 
 impl Areas {
     pub(crate) fn of(tid: i32) -> Result<Areas, Fault> {
-        let text = read(format!("/proc/{tid}/smaps"))?;
+        let text = abi::proc::of_smaps(&read(format!("/proc/{tid}/smaps"))?);
         let areas = Areas::parse(&text);
         Ok(Areas { text, ..areas })
     }
@@ -166,13 +166,14 @@ impl Place {
         (self.code..self.code + arch::code().len() as u64).contains(&ip)
     }
 
-    /// Writes the code, if it is not there yet, and the data block, whose thread is to own arena and socket.
-    pub(crate) fn write(&self, memory: &Memory, slot: Slot, data: &arch::Data) -> Result<(), Fault> {
-        if self.tail != Tail::Taken {
-            memory.write(self.code, arch::code())?;
-        }
-        self.write_data(memory, slot, data)?;
-        self.give(memory, slot)
+    /// Writes the code, if it is not there yet, and the first data block, whose thread is to own arena and socket. Nobody runs there.
+    pub(crate) fn write(&self, memory: &Memory, data: &arch::Data) -> Result<(), Fault> {
+        let (mut bytes, word) = (vec![0; Place::size(0)], self.data(Slot::First).to_ne_bytes());
+        bytes[..arch::code().len()].copy_from_slice(arch::code());
+        bytes[Place::holder_at()..][..word.len()].copy_from_slice(&word);
+        bytes.extend(data.to_bytes());
+        let first = if self.tail == Tail::Taken { Place::holder_at() } else { 0 };
+        memory.write(self.code + first as u64, &bytes[first..])
     }
 
     /// Writes a data block.

@@ -312,14 +312,15 @@ impl Process {
     /// Ends the process and waits until it is gone, or for as long as makes sense: what was sent SIGKILL does not come back.
     /// After an error it runs on.
     pub fn kill(self) -> Result<Ended, Fault> {
-        Ok(Process::kill_all(vec![self])?.0.remove(0))
+        Ok(Process::kill_all(vec![self], &[])?.0.remove(0))
     }
 
     /// Ends all of them, as if at once: each is sent SIGKILL before the end of any is waited for. After an error all run on;
     /// once one has ended there is no way back, so of a later one that cannot be ended the fault is given beside.
-    /// If we are killed meanwhile, an heir ends those who are left: none or all of them.
-    pub fn kill_all(all: Vec<Process>) -> Result<(Vec<Ended>, Vec<Fault>), Fault> {
-        let heir = if all.len() > 1 { Some(last_will(&all)?) } else { None };
+    /// If we are killed meanwhile, an heir ends those who are left: none or all of them. It knows each by its id and by when it began
+    /// (proc_pid_stat(5), starttime), which is given for several.
+    pub fn kill_all(all: Vec<Process>, began: &[u64]) -> Result<(Vec<Ended>, Vec<Fault>), Fault> {
+        let heir = if all.len() > 1 { Some(last_will(&all, began)?) } else { None };
         let mut sent = all.iter().map(Process::send_kill);
         let faults = sent.next().transpose().map(|_| sent.filter_map(Result::err).collect::<Vec<_>>());
         heir.into_iter().for_each(Heir::keep);
@@ -365,17 +366,18 @@ impl Process {
 }
 
 /// An heir that ends all of them if we do not come to it. It is one word that decides so, whole or not at all.
-fn last_will(all: &[Process]) -> Result<Heir, Fault> {
+fn last_will(all: &[Process], began: &[u64]) -> Result<Heir, Fault> {
+    assert_eq!(all.len(), began.len(), "of each it is known when it began");
     let fault = |e: std::io::Error| Fault::new("write", "an heir", e);
     let mut heir = Heir::new(|legacy, told| {
         if legacy == Legacy::Undone {
             told.iter().flat_map(|will| will.chunks_exact(16)).for_each(end_by_name);
         }
     })?;
-    let name = |process: &Process| Ok([process.pid as u64, begun(process.pid)?].map(u64::to_ne_bytes).concat());
-    let will: Vec<Vec<u8>> = all.iter().map(name).collect::<Result<_, Fault>>()?;
+    let name = |(process, began): (&Process, &u64)| [process.pid as u64, *began].map(u64::to_ne_bytes);
+    let will: Vec<[[u8; 8]; 2]> = all.iter().zip(began).map(name).collect();
     fault::point().map_err(|e| fault(e.into()))?;
-    heir.tell(&will.concat()).map_err(fault)?;
+    heir.tell(will.as_flattened().as_flattened()).map_err(fault)?;
     Ok(heir)
 }
 

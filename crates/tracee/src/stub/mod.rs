@@ -33,7 +33,6 @@ use abi::layout::CloneArgs;
 use abi::x86_64::RseqConfiguration;
 use abi::{Errno, Fault};
 use std::collections::{BTreeMap, VecDeque};
-use std::mem::ManuallyDrop;
 use std::os::fd::{AsFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
@@ -52,7 +51,7 @@ struct Stub {
     socket: OwnedFd,
     /// The other end of the socket, until its process has it.
     other: Option<OwnedFd>,
-    arena: ManuallyDrop<Arena>,
+    arena: Arena,
 }
 
 /// A process of the tree to be.
