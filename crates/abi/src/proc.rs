@@ -26,7 +26,7 @@ pub use lock::{Lock, LockClass, lock, locks};
 pub use misc::{Sched, auxv, encode_auxv, sched};
 pub use mount::{Mount, mountinfo};
 pub use stat::{Stat, stat};
-pub use status::{Status, ids, mems_allowed, status};
+pub use status::{Status, ids, mems_allowed, status, umask};
 pub use sysvipc::{IpcRow, sysvipc};
 pub use timer::{Notify, PosixTimer, Target, timers};
 

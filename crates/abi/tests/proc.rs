@@ -189,7 +189,7 @@ fn strange_stat_is_refused() {
 #[test]
 fn status_of_a_process() {
     let status = status(sample!("status")).unwrap();
-    assert_eq!((status.name.as_slice(), status.umask), (COMM, Some(0o27)));
+    assert_eq!((status.name.as_slice(), abi::proc::umask(sample!("status"))), (COMM, Ok(Some(0o27))));
     assert_eq!((status.state, status.tgid, status.pid, status.ppid), (b'R', 7011, 7011, 7001));
     assert_eq!((status.tracer_pid, status.uid, status.gid), (0, [0; 4], [0; 4]));
     assert_eq!(status.groups, [10, 20, 4_000_000_000]);
@@ -209,7 +209,7 @@ fn status_of_a_process() {
 #[test]
 fn status_without_memory() {
     let zombie = status(sample!("status-zombie")).unwrap();
-    assert_eq!((zombie.state, zombie.umask, zombie.thp_enabled), (b'Z', None, None));
+    assert_eq!((zombie.state, abi::proc::umask(sample!("status-zombie")), zombie.thp_enabled), (b'Z', Ok(None), None));
     assert_eq!(zombie.own_kb, 0);
     let kernel = status(sample!("status-kthread")).unwrap();
     assert_eq!((kernel.name.as_slice(), kernel.groups), (b"kthreadd".as_slice(), vec![]));
@@ -255,7 +255,7 @@ fn strange_status_is_refused() {
     assert_eq!((error.file, error.what.as_str()), ("status", "no PPid"));
     assert!(status_with("Uid:\t0\t0\t0\t0", "Uid:\t0\t0\t0").is_err());
     assert!(status_with("SigIgn:\tffffffffffffffff", "SigIgn:\tfffffffffffffffff").is_err());
-    assert!(status_with("Umask:\t0022", "Umask:\t0029").is_err());
+    assert!(abi::proc::umask(b"Umask:\t0029\n").is_err());
     assert!(status_with("Pid:\t2", "Pid:\t4294967296").is_err());
 }
 

@@ -269,7 +269,8 @@ fn shown(members: &[Member]) -> Ahead<(Texts, Links)> {
     let [texts, links] = ProcessState::shown();
     Ahead::begin(leads.len(), 0..leads.len(), move |n| {
         let Some(lead) = leads[n] else { return Default::default() };
-        let text = |name: &&'static str| Some((*name, tracee::procfs::read(format!("/proc/{lead}/{name}")).ok()?));
+        let text =
+            |name: &&'static str| Some((*name, tracee::procfs::read_table(format!("/proc/{lead}/{name}")).ok()?));
         let link = |name: &&str| Some(((*name).into(), read_link(format!("/proc/{lead}/{name}")).ok()?));
         (abi::gathered(texts.iter().filter_map(text)), abi::gathered(links.iter().filter_map(link)))
     })

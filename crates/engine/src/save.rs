@@ -31,7 +31,7 @@ pub(crate) struct Saver<'a> {
     /// Parts of the buffer that go into the image, and how long they are together.
     kept: Vec<Range<usize>>,
     kept_len: u64,
-    /// Bytes of the buffer that hold contents of files, which go into the image together.
+    /// Bytes of the buffer that hold what goes into the image together.
     filled: usize,
     progress: &'a mut dyn Progress,
     /// There is a reason against it: nothing more need be read.
@@ -292,11 +292,13 @@ impl<'a> Saver<'a> {
     /// Reads the runs of a batch and appends what of them is to be kept.
     fn flush(&mut self, memory: &Memory, batch: &mut Batch, into: &mut Vec<Extent>) -> Result<(), Fault> {
         may_go_on("the freeze")?;
-        self.append()?;
+        if self.filled + batch.len > BUFFER {
+            self.append()?;
+        }
         let mut buffer = std::mem::take(&mut self.buffer);
-        let read = batch.read(memory, &mut buffer);
+        let read = batch.read(memory, &mut buffer[self.filled..]);
         if read.is_ok() {
-            let mut from = 0;
+            let mut from = self.filled;
             for run in &batch.runs {
                 let data = (from, &buffer[from..from + run.len]);
                 match run.sharing {
@@ -305,11 +307,13 @@ impl<'a> Saver<'a> {
                 }
                 from += run.len;
             }
+            self.filled = from.next_multiple_of(PAGE as usize);
         }
         self.buffer = buffer;
         batch.runs.clear();
         batch.len = 0;
-        read.and_then(|()| self.append())
+        // What is full is written while more is read; the pages of many small processes go together.
+        if read.is_ok() && self.filled == BUFFER { self.append() } else { read }
     }
 
     /// Keeps a page that relatives may have too, if it is not in the image yet. Of the data it is told where in the buffer

@@ -384,6 +384,13 @@ impl Probe for Target<'_, '_, '_, '_> {
         self.answered(calls).map_or_else(|| self.make(calls), Ok)
     }
 
+    fn begin(&self, calls: &[Call]) {
+        if !self.is_flying.get() {
+            // Whoever asks for them hears of any trouble.
+            let _ = self.envoy.borrow_mut().begin(calls.into());
+        }
+    }
+
     fn memory(&self, at: u64, len: usize) -> Result<Vec<u8>, Fault> {
         let mut bytes = vec![0; len];
         self.with(|p, _| p.memory().read(at, &mut bytes))?;

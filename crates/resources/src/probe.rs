@@ -190,6 +190,8 @@ pub trait Probe {
         let what = calls.first().map_or("no call", |c| c.sys.name());
         Err(Fault::new(what, "recorded process", Errno::ENOSYS))
     }
+    /// The thread begins with calls for which [`Probe::calls`] will be asked, while other things are looked at.
+    fn begin(&self, _calls: &[Call]) {}
     /// Bytes of the memory of the process.
     fn memory(&self, _at: u64, _len: usize) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("process_vm_readv", "recorded process", Errno::EFAULT))

@@ -66,6 +66,11 @@ fn read_by(path: &Path, all: impl Fn(File) -> std::io::Result<Vec<u8>>) -> Resul
     all(file).map_err(|e| fault("read", e))
 }
 
+/// The text of a table; see [`table_of`].
+pub fn read_table(path: impl AsRef<Path>) -> Result<Vec<u8>, Fault> {
+    read_by(path.as_ref(), table_of)
+}
+
 /// The text of a file that is one record, likewise.
 pub fn record_of(file: File) -> std::io::Result<Vec<u8>> {
     all_of(file, |n| n < ENOUGH)

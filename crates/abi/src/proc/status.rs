@@ -9,8 +9,6 @@ use std::collections::BTreeSet;
 #[allow(missing_docs)]
 pub struct Status {
     pub name: Vec<u8>,
-    /// `None` of a process that has ended, and before 4.7.
-    pub umask: Option<u32>,
     /// `R`, `S`, `D`, `T` (stopped), `t` (traced), `Z`, `X`, `I`.
     pub state: u8,
     pub tgid: u32,
@@ -59,7 +57,6 @@ pub fn status(text: &[u8]) -> Result<Status, ParseError> {
     let features = fields.find("x86_Thread_features").unwrap_or_default();
     Ok(Status {
         name: name(fields.need("Name")?),
-        umask: fields.parse_if_any("Umask", octal)?,
         state: fields.parse("State", |value| value.first().copied())?,
         tgid: fields.parse("Tgid", unsigned)?,
         pid: fields.parse("Pid", unsigned)?,
@@ -116,6 +113,11 @@ fn kilobytes(text: &[u8]) -> Option<u64> {
 /// The nodes from which a process may have memory, of its `status`; `None`: the kernel does not tell (without CONFIG_CPUSETS).
 pub fn mems_allowed(text: &[u8]) -> Result<Option<BTreeSet<u32>>, ParseError> {
     Keyed::new("status", text).parse_if_any("Mems_allowed_list", ids)
+}
+
+/// The file mode creation mask (umask(2)) of a process, of its `status`; `None`: the kernel does not tell (before Linux 4.7).
+pub fn umask(text: &[u8]) -> Result<Option<u32>, ParseError> {
+    Keyed::new("status", text).parse_if_any("Umask", octal)
 }
 
 /// Reads a list of numbers and ranges, `0-3,8` (cpuset(7), "List format").

@@ -90,15 +90,20 @@ impl Capture for Modes {
     }
 }
 
-/// Tells of areas whose pages come from nodes of their own (mbind(2)), as the kernel divides them: neighbours that are alike
-/// in all else may differ in this.
-pub(crate) fn note_nodes(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+/// What [`note_nodes`] asks of these areas.
+pub(crate) fn ask_nodes(areas: &[proc::Area]) -> Vec<Call> {
     const MPOL_F_ADDR: u64 = 2;
     let ask = |a: &proc::Area| {
         let args = [Arg::Out(4), Arg::Int(0), Arg::Int(0), Arg::Int(a.start), Arg::Int(MPOL_F_ADDR)];
         Call::new(Sys::GetMempolicy, args)
     };
-    let answers = from.probe.calls(&areas.iter().map(ask).collect::<Vec<_>>())?;
+    areas.iter().map(ask).collect()
+}
+
+/// Tells of areas whose pages come from nodes of their own (mbind(2)), as the kernel divides them: neighbours that are alike
+/// in all else may differ in this.
+pub(crate) fn note_nodes(asked: &[Call], from: &mut Capturing<'_>) -> Result<(), Trouble> {
+    let answers = from.probe.calls(asked)?;
     let own = answers.iter().filter(|a| a.result.is_ok() && written(a).iter().any(|byte| *byte != 0)).count();
     if own != 0 {
         from.note("memory", format!("{own} areas take it from nodes of their own (mbind), and will from any"));

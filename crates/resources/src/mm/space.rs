@@ -134,12 +134,14 @@ impl Capture for Space {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        modes::note_nodes(&seen, from)?;
         // The executable can be read by a link of its own, whatever of it is mapped.
         let exe = executable(from)?;
         keep_files(&areas, &seen, from)?;
         let wanted = wanted(&areas, &seen, from)?;
+        let nodes = modes::ask_nodes(&seen);
+        from.probe.begin(&nodes);
         let saved = from.probe.save_memory(&wanted)?;
+        modes::note_nodes(&nodes, from)?;
         ring::look_again(&areas, from)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();

@@ -44,14 +44,14 @@ impl Capture for Fs {
     const LINKS: &'static [&'static str] = &["root", "cwd"];
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let status = proc::status(&from.probe.text("status")?)?;
+        let umask = proc::umask(&from.probe.text("status")?)?;
         let (root, rootless) = place::see("root", from)?;
         if rootless.is_some() {
             let why = format!("{root} was removed");
             return Err(Refusal::new("root", why, "this is not supported").into());
         }
         let (cwd, removed) = place::see("cwd", from)?;
-        let fs = Fs { cwd, root, umask: status.umask.unwrap_or(0o22), removed };
+        let fs = Fs { cwd, root, umask: umask.unwrap_or(0o22), removed };
         let shown = from.probe.link("cwd")?;
         let ended = fs.removed.is_some() && procfile::is_of_ended(&shown, from.probe.stat("cwd")?.ino, from)?;
         if let Some(why) = procfile::strange(&fs.cwd.0, from).filter(|_| !ended) {
