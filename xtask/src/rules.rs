@@ -10,7 +10,7 @@ pub(crate) const MEDIAN: usize = 8;
 
 /// Which crate may know which: arrows one way. What is not here is not allowed.
 const ARROWS: [(&str, &[&str]); 10] = [
-    ("abi", &["minicbor", "serde"]),
+    ("abi", &["arrayvec", "minicbor", "serde"]),
     ("image", &["abi", "minicbor", "serde", "xxhash-rust"]),
     ("plan", &["abi", "image", "serde"]),
     ("resources", &["abi", "image", "plan", "minicbor", "serde", "xxhash-rust"]),

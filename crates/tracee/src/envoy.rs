@@ -44,7 +44,7 @@ pub struct Envoy<'p> {
     /// The number of its own end.
     number: u64,
     /// Calls that it is making.
-    begun: Option<(Arc<[Call]>, Batch)>,
+    begun: Option<Begun>,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
     locks: Option<bool>,
     /// The thread of ours that traces.
@@ -54,6 +54,9 @@ pub struct Envoy<'p> {
 // SAFETY: all that it has is its own, or lent to it alone, and may be used by any thread, one after the other. A request of ptrace(2) by
 // another thread than the one that traces is refused (ESRCH), and touches no memory.
 unsafe impl Send for Envoy<'_> {}
+
+/// Calls that were begun, and where their answers will be.
+type Begun = (Arc<[Call]>, Batch);
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
@@ -771,7 +774,7 @@ impl<'p> Envoy<'p> {
     }
 
     /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
-    fn end_begun(&mut self) -> Result<Option<(Arc<[Call]>, Batch)>, EnvoyError> {
+    fn end_begun(&mut self) -> Result<Option<Begun>, EnvoyError> {
         let begun = self.begun.take();
         begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
     }
