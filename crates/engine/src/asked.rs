@@ -9,14 +9,16 @@ use std::sync::Arc;
 /// What threads are asked: it is the same for all that share as much.
 #[derive(Default)]
 pub(crate) struct Asks {
-    /// Of a first thread, by what its process does not have of its own, and of any other.
-    known: Vec<(Option<[bool; 4]>, Arc<[Call]>)>,
+    known: Vec<(Whom, Arc<[Call]>)>,
 }
+
+/// A first thread, by what its process does not have of its own; or any other.
+type Whom = Option<[bool; 4]>;
 
 impl Asks {
     /// What a thread with that index is asked.
     pub(crate) fn of(&mut self, index: usize, shares: &Shares) -> Arc<[Call]> {
-        let which = (index == 0).then(|| shares.all().map(|with| with.is_some()));
+        let which: Whom = (index == 0).then(|| shares.all().map(|with| with.is_some()));
         let known = self.known.iter().find(|(of, _)| *of == which);
         known.map(|(_, calls)| Arc::clone(calls)).unwrap_or_else(|| {
             let of_process = which.map_or(Vec::new(), |_| ProcessState::asks(shares));
