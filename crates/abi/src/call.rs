@@ -359,7 +359,7 @@ pub struct Answer {
     pub out: Outs,
 }
 
-/// What comes back in one answer: no argument gives more than [`Arg::Message`].
+/// What comes back in one answer. A call that takes an [`Arg::Message`], which gives four, takes no other argument that gives any.
 pub type Outs = ArrayVec<Vec<u8>, 4>;
 
 impl Answer {

@@ -22,4 +22,4 @@ pub use call::{Answer, Arg, Call, Nested, Outs, Place, Sys};
 pub use errno::{Errno, Fault};
 pub use gathered::gathered;
 pub use machine::Machine;
-pub use sort::{sort, sort_by_key};
+pub use sort::{sort, sort_by, sort_by_key};

@@ -146,6 +146,7 @@ const TREES: &[&str] = &[
     "stop-odd",
     "family-leader-ended",
     "family-many",
+    "family-mixed",
     "timerfd-crowd",
     "groups",
     "group-leaderless",

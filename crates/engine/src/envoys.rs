@@ -8,13 +8,14 @@ use crate::Error;
 use crate::asked::Asks;
 use crate::target::envoy_fault;
 use crate::tree::{Member, Texts};
+use abi::{Answer, Call};
 use resources::tree::process::Shares;
 use std::collections::{BTreeSet, VecDeque};
 use std::iter::Peekable;
-use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
 use std::time::Duration;
-use tracee::{Envoy, EnvoyError};
+use tracee::{Envoy, EnvoyError, Process};
 
 /// Processes that have their envoys at once.
 const AT_ONCE: usize = 16;
@@ -80,9 +81,38 @@ impl<'t> Hired<'t> {
         Ok(Hired { envoy: Some(envoy), home })
     }
 
-    /// Nothing more is asked of this thread, as far as is known: it comes to a stop while we do other things.
+    fn envoy(&self) -> &Envoy<'t> {
+        self.envoy.as_ref().expect(GIVEN_BACK)
+    }
+
+    fn at_work(&mut self) -> &mut Envoy<'t> {
+        self.envoy.as_mut().expect(GIVEN_BACK)
+    }
+
+    /// The process.
+    pub(crate) fn process(&self) -> &Process {
+        self.envoy().process()
+    }
+
+    /// See [`Envoy::calls`].
+    pub(crate) fn calls(&mut self, calls: &[Call]) -> Result<Vec<Answer>, EnvoyError> {
+        self.at_work().calls(calls)
+    }
+
+    /// See [`Envoy::begin`].
+    pub(crate) fn begin(&mut self, calls: Arc<[Call]>) -> Result<(), EnvoyError> {
+        self.at_work().begin(calls)
+    }
+
+    /// See [`Envoy::locks_new_areas`].
+    pub(crate) fn locks_new_areas(&mut self) -> Result<bool, EnvoyError> {
+        self.at_work().locks_new_areas()
+    }
+
+    /// Nothing more is asked of this thread, as far as is known: it comes to a stop while we do other things, unless only another thread of
+    /// ours could stop it.
     pub(crate) fn rest(&self) -> Result<(), EnvoyError> {
-        if self.home.is_none() { self.deref().rest() } else { Ok(()) }
+        if self.home.is_none() { self.envoy().rest() } else { Ok(()) }
     }
 
     /// It is not needed any more.
@@ -101,20 +131,6 @@ impl<'t> Hired<'t> {
 /// It is heard: who traces serves until nobody is left who could send anything.
 fn send<'t>(home: &Sender<Order<'t>>, order: Order<'t>) {
     assert!(home.send(order).is_ok(), "the thread that traces is there");
-}
-
-impl<'t> Deref for Hired<'t> {
-    type Target = Envoy<'t>;
-
-    fn deref(&self) -> &Envoy<'t> {
-        self.envoy.as_ref().expect(GIVEN_BACK)
-    }
-}
-
-impl DerefMut for Hired<'_> {
-    fn deref_mut(&mut self) -> &mut Self::Target {
-        self.envoy.as_mut().expect(GIVEN_BACK)
-    }
 }
 
 impl Drop for Hired<'_> {
@@ -181,60 +197,69 @@ impl<'t> Recruits<'t> {
     }
 
     /// Makes envoys for whoever captures, ahead of him, and does with them what he tells, until he has had all of them, or wants no
-    /// more. Gives the first trouble with one that was to leave or to stay.
+    /// more. Gives the first trouble with one that was to leave or to stay, after which no more are made.
     pub(crate) fn serve(&mut self, to: Sender<Ready<'t>>, (home, orders): Channel<'t>) -> Result<(), Error> {
-        let (mut open, mut out, mut is_alone) = (Some((to, home)), Vec::new(), false);
+        let mut desk = Desk { open: Some((to, home)), out: Vec::new(), is_alone: false };
         let mut result = Ok(());
         loop {
-            let may_hire = |next: &Group<'_>| out.is_empty() || out.len() < AHEAD && !is_alone && !next.is_alone;
-            let hires = open.is_some() && self.groups.peek().is_none_or(may_hire);
-            let order = match orders.recv_timeout(if hires { Duration::ZERO } else { LOOK }) {
-                Ok(order) => order,
-                Err(RecvTimeoutError::Disconnected) => return result,
-                Err(RecvTimeoutError::Timeout) => {
-                    open = if hires {
-                        open.filter(|(to, home)| self.hire_next(to, home, &mut out, &mut is_alone))
-                    } else {
-                        open
-                    };
-                    if !hires {
-                        out.iter().for_each(|tid| tracee::see_stops(*tid));
-                    }
-                    continue;
-                }
-            };
-            match order {
-                Order::Move(envoy, index, reply) => {
-                    let before = envoy.tid();
+            let hires = desk.may_hire(self.groups.peek());
+            match orders.recv_timeout(if hires { Duration::ZERO } else { LOOK }) {
+                Ok(Order::Move(envoy, index, reply)) => {
+                    desk.has_back(&envoy);
                     let moved = envoy.move_to(index);
-                    out.retain(|tid| *tid != before);
-                    out.extend(moved.as_ref().ok().map(Envoy::tid));
+                    desk.out.extend(moved.as_ref().ok().map(Envoy::tid));
                     // Who asked waits for it.
                     let _ = reply.send(moved);
                 }
-                Order::End(envoy, after) => {
-                    let (tid, pid) = (envoy.tid(), envoy.process().pid());
-                    out.retain(|known| *known != tid);
-                    let ended = after.of(envoy).map_err(|e| Error::Fault(envoy_fault(e, pid)));
-                    result = result.and(ended);
+                Ok(Order::End(envoy, after)) => {
+                    desk.has_back(&envoy);
+                    let pid = envoy.process().pid();
+                    if let Err(e) = after.of(envoy) {
+                        desk.open = None;
+                        result = result.and(Err(Error::Fault(envoy_fault(e, pid))));
+                    }
                 }
+                Err(RecvTimeoutError::Timeout) if hires => self.hire_next(&mut desk),
+                Err(RecvTimeoutError::Timeout) => desk.out.iter().for_each(|tid| tracee::let_go_on(*tid)),
+                Err(RecvTimeoutError::Disconnected) => return result,
             }
         }
     }
 
-    /// Whether there may be more.
-    fn hire_next(
-        &mut self,
-        to: &Sender<Ready<'t>>,
-        home: &Sender<Order<'t>>,
-        out: &mut Vec<i32>,
-        is_alone: &mut bool,
-    ) -> bool {
-        let Some(group) = self.groups.next() else { return false };
-        *is_alone = group.is_alone;
+    fn hire_next(&mut self, desk: &mut Desk<'t>) {
+        let (Some((to, home)), Some(group)) = (&desk.open, self.groups.next()) else {
+            desk.open = None;
+            return;
+        };
+        desk.is_alone = group.is_alone;
         let ready = self.hire(group, Some(home));
-        out.extend(ready.iter().filter_map(|r| r.envoy.as_ref()?.as_ref().ok()).map(|hired| hired.tid()));
-        ready.into_iter().all(|ready| to.send(ready).is_ok())
+        desk.out.extend(ready.iter().filter_map(|r| Some(r.envoy.as_ref()?.as_ref().ok()?.envoy().tid())));
+        if !ready.into_iter().all(|ready| to.send(ready).is_ok()) {
+            desk.open = None;
+        }
+    }
+}
+
+/// What the thread that traces knows of those who capture.
+struct Desk<'t> {
+    /// Where more go, and by what they come back; `None`: there are no more.
+    open: Option<(Sender<Ready<'t>>, Sender<Order<'t>>)>,
+    /// The threads that are envoys and not back yet.
+    out: Vec<i32>,
+    /// These may have no others beside them.
+    is_alone: bool,
+}
+
+impl<'t> Desk<'t> {
+    fn may_hire(&self, next: Option<&Group<'_>>) -> bool {
+        let has_room = |next: &Group<'_>| {
+            self.out.is_empty() || self.out.len() + next.members.len() <= AHEAD && !self.is_alone && !next.is_alone
+        };
+        self.open.is_some() && next.is_none_or(has_room)
+    }
+
+    fn has_back(&mut self, envoy: &Envoy<'t>) {
+        self.out.retain(|tid| *tid != envoy.tid());
     }
 }
 

@@ -232,16 +232,16 @@ pub(crate) fn table(
 fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Result<(), Error> {
     let mut fault = None;
     let of = |n: usize| (leads[&(seen[n].pid as i32)], seen[n].fd as i32);
-    let mut compare = |a: usize, b: usize| {
-        tracee::sys::kcmp_file(of(a), of(b)).unwrap_or_else(|f| {
+    let mut compare = |a: &usize, b: &usize| {
+        tracee::sys::kcmp_file(of(*a), of(*b)).unwrap_or_else(|f| {
             fault = Some(f);
             Ordering::Equal
         })
     };
     let mut sorted = group.to_vec();
-    sorted.sort_unstable_by(|a, b| compare(*a, *b).then(a.cmp(b)));
+    abi::sort_by(&mut sorted, &mut compare);
     for pair in sorted.windows(2) {
-        if compare(pair[0], pair[1]) == Ordering::Equal {
+        if compare(&pair[0], &pair[1]) == Ordering::Equal {
             first[pair[1]] = first[pair[0]];
         }
     }

@@ -79,7 +79,7 @@ fn alike(what: Sharing, living: &[(usize, i32)]) -> Result<Vec<(usize, usize)>, 
         })
     };
     let mut sorted = living.to_vec();
-    sorted.sort_unstable_by(|a, b| compare(a, b).then(a.0.cmp(&b.0)));
+    abi::sort_by(&mut sorted, &mut compare);
     let groups: Vec<Vec<usize>> = sorted
         .chunk_by(|a, b| compare(a, b).is_eq())
         .filter(|group| group.len() > 1)

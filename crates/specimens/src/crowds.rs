@@ -3,6 +3,7 @@
 use crate::kin;
 use crate::life::Living;
 use crate::sys::{self, Outcome, pattern, same, same_bytes};
+use std::sync::mpsc::channel;
 
 /// Many children.
 pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
@@ -10,6 +11,39 @@ pub(crate) fn many(arguments: &[String]) -> Result<Living, String> {
     let places = move || children.iter().map(kin::Kin::place).collect::<Result<Vec<_>, _>>();
     let expected = places()?;
     Living::reads(move |_| same("ids, parents, groups, sessions", &expected, &places()?))
+}
+
+/// Many children of all sorts: some have threads of their own, some have something in common with us.
+pub(crate) fn mixed(arguments: &[String]) -> Result<Living, String> {
+    let plain = || -> kin::SetUp { Box::new(|| Ok(Box::new(kin::obey))) };
+    let make = |n: usize| match n % 16 {
+        3 | 11 => kin::child(with_threads),
+        5 => kin::clone(libc::CLONE_FILES | libc::SIGCHLD, plain()),
+        9 => kin::clone(libc::CLONE_VM | libc::SIGCHLD, plain()),
+        _ => kin::plain(),
+    };
+    let children = (0..sys::number(arguments, 70)).map(make).collect::<Result<Vec<_>, _>>()?;
+    let with_threads: Vec<kin::Kin> = children.iter().skip(3).step_by(8).copied().collect();
+    let places = move || children.iter().map(kin::Kin::place).collect::<Result<Vec<_>, _>>();
+    let expected = places()?;
+    Living::reads(move |_| {
+        same("ids, parents, groups, sessions", &expected, &places()?)?;
+        with_threads.iter().try_for_each(|child| child.says("add to 400", "411"))
+    })
+}
+
+/// It asks two threads of its own, one after the other.
+fn with_threads() -> Result<impl FnMut(&str) -> kin::Answer, String> {
+    let thread = |adds: u64| {
+        let ((ask, asked), (answer, answers)) = (channel::<u64>(), channel());
+        std::thread::spawn(move || asked.iter().try_for_each(|number| answer.send(number + adds)));
+        move |number| ask.send(number).ok().and_then(|()| answers.recv().ok()).ok_or("a thread has ended")
+    };
+    let (first, second) = (thread(1), thread(10));
+    Ok(move |question: &str| match question.strip_prefix("add to ").map(str::parse) {
+        Some(Ok(number)) => Ok(second(first(number)?)?.to_string()),
+        _ => kin::obey(question),
+    })
 }
 
 /// Children and grandchildren are born and end all the time; whoever waits hears the status that was meant.

@@ -79,7 +79,10 @@ impl Arena {
         // SAFETY: the place is in the hall, as just asserted, and nothing else is there.
         let ours = unsafe { libc::mmap(hall.at.add(n * SIZE).cast(), SIZE, rw, shared, memfd.as_raw_fd(), 0) };
         if ours == libc::MAP_FAILED {
-            return Err(Fault::new(format!("mmap({SIZE})"), "the arena", std::io::Error::last_os_error()));
+            let why = std::io::Error::last_os_error();
+            // Its place may be free now, and another thread's: the hall is never unmapped (mm/mmap.c, `mmap_region`).
+            std::mem::forget(Arc::clone(hall));
+            return Err(Fault::new(format!("mmap({SIZE})"), "the arena", why));
         }
         Ok(Arena { ours: ours.cast(), theirs, _hall: Some(Arc::clone(hall)) })
     }

@@ -34,8 +34,8 @@ use std::time::{Duration, Instant};
 
 /// The frozen thread makes system calls for us until this is dropped.
 ///
-/// Any thread of ours may ask it. To move, to rest and to leave it takes the one that traces, which also sees that it is not stopped
-/// while others ask ([`see_stops`]); so it is not to be dropped by another one.
+/// Any thread of ours may ask it for calls. All else, and to drop it, takes the one that traces, which also sees that it is not stopped
+/// while another one asks ([`let_go_on`]).
 #[derive(Debug)]
 pub struct Envoy<'p> {
     post: Option<Post<'p>>,
@@ -51,8 +51,8 @@ pub struct Envoy<'p> {
     tracer: ThreadId,
 }
 
-// SAFETY: all that it has is its own, or lent to it alone, and may be used by any thread, one after the other. A request of ptrace(2) by
-// another thread than the one that traces is refused (ESRCH), and touches no memory.
+// SAFETY: all that it has is its own, or lent to it alone, as the process is, and may be used by any thread, one after the other. What is
+// bound to a thread is only what ptrace(2) does: by another one it is refused (ESRCH), and touches no memory.
 unsafe impl Send for Envoy<'_> {}
 
 /// Calls that were begun, and where their answers will be.
@@ -182,7 +182,7 @@ pub fn envoys<'p>(of: impl IntoIterator<Item = (&'p mut Process, usize)>) -> Vec
 }
 
 /// Lets a thread go on that is an envoy, which another thread of ours asks something, if something has stopped it.
-pub fn see_stops(tid: i32) {
+pub fn let_go_on(tid: i32) {
     if let Ok(Some(stop)) = ptrace::look(tid)
         && stop != Stop::Exited
     {
@@ -706,7 +706,7 @@ impl<'p> Envoy<'p> {
         if let Some((begun, batch)) = self.end_begun()? {
             let mut answers = self.arena.answers(&batch);
             self.locks = answers.pop().map(|last| is_locked(&last));
-            if std::ptr::eq(&*begun, calls) || *begun == *calls {
+            if *begun == *calls {
                 return Ok(answers);
             }
         }
@@ -740,6 +740,7 @@ impl<'p> Envoy<'p> {
     /// whatever becomes of us, the others are made. A call that fails is an error; what was done between does not count then.
     pub fn between<T>(&mut self, [before, after]: [&[Call]; 2], act: impl FnOnce() -> T) -> Result<T, EnvoyError> {
         self.end_begun()?;
+        assert!(self.is_ours(), "what fails here brings it home, which the thread that traces does");
         self.post().rouse().map_err(|lost| self.post().lost(lost))?;
         let socket = Arg::Int(self.number);
         let flags = libc::MSG_NOSIGNAL as u64;
@@ -777,6 +778,11 @@ impl<'p> Envoy<'p> {
     fn end_begun(&mut self) -> Result<Option<Begun>, EnvoyError> {
         let begun = self.begun.take();
         begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
+    }
+
+    /// Whether this is the thread of ours that traces.
+    fn is_ours(&self) -> bool {
+        self.tracer == std::thread::current().id()
     }
 
     /// The thread that is it.
@@ -917,7 +923,7 @@ impl<'p> Envoy<'p> {
         match ptrace::look(tid)? {
             None if crate::status::is_dead(tid) => Err(self.post().died()),
             Some(Stop::Exited) => Err(self.post().died()),
-            Some(stop) if self.tracer == std::thread::current().id() => Ok(ptrace::cont(tid, stop.signal_to_pass())?),
+            Some(stop) if self.is_ours() => Ok(ptrace::cont(tid, stop.signal_to_pass())?),
             None | Some(_) => Ok(()),
         }
     }

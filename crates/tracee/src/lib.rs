@@ -36,7 +36,7 @@ pub mod blob {
     };
 }
 
-pub use envoy::{Envoy, envoys, see_stops};
+pub use envoy::{Envoy, envoys, let_go_on};
 pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;

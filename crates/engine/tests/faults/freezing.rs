@@ -36,7 +36,11 @@ const OLD: &str = "an older image";
 impl Spec {
     /// Of so many points one is tried. Each of a member is passed by many.
     fn step(&self) -> u64 {
-        if self.words[0] == "family-many" { 31 } else { 1 }
+        match self.words[0] {
+            "family-many" => 31,
+            "family-mixed" => 149,
+            _ => 1,
+        }
     }
 }
 
@@ -49,7 +53,7 @@ enum Ask {
     After(u64),
 }
 
-const SPECS: [Spec; 13] = [
+const SPECS: [Spec; 14] = [
     Spec { words: &["sleep", "6"], uid: 0, ending: Ending::End, ask: Ask::After(6), target: Target::Nothing },
     Spec { words: &["registers"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["threads", "2"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
@@ -64,6 +68,7 @@ const SPECS: [Spec; 13] = [
     // So many that a second thread of ours captures them. All of their points take minutes.
     Spec { words: &["family-many", "17"], uid: 0, ending: Ending::End, ask: Ask::Always, target: Target::Nothing },
     Spec { words: &["family-many", "17"], uid: USER, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
+    Spec { words: &["family-mixed"], uid: 0, ending: Ending::RunOn, ask: Ask::Always, target: Target::Nothing },
 ];
 
 /// Programs whose calls are filtered, or come back to them. Whoever would be killed there is the guardian, who alone must not be.

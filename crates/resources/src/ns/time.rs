@@ -36,13 +36,10 @@ impl Resource for Time {
 }
 
 impl Capture for Time {
-    fn asks() -> Vec<Call> {
-        let ask = |clock: i32| Call::new(Sys::ClockGettime, [Arg::Int(clock as u64), Arg::Out(Timespec::SIZE)]);
-        vec![ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)]
-    }
-
+    // Not among what is asked ahead: no timer that is in the image has expired later than this.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let answers = all(from, &Self::asks())?;
+        let ask = |clock: i32| Call::new(Sys::ClockGettime, [Arg::Int(clock as u64), Arg::Out(Timespec::SIZE)]);
+        let answers = all(from, &[ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)])?;
         let nanos = |n: usize| Timespec::from_bytes(written(&answers[n])).and_then(Timespec::to_nanos).unwrap_or(0);
         Ok(Time { monotonic: nanos(0), boottime: nanos(1) })
     }
