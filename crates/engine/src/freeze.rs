@@ -13,7 +13,7 @@ use crate::sockets;
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
 use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
-use crate::unfit::{envoy_error, presentable};
+use crate::unfit::{envoy_error, presentable, too_many_files};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::Machine;
 use abi::signal::{self, Siginfo};
@@ -556,6 +556,12 @@ impl Request {
 
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
+    // Each process that is held takes some.
+    raise_file_limit();
+    attempt(request, progress).map_err(too_many_files)
+}
+
+fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     let start = Instant::now();
     let Look { root: pid, ref members, memory: expected, .. } = request.tree;
     presentable(pid)?;

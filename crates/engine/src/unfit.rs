@@ -1,7 +1,7 @@
 //! Processes that cannot be frozen whatever they have: the reasons in words, and what to do.
 
 use crate::Error;
-use abi::proc;
+use abi::{Errno, proc};
 use plan::Refusal;
 use resources::Trouble;
 use std::fs;
@@ -77,9 +77,9 @@ pub(crate) fn filtered_just_now(pid: i32) -> Error {
 pub(crate) fn seize_error(e: SeizeError, pid: i32) -> Error {
     let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
     match e {
-        SeizeError::Fault(fault) if fault.errno == abi::Errno::EPERM => not_allowed(pid),
+        SeizeError::Fault(fault) if fault.errno == Errno::EPERM => not_allowed(pid),
         SeizeError::Fault(fault) => Error::Fault(fault),
-        SeizeError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
+        SeizeError::Died { .. } => Error::io("ptrace", pid, Errno::ESRCH),
         SeizeError::Traced { by } => refuse(format!("process {by} traces it"), "end the debugger, or let it detach"),
         SeizeError::Vforked { child, .. } => {
             refuse(e.to_string(), &format!("wait until process {child} has done that, or end it: kill {child}"))
@@ -94,7 +94,7 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
     let refuse = |why: String, remedy: &str| Error::Refused(vec![Refusal::new("process", why, remedy).of(pid)]);
     match e {
         EnvoyError::Fault(fault) => Error::Fault(fault),
-        EnvoyError::Died { .. } => Error::io("ptrace", pid, abi::Errno::ESRCH),
+        EnvoyError::Died { .. } => Error::io("ptrace", pid, Errno::ESRCH),
         EnvoyError::Seccomp => refuse(e.to_string(), "use root, and a kernel with CONFIG_CHECKPOINT_RESTORE"),
         EnvoyError::Setup(fault) => {
             refuse(format!("it has no room for the freezer: {fault}"), "raise its limits (prlimit)")
@@ -109,5 +109,16 @@ pub(crate) fn envoy_error(e: EnvoyError, pid: i32) -> Error {
         EnvoyError::Leaderless => refuse(e.to_string(), "use Linux 6.9 or later"),
         EnvoyError::ShadowStack => refuse(e.to_string(), "this is not supported yet"),
         other => refuse(other.to_string(), "try again a moment later"),
+    }
+}
+
+/// A fault in other words, if it is that a limit of ours is too low.
+pub(crate) fn too_many_files(e: Error) -> Error {
+    match e {
+        Error::Fault(fault) if fault.errno == Errno::EMFILE => {
+            let why = format!("cryopid may not have as many open files as it needs for this tree: {fault}");
+            Error::refuse("limits", why, "raise it: ulimit -Hn (some four for each process)")
+        }
+        other => other,
     }
 }

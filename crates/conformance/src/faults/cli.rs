@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 21] = [
+    let sorts: [(&str, u32, Sort); 22] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -44,6 +44,7 @@ pub fn tests() -> Vec<Test> {
         ("quiet and verbose", 0, quiet_and_verbose),
         ("a place that may not be entered", USER, closed_place),
         ("less than it had", USER, less),
+        ("many open files", USER, many_files),
         ("a filter", USER, filter),
         ("other ends outside", USER, disconnected),
     ];
@@ -436,6 +437,24 @@ fn less(scene: &mut Scene) -> Outcome {
         same(&format!("{told:?} is told: {:?}", terminal.said()), &true, &terminal.said().contains(told))?;
     }
     Ok(())
+}
+
+/// A large tree takes many open files: the limit that is meant for others is raised, and where that may not be, it is told.
+fn many_files(scene: &mut Scene) -> Outcome {
+    let mut terminal = scene.specimen("family-many", &[])?;
+    let pid = terminal.program.pid();
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let under = |limit: &str| {
+        let script = format!("ulimit {limit}; exec $0 freeze {pid} -o a.cryo");
+        hear(scene.command(Path::new("/bin/bash"), &["-c", &script, &cryopid]), PATIENCE)
+    };
+    let refused = under("-n 60")?.ended_with("under a hard limit", &[3])?;
+    same(&format!("it is told: {:?}", refused.error), &true, &refused.error.contains("raise it: ulimit -Hn"))?;
+    process::unharmed(pid)?;
+    under("-Sn 60")?.ended_with("under a soft limit", &[0])?;
+    terminal.exit()?;
+    let mut terminal = scene.thaw(&scene.path("a.cryo"))?;
+    super::answers(&mut terminal)
 }
 
 /// A filter of a pipeline: thawed in another one, it goes on with what comes there.
