@@ -473,6 +473,7 @@ impl Gathered<'_, '_, '_> {
                 saver,
                 table,
                 answers,
+                is_last: scope == Scope::Tree,
                 is_flying: Cell::default(),
             };
             target.ask_ahead(self.asks.of(index, shares))?;

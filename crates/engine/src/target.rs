@@ -140,6 +140,8 @@ pub(crate) struct Target<'a, 't, 's, 'p> {
     /// Answers that were asked for all at once, and not taken yet, in the order of asking: of the description that is captured, and of
     /// the process.
     pub(crate) answers: [RefCell<Answers>; 2],
+    /// Whether its process is the last one.
+    pub(crate) is_last: bool,
     /// Whether what is asked of is in flight: then numbers are those of our own copies.
     pub(crate) is_flying: Cell<bool>,
 }
@@ -382,6 +384,14 @@ impl Probe for Target<'_, '_, '_, '_> {
             return self.make_own(calls);
         }
         self.answered(calls).map_or_else(|| self.make(calls), Ok)
+    }
+
+    fn calls_now(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        self.make(calls)
+    }
+
+    fn is_last(&self) -> bool {
+        self.is_last
     }
 
     fn begin(&self, calls: &[Call]) {

@@ -190,6 +190,14 @@ pub trait Probe {
         let what = calls.first().map_or("no call", |c| c.sys.name());
         Err(Fault::new(what, "recorded process", Errno::ENOSYS))
     }
+    /// The same, whatever was asked ahead.
+    fn calls_now(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
+        self.calls(calls)
+    }
+    /// Whether no other process of the tree is captured after this one.
+    fn is_last(&self) -> bool {
+        true
+    }
     /// The thread begins with calls for which [`Probe::calls`] will be asked, while other things are looked at.
     fn begin(&self, _calls: &[Call]) {}
     /// Bytes of the memory of the process.

@@ -1,7 +1,7 @@
 //! Time: the clocks that count from the start of the machine, CLOCK_MONOTONIC and CLOCK_BOOTTIME.
 //!
 //! - seen as    nothing in /proc; time_namespaces(7)
-//! - captured   `clock_gettime`, by the process itself
+//! - captured   `clock_gettime`, by each process; what counts is what the last one is told, as late as may be
 //! - recreated  a time namespace in which both go on from where they stood: neither a pause nor a reboot is seen, and a sleep
 //!   until a moment of these clocks ends when it would have ended
 //! - not kept   where no time namespace may be made, or with `--time host`: the clocks are those of the machine, and the user
@@ -9,12 +9,12 @@
 //!
 //! CLOCK_REALTIME is the time of day, and stays it.
 
-use crate::task::{all, written};
+use crate::task::written;
 use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Trouble};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 use abi::layout::Timespec;
-use abi::{Arg, Call, Sys};
+use abi::{Arg, Call, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Clocks, Namespaces, TimePolicy};
 use serde::{Deserialize, Serialize};
@@ -36,10 +36,18 @@ impl Resource for Time {
 }
 
 impl Capture for Time {
-    // Not among what is asked ahead: no timer that is in the image has expired later than this.
-    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+    fn asks() -> Vec<Call> {
         let ask = |clock: i32| Call::new(Sys::ClockGettime, [Arg::Int(clock as u64), Arg::Out(Timespec::SIZE)]);
-        let answers = all(from, &[ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)])?;
+        vec![ask(CLOCK_MONOTONIC), ask(CLOCK_BOOTTIME)]
+    }
+
+    fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        // What counts is what they tell last, and that is not before any timer has expired that is in the image as such.
+        let answers =
+            if from.probe.is_last() { from.probe.calls_now(&Self::asks())? } else { from.probe.calls(&Self::asks())? };
+        if let Some(errno) = answers.iter().find_map(|answer| answer.result.err()) {
+            return Err(Fault::new("clock_gettime", "the process", errno).into());
+        }
         let nanos = |n: usize| Timespec::from_bytes(written(&answers[n])).and_then(Timespec::to_nanos).unwrap_or(0);
         Ok(Time { monotonic: nanos(0), boottime: nanos(1) })
     }
@@ -64,10 +72,9 @@ pub(crate) fn recorded(model: &Model) -> &Time {
     of(model).expect("an image with a timer has clocks")
 }
 
-/// The clocks of the tree, if they were recorded.
+/// The clocks of the tree when they were looked at last, if they were recorded.
 pub(crate) fn of(model: &Model) -> Option<&Time> {
-    model.processes.iter().flat_map(|p| &p.states).find_map(|s| match s {
-        ProcessState::Time(time) => Some(time),
-        _ => None,
-    })
+    let states = model.processes.iter().flat_map(|p| &p.states);
+    let recorded = states.filter_map(|s| if let ProcessState::Time(time) = s { Some(time) } else { None });
+    recorded.max_by_key(|time| time.boottime)
 }
