@@ -38,7 +38,7 @@ impl Spec {
     fn step(&self) -> u64 {
         match self.words[0] {
             "family-many" => 31,
-            "family-mixed" => 149,
+            "family-mixed" => 499,
             _ => 1,
         }
     }
