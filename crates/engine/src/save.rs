@@ -27,6 +27,8 @@ const BESIDE: u64 = 4 << 20;
 /// The image that is being written, or nothing where only a look is taken.
 pub(crate) struct Saver<'a> {
     writer: Option<Writer<Output>>,
+    /// With the first that is appended, a thread of its own begins to write: not before, as heirs are born of one thread alone.
+    begins_thread: bool,
     buffer: PageBuffer,
     /// Parts of the buffer that go into the image, and how long they are together.
     kept: Vec<Range<usize>>,
@@ -149,11 +151,9 @@ impl<'a> Saver<'a> {
         }
         // The buffer is brought into memory now, not while the tree stands still.
         let buffer = PageBuffer::new(BUFFER);
-        if let Some(writer) = writer.as_mut().filter(|_| expected > BESIDE) {
-            writer.beside(BUFFER);
-        }
         Ok(Saver {
             writer,
+            begins_thread: expected > BESIDE,
             buffer,
             kept: Vec::new(),
             kept_len: 0,
@@ -191,6 +191,9 @@ impl<'a> Saver<'a> {
         (self.kept_len, self.filled) = (0, 0);
         self.progress.done(self.saved);
         let Some(writer) = self.writer.as_mut().filter(|_| !parts.is_empty()) else { return Ok(()) };
+        if std::mem::take(&mut self.begins_thread) {
+            writer.beside(BUFFER);
+        }
         let written = point().map_err(io::Error::from).and_then(|()| writer.parts(&mut self.buffer, parts));
         written.map_err(|e| Fault::new("write", "the image", e))
     }

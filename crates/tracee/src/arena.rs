@@ -116,11 +116,10 @@ impl Arena {
         Ok(())
     }
 
-    /// What stands there, to be taken before the envoy is asked for anything more.
-    fn seen(&self, at: usize, len: usize) -> &[u8] {
-        assert!(at + len <= SIZE, "a load comes from the arena");
-        // SAFETY: the range lies in our mapping, as just asserted; the envoy has answered and does not store.
-        unsafe { std::slice::from_raw_parts(self.ours.add(at), len) }
+    fn load(&self, at: usize, into: &mut [u8]) {
+        assert!(at + into.len() <= SIZE, "a load comes from the arena");
+        // SAFETY: the range lies in our mapping, as just asserted, apart from any memory of Rust; the envoy has answered and does not store.
+        unsafe { std::ptr::copy_nonoverlapping(self.ours.add(at), into.as_mut_ptr(), into.len()) };
     }
 
     /// Stores as many of the calls, from the first, as there is room for.
@@ -217,10 +216,12 @@ impl Arena {
     pub(crate) fn answers(&self, batch: &Batch) -> Vec<Answer> {
         let mut outs = batch.outs.iter().peekable();
         let mut answer = |i| {
-            let raw = *self.seen(ENTRIES_AT + i * ENTRY + RESULT_AT, 8).first_chunk().expect("eight bytes");
-            let mut own = abi::Outs::new();
+            let (mut raw, mut own) = ([0; 8], abi::Outs::new());
+            self.load(ENTRIES_AT + i * ENTRY + RESULT_AT, &mut raw);
             while let Some((_, at, len)) = outs.next_if(|(call, ..)| *call == i) {
-                own.push(self.seen(*at, *len).to_vec());
+                let mut bytes = vec![0; *len];
+                self.load(*at, &mut bytes);
+                own.push(bytes);
             }
             Answer::from_raw(u64::from_le_bytes(raw), own)
         };

@@ -9,12 +9,12 @@
 //!
 //! CLOCK_REALTIME is the time of day, and stays it.
 
-use crate::task::written;
+use crate::task::{succeeded, written};
 use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Resource, Trouble};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
 use abi::layout::Timespec;
-use abi::{Arg, Call, Fault, Sys};
+use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Clocks, Namespaces, TimePolicy};
 use serde::{Deserialize, Serialize};
@@ -43,11 +43,9 @@ impl Capture for Time {
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         // What counts is what they tell last, and that is not before any timer has expired that is in the image as such.
-        let answers =
-            if from.probe.is_last() { from.probe.calls_now(&Self::asks())? } else { from.probe.calls(&Self::asks())? };
-        if let Some(errno) = answers.iter().find_map(|answer| answer.result.err()) {
-            return Err(Fault::new("clock_gettime", "the process", errno).into());
-        }
+        let (probe, calls) = (from.probe, Self::asks());
+        let answers = if probe.is_last() { probe.calls_now(&calls) } else { probe.calls(&calls) };
+        let answers = succeeded(&calls, answers?)?;
         let nanos = |n: usize| Timespec::from_bytes(written(&answers[n])).and_then(Timespec::to_nanos).unwrap_or(0);
         Ok(Time { monotonic: nanos(0), boottime: nanos(1) })
     }

@@ -41,7 +41,11 @@ pub(crate) fn ask_into(option: u64, len: usize) -> Call {
 
 /// The answers of calls all of which must succeed.
 pub(crate) fn all(from: &Capturing<'_>, calls: &[Call]) -> Result<Vec<Answer>, Trouble> {
-    let answers = from.probe.calls(calls)?;
+    succeeded(calls, from.probe.calls(calls)?)
+}
+
+/// The answers of these calls, if all of them have succeeded.
+pub(crate) fn succeeded(calls: &[Call], answers: Vec<Answer>) -> Result<Vec<Answer>, Trouble> {
     for (call, answer) in calls.iter().zip(&answers) {
         if let Err(errno) = answer.result {
             return Err(Fault::new(call.sys.name(), "the process", errno).into());
