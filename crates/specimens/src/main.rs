@@ -13,6 +13,7 @@ mod args;
 mod attrs;
 mod calls;
 mod clones;
+mod closing;
 mod creds;
 mod crowds;
 mod dispatch;

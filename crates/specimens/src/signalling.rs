@@ -1,5 +1,6 @@
 //! Descriptions that send signals when they are ready.
 
+use crate::closing::let_go;
 use crate::kin;
 use crate::life::Living;
 use crate::signals;
@@ -85,7 +86,8 @@ pub(crate) fn ends(_: &[String]) -> Result<Living, String> {
     for pair in pairs {
         let [own, other] = pair?;
         sys::write(other, b"x")?;
-        sys::close(other);
+        // What went later would be told.
+        let_go(other, &[]);
         kept.push(own);
     }
     let listener = sys::fine("bind", TcpListener::bind("127.0.0.1:0"))?;

@@ -14,14 +14,13 @@
 //! all that one refuses, for which there are rules; `specimen worlds FAMILY =WORD…` holds these worlds. Which descriptors each has, and why it must
 //! be refused, is written down (file `worlds`).
 
-mod closing;
 mod pipes;
 mod sockets;
 
+use crate::closing::{IN_FLIGHT, let_go};
 use crate::life::Living;
 use crate::sys::{self, Outcome};
 use crate::{signals, sockets as unix};
-use closing::{IN_FLIGHT, let_go};
 use std::fmt::Write;
 
 /// What a call may have changed.

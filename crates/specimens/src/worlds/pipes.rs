@@ -1,7 +1,7 @@
 //! Worlds of one pipe, or named pipe: what is written and read, ends that are closed, had twice or opened again, sizes, modes.
 
-use super::closing::let_go;
 use super::{Did, Family, Letter, Nothing, Rule, Something, Story, World};
+use crate::closing::let_go;
 use crate::signalling::F_GETSIG;
 use crate::sys::{self, errno, fcntl, must};
 use std::ffi::CString;

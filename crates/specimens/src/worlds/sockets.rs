@@ -1,8 +1,8 @@
 //! Worlds of sockets of AF_UNIX: pairs, connections to who takes them, messages to names.
 
-use super::closing::{IN_FLIGHT, let_go};
 use super::pipes::{flags, happens, signal};
 use super::{Did, Family, Letter, Nothing, Rule, Sent, Something, Story, World, unix};
+use crate::closing::{IN_FLIGHT, let_go};
 use crate::flights::ancillary;
 use crate::sys::{self, errno};
 

@@ -8,14 +8,14 @@ use crate::sys;
 use std::time::{Duration, Instant};
 
 /// The mark of a world of which a description is in flight: that one stays when it is closed.
-pub(super) const IN_FLIGHT: &str = "in flight";
+pub(crate) const IN_FLIGHT: &str = "in flight";
 
 /// How long it may take: he who lists may have to wait for a processor.
 const PATIENCE: Duration = Duration::from_secs(2);
 const KCMP_FILE: i32 = 0;
 
 /// Closes a descriptor, and waits until its description is gone, unless one of these others is of the same.
-pub(super) fn let_go(fd: i32, others: &[i32]) {
+pub(crate) fn let_go(fd: i32, others: &[i32]) {
     // An instance of epoll(7) has it listed for as long as it is there.
     // SAFETY: takes an integer.
     let epoll = unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
