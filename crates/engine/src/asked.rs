@@ -16,12 +16,21 @@ pub(crate) struct Asks {
 type Whom = Option<[bool; 4]>;
 
 impl Asks {
-    /// What a thread with that index is asked.
+    /// What any thread is asked.
+    pub(crate) fn of_thread(&mut self) -> Arc<[Call]> {
+        self.whom(None)
+    }
+
+    /// What a thread with that index is asked: the first one besides what is asked of its process.
     pub(crate) fn of(&mut self, index: usize, shares: &Shares) -> Arc<[Call]> {
-        let which: Whom = (index == 0).then(|| shares.all().map(|with| with.is_some()));
+        self.whom((index == 0).then_some(shares))
+    }
+
+    fn whom(&mut self, whose: Option<&Shares>) -> Arc<[Call]> {
+        let which: Whom = whose.map(|shares| shares.all().map(|with| with.is_some()));
         let known = self.known.iter().find(|(of, _)| *of == which);
         known.map(|(_, calls)| Arc::clone(calls)).unwrap_or_else(|| {
-            let of_process = which.map_or(Vec::new(), |_| ProcessState::asks(shares));
+            let of_process = whose.map_or(Vec::new(), ProcessState::asks);
             let calls: Arc<[Call]> = ThreadState::asks().into_iter().chain(of_process).collect();
             self.known.push((which, Arc::clone(&calls)));
             calls

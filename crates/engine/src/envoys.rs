@@ -5,7 +5,7 @@
 //! another one captures with those that are ready; one that it is done with goes back to where it came from ([`Hired`]).
 
 use crate::Error;
-use crate::asked::Asks;
+use crate::asked::{Answers, Asks};
 use crate::target::envoy_fault;
 use crate::tree::{Member, Texts};
 use abi::{Answer, Call};
@@ -31,6 +31,8 @@ pub(crate) struct Ready<'t> {
     pub(crate) texts: &'t Texts,
     /// Its envoy, if it lives, which has begun with what is asked in any case.
     pub(crate) envoy: Option<Result<Hired<'t>, EnvoyError>>,
+    /// What the other threads were asked in any case, and answered as guests, in their order; `None`: the envoy is to go to each.
+    pub(crate) others: Option<Vec<Answers>>,
 }
 
 /// An envoy. When this is dropped it leaves.
@@ -45,6 +47,8 @@ pub(crate) struct Hired<'t> {
 pub(crate) enum Order<'t> {
     /// To move an envoy to the thread of that index.
     Move(Envoy<'t>, usize, Sender<Result<Envoy<'t>, EnvoyError>>),
+    /// To ask the thread of that index.
+    Ask(Envoy<'t>, usize, Vec<Call>, Sender<(Envoy<'t>, Asked)>),
     /// An envoy is to leave, or to stay where it is.
     End(Envoy<'t>, After),
 }
@@ -62,6 +66,14 @@ impl After {
     fn of(self, envoy: Envoy<'_>) -> Result<(), EnvoyError> {
         if self == After::Stays { envoy.stay() } else { envoy.leave() }
     }
+}
+
+/// The answers of a guest.
+type Asked = Result<Vec<Answer>, EnvoyError>;
+
+/// Asks the thread of that index, as a guest.
+fn ask(envoy: &mut Envoy<'_>, index: usize, calls: &[Call]) -> Asked {
+    envoy.ask(&[index], calls).map(|mut answers| answers.remove(0))
 }
 
 const GIVEN_BACK: &str = "only who gives it back takes it";
@@ -94,9 +106,19 @@ impl<'t> Hired<'t> {
         self.envoy().process()
     }
 
-    /// See [`Envoy::calls`].
-    pub(crate) fn calls(&mut self, calls: &[Call]) -> Result<Vec<Answer>, EnvoyError> {
-        self.at_work().calls(calls)
+    /// Has the thread of that index make the calls; see [`Envoy::calls`] and [`Envoy::ask`].
+    pub(crate) fn calls(&mut self, index: usize, calls: &[Call]) -> Result<Vec<Answer>, EnvoyError> {
+        match &self.home {
+            _ if self.envoy().index() == index => self.at_work().calls(calls),
+            None => ask(self.at_work(), index, calls),
+            Some(home) => {
+                let (reply, asked) = std::sync::mpsc::channel();
+                send(home, Order::Ask(self.envoy.take().expect(GIVEN_BACK), index, calls.to_vec(), reply));
+                let (envoy, answers) = asked.recv().expect("who traces answers");
+                self.envoy = Some(envoy);
+                answers
+            }
+        }
     }
 
     /// See [`Envoy::begin`].
@@ -150,6 +172,7 @@ struct Group<'t> {
 /// The members of a tree, in their order, until they have had their envoys.
 pub(crate) struct Recruits<'t> {
     groups: Peekable<Box<dyn Iterator<Item = Group<'t>> + 't>>,
+    share_memory: BTreeSet<i32>,
     asks: Asks,
     ready: VecDeque<Ready<'t>>,
 }
@@ -163,7 +186,8 @@ impl<'t> Recruits<'t> {
         let groups = chunks.flat_map(|chunk| chunk.chunks_mut(AT_ONCE));
         let group = move |members: &'t mut [Member]| Group { is_alone: members.iter().any(&alone), members };
         let groups: Box<dyn Iterator<Item = Group<'t>> + 't> = Box::new(groups.map(group));
-        Recruits { groups: groups.peekable(), asks: Asks::default(), ready: VecDeque::new() }
+        let share_memory = share_memory.clone();
+        Recruits { groups: groups.peekable(), share_memory, asks: Asks::default(), ready: VecDeque::new() }
     }
 
     /// The next member, for who is the thread that traces.
@@ -178,22 +202,34 @@ impl<'t> Recruits<'t> {
     /// Those of them that live get envoys.
     fn hire(&mut self, group: Group<'t>, home: Option<&Sender<Order<'t>>>) -> Vec<Ready<'t>> {
         let mut all: Vec<Ready<'t>> = Vec::with_capacity(group.members.len());
-        let (mut living, mut asked) = (Vec::new(), Vec::new());
+        let (mut living, mut hosts) = (Vec::new(), Vec::new());
         for member in group.members {
-            all.push(Ready { pid: member.pid, texts: &member.texts, envoy: None });
+            all.push(Ready { pid: member.pid, texts: &member.texts, envoy: None, others: None });
             if let Some(process) = &mut member.process {
-                // The first thread comes last: it carries the envoy while all that belongs to the process is asked.
-                let index = process.threads().len() - 1;
+                // Guests of one with the same memory would be in its way. Else the first thread comes last: it carries the envoy while
+                // all that belongs to the process is asked.
+                let hosts_guests = !self.share_memory.contains(&member.pid) && process.takes_guests();
+                let index = if hosts_guests { 0 } else { process.threads().len() - 1 };
                 living.push((process, index));
-                asked.push((all.len() - 1, self.asks.of(index, &member.shares)));
+                hosts.push((all.len() - 1, hosts_guests, self.asks.of(index, &member.shares)));
             }
         }
-        for (envoy, (n, asks)) in tracee::envoys(living).into_iter().zip(asked) {
-            let begin = |mut envoy: Envoy<'t>| envoy.begin(asks).map(|()| envoy);
-            let hired = |envoy| Hired { envoy: Some(envoy), home: home.cloned() };
-            all[n].envoy = Some(envoy.and_then(begin).map(hired));
+        for (envoy, (n, hosts_guests, asks)) in tracee::envoys(living).into_iter().zip(hosts) {
+            let hired = envoy.and_then(|mut envoy| {
+                all[n].others = hosts_guests.then(|| self.ask_others(&mut envoy)).transpose()?;
+                envoy.begin(asks)?;
+                Ok(Hired { envoy: Some(envoy), home: home.cloned() })
+            });
+            all[n].envoy = Some(hired);
         }
         all
+    }
+
+    /// Asks all threads behind the first one what any thread is asked.
+    fn ask_others(&mut self, envoy: &mut Envoy<'t>) -> Result<Vec<Answers>, EnvoyError> {
+        let (others, asks) = ((1..envoy.process().threads().len()).collect::<Vec<_>>(), self.asks.of_thread());
+        let answers = envoy.ask(&others, &asks)?.into_iter();
+        Ok(answers.map(|given| Answers::new(Arc::clone(&asks), 0, given)).collect())
     }
 
     /// Makes envoys for whoever captures, ahead of him, and does with them what he tells, until he has had all of them, or wants no
@@ -210,6 +246,10 @@ impl<'t> Recruits<'t> {
                     desk.out.extend(moved.as_ref().ok().map(Envoy::tid));
                     // Who asked waits for it.
                     let _ = reply.send(moved);
+                }
+                Ok(Order::Ask(mut envoy, index, calls, reply)) => {
+                    let answers = ask(&mut envoy, index, &calls);
+                    let _ = reply.send((envoy, answers));
                 }
                 Ok(Order::End(envoy, after)) => {
                     desk.has_back(&envoy);

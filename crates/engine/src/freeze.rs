@@ -1,7 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::ahead::Ahead;
-use crate::asked::Asks;
+use crate::asked::{Answers, Asks};
 use crate::envoys::{After, Hired, Ready, Recruits, Source};
 use crate::execute::raise_file_limit;
 use crate::flight::Flights;
@@ -421,11 +421,11 @@ impl Gathered<'_, '_, '_> {
         records: &mut VecDeque<ProcessRecord>,
         into: &mut Captured,
     ) -> Result<(), Error> {
-        while let Some(Ready { pid, texts, envoy }) = from.next() {
+        while let Some(Ready { pid, texts, envoy, others }) = from.next() {
             let n = into.model.processes.len();
             let record = records.pop_front().expect("there is one for each member");
             let (states, mut threads) = match envoy {
-                Some(Ok(envoy)) => self.member(envoy, (n, texts), &record.shares, scope, into)?,
+                Some(Ok(envoy)) => self.member((envoy, others), (n, texts), &record.shares, scope, into)?,
                 Some(Err(e)) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, pid))),
                 None => (Vec::new(), vec![ThreadModel { tid: record.pid, states: Vec::new() }]),
             };
@@ -440,7 +440,7 @@ impl Gathered<'_, '_, '_> {
     /// Captures what a process and its living threads have.
     fn member(
         &mut self,
-        envoy: Hired<'_>,
+        (envoy, mut others): (Hired<'_>, Option<Vec<Answers>>),
         (n, texts): (usize, &Texts),
         shares: &Shares,
         scope: Scope,
@@ -454,7 +454,8 @@ impl Gathered<'_, '_, '_> {
         let mut at_work = Ok(envoy);
         for index in (0..=last).rev() {
             may_go_on("the freeze")?;
-            let here = if index == last { at_work } else { at_work.and_then(|envoy| envoy.move_to(index)) };
+            let is_there = index == last || others.is_some();
+            let here = if is_there { at_work } else { at_work.and_then(|envoy| envoy.move_to(index)) };
             let envoy = match here {
                 Ok(envoy) => envoy,
                 Err(e) => return Err(std::mem::take(&mut self.findings).with(envoy_error(e, whom))),
@@ -476,8 +477,11 @@ impl Gathered<'_, '_, '_> {
                 is_last: scope == Scope::Tree,
                 is_flying: Cell::default(),
             };
-            target.ask_ahead(self.asks.of(index, shares))?;
-            if index > 0 {
+            match others.as_mut().and_then(Vec::pop) {
+                Some(answers) => target.was_asked(answers),
+                None => target.ask_ahead(self.asks.of(index, shares))?,
+            }
+            if index > 0 && others.is_none() {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
             }
             let tid = self.before.inner[&(target_tid(&target) as u32)];

@@ -121,7 +121,7 @@ impl Still for Standing<'_> {
     }
 }
 
-/// One thread that carries the envoy.
+/// One thread of a process that has an envoy.
 pub(crate) struct Target<'a, 't, 's, 'p> {
     pub(crate) envoy: RefCell<Hired<'t>>,
     pub(crate) index: usize,
@@ -159,8 +159,13 @@ impl Target<'_, '_, '_, '_> {
     /// Makes calls of which resources will ask.
     pub(crate) fn ask_ahead(&self, calls: Arc<[Call]>) -> Result<(), Fault> {
         let answers = self.make(&calls)?;
-        self.answers[1].replace(Answers::new(calls, 0, answers));
+        self.was_asked(Answers::new(calls, 0, answers));
         Ok(())
+    }
+
+    /// It has answered already.
+    pub(crate) fn was_asked(&self, answers: Answers) {
+        self.answers[1].replace(answers);
     }
 
     /// Makes the calls of which the captures of several descriptions will ask, and gives the answers of each.
@@ -177,7 +182,7 @@ impl Target<'_, '_, '_, '_> {
     }
 
     fn make(&self, calls: &[Call]) -> Result<Vec<Answer>, Fault> {
-        self.envoy.borrow_mut().calls(calls).map_err(|e| envoy_fault(e, self.pid))
+        self.envoy.borrow_mut().calls(self.index, calls).map_err(|e| envoy_fault(e, self.pid))
     }
 
     /// The answers of calls that were made ahead, if they are the next.

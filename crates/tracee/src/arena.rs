@@ -7,6 +7,7 @@ use abi::layout::Msghdr;
 use abi::{Answer, Arg, Call, Fault, Place, Sys};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Its bytes; only those that are used exist.
 pub(crate) const SIZE: usize = 1 << 20;
@@ -65,8 +66,13 @@ impl Drop for Hall {
 #[derive(Debug)]
 pub(crate) struct Batch {
     pub(crate) entries: usize,
+    /// Where the first of them is.
+    first: usize,
     outs: Outs,
 }
+
+/// The part of the arena in which guests have their calls; the owner's are before it.
+const GUESTS_AT: usize = SIZE / 2;
 
 /// Of what each call puts out: the number of the call, where it is in the arena, and its length; ascending.
 type Outs = Vec<(usize, usize, usize)>;
@@ -108,41 +114,82 @@ impl Arena {
         Ok(self.theirs + (SIZE / 2) as u64)
     }
 
+    /// Its address in the process.
+    pub(crate) fn theirs(&self) -> u64 {
+        self.theirs
+    }
+
+    /// The guests that have made their calls, by their bits.
+    pub(crate) fn done(&self) -> u64 {
+        // SAFETY: an aligned word in our mapping, which guests change by atomic operations only, and we as well.
+        unsafe { AtomicU64::from_ptr(self.ours.add(arch::DONE_AT).cast()) }.load(Ordering::Acquire)
+    }
+
+    /// These guests have made none yet. They are no guests now.
+    pub(crate) fn forget_done(&self, bits: u64) {
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(self.ours.add(arch::DONE_AT).cast()) }.fetch_and(!bits, Ordering::AcqRel);
+    }
+
+    /// For how many guests at most there is room with these calls.
+    pub(crate) fn guests(calls: &[Call]) -> usize {
+        GUESTS_AT / calls.iter().map(need).sum::<usize>().max(1)
+    }
+
+    /// Stores the calls of a guest, the nth that there is room for. Gives besides where its first entry is.
+    pub(crate) fn put_for_guest(&self, n: usize, calls: &[Call]) -> Result<(Batch, u64), EnvoyError> {
+        let room = calls.iter().map(need).sum::<usize>();
+        let first = GUESTS_AT + n * room;
+        assert!(first + room <= SIZE, "there is room for the guest");
+        Ok((self.put_from(first, calls.len(), calls)?, self.theirs + first as u64))
+    }
+
     fn store(&self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
         fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
         assert!(at + bytes.len() <= SIZE, "a store goes into the arena");
-        // SAFETY: the range lies in our mapping, as just asserted; the envoy does not run while we store.
+        // SAFETY: the range lies in our mapping, as just asserted; nobody who runs now reads or stores there.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ours.add(at), bytes.len()) };
         Ok(())
     }
 
     fn load(&self, at: usize, into: &mut [u8]) {
         assert!(at + into.len() <= SIZE, "a load comes from the arena");
-        // SAFETY: the range lies in our mapping, as just asserted, apart from any memory of Rust; the envoy has answered and does not store.
+        // SAFETY: the range lies in our mapping, as just asserted, apart from any memory of Rust; whose it is has answered and does not store.
         unsafe { std::ptr::copy_nonoverlapping(self.ours.add(at), into.as_mut_ptr(), into.len()) };
     }
 
     /// Stores as many of the calls, from the first, as there is room for.
     pub(crate) fn put<'c>(&self, calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<Batch, EnvoyError> {
         let entries = fitting(calls.clone())?;
-        let mut free = ENTRIES_AT + entries * ENTRY;
-        let mut outs = Vec::with_capacity(entries);
+        self.put_from(ENTRIES_AT, entries, calls)
+    }
+
+    /// Stores that many of the calls from there on.
+    fn put_from<'c>(
+        &self,
+        first: usize,
+        entries: usize,
+        calls: impl IntoIterator<Item = &'c Call>,
+    ) -> Result<Batch, EnvoyError> {
+        let mut free = first + entries * ENTRY;
+        let mut batch = Batch { entries, first, outs: Vec::with_capacity(entries) };
         for (i, call) in calls.into_iter().take(entries).enumerate() {
-            self.put_call(i, call, &mut free, &mut outs)?;
+            self.put_call(i, call, &mut free, &mut batch)?;
         }
-        Ok(Batch { entries, outs })
+        Ok(batch)
     }
 
-    fn put_call(&self, n: usize, call: &Call, free: &mut usize, outs: &mut Outs) -> Result<(), EnvoyError> {
+    fn put_call(&self, n: usize, call: &Call, free: &mut usize, batch: &mut Batch) -> Result<(), EnvoyError> {
         let mut words = [0u64; ENTRY / 8];
-        words[0] = call.sys.number(arch::MACHINE);
+        words[0] = call.sys.number(arch::MACHINE) | if n + 1 == batch.entries { arch::LAST } else { 0 };
         for (word, arg) in words[1..].iter_mut().zip(&call.args) {
-            *word = self.put_arg(n, arg, free, outs)?;
+            *word = self.put_arg(n, arg, free, batch)?;
         }
-        Ok(self.store(ENTRIES_AT + n * ENTRY, words.map(u64::to_le_bytes).as_flattened())?)
+        Ok(self.store(batch.first + n * ENTRY, words.map(u64::to_le_bytes).as_flattened())?)
     }
 
-    fn put_arg(&self, n: usize, arg: &Arg, free: &mut usize, outs: &mut Outs) -> Result<u64, EnvoyError> {
+    fn put_arg(&self, n: usize, arg: &Arg, free: &mut usize, batch: &mut Batch) -> Result<u64, EnvoyError> {
+        let (first, outs) = (batch.first, &mut batch.outs);
         match arg {
             Arg::Int(value) => Ok(*value),
             Arg::Bytes(bytes) => self.put_bytes(bytes, free),
@@ -155,10 +202,11 @@ impl Arena {
                 bytes[at..at + 8].copy_from_slice(&pointer.to_le_bytes());
                 self.put_bytes(&bytes, free)
             }
-            Arg::At(place) => Ok(self.place(*place, outs)),
+            Arg::At(place) => Ok(self.place(*place, first, outs)),
             Arg::Pieces(all) => {
-                let piece =
-                    |(place, len): &(Place, usize)| [self.place(*place, outs), *len as u64].map(u64::to_le_bytes);
+                let piece = |(place, len): &(Place, usize)| {
+                    [self.place(*place, first, outs), *len as u64].map(u64::to_le_bytes)
+                };
                 self.put_bytes(all.iter().map(piece).collect::<Vec<_>>().as_flattened().as_flattened(), free)
             }
             Arg::Message { data, name, control } => self.put_message(n, [*data, *name, *control], free, outs),
@@ -189,17 +237,17 @@ impl Arena {
         let at = *free;
         *free += len.next_multiple_of(ALIGN);
         assert!(at + len <= SIZE, "room is in the arena");
-        // SAFETY: the range lies in our mapping, as just asserted; the envoy does not run while we store.
+        // SAFETY: the range lies in our mapping, as just asserted; nobody who runs now reads or stores there.
         unsafe { std::ptr::write_bytes(self.ours.add(at), 0, len) };
         outs.push((n, at, len));
         Ok(self.theirs + at as u64)
     }
 
     /// The address of a place of the batch in the process.
-    fn place(&self, place: Place, outs: &Outs) -> u64 {
+    fn place(&self, place: Place, first: usize, outs: &Outs) -> u64 {
         let at = match place {
-            Place::Arg(call, n) => ENTRIES_AT + call * ENTRY + 8 * (n + 1),
-            Place::Result(call) => ENTRIES_AT + call * ENTRY + RESULT_AT,
+            Place::Arg(call, n) => first + call * ENTRY + 8 * (n + 1),
+            Place::Result(call) => first + call * ENTRY + RESULT_AT,
             Place::Out(call, n) => outs[outs.partition_point(|out| out.0 < call) + n].1,
         };
         self.theirs + at as u64
@@ -217,7 +265,7 @@ impl Arena {
         let mut outs = batch.outs.iter().peekable();
         let mut answer = |i| {
             let (mut raw, mut own) = ([0; 8], abi::Outs::new());
-            self.load(ENTRIES_AT + i * ENTRY + RESULT_AT, &mut raw);
+            self.load(batch.first + i * ENTRY + RESULT_AT, &mut raw);
             while let Some((_, at, len)) = outs.next_if(|(call, ..)| *call == i) {
                 let mut bytes = vec![0; *len];
                 self.load(*at, &mut bytes);

@@ -15,6 +15,8 @@
 //! Home again: the envoy undoes what it made; then the thread is brought onto the kernel's own signal path, where mask
 //! and registers are put back with the call as it was interrupted, so that the kernel itself restarts it.
 
+mod guests;
+
 use crate::arch::{self, calls as nr};
 use crate::arena::{Arena, Batch, Hall, SIZE};
 use crate::place::{Place, Slot, Tail};
@@ -43,7 +45,7 @@ pub struct Envoy<'p> {
     socket: Arc<OwnedFd>,
     /// The number of its own end.
     number: u64,
-    /// Calls that it is making.
+    /// Calls that it is making, or has made without anybody asking for the answers yet.
     begun: Option<Begun>,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
     locks: Option<bool>,
@@ -55,8 +57,22 @@ pub struct Envoy<'p> {
 // bound to a thread is only what ptrace(2) does: by another one it is refused (ESRCH), and touches no memory.
 unsafe impl Send for Envoy<'_> {}
 
-/// Calls that were begun, and where their answers will be.
-type Begun = (Arc<[Call]>, Batch);
+/// Calls that were begun.
+#[derive(Debug)]
+struct Begun {
+    calls: Arc<[Call]>,
+    answers: Awaited,
+}
+
+/// Answers, or where they will be.
+#[derive(Debug)]
+enum Awaited {
+    In(Batch),
+    Here(Vec<Answer>),
+}
+
+/// Calls that were made, and what they gave.
+type Made = (Arc<[Call]>, Vec<Answer>);
 
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
@@ -696,6 +712,12 @@ fn hang_up(socket: &OwnedFd) {
     unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) };
 }
 
+impl Begun {
+    fn is_awaited(&self) -> bool {
+        matches!(self.answers, Awaited::In(_))
+    }
+}
+
 impl<'p> Envoy<'p> {
     /// Makes the calls, in their order, and gives their answers. An error of one does not keep the next from being
     /// made. They go in as few batches as the arena allows.
@@ -703,12 +725,10 @@ impl<'p> Envoy<'p> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
         }
-        if let Some((begun, batch)) = self.end_begun()? {
-            let mut answers = self.arena.answers(&batch);
-            self.locks = answers.pop().map(|last| is_locked(&last));
-            if *begun == *calls {
-                return Ok(answers);
-            }
+        if let Some((begun, answers)) = self.end_begun()?
+            && *begun == *calls
+        {
+            return Ok(answers);
         }
         self.post().rouse().map_err(|lost| self.post().lost(lost))?;
         let mut answers = Vec::with_capacity(calls.len());
@@ -731,7 +751,7 @@ impl<'p> Envoy<'p> {
         let batch = self.arena.put(calls.iter().chain([&last]))?;
         if batch.entries == calls.len() + 1 {
             self.send(batch.entries as u32)?;
-            self.begun = Some((calls, batch));
+            self.begun = Some(Begun { calls, answers: Awaited::In(batch) });
         }
         Ok(())
     }
@@ -750,8 +770,8 @@ impl<'p> Envoy<'p> {
         let batch = self.arena.put(before.iter().chain(&[tells, waits]).chain(after))?;
         self.send(batch.entries as u32)?;
         let done = self.await_answer().map(|()| act());
-        // The word is the next batch: of the first of these calls, once more.
-        let answered = self.post_count(1).and_then(|()| self.await_answer()).and_then(|()| self.await_answer());
+        // The word is the next batch: of no calls.
+        let answered = self.post_count(0).and_then(|()| self.await_answer()).and_then(|()| self.await_answer());
         match done.and_then(|done| answered.map(|()| done)) {
             Ok(done) => {
                 let mut answers = self.arena.answers(&batch).into_iter();
@@ -775,9 +795,24 @@ impl<'p> Envoy<'p> {
     }
 
     /// Waits until it is back in its loop: from anywhere else it finds home by itself only, and not by the kernel's restart.
-    fn end_begun(&mut self) -> Result<Option<Begun>, EnvoyError> {
-        let begun = self.begun.take();
-        begun.map(|begun| self.await_answer().map(|()| begun)).transpose()
+    fn end_begun(&mut self) -> Result<Option<Made>, EnvoyError> {
+        self.hear_begun()?;
+        Ok(self.begun.take().map(|begun| match begun.answers {
+            Awaited::Here(answers) => (begun.calls, answers),
+            Awaited::In(_) => unreachable!("they were heard"),
+        }))
+    }
+
+    /// The same; what was begun is still there to be asked for.
+    fn hear_begun(&mut self) -> Result<(), EnvoyError> {
+        let Some(Begun { calls, answers: Awaited::In(batch) }) = self.begun.take_if(|b| b.is_awaited()) else {
+            return Ok(());
+        };
+        self.await_answer()?;
+        let mut answers = self.arena.answers(&batch);
+        self.locks = answers.pop().map(|last| is_locked(&last));
+        self.begun = Some(Begun { calls, answers: Awaited::Here(answers) });
+        Ok(())
     }
 
     /// Whether this is the thread of ours that traces.
@@ -931,17 +966,30 @@ impl<'p> Envoy<'p> {
     /// A call that ERESTARTSYS interrupted ends with EINTR only for handlers without SA_RESTART: ask for them.
     fn learn_interrupting(&mut self, status: &Status) -> Result<(), EnvoyError> {
         let thread = &self.post().process.threads[self.post().index];
-        let caught = status.caught & !thread.sigmask() & !status.blocked;
+        let caught = caught(thread, status);
         if arch::interrupted(thread.regs()) != arch::Interrupted::UnlessHandlerWithoutRestart || caught == 0 {
             return Ok(());
         }
-        let signals: Vec<u64> = (1..=64).filter(|s| caught & 1 << (s - 1) != 0).collect();
-        let ask = |s: &u64| Call::new(Sys::RtSigaction, [Arg::Int(*s), Arg::Int(0), Arg::Out(32), Arg::Int(8)]);
-        let answers = self.calls(&signals.iter().map(ask).collect::<Vec<_>>())?;
-        let ends = signals.iter().zip(&answers).filter(|(_, a)| !restarts(a)).map(|(s, _)| 1 << (s - 1)).sum::<u64>();
+        let ends = self.ends_calls(caught)?;
         let (post, at) = (self.post(), arch::Data::INTERRUPTING_AT);
         Ok(post.process.memory.write(post.place.data(post.slot) + at, &ends.to_le_bytes())?)
     }
+
+    /// Those of the signals that have handlers without SA_RESTART.
+    fn ends_calls(&mut self, signals: u64) -> Result<u64, EnvoyError> {
+        let signals: Vec<u64> = (1..=64).filter(|s| signals & 1 << (s - 1) != 0).collect();
+        if signals.is_empty() {
+            return Ok(0);
+        }
+        let ask = |s: &u64| Call::new(Sys::RtSigaction, [Arg::Int(*s), Arg::Int(0), Arg::Out(32), Arg::Int(8)]);
+        let answers = self.calls(&signals.iter().map(ask).collect::<Vec<_>>())?;
+        Ok(signals.iter().zip(&answers).filter(|(_, a)| !restarts(a)).map(|(s, _)| 1 << (s - 1)).sum())
+    }
+}
+
+/// The signals for which a handler of the thread would run.
+fn caught(thread: &Stopped, status: &Status) -> u64 {
+    status.caught & !thread.sigmask() & !status.blocked
 }
 
 /// What msync(2) says of memory that is locked.

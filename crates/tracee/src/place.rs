@@ -141,7 +141,7 @@ impl Place {
         taken.map(|at| (at, Tail::Taken)).or(fits(free).then_some((free, Tail::Free)))
     }
 
-    /// Bytes of the code, the word behind it, and so many data blocks.
+    /// Bytes of the code, the two words behind it, and so many data blocks.
     pub(crate) fn size(blocks: usize) -> usize {
         Place::holder_at() + ALIGN + blocks * arch::DATA
     }
@@ -185,6 +185,11 @@ impl Place {
     /// instant at which they are nobody's, or two threads'.
     pub(crate) fn give(&self, memory: &Memory, slot: Slot) -> Result<(), Fault> {
         memory.write(self.code + Place::holder_at() as u64, &self.data(slot).to_ne_bytes())
+    }
+
+    /// From here on the guests are those with these bits. It is one aligned word, so nobody ever is half a guest.
+    pub(crate) fn invite(&self, memory: &Memory, bits: u64) -> Result<(), Fault> {
+        memory.write(self.code + (Place::holder_at() + 8) as u64, &bits.to_ne_bytes())
     }
 
     /// Makes it zeroes again.

@@ -52,9 +52,14 @@ fn killed_at_random(kind: Kind) {
     }
 }
 
+/// Of so many points one is tried. Each of a crowd is passed for each of its threads, and it takes long to see that all go on.
+fn step(kind: Kind) -> usize {
+    if kind == Kind::Crowd { 9 } else { 1 }
+}
+
 fn killed_at_every_point(kind: Kind) {
     let victim = Victim::start(kind);
-    for nth in 1.. {
+    for nth in (1..).step_by(step(kind)) {
         let freezer = fork_freezer(|| {
             fault::arm(What::Die, nth);
             freezer_code(cycle(victim.pid, 3))
@@ -75,7 +80,7 @@ fn killed_at_every_point(kind: Kind) {
 /// The freezer lives on after the failure, so it is not its end that frees the victim.
 fn failed_at_every_point(kind: Kind) {
     let victim = Victim::start(kind);
-    for nth in 1.. {
+    for nth in (1..).step_by(step(kind)) {
         let done = Shared::new();
         let freezer = fork_freezer(|| {
             fault::arm(What::Fail, nth);
@@ -188,4 +193,5 @@ for_each_kind! {
     restarted_read RestartedRead
     interrupted_read InterruptedRead
     threads Threads
+    crowd Crowd
 }

@@ -2,7 +2,8 @@
 //!
 //! The blob is constant and position-independent. Its only state is in registers: rbp the data block (0: exit at EOF,
 //! never heal), rbx the arena, r13 the socket, and while it sets itself up r12 the memfd and r14 the freezer's end. Behind it
-//! stands a word with the data block of the thread to whom arena and socket belong: whoever else leaves leaves them alone.
+//! stand two words: the data block of the thread to whom arena and socket belong, and the bits of its guests. Who is neither leaves
+//! both alone; of the others the last that leaves undoes them.
 //! The x87, SSE and AVX state is never touched, so none of it needs saving.
 
 use abi::Errno;
@@ -19,10 +20,20 @@ pub(crate) const CODE_SEGMENT: u64 = 0x33;
 /// Below the stack pointer, the bytes that belong to the function that runs (System V psABI, 3.2.2).
 pub const RED_ZONE: u64 = 128;
 
-/// Bytes below the red zone that a heal writes: 15 registers, flags and instruction pointer, and a signal set.
-pub const HEAL_STACK: u64 = 17 * 8 + 16;
+/// Registers that are neither stack nor instruction pointer, nor rax.
+const GENERAL: usize = 14;
+/// Bytes that a heal pops: those, rax, flags and instruction pointer.
+const POPPED: u64 = (GENERAL as u64 + 3) * 8;
+/// Bytes below the red zone that a heal writes, and some more: a thread in the envoy has its stack pointer below them.
+pub const HEAL_STACK: u64 = POPPED + 16;
 
-/// In the arena, after the two counts: descriptors that a heal closes, 0 for none.
+/// In the arena, after the two counts: who has left, by their bits.
+const LEFT_AT: usize = 8;
+/// Which guests have made their calls, likewise.
+pub(crate) const DONE_AT: usize = 16;
+/// The bit of the owner; the others are those of guests.
+const OWNER: u64 = 1 << 63;
+/// Then descriptors that a heal closes, 0 for none.
 pub const SLOTS_AT: usize = 24;
 /// How many.
 pub const SLOTS: usize = 10;
@@ -30,6 +41,8 @@ pub const SLOTS: usize = 10;
 pub const ENTRIES_AT: usize = 64;
 /// Bytes of an entry: number, six arguments, result, and for a clone the arena and the socket of the child.
 pub const ENTRY: usize = 80;
+/// With the number of the last one.
+pub(crate) const LAST: u64 = 1 << 32;
 
 /// What the blob reads beside its code; written by the freezer, the process only reads it.
 #[repr(C)]
@@ -54,9 +67,11 @@ pub struct Data {
     /// Stack pointer.
     pub rsp: u64,
     /// rbx rcx rdx rsi rdi rbp r8 … r15.
-    pub general: [u64; 14],
+    pub general: [u64; GENERAL],
     /// The thread that they belong to.
     pub owner: u64,
+    /// By which bit it says that it has left the arena.
+    pub bit: u64,
 }
 
 /// Bytes of [`Data`].
@@ -114,33 +129,28 @@ global_asm!(
     "mov rdi, r14",
     "mov eax, 3",
     "syscall",
-    "mov r14, -1",
+    "or r14, -1",
     "mov rdi, r12",
     "mov eax, 3",
     "syscall",
-    "mov r12, -1",
-    // recvfrom(r13, arena, 4, 0, 0, 0): how many entries
+    "or r12, -1",
+    // read(r13, arena, 4): how many entries; all that there are, or none
     "tracee_blob_loop:",
     "mov rdi, r13",
     "mov rsi, rbx",
     "mov edx, 4",
-    "xor r10d, r10d",
-    "xor r8d, r8d",
-    "xor r9d, r9d",
-    "mov eax, 45",
+    "xor eax, eax",
     "syscall",
     "cmp rax, 4",
     "jne tracee_blob_leave",
-    "mov eax, [rbx]",
-    "mov [rbx + 4], eax",
     "lea r12, [rbx + {entries}]",
+    "cmp dword ptr [rbx], 0",
+    "je 4f",
     "2:",
-    "sub dword ptr [rbx + 4], 1",
-    "jb 4f",
     // The child of a clone takes arena and socket from registers: the entry may be rewritten before it first runs.
     "mov r14, [r12 + 64]",
     "mov r15, [r12 + 72]",
-    "mov rax, [r12]",
+    "mov eax, [r12]",
     "mov rdi, [r12 + 8]",
     "mov rsi, [r12 + 16]",
     "mov rdx, [r12 + 24]",
@@ -159,7 +169,16 @@ global_asm!(
     "3:",
     "mov [r12 + 56], rax",
     "add r12, {entry}",
-    "jmp 2b",
+    "test byte ptr [r12 - {entry} + 4], 1",
+    "jz 2b",
+    // A guest says so by its bit, and waits: nobody sends anything now.
+    "test rbp, rbp",
+    "jz 4f",
+    "mov r15, [rbp + {bit}]",
+    "test [rip + tracee_blob_end + 8], r15",
+    "jz 4f",
+    "lock or [rbx + {done_at}], r15",
+    "jmp tracee_blob_loop",
     // sendto(r13, arena, 4, MSG_NOSIGNAL, 0, 0): done
     "4:",
     "mov rdi, r13",
@@ -172,6 +191,13 @@ global_asm!(
     "syscall",
     "cmp rax, 4",
     "je tracee_blob_loop",
+    "jmp tracee_blob_leave",
+    // A guest begins here, with the first of its entries in r12; it makes them if it is one already.
+    "tracee_blob_guest:",
+    "mov r15, [rbp + {bit}]",
+    "test [rip + tracee_blob_end + 8], r15",
+    "jnz 2b",
+    "jmp tracee_blob_home",
     // The freezer is gone. No data block: nobody to heal, exit(0).
     "tracee_blob_leave:",
     "test rbp, rbp",
@@ -180,11 +206,26 @@ global_asm!(
     "xor edi, edi",
     "syscall",
     "ud2",
+    // Who is neither the owner nor a guest has nothing to do with the arena. Nor has who leaves it, unless it is the last.
     "5:",
+    "mov r15, [rbp + {bit}]",
+    "mov rdx, [rip + tracee_blob_end + 8]",
     "cmp [rip + tracee_blob_end], rbp",
+    "je 6f",
+    "test rdx, r15",
+    "jz tracee_blob_home",
+    "6:",
+    "bts rdx, 63",
+    "mov rax, [rbx + {left_at}]",
+    "7:",
+    "mov rcx, rax",
+    "or rcx, r15",
+    "lock cmpxchg [rbx + {left_at}], rcx",
+    "jne 7b",
+    "cmp rcx, rdx",
     "jne tracee_blob_home",
-    "mov r12, -1",
-    "mov r14, -1",
+    "or r12, -1",
+    "or r14, -1",
     "xor r15d, r15d",
     "6:",
     "mov edi, [rbx + r15*4 + {slots_at}]",
@@ -225,9 +266,9 @@ global_asm!(
     "8:",
     "tracee_blob_home:",
     // rt_sigpending(below the red zone, 8): would the kernel have ended the call, or restarted it?
-    "mov rsp, [rbp + {rsp}]",
-    "lea rsp, [rsp - {red_zone}]",
-    "lea rdi, [rsp - 16]",
+    "mov r8, [rbp + {rsp}]",
+    "lea r8, [r8 - {red_zone}]",
+    "lea rdi, [r8 - 16]",
     "mov esi, 8",
     "mov eax, 127",
     "syscall",
@@ -235,29 +276,21 @@ global_asm!(
     "mov rdx, [rbp + {rax}]",
     "test rax, rax",
     "jnz 9f",
-    "mov rsi, [rsp - 16]",
+    "mov rsi, [r8 - 16]",
     "test [rbp + {interrupting}], rsi",
     "jz 9f",
     "mov rcx, [rbp + {rip_interrupted}]",
     "mov rdx, -4",
+    // What is to be popped, while the stack pointer is still below it, and below a data block that is on the stack.
     "9:",
-    "push rcx",
-    "push qword ptr [rbp + {eflags}]",
-    "push rdx",
-    "push qword ptr [rbp + {general}]",
-    "push qword ptr [rbp + {general} + 8]",
-    "push qword ptr [rbp + {general} + 16]",
-    "push qword ptr [rbp + {general} + 24]",
-    "push qword ptr [rbp + {general} + 32]",
-    "push qword ptr [rbp + {general} + 40]",
-    "push qword ptr [rbp + {general} + 48]",
-    "push qword ptr [rbp + {general} + 56]",
-    "push qword ptr [rbp + {general} + 64]",
-    "push qword ptr [rbp + {general} + 72]",
-    "push qword ptr [rbp + {general} + 80]",
-    "push qword ptr [rbp + {general} + 88]",
-    "push qword ptr [rbp + {general} + 96]",
-    "push qword ptr [rbp + {general} + 104]",
+    "mov [r8 - 8], rcx",
+    "mov rcx, [rbp + {eflags}]",
+    "mov [r8 - 16], rcx",
+    "mov [r8 - 24], rdx",
+    "lea rsi, [rbp + {general}]",
+    "lea rdi, [r8 - {popped}]",
+    "mov ecx, {general_count}",
+    "rep movsq",
     // rt_sigprocmask(SIG_SETMASK, mask, 0, 8). From here on a handler may run, and another freezer may rewrite the
     // data block: what is left to do uses the stack only.
     "mov edi, 2",
@@ -266,20 +299,21 @@ global_asm!(
     "mov r10d, 8",
     "mov eax, 14",
     "syscall",
-    "pop r15",
-    "pop r14",
-    "pop r13",
-    "pop r12",
-    "pop r11",
-    "pop r10",
-    "pop r9",
-    "pop r8",
-    "pop rbp",
-    "pop rdi",
-    "pop rsi",
-    "pop rdx",
-    "pop rcx",
+    "lea rsp, [r8 - {popped}]",
     "pop rbx",
+    "pop rcx",
+    "pop rdx",
+    "pop rsi",
+    "pop rdi",
+    "pop rbp",
+    "pop r8",
+    "pop r9",
+    "pop r10",
+    "pop r11",
+    "pop r12",
+    "pop r13",
+    "pop r14",
+    "pop r15",
     "pop rax",
     "popfq",
     "ret {red_zone}",
@@ -291,6 +325,7 @@ global_asm!(
     memfd_flags = const std::mem::offset_of!(Data, memfd_flags),
     arena_size = const std::mem::offset_of!(Data, arena_size),
     mask = const std::mem::offset_of!(Data, mask),
+    bit = const std::mem::offset_of!(Data, bit),
     interrupting = const std::mem::offset_of!(Data, interrupting),
     rip = const std::mem::offset_of!(Data, rip),
     rax = const std::mem::offset_of!(Data, rax),
@@ -298,19 +333,24 @@ global_asm!(
     eflags = const std::mem::offset_of!(Data, eflags),
     rsp = const std::mem::offset_of!(Data, rsp),
     general = const std::mem::offset_of!(Data, general),
+    general_count = const GENERAL,
+    popped = const POPPED,
     red_zone = const RED_ZONE,
+    left_at = const LEFT_AT,
+    done_at = const DONE_AT,
     slots_at = const SLOTS_AT,
     slots = const SLOTS,
     entries = const ENTRIES_AT,
     entry = const ENTRY,
 );
 
-// SAFETY: the assembler above defines all four as labels; only their addresses are taken.
+// SAFETY: the assembler above defines all of them as labels; only their addresses are taken.
 #[allow(missing_docs)]
 unsafe extern "C" {
     static tracee_blob: u8;
     static tracee_blob_loop: u8;
     static tracee_blob_leave: u8;
+    static tracee_blob_guest: u8;
     static tracee_blob_end: u8;
 }
 
@@ -330,6 +370,11 @@ pub fn loop_at() -> u64 {
 /// Where in [`code`] everything is undone, as at EOF.
 pub fn leave_at() -> u64 {
     ((&raw const tracee_blob_leave).addr() - (&raw const tracee_blob).addr()) as u64
+}
+
+/// Where in [`code`] a guest begins.
+fn guest_at() -> u64 {
+    ((&raw const tracee_blob_guest).addr() - (&raw const tracee_blob).addr()) as u64
 }
 
 /// XCR0, or what a processor without XSAVE has: x87 and SSE (Intel SDM volume 2, CPUID leaf 1, XGETBV).
@@ -491,6 +536,7 @@ pub(crate) fn data(regs: &UserRegs, mask: u64, interrupting: u64, arena_size: u6
             regs.r13, regs.r14, regs.r15,
         ],
         owner,
+        bit: OWNER,
     }
 }
 
@@ -505,6 +551,7 @@ const NO_FD: u64 = u64::MAX;
 pub(crate) fn enter(regs: &UserRegs, code: u64, data: u64) -> UserRegs {
     UserRegs {
         rip: code,
+        rsp: regs.rsp.wrapping_sub(RED_ZONE + HEAL_STACK),
         rbp: data,
         rbx: 0,
         r12: NO_FD,
@@ -526,6 +573,35 @@ pub(crate) fn undo(regs: &UserRegs, code: u64) -> UserRegs {
 pub(crate) fn stand_in(regs: &UserRegs, inside: &UserRegs, code: u64, data: u64) -> UserRegs {
     let (rbx, r13) = (inside.rbx, inside.r13);
     UserRegs { rbx, r13, ..undo(&enter(regs, code, data), code) }
+}
+
+/// The registers with which a thread begins as a guest: its data block at `data`, its first entry, the arena and the socket.
+pub(crate) fn visit(regs: &UserRegs, code: u64, data: u64, [entry, arena, socket]: [u64; 3]) -> UserRegs {
+    let begins = UserRegs { rip: code + guest_at(), rsp: data, rbx: arena, r12: entry, r13: socket, ..*regs };
+    UserRegs { rbp: data, orig_rax: NO_CALL, eflags: PLAIN_FLAGS, ..begins }
+}
+
+/// Calls in which threads often sleep, and for which the kernel does not note a mask to be put back after them, as it does for sigsuspend(2),
+/// ppoll(2) and the like (include/linux/sched/signal.h, `set_restore_sigmask`).
+const NOTE_NO_MASK: [u64; 13] = [
+    0,   // read
+    1,   // write
+    7,   // poll
+    34,  // pause
+    35,  // nanosleep
+    43,  // accept
+    45,  // recvfrom
+    47,  // recvmsg
+    61,  // wait4
+    202, // futex
+    230, // clock_nanosleep
+    232, // epoll_wait
+    288, // accept4
+];
+
+/// Whether the kernel may have noted a mask for a thread that stands there.
+pub(crate) fn may_note_mask(regs: &UserRegs) -> bool {
+    regs.orig_rax != NO_CALL && !NOTE_NO_MASK.contains(&regs.orig_rax)
 }
 
 /// Those with which it goes into the loop after that.

@@ -34,10 +34,12 @@ pub enum Kind {
     InterruptedRead,
     /// Three threads: computes, sleeps, waits for a futex.
     Threads,
+    /// More threads than are guests at once: computes, and all others wait for a futex.
+    Crowd,
 }
 
 impl Kind {
-    pub const ALL: [Kind; 13] = [
+    pub const ALL: [Kind; 14] = [
         Kind::Busy,
         Kind::Nanosleep,
         Kind::ClockNanosleep,
@@ -51,15 +53,27 @@ impl Kind {
         Kind::RestartedRead,
         Kind::InterruptedRead,
         Kind::Threads,
+        Kind::Crowd,
     ];
+
+    /// How many threads it has.
+    fn threads(self) -> usize {
+        match self {
+            Kind::Threads => 3,
+            Kind::Crowd => CROWD,
+            _ => 1,
+        }
+    }
 }
+
+/// Threads of a crowd.
+const CROWD: usize = 70;
 
 /// What victim and test share.
 #[repr(C)]
-#[derive(Default)]
 pub struct Shared {
     /// Rounds of each of its threads.
-    pub beats: [AtomicU64; 3],
+    pub beats: [AtomicU64; CROWD],
     pub errors: AtomicU64,
     /// Where the last error was found.
     pub line: AtomicU64,
@@ -262,7 +276,7 @@ fn live(kind: Kind, shared: &'static Shared) -> ! {
     match kind {
         Kind::Pause | Kind::Sigsuspend | Kind::InterruptedRead => handle(0),
         Kind::RestartedRead => handle(libc::SA_RESTART),
-        Kind::Threads => threads(shared),
+        Kind::Threads | Kind::Crowd => threads(shared, kind.threads()),
         _ => {}
     }
     let ticks = [Kind::Pause, Kind::RestartedRead, Kind::InterruptedRead];
@@ -274,18 +288,21 @@ fn live(kind: Kind, shared: &'static Shared) -> ! {
     }
 }
 
-fn threads(shared: &'static Shared) {
+fn threads(shared: &'static Shared, count: usize) {
     std::thread::spawn(move || {
         loop {
             spin(shared, 300_000);
             shared.beats[1].fetch_add(1, SeqCst);
         }
     });
-    std::thread::spawn(move || {
-        loop {
-            futex(shared, 2);
-        }
-    });
+    for n in 2..count {
+        let wait = move || {
+            loop {
+                futex(shared, n);
+            }
+        };
+        std::thread::Builder::new().stack_size(1 << 16).spawn(wait).unwrap();
+    }
 }
 
 fn futex(shared: &Shared, thread: usize) {
@@ -308,7 +325,7 @@ fn turn(kind: Kind, shared: &Shared, ends: [i32; 2], epoll: i32) {
                 spin(shared, 300_000);
                 shared.beats[0].fetch_add(1, SeqCst);
             }
-            Kind::Nanosleep | Kind::Threads => nap(shared, 0, line!(), || {
+            Kind::Nanosleep | Kind::Threads | Kind::Crowd => nap(shared, 0, line!(), || {
                 libc::syscall(libc::SYS_nanosleep, &raw const time, null_mut::<c_void>()) == 0
             }),
             Kind::ClockNanosleep => nap(shared, 0, line!(), || {
@@ -455,8 +472,7 @@ impl Victim {
 
     fn begin(mut self) -> Victim {
         let (kind, shared) = (self.kind, self.shared);
-        let threads = if kind == Kind::Threads { 3 } else { 1 };
-        let beating = || shared.beats[..threads].iter().all(|b| b.load(SeqCst) > 0);
+        let beating = || shared.beats[..kind.threads()].iter().all(|b| b.load(SeqCst) > 0);
         assert!(eventually(beating), "{kind:?} begins");
         std::thread::sleep(Duration::from_millis(10));
         self.clean = self.traces();
@@ -492,8 +508,7 @@ impl Victim {
     fn beats(&self) -> Vec<u64> {
         match self.kind {
             Kind::Read | Kind::RestartedRead => vec![self.shared.signals.load(SeqCst)],
-            Kind::Threads => self.shared.beats.iter().map(|b| b.load(SeqCst)).collect(),
-            _ => vec![self.shared.beats[0].load(SeqCst)],
+            kind => self.shared.beats[..kind.threads()].iter().map(|b| b.load(SeqCst)).collect(),
         }
     }
 
@@ -577,15 +592,36 @@ pub enum Failed {
     Wrong,
 }
 
-/// Seize, one batch, release.
+/// Where the list of robust futexes of a thread is: no two threads have the same.
+fn robust_list(tid: u64) -> u64 {
+    let (mut head, mut len) = (0u64, 0usize);
+    // SAFETY: both words are written.
+    unsafe { libc::syscall(libc::SYS_get_robust_list, tid, &raw mut head, &raw mut len) };
+    head
+}
+
+/// Seize, one batch, release; where there are more threads, of each of them, and then another one is the envoy.
 pub fn cycle(pid: i32, calls: usize) -> Result<(), Failed> {
     let mut process = Process::seize(pid).map_err(Failed::Seize)?;
-    let last = process.threads().len() - 1;
-    let mut envoy = process.envoy(last).map_err(Failed::Envoy)?;
+    let others: Vec<usize> = (1..process.threads().len()).collect();
+    let tids: Vec<u64> = process.threads()[1..].iter().map(|thread| thread.tid() as u64).collect();
+    let mut envoy = process.envoy(0).map_err(Failed::Envoy)?;
     let answers = envoy.calls(&vec![abi::Call::new(abi::Sys::Getpid, []); calls]).map_err(Failed::Envoy)?;
+    let mut right = answers.len() == calls && answers.iter().all(|a| a.result == Ok(pid as u64));
+    if !others.is_empty() {
+        assert!(envoy.process().takes_guests(), "its threads are plain");
+        let list = abi::Call::new(abi::Sys::GetRobustList, [0.into(), abi::Arg::Out(8), abi::Arg::Out(8)]);
+        let asked = envoy.ask(&others, &vec![list; calls]).map_err(Failed::Envoy)?;
+        let is_its = |(tid, answers): (&u64, &Vec<abi::Answer>)| {
+            let head = robust_list(*tid).to_ne_bytes();
+            answers.len() == calls && answers.iter().all(|a| a.result == Ok(0) && a.out[0] == head)
+        };
+        right &= asked.len() == tids.len() && tids.iter().zip(&asked).all(is_its);
+        envoy = envoy.move_to(others.len()).map_err(Failed::Envoy)?;
+        right &= envoy.tid() as u64 == tids[others.len() - 1];
+    }
     envoy.leave().map_err(Failed::Envoy)?;
     process.release().map_err(|f| Failed::Envoy(f.into()))?;
-    let right = answers.len() == calls && answers.iter().all(|a| a.result == Ok(pid as u64));
     if right { Ok(()) } else { Err(Failed::Wrong) }
 }
 
