@@ -46,18 +46,13 @@ pub(crate) struct Member {
     pub(crate) shares: Shares,
 }
 
-/// What is looked at first of a process that stands still.
-struct First {
-    shown: Shown,
-    descriptors: Result<Vec<Seen>, Error>,
-}
+/// What is looked at first of a process that stands still: with it, its descriptors.
+type First = (Shown, Result<Vec<Seen>, Error>);
 
-impl First {
-    /// Of one with these threads; nothing of one that has none.
-    fn of((pid, tids): &(i32, Vec<u32>)) -> Option<First> {
-        let lead = tids.iter().find(|tid| **tid == *pid as u32).or(tids.first())?;
-        Some(First { shown: Shown::of(tids), descriptors: identify::descriptors(*lead as i32) })
-    }
+/// Of one with these threads; nothing of one that has none.
+fn first_look((pid, tids): &(i32, Vec<u32>)) -> Option<First> {
+    let lead = tids.iter().find(|tid| **tid == *pid as u32).or(tids.first())?;
+    Some((Shown::of(tids), identify::descriptors(*lead as i32)))
 }
 
 /// The members of a tree, parents before children. Let go as they were found when dropped.
@@ -123,16 +118,16 @@ impl Tree {
         let tids = |found: &Found| if let Found::Held(caught) = found { caught.tids().collect() } else { Vec::new() };
         let threads: Vec<(i32, Vec<u32>)> = order.iter().map(|pid| (*pid, tids(&found[pid]))).collect();
         // Most of what it takes to read a process is to read /proc.
-        let shown = Ahead::begin(order.len(), (0..order.len()).rev(), move |n| First::of(&threads[n]));
+        let shown = Ahead::begin(order.len(), (0..order.len()).rev(), move |n| first_look(&threads[n]));
         for (n, pid) in order.into_iter().enumerate() {
-            let (process, descriptors) = match (found.remove(&pid).expect("it was found"), shown.take(n)) {
-                (Found::Held(caught), Some(First { shown, descriptors })) => match caught.read(shown) {
-                    Ok(process) => (Some(process), descriptors),
+            let (process, descriptors) = match found.remove(&pid).expect("it was found") {
+                Found::Held(caught) => match caught.read(|| shown.take(n).expect("it has threads")) {
+                    Ok((process, descriptors)) => (Some(process), descriptors),
                     Err(SeizeError::Zombie { .. }) if pid != root => (None, Ok(Vec::new())),
                     Err(SeizeError::Died { .. }) if pid != root => continue,
                     Err(e) => return Err(seize_error(e, pid)),
                 },
-                _ => (None, Ok(Vec::new())),
+                Found::Zombie => (None, Ok(Vec::new())),
             };
             tree.members.extend(member(pid, process)?.map(|member| Member { descriptors, ..member }));
         }

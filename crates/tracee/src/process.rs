@@ -5,12 +5,14 @@ use crate::envoy::Stayed;
 use crate::heir::{Heir, Legacy};
 use crate::memory::Memory;
 use crate::place::{Areas, Place};
-use crate::procfs::{each, numbers, read_record};
+use crate::procfs::{both, each, numbers, read_record};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
+use crate::stopped::State;
 use crate::vfork::{self, Watch};
 use crate::{SeizeError, Stopped, fault, sys};
 use abi::{Errno, Fault};
+use std::borrow::Cow;
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::fs;
@@ -36,6 +38,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const ROUNDS: u32 = 1000;
 /// How often threads that are leaving the envoy of an earlier freezer are let run on.
 const RUN_OUTS: u32 = 1000;
+/// From so many threads on, what /proc shows of them is looked at by another thread of ours than what ptrace(2) tells.
+const MANY: usize = 32;
 
 /// A process that we hold: every thread is stopped.
 ///
@@ -155,16 +159,14 @@ impl Caught {
         self.traced.threads.keys().map(|tid| *tid as u32)
     }
 
-    /// Reads its state. What /proc shows of it may have been read before.
-    pub fn read(self, shown: Shown) -> Result<Process, SeizeError> {
+    /// Reads its state. What /proc shows of it, and whatever else is to be had then, another thread of ours may look at meanwhile.
+    pub fn read<T: Send + Sync>(self, look: impl Fn() -> (Shown, T) + Sync) -> Result<(Process, T), SeizeError> {
         let Caught { pidfd, asleep, since, mut traced } = self;
         let pid = traced.pid;
         let first = *traced.threads.first_key_value().expect("it has threads").0;
         let memory = Memory::open(first)?;
-        let Shown { areas, statuses } = shown;
-        let areas = areas?;
-        let place = Place::find(&areas, &memory)?;
         let traced = std::mem::take(&mut traced.threads);
+        let (areas, place) = (Areas::default(), None);
         let (threads, stayed, not_send) = (Vec::new(), None, PhantomData);
         let mut process = Process {
             pid,
@@ -181,8 +183,8 @@ impl Caught {
             plain_call: Cell::new(0),
             not_send,
         };
-        process.read_threads(statuses)?;
-        Ok(process)
+        let seen = process.read_all(look)?;
+        Ok((process, seen))
     }
 }
 
@@ -191,33 +193,47 @@ impl Process {
     /// stopped again afterwards.
     pub fn seize(pid: i32) -> Result<Process, SeizeError> {
         let caught = Caught::catch(pid)?;
-        let shown = Shown::of(&caught.tids().collect::<Vec<_>>());
-        caught.read(shown)
+        let tids: Vec<u32> = caught.tids().collect();
+        caught.read(|| (Shown::of(&tids), ())).map(|(process, ())| process)
     }
 
-    fn read_threads(&mut self, mut statuses: Statuses) -> Result<(), SeizeError> {
+    fn read_all<T: Send + Sync>(&mut self, look: impl Fn() -> (Shown, T) + Sync) -> Result<T, SeizeError> {
         let mut tids: Vec<_> = self.traced.keys().copied().collect();
         // Ids begin anew when they have come to their end: a thread may have a lower one than its leader.
         if let Some(leader) = tids.iter().position(|tid| *tid == self.pid) {
             tids[..=leader].rotate_right(1);
         }
-        for tid in tids {
-            let stopped = self.read_thread(tid, statuses.get_mut(&tid).and_then(Option::take))?;
+        let states = || tids.iter().map(|tid| self.state(*tid)).collect::<Result<Vec<_>, _>>();
+        let ((Shown { areas, mut statuses }, seen), states) = both(tids.len() >= MANY, look, states);
+        self.areas = areas?;
+        self.place = Place::find(&self.areas, &self.memory)?;
+        for (tid, state) in tids.iter().zip(states?) {
+            let stopped = self.read_thread(*tid, state, statuses.get_mut(tid).and_then(Option::take))?;
             self.threads.push(stopped);
         }
-        Ok(())
+        Ok(seen)
+    }
+
+    fn state(&self, tid: i32) -> Result<State, SeizeError> {
+        let asleep = self.asleep.get(&tid).map_or_else(Default::default, Cow::Borrowed);
+        State::of((self.pid, tid), &self.memory, &asleep)
     }
 
     /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first.
-    fn read_thread(&mut self, tid: i32, mut status: Option<(Vec<u8>, Status)>) -> Result<Stopped, SeizeError> {
+    fn read_thread(
+        &mut self,
+        tid: i32,
+        mut state: State,
+        mut status: Option<(Vec<u8>, Status)>,
+    ) -> Result<Stopped, SeizeError> {
         for _ in 0..RUN_OUTS {
-            let event = self.traced[&tid].expect("every traced thread was brought to a stop");
-            let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
-            let stopped = Stopped::read((self.pid, tid), event, &self.memory, asleep, status.take())?;
-            match self.place {
-                Some(place) if place.contains(stopped.regs().rip) => self.run_on(tid)?,
-                _ => return Ok(stopped),
+            if !self.place.is_some_and(|place| place.contains(state.regs.rip)) {
+                let event = self.traced[&tid].expect("every traced thread was brought to a stop");
+                let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
+                return Stopped::new(state, event, asleep, status);
             }
+            self.run_on(tid)?;
+            (state, status) = (self.state(tid)?, None);
         }
         Err(SeizeError::Stuck { tid })
     }

@@ -35,13 +35,24 @@ pub fn by_halves<I: Sync, T: Send + Sync>(all: &[I], is_much: bool, look: impl F
 /// Does all of so many, the second half beside the first if they are much work.
 fn beside(count: usize, is_much: bool, work: &(dyn Fn(usize) + Sync)) {
     let half = if is_much { count / 2 } else { count };
+    two(half < count, &|| (half..count).for_each(work), &mut || (0..half).for_each(work));
+}
+
+/// Does both, the first in a thread of its own if they are much work.
+fn two(is_much: bool, first: &(dyn Fn() + Sync), second: &mut dyn FnMut()) {
     thread::scope(|scope| {
-        let second = || (half..count).for_each(work);
-        let begin = || thread::Builder::new().spawn_scoped(scope, second).ok();
-        let beside = if half == count { None } else { begin() };
-        (0..half).for_each(work);
-        beside.map_or_else(second, |thread| thread.join().expect("a bug ends us at once"));
+        let begin = || thread::Builder::new().spawn_scoped(scope, first).ok();
+        let beside = if is_much { begin() } else { None };
+        second();
+        beside.map_or_else(first, |thread| thread.join().expect("a bug ends us at once"));
     });
+}
+
+/// Gives both; where that is much work, the first is found by a thread of its own, beside the second.
+pub fn both<A: Send + Sync, B>(is_much: bool, first: impl Fn() -> A + Sync, second: impl Fn() -> B) -> (A, B) {
+    let (mut found, seen) = (None, OnceLock::new());
+    two(is_much, &|| _ = seen.set(first()), &mut || found = Some(second()));
+    seen.into_inner().zip(found).expect("both were done")
 }
 
 /// The numbers below a directory of /proc: of processes, threads, descriptors. None where it may not be read.

@@ -30,26 +30,24 @@ pub struct Stopped {
 /// SECCOMP_MODE_FILTER (linux/seccomp.h).
 const FILTER: u64 = 2;
 
-impl Stopped {
-    /// Reads the state of a thread that has just stopped; `event` is the signal of the stop, `asleep` what was seen of it
-    /// before; its status may be read already.
-    pub(crate) fn read(
-        (pid, tid): (i32, i32),
-        event: i32,
-        memory: &Memory,
-        asleep: Asleep,
-        status: Option<(Vec<u8>, Status)>,
-    ) -> Result<Stopped, SeizeError> {
+/// What ptrace(2) tells of a thread that has just stopped.
+pub(crate) struct State {
+    tid: i32,
+    pub(crate) regs: UserRegs,
+    xstate: Vec<u8>,
+    sigmask: u64,
+    rseq: Option<RseqConfiguration>,
+    dispatch: Option<DispatchConfiguration>,
+    idle: Option<u64>,
+}
+
+impl State {
+    /// Reads it; `asleep` is what was seen of it before.
+    pub(crate) fn of((pid, tid): (i32, i32), memory: &Memory, asleep: &Asleep) -> Result<State, SeizeError> {
         let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
         let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
         let idle = asleep.idle(pid, tid);
         if let Some(right) = arch::without_spurious_eintr(&regs, idle.unwrap_or(0)) {
-            ptrace::setregs(tid, &right)?;
-            regs = right;
-        }
-        let (status, flags) = status.map_or_else(|| Status::with_text(tid), Ok)?;
-        let filters = if flags.seccomp == FILTER { ptrace::seccomp_filters(tid)? } else { Vec::new() };
-        if let Some(right) = allowed_restart(&filters, &regs) {
             ptrace::setregs(tid, &right)?;
             regs = right;
         }
@@ -58,7 +56,26 @@ impl Stopped {
             regs.rip = abort_ip;
         }
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
-        let dispatch = ptrace::dispatch(tid)?;
+        Ok(State { tid, regs, xstate, sigmask, rseq, dispatch: ptrace::dispatch(tid)?, idle })
+    }
+}
+
+impl Stopped {
+    /// The thread with this state; `event` is the signal of the stop, `asleep` what was seen of it before. Its status may be read
+    /// already.
+    pub(crate) fn new(
+        state: State,
+        event: i32,
+        asleep: Asleep,
+        status: Option<(Vec<u8>, Status)>,
+    ) -> Result<Stopped, SeizeError> {
+        let State { tid, mut regs, xstate, sigmask, rseq, dispatch, idle } = state;
+        let (status, flags) = status.map_or_else(|| Status::with_text(tid), Ok)?;
+        let filters = if flags.seccomp == FILTER { ptrace::seccomp_filters(tid)? } else { Vec::new() };
+        if let Some(right) = allowed_restart(&filters, &regs) {
+            ptrace::setregs(tid, &right)?;
+            regs = right;
+        }
         let group_stop = group_stop(event);
         let waits = |queue, any: u64| if any == 0 { Ok(Vec::new()) } else { ptrace::pending(tid, queue) };
         let waited = [waits(Queue::Thread, flags.waits[0])?, waits(Queue::Process, flags.waits[1])?];
