@@ -48,6 +48,24 @@ impl Memory {
         self.file.write_all_at(bytes, addr).map_err(|e| call(errno(&e)))
     }
 
+    /// Writes every piece where the process itself may write (process_vm_writev(2)).
+    pub fn write_vectored(&self, pieces: &[(u64, &[u8])]) -> Result<(), Fault> {
+        let call = |e| Fault::new(format!("process_vm_writev({})", self.tid), self.tid, e);
+        fault::point().map_err(call)?;
+        for some in pieces.chunks(PIECES_MAX) {
+            let local: Vec<_> = some.iter().map(|(_, from)| iovec(from.as_ptr().addr() as u64, from.len())).collect();
+            let remote: Vec<_> = some.iter().map(|(addr, from)| iovec(*addr, from.len())).collect();
+            let n = some.len() as u64;
+            // SAFETY: the local pieces are borrowed for the call, which only reads them.
+            let r = unsafe { libc::process_vm_writev(self.tid, local.as_ptr(), n, remote.as_ptr(), n, 0) };
+            let written = sys::result(r as i64).map_err(call)?;
+            if written != some.iter().map(|(_, from)| from.len() as u64).sum::<u64>() {
+                return Err(call(Errno::EFAULT));
+            }
+        }
+        Ok(())
+    }
+
     /// Reads every piece: by process_vm_readv(2) as far as that goes, the rest as [`Memory::read`] does.
     pub fn read_vectored(&self, pieces: &mut [(u64, &mut [u8])]) -> Result<(), Fault> {
         for some in pieces.chunks_mut(PIECES_MAX) {

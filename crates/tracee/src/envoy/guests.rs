@@ -95,11 +95,13 @@ impl Envoy<'_> {
         for group in threads.chunks(size) {
             for (n, index) in group.iter().enumerate() {
                 let (batch, entry) = self.arena.put_for_guest(which * size + n, calls)?;
-                let guest = Guest { index: *index, bit: 1 << (which * GROUP + n), below: [0; _], batch, entry };
-                inside[which].push(guest);
-                let guest = inside[which].last_mut().expect("it was pushed just now");
-                self.post.as_mut().expect(STANDS).lead_in(guest, (&self.arena, self.number), without_restart)?;
+                let bit = 1 << (which * GROUP + n);
+                inside[which].push(Guest { index: *index, bit, below: [0; _], batch, entry });
             }
+            let post = self.post.as_mut().expect(STANDS);
+            post.write_blocks(&mut inside[which], without_restart)?;
+            let with = [self.arena.theirs(), self.number];
+            inside[which].iter().try_for_each(|guest| post.lead_in(guest, with))?;
             self.invite(inside)?;
             inside[which].iter().try_for_each(|guest| self.post().begin(guest))?;
             which = 1 - which;
@@ -132,14 +134,14 @@ impl Envoy<'_> {
         // None of the group is a guest any more, but none was let go either until it is as it was.
         let gone = std::mem::take(&mut inside[which]);
         let mut result = self.invite(inside);
+        let post = self.post.as_mut().expect(STANDS);
         for guest in &gone {
-            let post = self.post.as_mut().expect(STANDS);
-            result = result.and_then(|()| post.bring_guest_back(guest));
+            result = result.and_then(|()| Ok(post.guest(guest).put_back()?));
             if result.is_err() {
                 post.give_up(guest.index);
             }
         }
-        result
+        result.and_then(|()| post.write_below(&gone))
     }
 
     /// All of them have made their calls.
@@ -197,34 +199,54 @@ impl Post<'_> {
         &self.process.threads[guest.index]
     }
 
-    /// Leads a thread into the code, where it stands still.
-    fn lead_in(
-        &mut self,
-        guest: &mut Guest,
-        (arena, socket): (&Arena, u64),
-        without_restart: u64,
-    ) -> Result<(), EnvoyError> {
-        let (memory, thread) = (&self.process.memory, self.guest(guest));
-        let (tid, regs, at) = (thread.tid(), thread.regs(), block(thread.regs()).start);
+    /// What brings a guest home by itself.
+    fn data_of(&self, guest: &Guest, without_restart: u64) -> arch::Data {
+        let thread = self.guest(guest);
         let mut data = arch::Data { bit: guest.bit, ..self.process.data(guest.index, &thread.flags()) };
-        if arch::interrupted(regs) == arch::Interrupted::UnlessHandlerWithoutRestart {
+        if arch::interrupted(thread.regs()) == arch::Interrupted::UnlessHandlerWithoutRestart {
             data.interrupting = caught(thread, &thread.flags()) & without_restart;
         }
-        memory.read(at, &mut guest.below)?;
-        let begins = arch::visit(regs, self.place.code, at, [guest.entry, arena.theirs(), socket]);
+        data
+    }
+
+    /// Writes the data blocks, and notes what was there.
+    fn write_blocks(&self, guests: &mut [Guest], without_restart: u64) -> Result<(), EnvoyError> {
+        let memory = &self.process.memory;
+        let at = |guest: &Guest| block(self.guest(guest).regs()).start;
+        let places: Vec<u64> = guests.iter().map(at).collect();
+        let data: Vec<_> = guests.iter().map(|guest| self.data_of(guest, without_restart).to_bytes()).collect();
+        let below = guests.iter_mut().map(|guest| &mut guest.below[..]);
+        memory.read_vectored(&mut places.iter().copied().zip(below).collect::<Vec<_>>())?;
+        let blocks = data.iter().map(|data| &data[..]);
+        Ok(memory.write_vectored(&places.iter().copied().zip(blocks).collect::<Vec<_>>())?)
+    }
+
+    /// Where their data blocks were is what was there before.
+    fn write_below(&self, guests: &[Guest]) -> Result<(), EnvoyError> {
+        let below = |guest: &'_ Guest| (block(self.guest(guest).regs()).start, guest.below);
+        let below: Vec<_> = guests.iter().map(below).collect();
+        let pieces: Vec<_> = below.iter().map(|(at, bytes)| (*at, &bytes[..])).collect();
+        Ok(self.process.memory.write_vectored(&pieces)?)
+    }
+
+    /// Leads a thread into the code, where it stands still, with the arena and the number of the socket.
+    fn lead_in(&self, guest: &Guest, [arena, socket]: [u64; 2]) -> Result<(), EnvoyError> {
+        let thread = self.guest(guest);
+        let (tid, regs, at) = (thread.tid(), thread.regs(), block(thread.regs()).start);
         if arch::may_note_mask(regs) {
             ptrace::setsigmask(tid, thread.sigmask())?;
         }
-        memory.write(at, &data.to_bytes())?;
-        ptrace::setregs(tid, &begins)?;
+        ptrace::setregs(tid, &arch::visit(regs, self.place.code, at, [guest.entry, arena, socket]))?;
         Ok(ptrace::setsigmask(tid, u64::MAX)?)
     }
 
     /// Lets it make its calls.
     fn begin(&self, guest: &Guest) -> Result<(), EnvoyError> {
         let tid = self.guest(guest).tid();
-        let pass = ptrace::look(tid)?.map_or(0, Stop::signal_to_pass);
-        Ok(ptrace::cont(tid, pass)?)
+        // It stands where it was seized, so there is no signal to pass. While its process is stopped by somebody, or let go on, it stands
+        // anew a moment later.
+        ptrace::cont(tid, 0).or_else(|_| ptrace::wait(tid, PATIENCE).and_then(|_| ptrace::cont(tid, 0)))?;
+        Ok(())
     }
 
     fn tell_to_stop(&self, guest: &Guest) -> Result<(), EnvoyError> {
@@ -239,12 +261,5 @@ impl Post<'_> {
         regs.ok_or(EnvoyError::Silent)?;
         self.process.threads[guest.index].see_event(event);
         Ok(())
-    }
-
-    /// Back to where it was.
-    fn bring_guest_back(&self, guest: &Guest) -> Result<(), EnvoyError> {
-        let thread = self.guest(guest);
-        thread.put_back()?;
-        Ok(self.process.memory.write(block(thread.regs()).start, &guest.below)?)
     }
 }
