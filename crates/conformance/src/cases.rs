@@ -406,6 +406,9 @@ fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
         Case::specimen(&["family-leader-ended"]).refused(&["its first thread has ended", "linux 6.9"]).only(&[Older]),
+        Case::specimen(&["thread-apart", "fd"]).refused(&["fd", "has descriptors of its own"]),
+        Case::specimen(&["thread-apart", "cwd"]).refused(&["cwd", "a working directory, root or umask of its own"]),
+        Case::specimen(&["thread-apart", "net"]).refused(&["ns/net", "a network namespace of its own"]).only(&[Root]),
         Case::specimen(&["aio-waits"]).refused(&["io_getevents", "the kernel has not done"]),
         Case::specimen(&["uring-refused", "busy"]).refused(&["io_uring", "the kernel is at work for it"]),
         Case::specimen(&["uring-refused", "thread"]).refused(&["io_uring", "another thread"]),

@@ -1,6 +1,7 @@
 //! Freeze: seize, capture, write, and only then end the tree. Or, on any trouble, let it run on as if nothing had been.
 
 use crate::ahead::Ahead;
+use crate::apart;
 use crate::asked::{Answers, Asks};
 use crate::envoys::{After, Hired, Ready, Recruits, Source};
 use crate::execute::raise_file_limit;
@@ -199,6 +200,11 @@ fn capture(
     let mut findings = Findings::default();
     tree.forget_own_terminals();
     one_namespace(tree, &mut findings);
+    let apart = apart::refusals(&tree.members)?;
+    if !apart.is_empty() {
+        // No envoy visits such a thread: the number of its socket means something else there.
+        return Err(findings.with(Error::Refused(apart)));
+    }
     let mut threads = Vec::new();
     for member in &tree.members {
         threads.push(member.threads()?);

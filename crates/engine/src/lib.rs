@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 mod ahead;
+mod apart;
 mod asked;
 mod bound;
 mod envoys;
@@ -49,4 +50,4 @@ pub use look::Look;
 pub use output::{Output, Published};
 pub use progress::{Progress, Silent};
 pub use supervise::{Outcome, stand_for};
-pub use thaw::{Loaded, Thawed, load, plan_for, thaw};
+pub use thaw::{Loaded, Thawed, load, of_image, plan_for, thaw};

@@ -75,7 +75,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
-    "threads" threads::start; "thread-second" threads::second;
+    "threads" threads::start; "thread-second" threads::second; "thread-apart" threads::apart;
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-apart" ipc::apart; "shm-huge" ipc::huge;
     "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;

@@ -68,3 +68,28 @@ pub(crate) fn second(_: &[String]) -> Result<Living, String> {
     });
     Living::reads(|_| -> Outcome { Ok(()) })
 }
+
+/// One more thread, which has something of its own: `fd`, `cwd` or `net`.
+pub(crate) fn apart(arguments: &[String]) -> Result<Living, String> {
+    let what = arguments.first().map_or("", String::as_str);
+    let flag = match what {
+        "fd" => libc::CLONE_FILES,
+        "cwd" => libc::CLONE_FS,
+        "net" => libc::CLONE_NEWNET,
+        other => return Err(format!("there is no {other}")),
+    };
+    let (tell, hear) = mpsc::channel();
+    std::thread::spawn(move || {
+        // SAFETY: takes an integer.
+        let gone = sys::must("unshare", unsafe { libc::unshare(flag) }).map(|_| ());
+        while tell.send(gone.clone()).is_ok() {
+            std::thread::park();
+        }
+    });
+    hear.recv().map_err(|e| e.to_string())??;
+    Living::reads(move |_| {
+        // It is there to hear of it.
+        let _ = &hear;
+        Ok(())
+    })
+}
