@@ -39,7 +39,7 @@ fn end_at_bugs() {
 fn main() -> ExitCode {
     end_at_bugs();
     match own_image() {
-        Some(Ok(file)) => thaw::itself(file),
+        Some(Ok(image)) => thaw::itself(image),
         Some(Err(e)) => {
             say::aside(&format!("cryopid: {}: {e}", own_name()));
             ExitCode::from(thaw::OWN_FAILURE)
@@ -65,15 +65,15 @@ fn own_name() -> String {
 }
 
 /// The image that this program is the beginning of, if it is one.
-fn own_image() -> Option<Result<File, OpenError>> {
+fn own_image() -> Option<Result<Image<File>, OpenError>> {
     let file = match File::open("/proc/self/exe") {
         Ok(file) => file,
         // It may be executed and not read: whether it is an image cannot be known, and as a bare program it is of no use.
         Err(e) if e.kind() == std::io::ErrorKind::PermissionDenied => return Some(Err(OpenError::Io(e))),
         Err(_) => return None,
     };
-    match Image::open(&file) {
-        Ok(_) => Some(Ok(file)),
+    match Image::open(file) {
+        Ok(image) => Some(Ok(image)),
         Err(OpenError::NotAnImage) => None,
         Err(e) => Some(Err(e)),
     }

@@ -4,6 +4,7 @@ use crate::args::{FilesArg, ItselfArgs, PidsArg, ThawArgs, ThawFileArgs, TimeArg
 use crate::say::{Say, Style};
 use clap::Parser;
 use engine::{Error, Loaded, Outcome};
+use image::Image;
 use plan::{FilePolicy, Options, Pids, Plan, TimePolicy};
 use serde_json::json;
 use std::fs::File;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 pub(crate) const OWN_FAILURE: u8 = 125;
 
 /// The image that this program is.
-pub(crate) fn itself(file: File) -> ExitCode {
+pub(crate) fn itself(image: Image<File>) -> ExitCode {
     let args = match ItselfArgs::try_parse() {
         Ok(args) => args.thaw,
         Err(e) => {
@@ -21,7 +22,7 @@ pub(crate) fn itself(file: File) -> ExitCode {
             return ExitCode::from(if e.use_stderr() { OWN_FAILURE } else { 0 });
         }
     };
-    run(&args, &crate::own_name(), engine::load(file))
+    run(&args, &crate::own_name(), engine::of_image(image))
 }
 
 /// An image that is named.
@@ -53,7 +54,7 @@ fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {
     let what = format!("cannot thaw {name}");
     let done = match args.dry_run {
         true => loaded.and_then(|loaded| plan(args, &loaded)).map(|plan| print(&plan, name, &mut say)),
-        false => loaded.and_then(|loaded| thaw(args, &loaded, &mut say)),
+        false => loaded.and_then(|loaded| thaw(args, loaded, &mut say)),
     };
     done.unwrap_or_else(|e| {
         say.failed(&what, "nothing was made", &e);
@@ -77,16 +78,20 @@ fn print(plan: &Plan, name: &str, say: &mut Say) -> ExitCode {
     }
 }
 
-fn thaw(args: &ThawArgs, loaded: &Loaded, say: &mut Say) -> Result<ExitCode, Error> {
+fn thaw(args: &ThawArgs, loaded: Loaded, say: &mut Say) -> Result<ExitCode, Error> {
     let options = options(args);
-    let thawed = engine::thaw(loaded, &options, say)?;
+    let thawed = engine::thaw(&loaded, &options, say)?;
     say.notes(&thawed.notes);
     let object = json!({"event": "thawed", "name": loaded.model.name(), "pid": thawed.pid, "notes": thawed.notes});
     if args.detach {
         say.line(&format!("thawed {} as process {}", loaded.model.name(), thawed.pid), &object);
+        // All of it goes with us, and sooner.
+        std::mem::forget(loaded);
         return Ok(ExitCode::SUCCESS);
     }
     say.object(&object);
+    // Whoever stands for the program does without it for as long as that lives.
+    drop(loaded);
     Ok(match engine::stand_for(thawed) {
         Outcome::Exited(status) => ExitCode::from(status as u8),
         Outcome::Killed(signal) => ExitCode::from((128 + signal) as u8),

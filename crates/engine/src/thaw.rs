@@ -7,6 +7,8 @@ use plan::{Host, Options, Pids, Plan};
 use resources::{Model, Typed};
 use std::fs::File;
 use std::io::Read;
+use std::sync::{Mutex, PoisonError};
+use tracee::procfs::both;
 
 /// An image that was read.
 #[derive(Debug)]
@@ -40,7 +42,11 @@ pub fn load(mut file: File) -> Result<Loaded, Error> {
         std::io::copy(&mut reader, &mut spool).map_err(|e| Error::io("read", "the image", e))?;
         file = spool;
     }
-    let image = Image::open(file)?;
+    of_image(Image::open(file)?)
+}
+
+/// The same of an image that was opened.
+pub fn of_image(image: Image<File>) -> Result<Loaded, Error> {
     let mut model = Model::from_records(image.records())?;
     within(&model, &image)?;
     let late = image.late().and_then(|late| Ok(late.map(|bytes| Typed::from_bytes(&bytes)).transpose()?));
@@ -79,7 +85,7 @@ fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
     Ok((host, plan))
 }
 
-/// From so many processes on.
+/// From so many threads on.
 const MANY: usize = 16;
 
 /// How often ids are looked for once more.
@@ -89,19 +95,17 @@ const TRIES: u32 = 4;
 /// the tree gets a namespace of its own if any id will do; or only one that was to be a helper's, for which another will do.
 pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<Thawed, Error> {
     progress.stage("checking", loaded.image.source().len().unwrap_or(0));
-    // A plan of many processes takes as long as the look at their pages: they are made beside each other.
+    // A plan of many threads takes as long as the look at their pages: they are made beside each other.
     let mut beside = None;
-    if loaded.model.processes.len() < MANY {
-        loaded.image.verify(&mut |done, _| progress.done(done))?;
+    let shown = Mutex::new(&mut *progress);
+    let verify = || loaded.image.verify(&mut |done, _| shown.lock().unwrap_or_else(PoisonError::into_inner).done(done));
+    if loaded.model.ids().len() < MANY {
+        verify()?;
     } else {
         let host = crate::survey(&loaded.model)?;
-        let plan = std::thread::scope(|scope| {
-            let make = || plan_for(loaded, &host, options);
-            let plan = std::thread::Builder::new().spawn_scoped(scope, make).ok();
-            loaded.image.verify(&mut |done, _| progress.done(done))?;
-            plan.map_or_else(make, |plan| plan.join().expect("a bug of a plan ends us at once"))
-        })?;
-        beside = Some((host, plan));
+        let (verified, plan) = both(true, verify, || plan_for(loaded, &host, options));
+        verified?;
+        beside = Some((host, plan?));
     }
     let taken =
         |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3"));
