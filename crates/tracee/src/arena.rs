@@ -71,7 +71,7 @@ pub(crate) struct Batch {
     outs: Outs,
 }
 
-/// The part of the arena in which guests have their calls; the owner's are before it.
+/// The part of the arena in which guests have their calls. While they are there, the owner has none.
 const GUESTS_AT: usize = SIZE / 2;
 
 /// Of what each call puts out: the number of the call, where it is in the arena, and its length; ascending.

@@ -47,6 +47,8 @@ pub struct Envoy<'p> {
     number: u64,
     /// Calls that it is making, or has made without anybody asking for the answers yet.
     begun: Option<Begun>,
+    /// Guests were turned out: it is on its way home, or there.
+    is_lost: bool,
     /// See [`Envoy::locks_new_areas`]; known once it was asked.
     locks: Option<bool>,
     /// The thread of ours that traces.
@@ -169,7 +171,7 @@ impl<'p> Recruit<'p> {
             unreachable!("it has gone all the way")
         };
         let (post, socket, tracer) = (Some(self.post), Arc::new(socket), std::thread::current().id());
-        let mut envoy = Envoy { post, arena, socket, number, begun: None, locks: None, tracer };
+        let mut envoy = Envoy { post, arena, socket, number, begun: None, is_lost: false, locks: None, tracer };
         envoy.learn_interrupting(&self.status)?;
         Ok(envoy)
     }
@@ -455,10 +457,14 @@ impl Post<'_> {
     }
 
     fn lost(&self, lost: Lost) -> EnvoyError {
+        self.lost_of(self.tid(), lost)
+    }
+
+    fn lost_of(&self, tid: i32, lost: Lost) -> EnvoyError {
         match lost {
             Lost::Died => self.died(),
             Lost::Stuck | Lost::Vforked(_) => EnvoyError::Silent,
-            Lost::Fault(fault) if fault.errno == Errno::ESRCH && crate::status::is_dead(self.tid()) => self.died(),
+            Lost::Fault(fault) if fault.errno == Errno::ESRCH && crate::status::is_dead(tid) => self.died(),
             Lost::Fault(fault) => fault.into(),
         }
     }
@@ -725,6 +731,7 @@ impl<'p> Envoy<'p> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
         }
+        self.is_there()?;
         if let Some((begun, answers)) = self.end_begun()?
             && *begun == *calls
         {
@@ -741,12 +748,17 @@ impl<'p> Envoy<'p> {
         Ok(answers)
     }
 
+    fn is_there(&self) -> Result<(), EnvoyError> {
+        if self.is_lost { Err(EnvoyError::Silent) } else { Ok(()) }
+    }
+
     /// Has it begin with calls, as far as they go into one batch: to make them while we do other things. Their answers are what
     /// [`Envoy::calls`] gives when it is asked for the same, before all else.
     pub fn begin(&mut self, calls: Arc<[Call]>) -> Result<(), EnvoyError> {
         if calls.iter().any(|call| FORBIDDEN.contains(&call.sys)) || self.begun.is_some() {
             return Ok(());
         }
+        self.is_there()?;
         let last = self.arena.is_locked();
         let batch = self.arena.put(calls.iter().chain([&last]))?;
         if batch.entries == calls.len() + 1 {

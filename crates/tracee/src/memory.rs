@@ -58,7 +58,13 @@ impl Memory {
             let n = some.len() as u64;
             // SAFETY: the local pieces are borrowed for the call, which only reads them.
             let r = unsafe { libc::process_vm_writev(self.tid, local.as_ptr(), n, remote.as_ptr(), n, 0) };
-            let written = sys::result(r as i64).map_err(call)?;
+            let written = match sys::result(r as i64) {
+                Err(Errno::ENOSYS | Errno::EPERM) => {
+                    some.iter().try_for_each(|(addr, from)| self.write(*addr, from))?;
+                    continue;
+                }
+                written => written.map_err(call)?,
+            };
             if written != some.iter().map(|(_, from)| from.len() as u64).sum::<u64>() {
                 return Err(call(Errno::EFAULT));
             }

@@ -21,7 +21,9 @@ const ALIGN: usize = 16;
 #[derive(Debug, Default)]
 pub(crate) struct Areas {
     pub(crate) text: Vec<u8>,
+    /// In order; those that touch each other are one.
     writable: Vec<Range<u64>>,
+    others: Vec<Range<u64>>,
     code: Vec<Range<u64>>,
     vdso: Option<Range<u64>>,
 }
@@ -73,11 +75,17 @@ impl Areas {
             if line.ends_with(b" [vdso]") {
                 areas.vdso = Some(range.clone());
             }
-            match line.split(|b| *b == b' ').nth(1) {
-                Some([b'r', b'w', ..]) => areas.writable.push(range),
-                // The kernel's own half begins with [vsyscall], in which nothing runs but what the kernel expects.
-                Some([b'r', _, b'x', _]) if range.start >> 63 == 0 => areas.code.push(range),
-                _ => {}
+            let protection = line.split(|b| *b == b' ').nth(1);
+            match (protection, areas.writable.last_mut()) {
+                (Some([b'r', b'w', ..]), Some(last)) if last.end == range.start => last.end = range.end,
+                (Some([b'r', b'w', ..]), _) => areas.writable.push(range),
+                _ => {
+                    areas.others.push(range.clone());
+                    // The kernel's own half begins with [vsyscall], in which nothing runs but what the kernel expects.
+                    if matches!(protection, Some([b'r', _, b'x', _])) && range.start >> 63 == 0 {
+                        areas.code.push(range);
+                    }
+                }
             }
         }
         areas
@@ -85,12 +93,12 @@ impl Areas {
 
     /// Whether the process itself could write all of `range`. A stack is made to grow down to it first.
     pub(crate) fn can_write(&self, memory: &Memory, range: Range<u64>) -> bool {
-        let inside = |r: &Range<u64>| r.start <= range.start && range.end <= r.end;
-        let next = || self.writable.iter().find(|r| r.end >= range.end);
+        let next = self.writable.partition_point(|r| r.end < range.end);
+        let Some(area) = self.writable.get(next) else { return false };
         // Reading below a stack through /proc/PID/mem makes it grow (mm/memory.c, `__access_remote_vm`); what does
-        // not grow gives an error, and what is mapped there otherwise was in the list.
-        let grown = || next().is_some_and(|r| r.start > range.start) && memory.read_u64(range.start).is_ok();
-        self.writable.iter().any(inside) || (grown() && !self.is_mapped_apart(&range))
+        // not grow gives an error, and what is mapped there otherwise was in the list, as a guard that may be read so.
+        let grows = || !self.is_mapped_apart(range.start) && memory.read_u64(range.start).is_ok();
+        area.start <= range.start || area.start < range.end && grows()
     }
 
     /// A `syscall` instruction in the process's code, outside of `but`.
@@ -107,8 +115,8 @@ impl Areas {
         code.flat_map(|r| r.clone().step_by(PIECE).map(|at| (at, r.end))).find_map(|(at, end)| find(at, end))
     }
 
-    fn is_mapped_apart(&self, range: &Range<u64>) -> bool {
-        self.writable.iter().any(|r| r.contains(&range.start) && r.end < range.end)
+    fn is_mapped_apart(&self, at: u64) -> bool {
+        self.writable.iter().chain(&self.others).any(|r| r.contains(&at))
     }
 }
 

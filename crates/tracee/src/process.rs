@@ -344,7 +344,7 @@ impl Process {
         let end = |mut process: Process| {
             process.stayed = None;
             let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
-            others.for_each(take_note);
+            others.for_each(|tid| _ = ptrace::reap(tid, PATIENCE));
             has_ended(process.pidfd(), PATIENCE);
             Ended { pid: process.pid, at }
         };

@@ -318,6 +318,19 @@ pub fn look(tid: i32) -> Result<Option<Stop>, Fault> {
     Ok(stop)
 }
 
+/// Takes note of the end of a thread that was sent SIGKILL; false when it does not end in time. We sleep meanwhile: the processors are
+/// for the threads that end.
+pub fn reap(tid: i32, patience: Duration) -> Result<bool, Fault> {
+    let end = Instant::now() + patience;
+    while waitid(tid, libc::WEXITED | libc::WNOHANG)?.is_none() {
+        if Instant::now() > end {
+            return Ok(false);
+        }
+        std::thread::sleep(Duration::from_micros(50));
+    }
+    Ok(true)
+}
+
 /// How often we look without sleeping: most stops come within microseconds.
 const EAGER_LOOKS: u32 = 300;
 

@@ -222,6 +222,7 @@ global_asm!(
     "or rcx, r15",
     "lock cmpxchg [rbx + {left_at}], rcx",
     "jne 7b",
+    "and rcx, rdx",
     "cmp rcx, rdx",
     "jne tracee_blob_home",
     "or r12, -1",
@@ -354,8 +355,8 @@ unsafe extern "C" {
     static tracee_blob_end: u8;
 }
 
-/// The code of the envoy: constant, position-independent, about 600 bytes. Behind it belongs the address of a data block:
-/// that of the thread that owns arena and socket.
+/// The code of the envoy: constant, position-independent, about 700 bytes. Behind it belong two words: the address of the data block of
+/// the thread that owns arena and socket, and the bits of its guests.
 pub fn code() -> &'static [u8] {
     let (begin, end) = (&raw const tracee_blob, &raw const tracee_blob_end);
     // SAFETY: the assembler above laid both labels, in this order, into one read-only section, with constant bytes between.

@@ -8,8 +8,9 @@
 //!
 //! 1. Data block, registers, mask: it would go straight home.
 //! 2. The word: now it is a guest, and the arena waits for it.
-//! 3. It has come to its wait, and stands still there. The word once more: it would go straight home again.
-//! 4. Mask and registers as they were. What was on the stack below is put back, too.
+//! 3. It has come to its wait, and stands still there. Its registers lead out of it: it would not wait once more, but leave.
+//! 4. The word once more: it would go straight home again.
+//! 5. Mask and registers as they were. What was on the stack below is put back, too.
 
 use super::*;
 use std::ops::Range;
@@ -48,13 +49,15 @@ impl Process {
                 && self.areas.can_write(&self.memory, block)
                 && self.fit(n, None).is_ok()
         };
-        let mut blocks: Vec<_> = self.threads.iter().map(|thread| block(thread.regs())).collect();
-        abi::sort_by_key(&mut blocks, |block| block.start);
-        let apart = |two: &[Range<u64>]| two[0].end + arch::HEAL_STACK + arch::RED_ZONE <= two[1].start;
+        // Of each the stack, from its data block to where it is used.
+        let used = |thread: &Stopped| block(thread.regs()).start..thread.regs().rsp;
+        let mut stacks: Vec<_> = self.threads.iter().map(used).collect();
+        abi::sort_by_key(&mut stacks, |stack| stack.start);
+        let apart = |two: &[Range<u64>]| two[0].end <= two[1].start;
         self.threads.len() > 1
             && self.place.is_some_and(|place| place.tail != Tail::Page)
             && self.threads.iter().enumerate().all(is_plain)
-            && blocks.windows(2).all(apart)
+            && stacks.windows(2).all(apart)
     }
 }
 
@@ -69,6 +72,10 @@ impl Envoy<'_> {
     pub fn ask(&mut self, threads: &[usize], calls: &[Call]) -> Result<Vec<Vec<Answer>>, EnvoyError> {
         if let Some(call) = calls.iter().find(|call| FORBIDDEN.contains(&call.sys)) {
             return Err(EnvoyError::Forbidden(call.sys));
+        }
+        self.is_there()?;
+        if calls.is_empty() {
+            return Ok(vec![Vec::new(); threads.len()]);
         }
         assert!(self.is_ours() && !threads.contains(&self.index()), "others are led in, by who traces");
         // Nobody sends anything while guests are there: they would hear of it.
@@ -147,8 +154,13 @@ impl Envoy<'_> {
     /// All of them have made their calls.
     fn await_guests(&self, guests: &[Guest]) -> Result<(), EnvoyError> {
         let (bits, begin) = (guests.iter().map(|guest| guest.bit).sum::<u64>(), Instant::now());
-        let (mut eager, mut end) = (begin + EAGER, begin + PATIENCE);
-        while self.arena.done() & bits != bits {
+        let (mut eager, mut end, mut done) = (begin + EAGER, begin + PATIENCE, 0);
+        while done != bits {
+            let now = self.arena.done() & bits;
+            if now != done {
+                (done, end) = (now, Instant::now() + PATIENCE);
+                continue;
+            }
             if Instant::now() < eager {
                 std::thread::yield_now();
                 continue;
@@ -174,6 +186,7 @@ impl Envoy<'_> {
 
     /// They find home by themselves, and so does the envoy.
     fn turn_out<'g>(&mut self, guests: impl Iterator<Item = &'g Guest>, why: EnvoyError) -> EnvoyError {
+        self.is_lost = true;
         hang_up(&self.socket);
         let post = self.post.as_mut().expect(STANDS);
         guests.for_each(|guest| post.give_up(guest.index));
@@ -253,12 +266,13 @@ impl Post<'_> {
         Ok(ptrace::interrupt(self.guest(guest).tid())?)
     }
 
-    /// It stands where it waits.
+    /// It stands where it waits, and would leave from there. The call in which it waited must not be made once more when it is no guest:
+    /// the number of the socket may be that of something else then.
     fn stands_still(&mut self, guest: &Guest) -> Result<(), EnvoyError> {
         let tid = self.guest(guest).tid();
-        let event = await_event(tid).map_err(|lost| self.lost(lost))?;
-        let regs = ptrace::getregs(tid)?.filter(|regs| self.is_in_loop(regs));
-        regs.ok_or(EnvoyError::Silent)?;
+        let event = await_event(tid).map_err(|lost| self.lost_of(tid, lost))?;
+        let regs = ptrace::getregs(tid)?.filter(|regs| self.is_in_loop(regs)).ok_or(EnvoyError::Silent)?;
+        ptrace::setregs(tid, &arch::undo(&regs, self.place.code))?;
         self.process.threads[guest.index].see_event(event);
         Ok(())
     }
