@@ -13,6 +13,9 @@ const NAMESPACES: [(&str, &str); 3] = [
     ("ns/uts", "a host name of its own"),
     ("ns/ipc", "an IPC namespace of its own"),
 ];
+/// To look at one takes as long as all that a thread is asked. So of more threads than this only the first is looked at, which is the one
+/// that programs with threads use.
+const MANY: usize = 64;
 
 /// Tables, likewise.
 const TABLES: [(Sharing, &str, &str); 2] = [
@@ -24,10 +27,11 @@ const TABLES: [(Sharing, &str, &str); 2] = [
 pub(crate) fn refusals(members: &[Member]) -> Result<Vec<Refusal>, Error> {
     let mut all = Vec::new();
     for member in members {
-        let Some(process) = &member.process else { continue };
+        let Some(process) = member.process.as_ref().filter(|process| process.threads().len() > 1) else { continue };
         let tids: Vec<i32> = process.threads().iter().map(tracee::Stopped::tid).collect();
         let (first, others) = tids.split_first().expect("who is held has threads");
-        let own = NAMESPACES.map(|(name, _)| namespace(*first, name));
+        let names = NAMESPACES.iter().take(if tids.len() > MANY { 1 } else { NAMESPACES.len() });
+        let own: Vec<_> = names.map(|(name, _)| namespace(*first, name)).collect();
         for found in each(others, |tid| refusal(*first, &own, *tid)) {
             all.extend(found?.map(|refusal| refusal.of(member.pid)));
         }
