@@ -1,9 +1,9 @@
 //! What a thread may have of its own (unshare(2), setns(2)) that an image has once for each process.
 
 use crate::Error;
+use crate::target::read_link;
 use crate::tree::Member;
 use plan::Refusal;
-use std::path::PathBuf;
 use tracee::procfs::each;
 use tracee::sys::Sharing;
 
@@ -39,11 +39,11 @@ pub(crate) fn refusals(members: &[Member]) -> Result<Vec<Refusal>, Error> {
     Ok(all)
 }
 
-fn namespace(tid: i32, name: &str) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{tid}/{name}")).ok()
+fn namespace(tid: i32, name: &str) -> Option<Vec<u8>> {
+    read_link(format!("/proc/{tid}/{name}")).ok()
 }
 
-fn refusal(first: i32, own: &[Option<PathBuf>], tid: i32) -> Result<Option<Refusal>, Error> {
+fn refusal(first: i32, own: &[Option<Vec<u8>>], tid: i32) -> Result<Option<Refusal>, Error> {
     let why = |name: &'static str, what: &str| {
         let why = format!("its thread {tid} has {what}, apart from the process (unshare(2), setns(2))");
         Ok(Some(Refusal::new(name, why, "this is not supported yet")))

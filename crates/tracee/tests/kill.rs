@@ -52,7 +52,8 @@ fn killed_at_random(kind: Kind) {
     }
 }
 
-/// Of so many points one is tried. Each of a crowd is passed for each of its threads, and it takes long to see that all go on.
+/// Of so many points one is tried. Each of a crowd is passed for each of its threads, and it takes long to see that all go on
+/// (CRYOPID_EVERY=1 for each).
 fn step(kind: Kind) -> usize {
     let every = std::env::var("CRYOPID_EVERY").ok().and_then(|n| n.parse().ok());
     if kind == Kind::Crowd { every.unwrap_or(7) } else { 1 }

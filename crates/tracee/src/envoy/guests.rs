@@ -41,6 +41,9 @@ impl Process {
     /// Whether every thread may be a guest, and there are several: none has its calls filtered or sent back to it, each has the room
     /// below its stack, and no two of them have the same.
     pub fn takes_guests(&self) -> bool {
+        if self.threads.len() < 2 || self.place.is_none_or(|place| place.tail == Tail::Page) {
+            return false;
+        }
         let is_plain = |(n, thread): (usize, &Stopped)| {
             let block = block(thread.regs());
             thread.flags().seccomp == 0
@@ -54,10 +57,7 @@ impl Process {
         let mut stacks: Vec<_> = self.threads.iter().map(used).collect();
         abi::sort_by_key(&mut stacks, |stack| stack.start);
         let apart = |two: &[Range<u64>]| two[0].end <= two[1].start;
-        self.threads.len() > 1
-            && self.place.is_some_and(|place| place.tail != Tail::Page)
-            && self.threads.iter().enumerate().all(is_plain)
-            && stacks.windows(2).all(apart)
+        stacks.windows(2).all(apart) && self.threads.iter().enumerate().all(is_plain)
     }
 }
 
