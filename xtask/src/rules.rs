@@ -12,7 +12,7 @@ pub(crate) const MEDIAN: usize = 8;
 const ARROWS: [(&str, &[&str]); 10] = [
     ("abi", &["arrayvec", "minicbor", "serde"]),
     ("image", &["abi", "minicbor", "serde", "xxhash-rust"]),
-    ("plan", &["abi", "image", "serde"]),
+    ("plan", &["abi", "image", "rustc-hash", "serde"]),
     ("resources", &["abi", "image", "plan", "minicbor", "serde", "xxhash-rust"]),
     ("tracee", &["abi", "libc", "linux-raw-sys"]),
     ("engine", &["abi", "image", "plan", "resources", "tracee", "minicbor", "rustix", "serde", "xxhash-rust"]),

@@ -31,7 +31,7 @@ pub(crate) fn refusals(members: &[Member]) -> Result<Vec<Refusal>, Error> {
         let tids: Vec<i32> = process.threads().iter().map(tracee::Stopped::tid).collect();
         let (first, others) = tids.split_first().expect("who is held has threads");
         let names = NAMESPACES.iter().take(if tids.len() > MANY { 1 } else { NAMESPACES.len() });
-        let own: Vec<_> = names.map(|(name, _)| namespace(*first, name)).collect();
+        let own: Vec<_> = names.map(|(name, _)| namespace(*first, *first, name)).collect();
         for found in each(others, |tid| refusal(*first, &own, *tid)) {
             all.extend(found?.map(|refusal| refusal.of(member.pid)));
         }
@@ -39,8 +39,8 @@ pub(crate) fn refusals(members: &[Member]) -> Result<Vec<Refusal>, Error> {
     Ok(all)
 }
 
-fn namespace(tid: i32, name: &str) -> Option<Vec<u8>> {
-    read_link(format!("/proc/{tid}/{name}")).ok()
+fn namespace(first: i32, tid: i32, name: &str) -> Option<Vec<u8>> {
+    read_link(format!("/proc/{first}/task/{tid}/{name}")).ok()
 }
 
 fn refusal(first: i32, own: &[Option<Vec<u8>>], tid: i32) -> Result<Option<Refusal>, Error> {
@@ -54,7 +54,7 @@ fn refusal(first: i32, own: &[Option<Vec<u8>>], tid: i32) -> Result<Option<Refus
         }
     }
     for ((name, what), own) in NAMESPACES.into_iter().zip(own) {
-        if namespace(tid, name) != *own {
+        if namespace(first, tid, name) != *own {
             return why(name, what);
         }
     }

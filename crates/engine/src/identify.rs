@@ -15,7 +15,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, PoisonError};
-use tracee::procfs::record_of;
+use tracee::procfs::{by_halves, record_of};
 
 /// The descriptors of a tree by description, in the order of the first process and number that lead to each.
 pub(crate) struct Table {
@@ -147,6 +147,9 @@ pub(crate) fn see_own(fd: u32) -> Result<Seen, Fault> {
     }
 }
 
+/// From so many descriptors on a second thread compares them, too.
+const MANY: usize = 64;
+
 /// Descriptors that are looked at at once: a second thread of ours helps where there are many.
 const TOGETHER: usize = 32;
 
@@ -196,8 +199,9 @@ pub(crate) fn table(
     }
     let leads: BTreeMap<i32, i32> = abi::gathered(of.iter().copied());
     let mut first: Vec<usize> = (0..seen.len()).collect();
-    for group in alike.values().filter(|g| g.len() > 1) {
-        share(&leads, &seen, group, &mut first)?;
+    let groups: Vec<&Vec<usize>> = alike.values().filter(|g| g.len() > 1).collect();
+    for same in by_halves(&groups, seen.len() > MANY, |group| share(&leads, &seen, group)) {
+        same?.into_iter().for_each(|(of, with)| first[of] = with);
     }
     let (mut index, mut places) = (BTreeMap::new(), Vec::new());
     let numbers = abi::gathered(of.iter().map(|(pid, _)| (*pid, Vec::new())));
@@ -228,8 +232,9 @@ pub(crate) fn table(
     Ok(table)
 }
 
-/// kcmp gives descriptions a total order, so a sort finds the equal ones without comparing all pairs.
-fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize], first: &mut [usize]) -> Result<(), Error> {
+/// Those of a group that have the description of one before them, each with that one. kcmp gives descriptions a total order, so a sort
+/// finds the equal ones without comparing all pairs.
+fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize]) -> Result<Vec<(usize, usize)>, Error> {
     let mut fault = None;
     let of = |n: usize| (leads[&(seen[n].pid as i32)], seen[n].fd as i32);
     let mut compare = |a: &usize, b: &usize| {
@@ -240,11 +245,8 @@ fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize], first: &mut
     };
     let mut sorted = group.to_vec();
     abi::sort_by(&mut sorted, &mut compare);
-    for pair in sorted.windows(2) {
-        if compare(&pair[0], &pair[1]) == Ordering::Equal {
-            first[pair[1]] = first[pair[0]];
-        }
-    }
     // The sort is stable, so the first of equal ones has the lowest number of the first process that has it.
-    fault.map_or(Ok(()), |f| Err(f.into()))
+    let same = sorted.chunk_by(|a, b| compare(a, b).is_eq());
+    let pairs = same.flat_map(|same| same[1..].iter().map(|of| (*of, same[0]))).collect();
+    fault.map_or(Ok(pairs), |f| Err(f.into()))
 }

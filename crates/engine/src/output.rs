@@ -6,10 +6,12 @@ use image::Late;
 use rustix::fs::{AtFlags, CWD, FallocateFlags, Mode, OFlags, RenameFlags, renameat_with};
 use std::fs::File;
 use std::io::{self, Write};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use tracee::fault::point;
+use tracee::here::begin_writeback;
 
 /// An image being written. Dropped without [`Output::publish`], it leaves nothing.
 #[derive(Debug)]
@@ -24,6 +26,8 @@ pub enum Output {
         beside: Option<Beside>,
         /// What stood at the target: held, so that its blocks are not freed while the tree stands still.
         replaced: Option<OwnedFd>,
+        /// Bytes that were written, of which the disk is not told yet.
+        new: Range<u64>,
     },
     /// Standard output or another stream: nothing can be undone there.
     Stream(File),
@@ -108,6 +112,9 @@ impl Drop for Beside {
         let _ = std::fs::remove_file(&self.0);
     }
 }
+
+/// Of so many bytes the disk is told at once: it writes the first ones while the last are yet to come.
+const AT_ONCE: u64 = 4 << 20;
 
 /// errno(3).
 const EINVAL: i32 = 22;
@@ -195,7 +202,7 @@ impl Output {
     fn file(file: File, target: PathBuf, beside: Option<Beside>) -> Output {
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let replaced = rustix::fs::openat(CWD, &target, flags, Mode::empty()).ok();
-        Output::File { file, target, beside, replaced }
+        Output::File { file, target, beside, replaced, new: 0..0 }
     }
 
     /// Asks the file system for room behind what is written, where it knows how: then the tree need not wait for it.
@@ -235,7 +242,7 @@ impl Output {
     /// Makes it durable, and gives it its name. What stood there before is replaced at once, or not at all.
     pub fn publish(self) -> Result<Option<Published>, Error> {
         let (file, target, named, replaced) = match self {
-            Output::File { file, target, beside, replaced } => (file, target, beside, replaced),
+            Output::File { file, target, beside, replaced, .. } => (file, target, beside, replaced),
             Output::Stream(file) => return Output::synced(&file),
         };
         let fault = |call: &str, e: io::Error| Error::io(call, target.display(), e);
@@ -279,9 +286,17 @@ fn link(file: &File, path: PathBuf) -> Result<Beside, Error> {
 
 impl Write for Output {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        match self {
-            Output::File { file, .. } | Output::Stream(file) => file.write(buf),
+        let (file, new) = match self {
+            Output::Stream(file) => return file.write(buf),
+            Output::File { file, new, .. } => (file, new),
+        };
+        let written = file.write(buf)?;
+        new.end += written as u64;
+        if new.end - new.start >= AT_ONCE {
+            begin_writeback(file, new.clone());
+            new.start = new.end;
         }
+        Ok(written)
     }
     fn flush(&mut self) -> io::Result<()> {
         Ok(())

@@ -19,7 +19,7 @@ use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::hash::Hash;
 use std::os::unix::ffi::OsStringExt;
-use tracee::procfs::{numbers, read};
+use tracee::procfs::{each, numbers, read};
 
 const DELETED: &[u8] = b" (deleted)";
 
@@ -33,16 +33,21 @@ const CONTENTS: u8 = 4;
 
 /// Once something is found without a name, nothing else matters.
 fn what_may_matter(pid: u32) -> u8 {
-    let mut has = 0;
-    for (link, _) in links_of(pid) {
-        has |= match &link {
-            link if link.ends_with(DELETED) => return NAMELESS,
-            link if !has_path(link) => PATHLESS | CONTENTS,
-            link if has_contents(link) => CONTENTS,
-            _ => 0,
-        };
+    let Ok(directory) = Listed::open(format!("/proc/{pid}/fd")) else { return 0 };
+    let matters = |fd: &u32| directory.link(*fd).map_or(0, |link| what_matters_of(&link));
+    let has = each(&directory.numbers().unwrap_or_default(), matters).into_iter().fold(0, |all, one| all | one);
+    let is_enough = has & NAMELESS != 0 || areas(pid).iter().any(|(_, area)| area.is_nameless());
+    if is_enough { NAMELESS } else { has }
+}
+
+/// Of a descriptor with this link.
+fn what_matters_of(link: &[u8]) -> u8 {
+    match link {
+        link if link.ends_with(DELETED) => NAMELESS,
+        link if !has_path(link) => PATHLESS | CONTENTS,
+        link if has_contents(link) => CONTENTS,
+        _ => 0,
     }
-    if areas(pid).iter().any(|(_, area)| area.is_nameless()) { NAMELESS } else { has }
 }
 
 /// What was found of the link of each descriptor, and of the inode of each shared area.
@@ -277,14 +282,9 @@ fn read_link(pid: u32, fd: u32) -> Option<Vec<u8>> {
 
 /// The descriptors of a process by where their links lead.
 fn links(pid: u32) -> Vec<(Vec<u8>, Fd)> {
-    links_of(pid).collect()
-}
-
-/// The same, one after the other.
-fn links_of(pid: u32) -> impl Iterator<Item = (Vec<u8>, Fd)> {
-    let directory = Listed::open(format!("/proc/{pid}/fd")).ok();
-    let numbers = directory.as_ref().and_then(|directory| directory.numbers().ok()).unwrap_or_default();
-    numbers.into_iter().filter_map(move |fd| Some((directory.as_ref()?.link(fd).ok()?, (pid, fd))))
+    let Ok(directory) = Listed::open(format!("/proc/{pid}/fd")) else { return Vec::new() };
+    let numbers = directory.numbers().unwrap_or_default().into_iter();
+    numbers.filter_map(|fd| Some((directory.link(fd).ok()?, (pid, fd)))).collect()
 }
 
 /// The shared areas of a process by inode.

@@ -1,8 +1,9 @@
 //! From steps that name facts to steps in an order: a stable topological sort.
 
 use crate::{Fact, Moment, Step};
+use rustc_hash::FxHashMap;
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap};
+use std::collections::BinaryHeap;
 
 /// Why no order exists. Always a bug of a resource, told by the names of its members.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -40,7 +41,7 @@ struct Waits {
 }
 
 fn waits(steps: &[Step]) -> Result<Waits, Stuck> {
-    let mut ids: HashMap<&Fact, usize> = HashMap::new();
+    let mut ids: FxHashMap<&Fact, usize> = FxHashMap::default();
     let mut makers: Vec<Vec<usize>> = Vec::new();
     let mut w =
         Waits { makes: Vec::new(), facts: Vec::new(), wake: vec![Vec::new(); steps.len()], left: vec![0; steps.len()] };

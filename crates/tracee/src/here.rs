@@ -3,6 +3,7 @@
 use crate::{arch, fault, sys};
 use abi::{Answer, Arg, Call, Errno};
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Makes a call here.
@@ -184,6 +185,14 @@ pub fn look_into(fd: &impl AsRawFd, first: usize, len: usize) -> std::io::Result
 pub fn close_range(first: u32, last: u32) {
     // SAFETY: the caller set these numbers apart for what nothing of ours owns.
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+}
+
+/// The disk begins to write this part of a file, which is not waited for (sync_file_range(2)); where it does not, whoever makes the file
+/// durable waits for all of it.
+pub fn begin_writeback(file: &File, part: Range<u64>) {
+    let (at, len) = (part.start as i64, (part.end - part.start) as i64);
+    // SAFETY: sync_file_range reads and writes no memory of ours.
+    unsafe { libc::sync_file_range(file.as_raw_fd(), at, len, libc::SYNC_FILE_RANGE_WRITE) };
 }
 
 /// dup3(2): the description behind `fd` under a number that the caller set apart.

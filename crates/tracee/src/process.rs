@@ -126,8 +126,9 @@ impl Shown {
     /// Looks at a process with these threads.
     pub fn of(tids: &[u32]) -> Shown {
         // What cannot be read is tried once more, and told, by whoever needs it.
-        let status = |tid: &u32| (*tid as i32, Status::with_text(*tid as i32).ok());
-        Shown { areas: Areas::of(tids[0] as i32), statuses: abi::gathered(each(tids, status)) }
+        let lead = tids[0] as i32;
+        let status = |tid: &u32| (*tid as i32, Status::with_text(lead, *tid as i32).ok());
+        Shown { areas: Areas::of(lead), statuses: abi::gathered(each(tids, status)) }
     }
 }
 

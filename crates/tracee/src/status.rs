@@ -59,12 +59,13 @@ impl Status {
 
     /// Of a thread that is there.
     pub(crate) fn of(tid: i32) -> Result<Status, Fault> {
-        Ok(Status::with_text(tid)?.1)
+        Ok(Status::with_text(tid, tid)?.1)
     }
 
-    /// The text as well.
-    pub(crate) fn with_text(tid: i32) -> Result<(Vec<u8>, Status), Fault> {
-        let text = text(tid)?;
+    /// The text as well, from below a thread of the same process: to look at one there and elsewhere makes two entries of it, which its
+    /// end has to take away again.
+    pub(crate) fn with_text(lead: i32, tid: i32) -> Result<(Vec<u8>, Status), Fault> {
+        let text = read_record(format!("/proc/{lead}/task/{tid}/status"))?;
         let status = Status::parse(&text);
         Ok((text, status))
     }

@@ -70,7 +70,7 @@ impl Stopped {
         status: Option<(Vec<u8>, Status)>,
     ) -> Result<Stopped, SeizeError> {
         let State { tid, mut regs, xstate, sigmask, rseq, dispatch, idle } = state;
-        let (status, flags) = status.map_or_else(|| Status::with_text(tid), Ok)?;
+        let (status, flags) = status.map_or_else(|| Status::with_text(tid, tid), Ok)?;
         let filters = if flags.seccomp == FILTER { ptrace::seccomp_filters(tid)? } else { Vec::new() };
         if let Some(right) = allowed_restart(&filters, &regs) {
             ptrace::setregs(tid, &right)?;
