@@ -153,6 +153,7 @@ pub mod socket {
     pub const IPPROTO_UDP: u64 = 17;
     pub const IPPROTO_IPV6: u64 = 41;
     pub const IPPROTO_ICMPV6: u64 = 58;
+    pub const SOL_UDPLITE: u64 = 136;
     pub const SOL_RAW: u64 = 255;
 
     pub const SOL_PACKET: u64 = 263;
@@ -229,6 +230,7 @@ pub mod fd {
     /// linux/eventpoll.h.
     pub const EPOLL_CTL_ADD: u64 = 1;
     pub const EPOLL_CTL_MOD: u64 = 3;
+    pub const EPOLLOUT: u32 = 0x4;
     pub const EPOLLERR: u32 = 0x8;
     pub const EPOLLHUP: u32 = 0x10;
     pub const EPOLLEXCLUSIVE: u32 = 1 << 28;

@@ -29,6 +29,7 @@ macro_rules! options {
 
 use crate::consts::socket::{
     IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK, SOL_PACKET, SOL_RAW, SOL_SOCKET,
+    SOL_UDPLITE,
 };
 
 options! {
@@ -168,6 +169,11 @@ options! {
         UDP_NO_CHECK6_RX 102 4;
         UDP_SEGMENT 103 4;
         UDP_GRO 104 4;
+    }
+    /// Of UDP-Lite alone (udplite(7)).
+    UDPLITE of SOL_UDPLITE {
+        UDPLITE_SEND_CSCOV 10 4;
+        UDPLITE_RECV_CSCOV 11 4;
     }
     /// Of raw ones (raw(7)).
     RAW of SOL_RAW {

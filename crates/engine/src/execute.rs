@@ -509,8 +509,8 @@ impl<'a> Execution<'a> {
         let fault = |e| Err(Fault::new(step.op.to_string(), step.actor, e));
         match (expect, result) {
             (Expect::Whatever, _) | (Expect::Success | Expect::OrTold(_), Ok(_)) => Ok(()),
-            (Expect::Exactly(n), Ok(got)) if n == got => Ok(()),
-            (Expect::OrTold(lost), Err(_)) => {
+            (Expect::Exactly(n) | Expect::ExactlyOrTold(n, _), Ok(got)) if n == got => Ok(()),
+            (Expect::OrTold(lost), Err(_)) | (Expect::ExactlyOrTold(_, lost), _) => {
                 self.lose(lost);
                 Ok(())
             }

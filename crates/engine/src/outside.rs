@@ -208,12 +208,11 @@ impl Outside {
         let others = |link: &[u8]| kin.unwrap_or_else(|| self.links()).of(link);
         let mut alike: HashMap<&[u8], Vec<Fd>> = HashMap::new();
         for seen in own.iter().filter(|s| has_contents(&s.link.0) && !others(&s.link.0).is_empty()) {
-            let sorted = alike.entry(&seen.link.0).or_default();
-            let at = find(sorted, (seen.pid, seen.fd))?.unwrap_or_else(|at| at);
-            sorted.insert(at, (seen.pid, seen.fd));
+            alike.entry(&seen.link.0).or_default().push((seen.pid, seen.fd));
         }
         let mut all = Sharers::new();
-        for (link, sorted) in alike {
+        for (link, mut sorted) in alike {
+            sort(&mut sorted)?;
             for other in others(link).iter().filter(|(pid, _)| !self.own.contains(pid)) {
                 match find(&sorted, *other) {
                     Ok(Ok(at)) => all.entry(sorted[at]).or_default().push(other.0),
@@ -228,16 +227,26 @@ impl Outside {
     }
 }
 
-/// Where a description stands among ours, which are in the order of kcmp(2): so not all pairs are compared.
+/// The order of two descriptions; the first fault is kept.
+fn compare(a: Fd, b: Fd, fault: &mut Option<Fault>) -> Ordering {
+    let signed = |(pid, fd): Fd| (pid as i32, fd as i32);
+    tracee::sys::kcmp_file(signed(a), signed(b)).unwrap_or_else(|f| {
+        fault.get_or_insert(f);
+        Ordering::Equal
+    })
+}
+
+/// Brings descriptions into the order of kcmp(2).
+fn sort(all: &mut [Fd]) -> Result<(), Fault> {
+    let mut fault = None;
+    abi::sort_by(all, &mut |a: &Fd, b: &Fd| compare(*a, *b, &mut fault));
+    fault.map_or(Ok(()), Err)
+}
+
+/// Where a description stands among ours, which are in that order: so not all pairs are compared.
 fn find(sorted: &[Fd], other: Fd) -> Result<Result<usize, usize>, Fault> {
     let mut fault = None;
-    let signed = |(pid, fd): Fd| (pid as i32, fd as i32);
-    let found = sorted.binary_search_by(|own| {
-        tracee::sys::kcmp_file(signed(*own), signed(other)).unwrap_or_else(|f| {
-            fault = Some(f);
-            Ordering::Equal
-        })
-    });
+    let found = sorted.binary_search_by(|own| compare(*own, other, &mut fault));
     fault.map_or(Ok(found), Err)
 }
 
@@ -300,11 +309,11 @@ fn areas(pid: u32) -> Vec<(u64, Use)> {
     shared.map(|a| (a.inode, of(a))).collect()
 }
 
-/// Who has named pipes open, of all processes but these. Whoever opens one is born of nobody who has it, so all are looked at just
+/// Who has named pipes open, of all processes but these and ourselves, who have copies of what is in flight. Whoever opens one is born of nobody who has it, so all are looked at just
 /// when it is asked.
 pub(crate) fn openers(but: &BTreeSet<u32>) -> Openers {
     let named = |pid| links(pid).into_iter().filter(|(link, _)| has_path(link)).filter_map(|(_, fd)| fifo(fd));
-    let all = numbers("/proc").filter(|pid| !but.contains(pid));
+    let all = numbers("/proc").filter(|pid| !but.contains(pid) && *pid != std::process::id());
     abi::gathered(all.flat_map(|pid| named(pid).map(move |inode| (inode, pid))))
 }
 

@@ -2,7 +2,7 @@
 
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
-    SO_PEERCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
+    SO_PEERCRED, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
 };
 use abi::diag::{self, LinkSocket, LocalSocket, LocalSockets, Part};
 use abi::sockopt::{SockOpt, SocketKind, Values};
@@ -12,12 +12,13 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
 use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
+    AddressFamily, Protocol, RecvFlags, SendFlags, SocketFlags, SocketType, connect, netlink, recv, send, socket_with,
 };
 use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
 use tracee::here;
@@ -276,7 +277,7 @@ pub(crate) fn send_to(number: u64, by: Option<u64>, from: &[u8], message: &[u8])
     let mut to = with_port(from, own.port());
     let at = if is_six { 8 } else { 4 };
     to[at..at + ip.len()].copy_from_slice(&ip);
-    let ours = if by.is_none() { Some(sender(is_six, from)?) } else { None };
+    let ours = if by.is_none() { Some(sender(is_six, protocol_of(number)?, from)?) } else { None };
     let by = by.or(ours.as_ref().map(|ours| ours.as_raw_fd() as u64)).unwrap_or_default();
     let (bytes, len) = (Arg::Bytes(message.to_vec()), Arg::Int(message.len() as u64));
     here::call(&Call::new(
@@ -286,11 +287,23 @@ pub(crate) fn send_to(number: u64, by: Option<u64>, from: &[u8], message: &[u8])
     .result
 }
 
+/// UDP or UDP-Lite.
+fn protocol_of(socket: u64) -> Result<Option<Protocol>, Errno> {
+    let size = Arg::Bytes(4u32.to_ne_bytes().to_vec());
+    let asked = here::call(&Call::new(
+        Sys::Getsockopt,
+        [socket.into(), SOL_SOCKET.into(), SO_PROTOCOL.into(), Arg::Out(4), size],
+    ));
+    asked.result?;
+    let number = asked.out.first().and_then(|out| out[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
+    Ok(NonZeroU32::new(number).map(Protocol::from_raw))
+}
+
 /// A socket of messages that has an address for a while.
-fn sender(is_six: bool, address: &[u8]) -> Result<OwnedFd, Errno> {
+fn sender(is_six: bool, protocol: Option<Protocol>, address: &[u8]) -> Result<OwnedFd, Errno> {
     let (family, flags) =
         (if is_six { AddressFamily::INET6 } else { AddressFamily::INET }, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK);
-    let socket = socket_with(family, SocketType::DGRAM, flags, None).map_err(|e| Errno(e.raw_os_error()))?;
+    let socket = socket_with(family, SocketType::DGRAM, flags, protocol).map_err(|e| Errno(e.raw_os_error()))?;
     set(&socket, (SOL_SOCKET, SO_REUSEADDR), 1)?;
     if is_six {
         set(&socket, (IPPROTO_IPV6, IPV6_V6ONLY), 0)?;

@@ -239,6 +239,8 @@ pub enum Expect {
     Whatever,
     /// Any success; where there is none the tree goes on, and the user is told this.
     OrTold(&'static str),
+    /// The same, of exactly this value.
+    ExactlyOrTold(u64, &'static str),
 }
 
 /// An effect outside of the tree, undone when the thaw fails.
@@ -815,6 +817,7 @@ impl fmt::Display for Expect {
             Expect::Success => Ok(()),
             Expect::Whatever => f.write_str(" (or not)"),
             Expect::OrTold(_) => f.write_str(" (or it is told)"),
+            Expect::ExactlyOrTold(n, _) => write!(f, " = {n} (or it is told)"),
         }
     }
 }

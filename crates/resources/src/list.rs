@@ -166,6 +166,10 @@ macro_rules! resources {
             pub fn places(&self) -> Vec<&crate::Text> {
                 match self { $(Description::$dn(k) => fd::Kind::places(k),)* }
             }
+            /// Whether each process that has it makes it for itself.
+            pub(crate) fn is_of_each(&self) -> bool {
+                match self { $(Description::$dn(k) => fd::Kind::is_of_each(k),)* }
+            }
             /// The number of the kernel's object of which it is one end, if such ends are made together.
             pub fn object(&self) -> Option<u64> {
                 match self { $(Description::$dn(k) => fd::Kind::object(k),)* }

@@ -156,6 +156,10 @@ pub trait Probe {
     fn stat_path(&self, _path: &[u8]) -> Result<Option<FileStat>, Fault> {
         Ok(None)
     }
+    /// The same; a symbolic link is looked at itself.
+    fn stat_link(&self, path: &[u8]) -> Result<Option<FileStat>, Fault> {
+        self.stat_path(path)
+    }
     /// Whether we may do what we ask for (bits of access(2)) with what stands at a path, likewise; of what is not there, true.
     fn may(&self, _path: &[u8], _access: u32) -> bool {
         true

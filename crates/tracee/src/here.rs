@@ -1,7 +1,8 @@
 //! System calls of our own, described as those of a stub are, and what else of ourselves takes `unsafe` to ask.
 
 use crate::{arch, fault, sys};
-use abi::{Answer, Arg, Call, Errno};
+use abi::layout::Msghdr;
+use abi::{Answer, Arg, Call, Errno, Place};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -11,48 +12,94 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 /// # Panics
 /// When it is one that might harm ourselves ([`Sys::is_harmless`]).
 pub fn call(call: &Call) -> Answer {
-    assert!(call.sys.is_harmless(), "{} is not made here", call.sys);
-    if let Err(e) = fault::point() {
-        return Answer { result: Err(e), out: abi::Outs::new() };
+    calls(std::slice::from_ref(call)).remove(0)
+}
+
+/// Makes calls here, one after the other: what one gives may go into the next.
+///
+/// # Panics
+/// When one might harm ourselves ([`Sys::is_harmless`]).
+pub fn calls(calls: &[Call]) -> Vec<Answer> {
+    let mut batch = Batch::default();
+    calls.iter().map(|call| batch.make(call)).collect()
+}
+
+/// What calls read and write.
+#[derive(Default)]
+struct Batch {
+    buffers: Vec<Vec<u8>>,
+    /// Of each call, the buffers that come back.
+    outs: Vec<Vec<usize>>,
+}
+
+impl Batch {
+    fn make(&mut self, call: &Call) -> Answer {
+        assert!(call.sys.is_harmless(), "{} is not made here", call.sys);
+        self.outs.push(Vec::new());
+        if let Err(e) = fault::point() {
+            return Answer { result: Err(e), out: abi::Outs::new() };
+        }
+        let mut words = [0u64; 6];
+        for (word, arg) in words.iter_mut().zip(&call.args) {
+            *word = self.put(arg);
+        }
+        let [a, b, c, d, e, f] = words;
+        // SAFETY: these calls read and write only through their pointer arguments, which lead to buffers of the length that the
+        // caller gave, alive until the end of this function; a buffer's address is exposed to the kernel only.
+        let raw = unsafe { libc::syscall(call.sys.number(arch::MACHINE) as i64, a, b, c, d, e, f) };
+        let outs = self.outs.last().into_iter().flatten();
+        Answer { result: sys::result(raw), out: outs.map(|i| self.buffers[*i].clone()).collect() }
     }
-    let mut buffers: Vec<Vec<u8>> = Vec::new();
-    let mut words = [0u64; 6];
-    let mut outs = Vec::new();
-    for (word, arg) in words.iter_mut().zip(&call.args) {
-        let bytes = match arg {
-            Arg::Int(n) => {
-                *word = *n;
-                continue;
-            }
-            Arg::Bytes(bytes) => bytes.clone(),
-            Arg::Word(word) => word.to_ne_bytes().to_vec(),
-            Arg::Out(len) => {
-                outs.push(buffers.len());
-                vec![0; *len]
-            }
-            Arg::InOut(bytes) => {
-                outs.push(buffers.len());
-                bytes.clone()
-            }
+
+    /// The word for an argument.
+    fn put(&mut self, arg: &Arg) -> u64 {
+        match arg {
+            Arg::Int(n) => *n,
+            Arg::Bytes(bytes) => self.keep(bytes.clone()),
+            Arg::Word(word) => self.keep(word.to_ne_bytes().to_vec()),
+            Arg::Out(len) => self.give(vec![0; *len]),
+            Arg::InOut(bytes) => self.give(bytes.clone()),
             Arg::Nested(nested) => {
                 let abi::Nested { bytes: mut outer, at, inner } = (**nested).clone();
-                outer[at..at + 8].copy_from_slice(&(inner.as_ptr().addr() as u64).to_ne_bytes());
-                buffers.push(inner);
-                outer
+                outer[at..at + 8].copy_from_slice(&self.keep(inner).to_ne_bytes());
+                self.keep(outer)
             }
-            Arg::At(_) | Arg::Pieces(_) | Arg::Message { .. } => {
-                unreachable!("none of these calls takes the place of another one, or a message")
+            Arg::At(Place::Out(call, n)) => address(&self.buffers[self.outs[*call][*n]]),
+            Arg::Message { data, name, control } => {
+                let [base, name, control] = [*data, *name, *control].map(|len| (self.give(vec![0; len]), len as u64));
+                let iov = self.keep([base.0, base.1].map(u64::to_ne_bytes).as_flattened().to_vec());
+                let header = Msghdr {
+                    name: name.0,
+                    namelen: name.1 as u32,
+                    iov,
+                    iovlen: 1,
+                    control: control.0,
+                    controllen: control.1,
+                    ..Msghdr::default()
+                };
+                self.give(header.to_bytes().to_vec())
             }
-        };
-        *word = bytes.as_ptr().addr() as u64;
-        buffers.push(bytes);
+            Arg::At(_) | Arg::Pieces(_) => {
+                unreachable!("none of these calls takes the place of another one's argument")
+            }
+        }
     }
-    let [a, b, c, d, e, f] = words;
-    // SAFETY: these calls read and write only through their pointer arguments, which lead to buffers of the length that the
-    // caller gave, alive until the end of this function; a buffer's address is exposed to the kernel only.
-    let raw = unsafe { libc::syscall(call.sys.number(arch::MACHINE) as i64, a, b, c, d, e, f) };
-    let result = sys::result(raw);
-    Answer { result, out: outs.into_iter().map(|i| std::mem::take(&mut buffers[i])).collect() }
+
+    fn keep(&mut self, bytes: Vec<u8>) -> u64 {
+        let at = address(&bytes);
+        self.buffers.push(bytes);
+        at
+    }
+
+    /// The same, of what comes back.
+    fn give(&mut self, bytes: Vec<u8>) -> u64 {
+        self.outs.last_mut().expect("a call is being made").push(self.buffers.len());
+        self.keep(bytes)
+    }
+}
+
+fn address(bytes: &[u8]) -> u64 {
+    bytes.as_ptr().addr() as u64
 }
 
 /// The extended states that processor and kernel have switched on (Intel SDM volume 1, 13.3: XCR0).

@@ -8,12 +8,13 @@
 //!   of the call
 //! - refused    a watch of what nobody in the tree has a number for, or of what is made by each who has it, by who has it not; an
 //!   instance that a process outside of the tree has too
-//! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready
+//! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready. That a used-up EPOLLONESHOT hears of
+//!   nothing, where what it watches cannot be written to: told
 
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Trouble};
 use abi::consts::fd::{
-    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLWAKEUP,
+    EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLOUT, EPOLLWAKEUP,
 };
 use abi::proc::{self, EpollWatch};
 use abi::{Arg, Call, Errno, Sys};
@@ -113,6 +114,12 @@ fn found(epoll: u32, all: &[EpollWatch], from: &Capturing<'_>) -> Vec<Option<boo
     known
 }
 
+/// Whether a watch has told what it was to tell once: until it is set anew it hears of nothing at all (fs/eventpoll.c,
+/// `ep_send_events`), not of what `epoll_ctl` adds either.
+fn is_used_up(watch: &Watch) -> bool {
+    watch.events & !SPECIAL == 0 && watch.events & EPOLLONESHOT != 0
+}
+
 /// struct epoll_event is packed on x86-64 (linux/eventpoll.h).
 fn event(events: u32, data: u64) -> Vec<u8> {
     [&events.to_ne_bytes()[..], &data.to_ne_bytes()].concat()
@@ -158,12 +165,16 @@ impl Kind for Epoll {
             let fd = fds.iter().find(|fd| fd.number == number)?;
             Some((Descr(fd.description), flags(fd.close_on_exec)))
         };
-        for w in &self.watches {
+        // Those that are used up come first: nobody else tells anything when they tell that they can be written to, as nearly all can,
+        // and so are used up again.
+        let (used_up, others): (Vec<&Watch>, Vec<&Watch>) = self.watches.iter().partition(|w| is_used_up(w));
+        for w in used_up.into_iter().chain(others) {
+            let events = if is_used_up(w) { w.events | EPOLLOUT } else { w.events };
             let args = vec![
                 Value::Descr(descr),
                 EPOLL_CTL_ADD.into(),
                 u64::from(w.fd).into(),
-                Value::Bytes(event(w.events, w.data)),
+                Value::Bytes(event(events, w.data)),
             ];
             let mut needs = vec![Fact::Made(descr), Fact::Files(at.pid)];
             needs.extend(w.description.map(|id| Fact::Made(Descr(id))));
@@ -178,6 +189,12 @@ impl Kind for Epoll {
                 call(Sys::Dup3, args, Expect::Exactly(w.fd.into()));
             }
             call(Sys::EpollCtl, args, Expect::Success);
+            if is_used_up(w) {
+                const LOST: &str =
+                    "a watch that was used up (EPOLLONESHOT) may tell of an error, or that the other end is gone";
+                let args = vec![Value::Descr(descr), Value::Out(event(0, 0).len()), 1.into(), 0.into()];
+                call(Sys::EpollWait, args, Expect::ExactlyOrTold(1, LOST));
+            }
             if w.description.is_some() {
                 let (sys, args, expect) = put_back(w.fd, own(w.fd));
                 call(sys, args, expect);
@@ -189,8 +206,7 @@ impl Kind for Epoll {
 /// The watches that cannot be set again: of what each process that has it makes for itself, by one that has it not any more.
 pub fn refusals(model: &Model) -> Vec<Refusal> {
     let has = |p: &ProcessModel, what: u32| p.process.fds.iter().any(|fd| fd.description == what);
-    let of_each =
-        |id: u32| matches!(model.descriptions.get(&id), Some(Description::Pidfd(_) | Description::Procfile(_)));
+    let of_each = |id: u32| model.descriptions.get(&id).is_some_and(Description::is_of_each);
     let mut all = Vec::new();
     for (id, description) in &model.descriptions {
         let Description::Epoll(epoll) = description else { continue };

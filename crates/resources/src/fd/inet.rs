@@ -29,7 +29,7 @@ use ::plan::{Descr, Refusal};
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_OPTIONS, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, MSG_DONTWAIT, MSG_PEEK, SIOCINQ,
-    SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET,
+    SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE,
 };
 use abi::layout::Msghdr;
 use abi::sockopt::{self, SockOpt};
@@ -257,6 +257,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let lists: &[&[SockOpt]] = match kind {
         STREAM => &[sockopt::IP, sockopt::IPV6, sockopt::TCP],
         RAW => &[sockopt::IP, sockopt::IPV6, sockopt::RAW, sockopt::ICMPV6],
+        _ if protocol == SOL_UDPLITE => &[sockopt::IP, sockopt::IPV6, sockopt::UDP, sockopt::UDPLITE],
         _ => &[sockopt::IP, sockopt::IPV6, sockopt::UDP],
     };
     let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), lists, from)?;
@@ -269,9 +270,10 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     if is_stream {
         settings.options.retain(|(level, number, _)| !OF_MESSAGES.contains(&(*level, *number)));
     }
-    // Of a connection it says nothing, and follows from how that was made (net/ipv6/af_inet6.c, `__inet6_bind`).
+    // Of a connection it says nothing, and follows from how that was made (net/ipv6/af_inet6.c, `__inet6_bind`). A raw one has what
+    // sockets begin with, for ever.
     settings.options.retain(|option| (option.0, option.1) != (IPPROTO_IPV6, IPV6_V6ONLY));
-    if family == AF_INET6 && !connected {
+    if family == AF_INET6 && !connected && kind != RAW {
         settings.options.push((IPPROTO_IPV6, IPV6_V6ONLY, Blob(word(only, 0).to_ne_bytes().to_vec())));
     }
     let is_raw = kind == RAW;
@@ -500,7 +502,7 @@ impl Asked {
             ["SO_REUSEADDR", "SO_REUSEPORT", "SO_BINDTODEVICE", "SO_PEEK_OFF"].iter().any(|name| settings.has(name));
         let is_plain = !shares && !settings.options.iter().any(|o| OTHER.contains(&(o.0, o.1)));
         // To read where an error waits would take it away.
-        let is_udp = (self.socket.socket_type, self.socket.protocol) == (DGRAM, UDP);
+        let is_udp = self.socket.socket_type == DGRAM && [UDP, SOL_UDPLITE].contains(&self.socket.protocol);
         is_udp && is_plain && self.socket.local.is_some() && self.ready & POLLERR == 0
     }
 

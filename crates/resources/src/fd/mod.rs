@@ -135,6 +135,10 @@ pub trait Kind: Resource {
     fn object(&self) -> Option<u64> {
         None
     }
+    /// Whether each process that has it makes it for itself: nobody else has one to send or to watch.
+    fn is_of_each(&self) -> bool {
+        false
+    }
 }
 
 /// Why what is in flight cannot be captured there: by its kind, or as it tells somebody that it is ready (fcntl(2), F_SETOWN).

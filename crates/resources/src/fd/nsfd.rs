@@ -79,4 +79,8 @@ impl Kind for Nsfd {
             vec![AT_FDCWD.into(), Value::Bytes(self.path().c_string()), flags.into(), 0.into()],
         );
     }
+
+    fn is_of_each(&self) -> bool {
+        self.inside
+    }
 }

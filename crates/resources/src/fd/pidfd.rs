@@ -108,6 +108,10 @@ impl Kind for Pidfd {
     fn object(&self) -> Option<u64> {
         self.inode
     }
+
+    fn is_of_each(&self) -> bool {
+        true
+    }
 }
 
 /// All that are of one process.

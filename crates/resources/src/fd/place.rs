@@ -54,9 +54,12 @@ pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<
     let shown = from.probe.link(link)?;
     let (path, standing) = split(&shown);
     let stat = from.probe.stat(link)?;
+    // Who has a link itself open (O_PATH, O_NOFOLLOW) is not led on by it.
+    let is_link = stat.mode & S_IFMT == S_IFLNK;
+    let there = |path: &[u8]| if is_link { from.probe.stat_link(path) } else { from.probe.stat_path(path) };
     if standing == Standing::Named {
         // Whoever may not look there is refused by the thaw.
-        return match from.probe.stat_path(&path.0)? {
+        return match there(&path.0)? {
             Some(there) if (there.dev, there.ino) != (stat.dev, stat.ino) => {
                 let why = format!("{path} is hidden: something else is mounted over it");
                 Err(Refusal::new(link, why, "unmount that, or let the program leave it").into())
@@ -65,7 +68,7 @@ pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<
         };
     }
     // A name may really end like the mark of a name that is gone.
-    let stands = from.probe.stat_path(&shown)?.is_some_and(|s| (s.dev, s.ino) == (stat.dev, stat.ino));
+    let stands = there(&shown)?.is_some_and(|s| (s.dev, s.ino) == (stat.dev, stat.ino));
     if stands {
         return Ok((Text(shown), None));
     }

@@ -138,6 +138,10 @@ impl Kind for Procfile {
     fn object(&self) -> Option<u64> {
         process(&self.path.0).filter(|_| self.ended).map(u64::from)
     }
+
+    fn is_of_each(&self) -> bool {
+        true
+    }
 }
 
 /// All that are of one process.

@@ -5,8 +5,8 @@ use crate::fd::socket::{self, RECEIVE, SEND, widen};
 use crate::{Blob, Description, Model, Planning, Resource};
 use abi::consts::cap::{CAP_NET_ADMIN, CAP_NET_BIND_SERVICE, CAP_NET_RAW};
 use abi::consts::socket::{
-    IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP, SHUT_RD, SHUT_WR, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT, SOCK_NONBLOCK,
-    SOL_SOCKET, UDP_CORK,
+    IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP, IPV6_V6ONLY, SHUT_RD, SHUT_WR, SO_RCVBUF, SO_REUSEADDR, SO_REUSEPORT,
+    SOCK_NONBLOCK, SOL_SOCKET, UDP_CORK,
 };
 use abi::{Sys, proc};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -348,7 +348,7 @@ impl InetSocket {
             // Of one that has somebody to send to it was mostly chosen by the kernel.
             let lost = "a socket sends from another address now: its own is not to be had here";
             let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
-            call(descr, Sys::Bind, given(local), expect, before.clone(), to);
+            call(descr, Sys::Bind, given(&self.to_bind(local)), expect, before.clone(), to);
         }
         let before = if self.has_messages() { self.send_messages(descr, to) } else { before };
         if let Some(remote) = &self.remote {
@@ -366,6 +366,21 @@ impl InetSocket {
         }
     }
 
+    /// The address for `bind`, which makes a socket one of the newer family alone if it gives it an address of that
+    /// (net/ipv6/af_inet6.c, `__inet6_bind`). Who is not has it of `connect`.
+    fn to_bind(&self, local: &Blob) -> Blob {
+        let is_for_both = |o: &&(u64, u64, Blob)| (o.0, o.1) == (IPPROTO_IPV6, IPV6_V6ONLY) && o.2.0 == [0; 4];
+        let own = self.local().filter(|own| own.is_ipv6() && self.remote.is_some() && self.socket_type == DGRAM);
+        let any = own.filter(|_| self.settings.options.iter().any(|o| is_for_both(&o)));
+        let any = any.and_then(|own| encoded(self.family, (Ipv6Addr::UNSPECIFIED, own.port()).into()));
+        any.map_or_else(|| local.clone(), Blob)
+    }
+
+    /// Whether each may send to the other.
+    fn is_alike(&self, other: &InetSocket) -> bool {
+        (self.socket_type, self.protocol) == (DGRAM, other.protocol)
+    }
+
     fn has_messages(&self) -> bool {
         !self.datagrams.is_empty()
     }
@@ -380,8 +395,7 @@ impl InetSocket {
             let is_first =
                 is_home && [IpAddr::from(Ipv4Addr::LOCALHOST), Ipv6Addr::LOCALHOST.into()].contains(&from.ip());
             let has = |s: &&InetSocket| {
-                let ip =
-                    s.local().filter(|own| own.port() == from.port() && s.socket_type == DGRAM).map(|own| own.ip());
+                let ip = s.local().filter(|own| own.port() == from.port() && s.is_alike(self)).map(|own| own.ip());
                 let is_it = ip.is_some_and(|ip| ip == from.ip() || ip.is_unspecified() && is_first);
                 is_it && !s.settings.options.iter().any(|o| (o.0, o.1) == CORK)
             };

@@ -103,7 +103,7 @@ fn accepted_by<'a>(socket: &'a UnixSocket, listeners: &BTreeMap<Key<'a>, One<'a>
 pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
     let of_each = |id: &u32| {
         let what = model.descriptions.get(id)?;
-        matches!(what, Description::Pidfd(_) | Description::Procfile(_)).then(|| what.name())
+        what.is_of_each().then(|| what.name())
     };
     let mut all = Vec::new();
     for socket in model.sockets() {
