@@ -245,7 +245,7 @@ impl Sys {
                 | Sendto
                 | Getsockname
         );
-        let tells = matches!(self, Fstatfs | TimerfdGettime | Recvfrom | Recvmsg | Getpeername);
+        let tells = matches!(self, Fstatfs | TimerfdGettime | Recvfrom | Recvmsg | Getpeername | MqGetsetattr);
         makes || marks || tells || matches!(self, Ftruncate | Lseek | Read | Write | Ioctl | Dup3 | Close | MqTimedsend)
     }
 }

@@ -162,6 +162,8 @@ layout! {
     #[allow(missing_docs)]
     pub struct Semid [104] {
         pub perm: IpcPerm = 0,
+        /// When it was used last; 0: never.
+        pub used: u64 = 48,
         pub count: u64 = 80,
     }
 
@@ -170,6 +172,9 @@ layout! {
     #[allow(missing_docs)]
     pub struct Msqid [120] {
         pub perm: IpcPerm = 0,
+        /// When somebody sent and received last; 0: never.
+        pub sent: u64 = 48,
+        pub received: u64 = 56,
         /// Bytes and messages that wait, and how many bytes may.
         pub bytes: u64 = 72,
         pub count: u64 = 80,

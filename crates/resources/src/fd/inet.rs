@@ -619,6 +619,12 @@ impl InetSocket {
     fn is_tcp(&self) -> bool {
         self.socket_type == STREAM
     }
+
+    /// Whether what stands there in its address is a port: of an echo (icmp(7)) it is the identifier, which anybody may have.
+    fn has_ports(&self) -> bool {
+        const ICMP: [u64; 2] = [1, 58];
+        self.socket_type != RAW && !ICMP.contains(&self.protocol)
+    }
 }
 
 impl fmt::Display for InetSocket {

@@ -167,8 +167,9 @@ enum Claim {
 
 /// Whose an object is, as far as the ids of its last users tell. Of the tree are: what a process of it used last; of a
 /// namespace of its own, all; and what its user made and nobody has used yet. What such a user made and somebody used last who
-/// has ended may be that of another tree that is frozen: to keep it with this one would make it twice.
-fn claim(perm: &IpcPerm, users: &[i32], from: &Capturing<'_>) -> Result<Claim, Trouble> {
+/// has ended may be that of another tree that is frozen: to keep it with this one would make it twice. Nor does anybody know who made
+/// what nobody has used, where others of the IPC namespace live in another pid namespace than the tree.
+fn claim(perm: &IpcPerm, (users, is_used): (&[i32], bool), from: &Capturing<'_>) -> Result<Claim, Trouble> {
     let members = from.probe.members();
     // 0: nobody, or nobody in the pid namespace of the process.
     let users: BTreeSet<i32> = abi::gathered(users.iter().copied().filter(|pid| *pid > 0));
@@ -179,7 +180,12 @@ fn claim(perm: &IpcPerm, users: &[i32], from: &Capturing<'_>) -> Result<Claim, T
     if perm.cuid != user || strangers(&users, from)?.is_some() {
         return Ok(Claim::Others);
     }
-    Ok(if users.is_empty() { Claim::Kept } else { Claim::Left })
+    let is_alone = from.probe.link("ns/pid").ok() == from.probe.own_link("ns/pid").ok();
+    Ok(match users.is_empty() {
+        true if is_used => Claim::Others,
+        true if is_alone => Claim::Kept,
+        _ => Claim::Left,
+    })
 }
 
 /// Tells of what is left.

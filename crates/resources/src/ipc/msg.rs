@@ -121,7 +121,7 @@ impl CaptureTree for SysvMsg {
         for (id, bytes) in objects(Ipc::Msg, from)? {
             let (object, seen) = (Object { kind: Ipc::Msg, id }, whole(Msqid::from_bytes(&bytes)));
             let users = [seen.lspid, seen.lrpid];
-            match claim(&seen.perm, &users, from)? {
+            match claim(&seen.perm, (&users, seen.sent | seen.received != 0), from)? {
                 Claim::Kept => {}
                 Claim::Left => {
                     left.push(id);

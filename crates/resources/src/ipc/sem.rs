@@ -95,7 +95,7 @@ impl CaptureTree for SysvSem {
         let (mut kept, mut left) = (Vec::new(), Vec::new());
         for (id, seen) in sets(from)? {
             let users = users(id, seen.count, from)?;
-            match claim(&seen.perm, &users, from)? {
+            match claim(&seen.perm, (&users, seen.used != 0), from)? {
                 _ if from.files.ipc.sets.contains(&id) => {}
                 Claim::Kept => {}
                 Claim::Left => {

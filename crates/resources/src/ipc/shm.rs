@@ -98,7 +98,7 @@ fn claim_of(id: u32, seen: &Shmid, from: &Capturing<'_>) -> Result<Claim, Troubl
     if from.files.ipc.segments.contains_key(&id) {
         return Ok(Claim::Kept);
     }
-    Ok(match claim(&seen.perm, &[seen.cpid, seen.lpid], from)? {
+    Ok(match claim(&seen.perm, (&[seen.cpid, seen.lpid], true), from)? {
         Claim::Left if seen.attached > 0 => Claim::Others,
         claim => claim,
     })

@@ -498,7 +498,7 @@ impl InetSocket {
         } else if self.is_tcp() && !reuses && all.iter().any(|other| ended(&other)) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
-        } else if self.socket_type != RAW
+        } else if self.has_ports()
             && local.port() != 0
             && local.port() < lowest
             && !to.to.host.has(CAP_NET_BIND_SERVICE)
