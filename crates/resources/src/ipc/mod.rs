@@ -193,7 +193,7 @@ fn note_left(kind: Ipc, left: &[u32], from: &mut Capturing<'_>) {
     if !left.is_empty() {
         let ids: Vec<String> = left.iter().map(u32::to_string).collect();
         let why = format!(
-            "{} of its user: who used them last has ended; they stay here and are not in the image",
+            "{} of its user: who used them last has ended, or is not known; they stay here and are not in the image",
             ids.join(", ")
         );
         from.note(names(kind), why);

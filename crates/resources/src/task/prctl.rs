@@ -1,7 +1,7 @@
 //! What a thread sets for itself by prctl(2): name, signal at its parent's death, dumpability, slack of its timers,
-//! and some rarer switches.
+//! and some rarer switches; and its execution domain (personality(2)), if it is not the first one, of which `attributes` has that.
 //!
-//! - seen as    /proc/PID/task/TID/comm; the rest by `prctl`
+//! - seen as    /proc/PID/task/TID/comm; the rest by `prctl` and `personality`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
 //! - not kept   the first process's signal at its parent's death, when it is thawed detached, the group with which a
@@ -56,7 +56,19 @@ pub struct Prctl {
     #[cbor(default)]
     #[serde(default)]
     pub speculation: [u64; 3],
+    /// The execution domain (personality(2)).
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "is_plain")]
+    pub personality: u32,
 }
+
+fn is_plain(personality: &u32) -> bool {
+    *personality == 0
+}
+
+/// personality(2): only asks.
+const NO_PERSONALITY: u64 = 0xffff_ffff;
 
 impl Resource for Prctl {
     const NAME: &'static str = "prctl";
@@ -83,6 +95,7 @@ impl Capture for Prctl {
                 [PR_SCHED_CORE, 0, 0, 0].map(Arg::Int).into_iter().chain([Arg::Out(8)]).collect::<Vec<_>>(),
             ),
             ask_into(PR_GET_NAME, 16),
+            Call::new(Sys::Personality, [Arg::Int(NO_PERSONALITY)]),
         ]
     }
 
@@ -102,6 +115,7 @@ impl Capture for Prctl {
             io_flusher: answers[5].result.unwrap_or(0),
             // ENODEV: a processor of a kind that has none.
             speculation: [6, 7, 8].map(|n: usize| answers[n].result.unwrap_or(0)),
+            personality: answers[11].result.unwrap_or(0) as u32,
         })
     }
 
@@ -114,6 +128,10 @@ impl Capture for Prctl {
         }
         if self.dumpable > 1 {
             to.to.note("only root could dump its memory, which nobody may ask for: now its user can, too");
+        }
+        if self.personality != 0 && at.tid.0 != at.pid.0 {
+            let domain = vec![u64::from(self.personality).into()];
+            to.to.arm(Self::NAME, at.tid, Sys::Personality, domain, Expect::Success);
         }
         let death_signal = if detached { 0 } else { self.parent_death_signal };
         // It is felt at the end of the thread that made it: here the first one of its parent, which may be one that ends.

@@ -194,6 +194,7 @@ fn what_a_thread_sets_for_itself() {
     sample.answer(Sys::Prctl, &[52, 0], Ok(3), vec![]);
     sample.answer(Sys::Prctl, &[52, 1], Err(Errno::ENODEV), vec![]);
     sample.answer(Sys::Prctl, &[52, 2], Ok(9), vec![]);
+    sample.answer(Sys::Personality, &[], Ok(0x40000), vec![]);
     let name = Text(b"vim".to_vec());
     let expected = Prctl {
         name,
@@ -204,6 +205,7 @@ fn what_a_thread_sets_for_itself() {
         mce_kill: 2,
         io_flusher: 1,
         speculation: [3, 0, 9],
+        personality: 0x40000,
     };
     assert_eq!(capture::<Prctl>(&sample).unwrap(), expected);
 }

@@ -404,14 +404,16 @@ fn what_stands_in_a_gap_comes_later() {
 fn sample(cpid: i32, users: [i32; 2]) -> Recorded {
     let mut it = Recorded::sample("sleep");
     let perm = IpcPerm { key: 0x77, mode: 0o1600, ..IpcPerm::default() };
+    let used = users.iter().any(|user| *user != 0).into();
     let shm = Shmid { perm, size: 5000, cpid, lpid: users[0], attached: 2 };
     it.answer(Sys::Shmctl, &[0, 15], Ok(11), vec![shm.to_bytes().to_vec()]);
-    it.answer(Sys::Semctl, &[0, 0, 20], Ok(12), vec![Semid { perm, count: 2 }.to_bytes().to_vec()]);
+    it.answer(Sys::Semctl, &[0, 0, 20], Ok(12), vec![Semid { perm, used, count: 2 }.to_bytes().to_vec()]);
     it.answer(Sys::Semctl, &[12, 0, 13], Ok(0), vec![vec![5, 0, 6, 0]]);
     it.answer(Sys::Semctl, &[12, 0, 11], Ok(users[0] as u64), vec![]);
     it.answer(Sys::Semctl, &[12, 1, 11], Ok(users[1] as u64), vec![]);
     it.answer(Sys::Semop, &[12], Err(Errno::EAGAIN), vec![]);
-    let msg = Msqid { perm, bytes: 4, count: 1, limit: 16384, lspid: users[0], lrpid: users[1] };
+    let msg =
+        Msqid { perm, sent: used, received: 0, bytes: 4, count: 1, limit: 16384, lspid: users[0], lrpid: users[1] };
     it.answer(Sys::Msgctl, &[0, 13], Ok(13), vec![msg.to_bytes().to_vec()]);
     it.answer(Sys::Msgrcv, &[13], Ok(4), vec![[&9i64.to_ne_bytes()[..], b"text"].concat()]);
     it.answer(Sys::Kill, &[], Err(Errno::ESRCH), vec![]);
@@ -469,11 +471,23 @@ fn what_others_used_last_is_theirs_and_what_nobody_uses_is_left() {
     assert_eq!((found.unwrap(), notes), (vec![], vec![]));
     let (found, notes) = tree(&sample(4001, [4002, 0]), &mut Files::default());
     assert_eq!(found.unwrap(), []);
-    let left = "of its user: who used them last has ended; they stay here and are not in the image";
-    assert_eq!(notes, [format!("semaphore sets: 12 {left}"), format!("message queues: 13 {left}")]);
+    let left = "of its user: who used them last has ended, or is not known; they stay here and are not in the image";
+    let told = |(kind, id): (&str, u32)| format!("{kind}: {id} {left}");
+    assert_eq!(notes, [("semaphore sets", 12), ("message queues", 13)].map(told));
     // Nobody has used it yet.
     let (found, notes) = tree(&sample(4000, [0, 0]), &mut Files::default());
     assert_eq!((names(&found.unwrap()), notes), (vec!["sysv-sem", "sysv-msg", "ipcns"], vec![]));
+    // Who made it has no id where the tree lives, or is not known.
+    let mut apart = sample(0, [0, 0]);
+    apart.links.insert("ns/pid".into(), b"pid:[2]".to_vec());
+    let (found, notes) = tree(&apart, &mut Files::default());
+    assert_eq!((found.unwrap(), notes), (vec![], [("semaphore sets", 12), ("message queues", 13)].map(told).to_vec()));
+    // So is who used it.
+    let mut used = Semid { used: 1, count: 2, ..Semid::default() };
+    used.perm.mode = 0o600;
+    apart.answer(Sys::Semctl, &[0, 0, 20], Ok(12), vec![used.to_bytes().to_vec()]);
+    let (_, notes) = tree(&apart, &mut Files::default());
+    assert_eq!(notes, [told(("message queues", 13))]);
     // What a process has to take back makes it the tree's.
     let mut files = Files::default();
     files.ipc.sets.insert(12);

@@ -518,8 +518,14 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
         signature,
         flags,
     }));
-    let prctl = (text(), any::<i32>(), any::<[u64; 4]>(), any::<u32>(), any::<[u64; 3]>()).prop_map(
-        |(name, parent_death_signal, [dumpable, timer_slack, mce_kill, io_flusher], tsc, speculation)| Prctl {
+    let prctl = (text(), any::<i32>(), any::<[u64; 4]>(), any::<[u32; 2]>(), any::<[u64; 3]>()).prop_map(
+        |(
+            name,
+            parent_death_signal,
+            [dumpable, timer_slack, mce_kill, io_flusher],
+            [tsc, personality],
+            speculation,
+        )| Prctl {
             name,
             parent_death_signal,
             dumpable,
@@ -528,6 +534,7 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
             mce_kill,
             io_flusher,
             speculation,
+            personality,
         },
     );
     let filter = (vec(any::<[u8; 8]>(), 1..5), any::<bool>());

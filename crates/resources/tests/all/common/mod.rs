@@ -192,6 +192,7 @@ impl Recorded {
         it.answer(Sys::RequestKey, &[], Err(Errno(126)), vec![]);
         it.answer(Sys::Ioctl, &[], Ok(0), vec![vec![0; 36]]);
         it.answer(Sys::Prctl, &[], Ok(0), vec![vec![0; 8]]);
+        it.answer(Sys::Personality, &[], Ok(0), vec![]);
         it.answer(Sys::Getsockopt, &[], Ok(0), vec![vec![0; 4]]);
         // Dumpable; the usual slack of timers; the time stamp counter may be read; memory errors as the system does.
         for (question, value) in [(3, 1), (30, 50_000), (34, 2)] {
