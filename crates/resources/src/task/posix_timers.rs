@@ -5,7 +5,8 @@
 //!   stopped; not what they sent since (`ticks`)
 //! - recreated  `timer_create` with its id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before that ids are counted up to
 //!   it), `timer_settime` last of all
-//! - refused    a way of telling that is not known; a clock of another process
+//! - refused    a way of telling that is not known; the clock of another process, or of a device; that of a thread of which the kernel
+//!   does not tell which it is
 //! - not kept   the count of overruns that were not fetched yet
 
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
@@ -64,6 +65,48 @@ impl Resource for PosixTimers {
     const NAME: &'static str = "timers";
 }
 
+/// Of the clock of a process or thread (kernel/time/posix-cpu-timers.c): what it counts, that it is of a thread, and above that its id,
+/// inverted; 0: of whoever asks.
+const KIND: i32 = 3;
+const PER_THREAD: i32 = 4;
+const ID_AT: u32 = 3;
+/// Of a device (clock_getres(2), "Dynamic clocks").
+const DEVICE: i32 = 3;
+
+/// The clock, with the id of the process or thread that it is of; or why it cannot be had.
+fn clock(
+    seen: &proc::PosixTimer,
+    thread: Option<u32>,
+    from: &Capturing<'_>,
+) -> Result<Result<i32, &'static str>, Trouble> {
+    if seen.clock >= 0 {
+        return Ok(Ok(seen.clock));
+    }
+    if seen.clock & KIND == DEVICE {
+        return Ok(Err("it runs on the clock of a device"));
+    }
+    let of = |id: u32| !(id as i32) << ID_AT | seen.clock & (KIND | PER_THREAD);
+    let (its, is_of_thread) = (!(seen.clock >> ID_AT) as u32, seen.clock & PER_THREAD != 0);
+    let status = proc::status(&from.probe.text("status")?)?;
+    let own = from.probe.inner_tid(status.tgid);
+    Ok(match (is_of_thread, its, own) {
+        (_, _, None) => Err("it runs on the clock of a process that is not known"),
+        (false, 0, Some(own)) => Ok(of(own)),
+        (false, its, Some(own)) if its == own => Ok(seen.clock),
+        (false, ..) => Err("it runs on the clock of another process"),
+        (true, 0, Some(own)) if status.threads == 1 => Ok(of(own)),
+        // Who measures himself wants to be told himself (timer_create(2), SIGEV_THREAD_ID).
+        (true, 0, _) => {
+            thread.map(of).ok_or("it runs on the clock of the thread that made it, and nobody tells which that is")
+        }
+        (true, ..) => {
+            let asked = Call::new(Sys::ClockGettime, [Arg::Int(seen.clock as u64), Arg::Out(Timespec::SIZE)]);
+            let is_there = from.probe.calls(&[asked])?[0].result.is_ok();
+            if is_there { Ok(seen.clock) } else { Err("it runs on the clock of a thread that has ended") }
+        }
+    })
+}
+
 fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> Result<PosixTimer, Trouble> {
     let refuse = |why: &str| Refusal::new(format!("timer {}", seen.id), why, "let the program delete it");
     let thread = match seen.target {
@@ -79,12 +122,10 @@ fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> R
         (Notify::Signal, None) => SIGEV_SIGNAL,
         _ => return Err(refuse("it tells in a way that is not known").into()),
     };
-    if seen.clock < 0 {
-        return Err(refuse("it runs on the clock of a process or of a device").into());
-    }
+    let clock = clock(seen, thread.filter(|_| notify == SIGEV_THREAD_ID), from)?.map_err(refuse)?;
     Ok(PosixTimer {
         id: seen.id,
-        clock: seen.clock,
+        clock,
         signal: seen.signal,
         value: seen.value,
         notify,

@@ -180,6 +180,10 @@ fn posix_timers() {
     assert_eq!((timer.notify, timer.thread), (0, None));
     sample.edit("timers", "signal/pid", "none/pid");
     assert_eq!(capture::<PosixTimers>(&sample).unwrap().timers[0].notify, 1);
+    // CLOCK_PROCESS_CPUTIME_ID, of whoever made it.
+    sample.edit("timers", "ClockID: 1", "ClockID: -6");
+    let own = !(sample.threads[0] as i32) << 3 | 2;
+    assert_eq!(capture::<PosixTimers>(&sample).unwrap().timers[0].clock, own);
 }
 
 #[test]

@@ -405,7 +405,8 @@ fn timers_that_tell_in_strange_ways() {
         reasons(&refused(capture::<PosixTimers>(&sample)))
     };
     assert_eq!(line("notify: signal", "notify: pigeon"), ["timer 0: it tells in a way that is not known"]);
-    assert_eq!(line("ClockID: 1", "ClockID: -6"), ["timer 0: it runs on the clock of a process or of a device"]);
+    assert_eq!(line("ClockID: 1", "ClockID: -5"), ["timer 0: it runs on the clock of a device"]);
+    assert_eq!(line("ClockID: 1", "ClockID: -14"), ["timer 0: it runs on the clock of another process"]);
     assert_eq!(line("signal/tid.", "signal/tid.9"), ["timer 0: it tells a thread that has ended"]);
 }
 
