@@ -80,6 +80,7 @@ const PLAIN: &[&str] = &[
     "eventfd",
     "epoll-watches",
     "epoll-moved",
+    "epoll-used-up",
     "epoll-many",
     "timerfd",
     "aio",
@@ -290,6 +291,9 @@ fn interrupted(name: &'static str) -> Case {
 fn sockets() -> Vec<Case> {
     vec![
         Case::specimen(&["inet"]).but(&[PidNs]),
+        Case::specimen(&["inet-lite"]).but(&[PidNs]),
+        Case::specimen(&["socket-flights-inet"]).but(&[PidNs]),
+        Case::specimen(&["socket-flights-ns"]).refused(&["a nsfd waits in it"]),
         Case::specimen(&["socket-filters"]).but(&[PidNs]),
         Case::specimen(&["socket-ebpf"]).refused(&["socket", "filtered by a program in ebpf"]).only(&[Root]),
         Case::specimen(&["netlink"]).but(&[PidNs]),
@@ -341,6 +345,7 @@ fn special() -> Vec<Case> {
         // The time left shrinks between two images, by what the program was awake.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["alarm"]) },
         Case { oracle: Oracle::Moves, ..Case::specimen(&["posix-timers"]) },
+        Case { oracle: Oracle::Moves, ..Case::specimen(&["timers-processor"]) },
         // Two of its processes never rest.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["vdso-absent"]) },
         // Of memory that several show, a file is made.

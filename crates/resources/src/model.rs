@@ -264,19 +264,21 @@ impl Model {
 
     /// One end of each connection of TCP within the tree: the place of a process that has it, and its descriptor.
     pub fn connections(&self) -> Vec<(usize, u32)> {
+        let inet_socket = |id: &u32| match self.descriptions.get(id) {
+            Some(Description::InetSocket(s)) => Some(s),
+            _ => None,
+        };
+        let fds = || self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));
+        let had: BTreeSet<u64> = abi::gathered(fds().filter_map(|(_, fd)| Some(inet_socket(&fd.description)?.socket)));
         let all = inet::plan::by_number(self);
-        // One that was told of the end of the other stands still when that is closed: the other way round it would go to TIME_WAIT.
+        // Of what is in flight no process has a descriptor. One that was told of the end of the other stands still when that is closed: the other way round it would go to TIME_WAIT.
         let is_chosen = |s: &inet::InetSocket, peer: u64| {
             let ended = |s: &inet::InetSocket| s.shutdown & inet::SENDS != 0;
-            let other = all.get(&peer).filter(|other| other.connected);
+            let other = all.get(&peer).filter(|other| other.connected && had.contains(&other.socket));
             other.is_none_or(|other| (ended(s), s.socket) < (ended(other), other.socket))
         };
-        let is_one = |id: &u32| match self.descriptions.get(id) {
-            Some(Description::InetSocket(s)) => s.peer.is_some_and(|peer| is_chosen(s, peer)),
-            _ => false,
-        };
-        let fds = self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));
-        let mut ends: Vec<_> = fds.filter(|(_, fd)| is_one(&fd.description)).collect();
+        let is_one = |id: &u32| inet_socket(id).is_some_and(|s| s.peer.is_some_and(|peer| is_chosen(s, peer)));
+        let mut ends: Vec<_> = fds().filter(|(_, fd)| is_one(&fd.description)).collect();
         abi::sort_by_key(&mut ends, |(_, fd)| fd.description);
         ends.dedup_by_key(|(_, fd)| fd.description);
         ends.into_iter().map(|(n, fd)| (n, fd.number)).collect()

@@ -4,6 +4,9 @@ use crate::kin;
 use crate::life::Living;
 use crate::sockets::{option, pair, set};
 use crate::sys::{self, Outcome, must, same};
+use std::io::Write;
+use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
+use std::os::fd::IntoRawFd;
 
 /// A message with descriptors.
 pub(crate) fn send(socket: i32, bytes: &[u8], rights: &[i32]) -> Outcome {
@@ -248,6 +251,50 @@ pub(crate) fn rights(words: &[String]) -> Result<Living, String> {
         two = fill()?;
         Ok(())
     })
+}
+
+/// Sockets of the internet and a named pipe in flight: a message waits in one, what another is connected to the program has, and in
+/// the pipe is something, too.
+pub(crate) fn sockets(_: &[String]) -> Result<Living, String> {
+    let [to, by] = pair(libc::SOCK_SEQPACKET)?;
+    let fill = move || -> Result<TcpStream, String> {
+        let inbox = crate::inet::own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?;
+        let name = sys::fine("name", inbox.local_addr())?;
+        sys::fine("send", inbox.send_to(b"message", name))?;
+        give(by, b"inbox", &[inbox.into_raw_fd()])?;
+        let listener = crate::inet::own_port(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)))?;
+        let client = sys::fine("connect", TcpStream::connect(sys::fine("name", listener.local_addr())?))?;
+        give(by, b"server", &[sys::fine("accept", listener.accept())?.0.into_raw_fd()])?;
+        let path = format!("fifo-{}", std::process::id());
+        let _ = std::fs::remove_file(&path);
+        let name = std::ffi::CString::new(path.as_str()).map_err(|e| e.to_string())?;
+        // SAFETY: the name lives as long as the call.
+        must("mkfifo", unsafe { libc::mkfifo(name.as_ptr(), 0o600) })?;
+        let fifo = sys::open(&path, libc::O_RDWR)?;
+        sys::write(fifo, b"in the pipe")?;
+        give(by, b"fifo", &[fifo])?;
+        Ok(client)
+    };
+    let mut client = fill()?;
+    Living::reads(move |_| {
+        let [inbox] = next(to, b"inbox")?;
+        same("the message", &b"message".to_vec(), &sys::read_up_to(inbox, 100)?)?;
+        let [server] = next(to, b"server")?;
+        sys::fine("write", client.write_all(b"to the server"))?;
+        same("what comes", &b"to the server".to_vec(), &sys::read_up_to(server, 100)?)?;
+        let [fifo] = next(to, b"fifo")?;
+        same("in the pipe", &b"in the pipe".to_vec(), &sys::read_up_to(fifo, 100)?)?;
+        [inbox, server, fifo].into_iter().for_each(sys::close);
+        client = fill()?;
+        Ok(())
+    })
+}
+
+/// A file of the namespace in which the program lives, in flight.
+pub(crate) fn namespace(_: &[String]) -> Result<Living, String> {
+    let [_to, by] = pair(libc::SOCK_STREAM)?;
+    give(by, b"n", &[sys::open("/proc/self/ns/net", libc::O_RDONLY)?])?;
+    Living::reads(|_| Ok(()))
 }
 
 /// Who sent what waits. Which process it was is kept for root alone, of whom others would have to be believed.

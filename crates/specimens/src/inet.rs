@@ -100,6 +100,49 @@ pub(crate) fn addresses(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// UDP-Lite with sums that cover eight bytes, and a message that waits; and a socket of the newer family that has a port by `connect`
+/// alone, and so may send to the older one, too.
+pub(crate) fn lite(_: &[String]) -> Result<Living, String> {
+    const COVERAGE: [i32; 2] = [10, 11];
+    // SAFETY: takes integers.
+    let lite = || must("socket", unsafe { libc::socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_UDPLITE) });
+    // SAFETY: nobody else has them.
+    let [inbox, sender] = [lite()?, lite()?].map(|fd| unsafe { UdpSocket::from_raw_fd(fd as i32) });
+    own_port(|port| bind(&inbox, port))?;
+    let name = fine("name", inbox.local_addr())?;
+    fine("connect", sender.connect(name))?;
+    COVERAGE.iter().try_for_each(|which| set(inbox.as_raw_fd(), libc::IPPROTO_UDPLITE, *which, 8))?;
+    // SAFETY: nobody else has it.
+    let both = unsafe { UdpSocket::from_raw_fd(fresh(libc::AF_INET6, libc::SOCK_DGRAM)?) };
+    fine("connect", both.connect((Ipv6Addr::LOCALHOST, 9)))?;
+    fine("send", sender.send(b"waits"))?;
+    Living::reads(move |_| {
+        let mut bytes = [0; 100];
+        let (count, from) = fine("receive", inbox.recv_from(&mut bytes))?;
+        same("what waited", &b"waits".to_vec(), &bytes[..count].to_vec())?;
+        same("who sent it", &fine("name", sender.local_addr())?, &from)?;
+        for which in COVERAGE {
+            same("the sum covers", &8, &option(inbox.as_raw_fd(), libc::IPPROTO_UDPLITE, which)?)?;
+        }
+        same("one family only", &0, &option(both.as_raw_fd(), libc::IPPROTO_IPV6, libc::IPV6_V6ONLY)?)?;
+        fine("connect", both.connect((Ipv4Addr::LOCALHOST.to_ipv6_mapped(), 9)))?;
+        fine("connect", both.connect((Ipv6Addr::LOCALHOST, 9)))?;
+        fine("send", sender.send(b"waits")).map(drop)
+    })
+}
+
+/// Gives a socket an address of the loopback.
+fn bind(socket: &UdpSocket, port: u16) -> std::io::Result<()> {
+    let ip = libc::in_addr { s_addr: u32::from(Ipv4Addr::LOCALHOST).to_be() };
+    let at =
+        libc::sockaddr_in { sin_family: libc::AF_INET as u16, sin_port: port.to_be(), sin_addr: ip, sin_zero: [0; 8] };
+    // SAFETY: the address lives as long as the call.
+    match unsafe { libc::bind(socket.as_raw_fd(), (&raw const at).cast(), size_of_val(&at) as u32) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
+    }
+}
+
 /// A connection that the other end has reset, of which nobody has heard yet.
 pub(crate) fn ended(_: &[String]) -> Result<Living, String> {
     let listener = fine("bind", TcpListener::bind((Ipv4Addr::LOCALHOST, 0)))?;

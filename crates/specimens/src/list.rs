@@ -32,15 +32,15 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
-    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix;
+    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
-    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-written" neighbours::written; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-named" sockets::named;
+    "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-written" neighbours::written; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-flights-inet" flights::sockets; "socket-flights-ns" flights::namespace; "socket-named" sockets::named;
     "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
     "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named; "socket-many" neighbours::many;
-    "inet" inet::addresses; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
+    "inet" inet::addresses; "inet-lite" inet::lite; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
     "netlink" nets::netlink_sockets; "netlink-asked" nets::netlink_asked;
     "inet-raw" nets::raw; "inet-options" nets::ip_options; "inet-shut" nets::shut_messages; "inet-begun" nets::begun; "inet-waiting" nets::messages_wait; "inet-groups" nets::groups;
@@ -71,7 +71,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
     "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
     "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice; "fifo-anew" pipes::named_anew;
-    "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved; "epoll-many" pipes::watches_many;
+    "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved; "epoll-many" pipes::watches_many; "epoll-used-up" pipes::watch_used_up;
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;

@@ -297,6 +297,35 @@ pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| same("what is ready", &expected, &ready(epoll)?))
 }
 
+/// A socket whose watch was used up hears of nothing, not of its end either, until it is watched anew.
+pub(crate) fn watch_used_up(_: &[String]) -> Result<Living, String> {
+    let [own, other] = crate::sockets::pair(libc::SOCK_STREAM)?;
+    let epoll = epoll_of(&[own])?;
+    let once = move || -> Outcome {
+        let mut event = libc::epoll_event { events: (libc::EPOLLIN | libc::EPOLLONESHOT) as u32, u64: own as u64 };
+        // SAFETY: the event lives as long as the call.
+        must("epoll_ctl", unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_MOD, own, &raw mut event) }).map(drop)
+    };
+    let use_up = move || -> Outcome {
+        once()?;
+        sys::write(other, b"x")?;
+        same("told once", &vec![own as u64], &ready(epoll)?)?;
+        sys::read_up_to(own, 1).map(drop)
+    };
+    use_up()?;
+    Living::reads_at_first(move |first| {
+        if !first {
+            return Ok(());
+        }
+        sys::write(other, b"y")?;
+        same("what comes is not told", &vec![], &ready(epoll)?)?;
+        sys::close(other);
+        same("nor is the end", &vec![], &ready(epoll)?)?;
+        once()?;
+        same("now it is", &vec![own as u64], &ready(epoll)?)
+    })
+}
+
 /// What is watched goes by other numbers by now: where it was, something else is, or nothing.
 pub(crate) fn watches_moved(_: &[String]) -> Result<Living, String> {
     let [reused, closed, other] = [eventfd(1, 0)?, eventfd(1, 0)?, eventfd(0, 0)?];

@@ -44,7 +44,10 @@ fn reports(hear: &mpsc::Receiver<Report>, count: usize) -> Result<Vec<String>, S
 
 fn work(number: u64, asked: &Asked, tell: &mpsc::Sender<Report>) {
     MARK.set(number + 1000);
-    let set_up = signals::block(&[40 + number as i32]);
+    let set_up = signals::block(&[40 + number as i32]).and_then(|()| {
+        const ADDR_NO_RANDOMIZE: u64 = 0x0004_0000;
+        domain(if number % 2 == 1 { ADDR_NO_RANDOMIZE } else { 0 }).map(drop)
+    });
     let mut seen = 0;
     while tell.send(set_up.clone().and_then(|()| report())).is_ok() {
         let mut round = asked.round.lock().expect("no thread panics");
@@ -56,7 +59,14 @@ fn work(number: u64, asked: &Asked, tell: &mpsc::Sender<Report>) {
 }
 
 fn report() -> Report {
-    Ok(format!("{} {} {}", sys::status("Name")?, sys::status("SigBlk")?, MARK.get()))
+    const ASK: u64 = 0xffff_ffff;
+    Ok(format!("{} {} {} {:x}", sys::status("Name")?, sys::status("SigBlk")?, MARK.get(), domain(ASK)?))
+}
+
+/// personality(2).
+fn domain(new: u64) -> Result<i64, String> {
+    // SAFETY: takes an integer.
+    sys::must("personality", unsafe { libc::personality(new) })
 }
 
 /// One more thread, which waits for ever and is never asked.

@@ -125,6 +125,22 @@ pub(crate) fn posix(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Timers on the time that the processor has worked for the process, and for its only thread.
+pub(crate) fn of_processor(_: &[String]) -> Result<Living, String> {
+    for (clock, signal) in [(libc::CLOCK_PROCESS_CPUTIME_ID, 41), (libc::CLOCK_THREAD_CPUTIME_ID, 42)] {
+        arm(create(clock, signal)?, 20_000_000)?;
+    }
+    Living::busy(compute, |_| {
+        for signal in [41, 42] {
+            let before = signals::count(signal);
+            sys::soon(&format!("the next tick by signal {signal}"), || {
+                (0..30).all(|_| compute().is_ok()) && signals::count(signal) > before
+            })?;
+        }
+        Ok(())
+    })
+}
+
 fn create(clock: i32, signal: i32) -> Result<i32, String> {
     signals::catch(signal)?;
     // SAFETY: zero is a value of the type.
