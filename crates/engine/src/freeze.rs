@@ -214,6 +214,7 @@ fn capture(
     let with_parent = |m: &Member| (before.inner[&(m.pid as u32)], m.stat.ppid as i32);
     before.stopped = tree.members.iter().filter(is_stopped).map(with_parent).collect();
     before.root = lead(&tree.members[0]);
+    before.born = std::mem::take(&mut tree.born);
     before.share_memory = tree.sharing_memory();
     before.outside.is_now(tree.ids());
     let terminal = tree.members[0].stat.terminal;
@@ -242,10 +243,19 @@ fn capture(
     all.last(last, &mut records, &mut captured)?;
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
+    all.findings.refusals.extend(too_many(&captured.model));
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
+}
+
+/// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to.
+fn too_many(model: &Model) -> Option<Refusal> {
+    let most = raise_file_limit();
+    let needed = resources::numbers(model, most);
+    let why = || format!("{needed} descriptors are needed to make the tree again, and you may have {most}");
+    (needed > most).then(|| Refusal::new("limits", why(), "raise that here, and where it is thawed: ulimit -Hn"))
 }
 
 /// Captures these members; many of them in a thread of its own, while this one, which traces, makes their envoys.

@@ -47,6 +47,8 @@ pub(crate) struct Before {
     pub(crate) stopped: Vec<(u32, i32)>,
     /// The first process of the tree.
     pub(crate) root: i32,
+    /// By the ids of processes, the threads of which they were born, if these are not the first of their processes.
+    pub(crate) born: BTreeMap<i32, u32>,
     /// Those who have their memory in common with another one.
     pub(crate) share_memory: BTreeSet<i32>,
     /// Our own namespaces: links of /proc/self.
@@ -457,6 +459,10 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn inner_tid(&self, outer: u32) -> Option<u32> {
         self.before.inner.get(&outer).copied()
+    }
+
+    fn born_of(&self) -> Option<u32> {
+        self.inner_tid(*self.before.born.get(&self.with(|process, _| process.pid()))?)
     }
 
     fn members(&self) -> Vec<u32> {

@@ -58,7 +58,12 @@ fn first_look((pid, tids): &(i32, Vec<u32>)) -> Option<First> {
 /// The members of a tree, parents before children. Let go as they were found when dropped.
 pub(crate) struct Tree {
     pub(crate) members: Vec<Member>,
+    /// Those who were born of another thread of their parent than its first one, and of which.
+    pub(crate) born: Born,
 }
+
+/// Threads by the ids of their children.
+type Born = BTreeMap<i32, u32>;
 
 /// From so many processes on a second thread compares them, too.
 const MANY: usize = 64;
@@ -106,7 +111,8 @@ impl Tree {
         let (since, mut looks) = (Instant::now(), 0);
         // Who is stopped has no new children, but may get those of a descendant that ends before it is stopped
         // (PR_SET_CHILD_SUBREAPER): so until a look at all of them shows nobody new.
-        while catch_new(&mut found, &mut order)? {
+        let mut born = Born::new();
+        while catch_new(&mut found, &mut order, &mut born)? {
             looks += 1;
             let patience = if looks > LOOKS { PATIENCE } else { MORE_PATIENCE };
             if since.elapsed() > patience {
@@ -114,7 +120,7 @@ impl Tree {
                 return Err(Error::refuse("process", why, "try again when it is calmer"));
             }
         }
-        let mut tree = Tree { members: Vec::with_capacity(found.len()) };
+        let mut tree = Tree { members: Vec::with_capacity(found.len()), born };
         let tids = |found: &Found| if let Found::Held(caught) = found { caught.tids().collect() } else { Vec::new() };
         let threads: Vec<(i32, Vec<u32>)> = order.iter().map(|pid| (*pid, tids(&found[pid]))).collect();
         // Most of what it takes to read a process is to read /proc.
@@ -235,7 +241,7 @@ impl Tree {
 }
 
 /// Looks at the children of everybody who was caught; whether there was a new one.
-fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>) -> Result<bool, Error> {
+fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>, born: &mut Born) -> Result<bool, Error> {
     let before = order.len();
     let mut n = 0;
     while n < order.len() {
@@ -244,8 +250,12 @@ fn catch_new(found: &mut BTreeMap<i32, Found>, order: &mut Vec<i32>) -> Result<b
         let of = |pid: &i32| tids(pid).into_iter().map(|tid| (*pid as u32, tid)).collect::<Vec<_>>();
         let threads: Vec<(u32, u32)> = order[n..].iter().flat_map(of).collect();
         n = order.len();
-        for child in each(&threads, |(pid, tid)| children(*pid, *tid)).concat() {
-            let child = child as i32;
+        let of = each(&threads, |(pid, tid)| children(*pid, *tid));
+        let all = threads.iter().zip(of).flat_map(|(of, all)| all.into_iter().map(move |child| (*of, child as i32)));
+        for ((pid, tid), child) in all {
+            // Who lost his parent has another one by now.
+            born.remove(&child);
+            born.extend((pid != tid).then_some((child, tid)));
             // Who got another parent meanwhile was seen with both.
             if found.contains_key(&child) {
                 continue;

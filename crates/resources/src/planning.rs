@@ -142,15 +142,15 @@ fn slots(model: &Model) -> u32 {
 
 /// The numbers from which on so many are free, in the tree and in the executor: above all that the tree has open; or, where
 /// fewer may be open than that takes, the first that lie between.
-fn reserve(model: &Model, host: &Host, needed: u32) -> u32 {
+fn reserve(model: &Model, (highest, most): (u32, u64), needed: u32) -> u32 {
     let fds = model.processes.iter().flat_map(|p| p.process.fds.iter().map(|f| f.number));
     // What these led to stands there for a while.
     let own: BTreeSet<u32> = abi::gathered(fds.chain(model.watches().map(|watch| watch.fd)));
     // What the executor has open, or will have in passing, is below.
     let names = model.sockets().filter(|s| s.above().is_some()).count() as u32;
-    let first = host.highest_fd.max(2) + PASSING + names + 2 * slots(model) + 1;
+    let first = highest.max(2) + PASSING + names + 2 * slots(model) + 1;
     let above = own.last().map_or(first, |last| first.max(last + 1));
-    if u64::from(above) + u64::from(needed) <= host.max_files {
+    if u64::from(above) + u64::from(needed) <= most {
         return above;
     }
     let mut at = first;
@@ -161,6 +161,12 @@ fn reserve(model: &Model, host: &Host, needed: u32) -> u32 {
         at = number + 1;
     }
     above
+}
+
+/// How many numbers of descriptors a thaw needs at least, by whoever may have so many.
+pub fn numbers(model: &Model, most: u64) -> u64 {
+    let needed = reserved(model) + model.descriptions.keys().next_back().map_or(0, |last| last + 1);
+    u64::from(reserve(model, (0, most), needed)) + u64::from(needed)
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.
@@ -212,9 +218,10 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         Err(r) => (Namespaces::Same, r),
     };
     // How many descriptions are made only the steps tell.
-    let mut planning = all_steps(model, host, options, namespaces, reserve(model, host, 0));
+    let limits = (host.highest_fd, host.max_files);
+    let mut planning = all_steps(model, host, options, namespaces, reserve(model, limits, 0));
     let needed = reserved(model) + planning.to.descriptions();
-    let first = reserve(model, host, needed);
+    let first = reserve(model, limits, needed);
     if first != planning.reserve {
         planning = all_steps(model, host, options, namespaces, first);
     }

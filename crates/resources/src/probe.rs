@@ -248,6 +248,10 @@ pub trait Probe {
     fn inner_tid(&self, outer: u32) -> Option<u32> {
         Some(outer)
     }
+    /// The thread of which its process was born, by its id in its own pid namespace, if that is not the first one of its parent.
+    fn born_of(&self) -> Option<u32> {
+        None
+    }
     /// The ids of the processes of the tree, each in its own pid namespace.
     fn members(&self) -> Vec<u32> {
         Vec::new()

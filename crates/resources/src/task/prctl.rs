@@ -4,7 +4,8 @@
 //! - seen as    /proc/PID/task/TID/comm; the rest by `prctl` and `personality`
 //! - captured   by the thread itself
 //! - recreated  the same way; after the credentials, whose change resets some of it
-//! - not kept   the first process's signal at its parent's death, when it is thawed detached, the group with which a
+//! - not kept   of which thread of its parent a process was born (PR_SET_PDEATHSIG; wait4(2), __WNOTHREAD): told, if it wants a signal
+//!   at the end of that; the first process's signal at its parent's death, when it is thawed detached, the group with which a
 //!   process shares processor cores (PR_SCHED_CORE), what the processor may not guess at, where it leaves no choice, and that
 //!   only root may dump it: the user is told
 
@@ -104,9 +105,16 @@ impl Capture for Prctl {
         if answers[9].result.is_ok() && written(&answers[9]).iter().any(|b| *b != 0) {
             from.note("core scheduling", "it shared processor cores with its own group only; it will with any process");
         }
+        let parent_death_signal = int(written(&answers[0])) as i32;
+        if let Some(thread) = from.probe.born_of().filter(|_| parent_death_signal != 0) {
+            let why = format!(
+                "it waits for the end of thread {thread}, of which it was born; thawed, for that of the first thread of its parent"
+            );
+            from.note("signal at its parent's death", why);
+        }
         Ok(Prctl {
             name: written(&answers[10]).split(|byte| *byte == 0).next().unwrap_or_default().into(),
-            parent_death_signal: int(written(&answers[0])) as i32,
+            parent_death_signal,
             dumpable: value_or(&answers[1], 1)?,
             timer_slack: value_or(&answers[2], 50_000)?,
             tsc: int(written(&answers[3])),
