@@ -485,7 +485,14 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
         let pipe = self.descriptor(fd)?;
-        let fault = |e| Fault::new("tee", fd, std::io::Error::from(e));
+        // pipe(7): who has no privilege and many pipes can have no more that are large.
+        let call = |e| match e {
+            rustix::io::Errno::PERM => {
+                "make a pipe as large as one of it, for all pages that your user may have (sysctl fs.pipe-user-pages-soft) are in use"
+            }
+            _ => "tee",
+        };
+        let fault = |e| Fault::new(call(e), fd, std::io::Error::from(e));
         let known = self.before.copies.take();
         let mut copies = known.map_or_else(Copies::new, Ok).map_err(fault)?;
         let all = copies.peek(&pipe).map_err(fault)?;
@@ -697,13 +704,21 @@ impl Copies {
         use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice, tee};
         let ([copies, write], [read, next]) = (&self.all, &self.next);
         let capacity = fcntl_getpipe_size(pipe)?;
+        let mut is_small = false;
         if capacity > self.capacity {
-            self.capacity = fcntl_setpipe_size(write, capacity)?;
+            match fcntl_setpipe_size(write, capacity) {
+                Err(rustix::io::Errno::PERM) => is_small = true,
+                other => self.capacity = other?,
+            }
         }
-        match tee(pipe, write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
+        let len = match tee(pipe, write, usize::MAX >> 1, SpliceFlags::NONBLOCK) {
             Ok(0) | Err(rustix::io::Errno::AGAIN) => return Ok(Vec::new()),
             other => other?,
         };
+        if is_small && len as u64 != rustix::io::ioctl_fionread(pipe)? {
+            // What was copied is in nobody's way: these two are closed.
+            return Err(rustix::io::Errno::PERM);
+        }
         let mut all = Vec::new();
         loop {
             rustix::io::write(next, b"x")?;
