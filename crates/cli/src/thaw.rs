@@ -63,6 +63,7 @@ fn run(args: &ThawArgs, name: &str, loaded: Result<Loaded, Error>) -> ExitCode {
 }
 
 fn plan(args: &ThawArgs, loaded: &Loaded) -> Result<Plan, Error> {
+    loaded.image.verify(&mut |_, _| {})?;
     engine::plan_for(loaded, &engine::survey(&loaded.model)?, &options(args))
 }
 
