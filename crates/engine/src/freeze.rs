@@ -243,7 +243,17 @@ fn capture(
     all.last(last, &mut records, &mut captured)?;
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
-    all.findings.refusals.extend(too_many(&captured.model));
+    let too_many = too_many(&captured.model);
+    match request.ending {
+        Ending::RunOn if request.output.is_some() => {
+            captured.notes.extend(too_many.map(|why| Note {
+                pid: tree.members[0].pid as u32,
+                what: why.what,
+                why: why.why,
+            }));
+        }
+        _ => all.findings.refusals.extend(too_many),
+    }
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
@@ -255,7 +265,9 @@ fn too_many(model: &Model) -> Option<Refusal> {
     let most = raise_file_limit();
     let needed = resources::numbers(model, most);
     let why = || format!("{needed} descriptors are needed to make the tree again, and you may have {most}");
-    (needed > most).then(|| Refusal::new("limits", why(), "raise that here, and where it is thawed: ulimit -Hn"))
+    (needed > most).then(|| {
+        Refusal::new("limits", why(), "raise that here, and where it is thawed: ulimit -Hn, up to sysctl fs.nr_open")
+    })
 }
 
 /// Captures these members; many of them in a thread of its own, while this one, which traces, makes their envoys.

@@ -226,6 +226,10 @@ impl Target<'_, '_, '_, '_> {
         if calls.iter().all(|call| call.sys.is_harmless()) {
             return Ok(here::calls(calls));
         }
+        assert!(
+            !calls.iter().flat_map(|call| &call.args).any(|arg| matches!(arg, Arg::At(_))),
+            "one batch is in one place"
+        );
         let make = |call: &Call| {
             if call.sys.is_harmless() { Ok(here::call(call)) } else { Ok(self.make(from_ref(call))?.remove(0)) }
         };

@@ -19,6 +19,8 @@ use tracee::{Caught, Process, SeizeError, Shown};
 
 /// For how long new processes may appear while the tree is being stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// How often the whole tree is stopped, where somebody in it had to be let run on before he could be held, and may have made others.
+const TRIES: u32 = 20;
 /// Where that much time has passed because each look takes long, so many looks may show new ones, and so much more time pass.
 const LOOKS: u32 = 5;
 const MORE_PATIENCE: Duration = Duration::from_secs(60);
@@ -105,6 +107,17 @@ impl Tree {
     /// Stops every process below `root`, and it.
     pub(crate) fn seize(root: i32) -> Result<Tree, Error> {
         let _hurry = Hurry::begin();
+        for _ in 0..TRIES {
+            let tree = Tree::seize_once(root)?;
+            if !tree.held().any(Process::has_run_on) {
+                return Ok(tree);
+            }
+        }
+        let why = "threads of it are still leaving what an earlier freeze that was killed has left";
+        Err(Error::refuse("process", why, "try again a moment later"))
+    }
+
+    fn seize_once(root: i32) -> Result<Tree, Error> {
         let first = Caught::catch(root).map_err(|e| seize_error(e, root))?;
         let mut found: BTreeMap<i32, Found> = abi::gathered([(root, Found::Held(Box::new(first)))]);
         let mut order = vec![root];
@@ -138,9 +151,6 @@ impl Tree {
             tree.members.extend(member(pid, process)?.map(|member| Member { descriptors, ..member }));
         }
         drop(shown);
-        if tree.held().any(Process::has_run_on) {
-            tree.members.iter_mut().try_for_each(Member::look_again)?;
-        }
         tree.sort();
         tree.find_shares()?;
         Ok(tree)
@@ -294,16 +304,6 @@ fn member(pid: i32, mut process: Option<Process>) -> Result<Option<Member>, Erro
 }
 
 impl Member {
-    /// Somebody has run since it was looked at, and may have its descriptors or its memory, too.
-    #[cold]
-    fn look_again(&mut self) -> Result<(), Error> {
-        let Some(process) = &mut self.process else { return Ok(()) };
-        process.look_again().map_err(|e| seize_error(e, self.pid))?;
-        self.texts.insert("smaps", process.take_smaps());
-        self.descriptors = identify::descriptors(process.threads()[0].tid());
-        Ok(())
-    }
-
     /// What of it has ended.
     pub(crate) fn ended(&self) -> Option<Ended> {
         match &self.process {

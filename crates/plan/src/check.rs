@@ -2,7 +2,7 @@
 
 use crate::{Actor, Birth, Fact, HostEffect, Moment, Op, Plan, Step, Value};
 use abi::Sys;
-use std::collections::{HashMap, HashSet};
+use rustc_hash::{FxHashMap, FxHashSet};
 
 /// Proves of an ordered plan: each description and object is made once, and made before it is used; each thread is born
 /// once; no number of a process gets two descriptions; who is stopped does nothing more; the store makes only calls that do it no
@@ -11,9 +11,9 @@ use std::collections::{HashMap, HashSet};
 /// # Panics
 /// With the step that breaks a rule.
 pub fn check(plan: &Plan) {
-    let (mut made, mut placed) = (HashSet::new(), HashSet::new());
-    let (mut threads, mut stopped) = (HashMap::new(), HashSet::new());
-    let mut facts: HashSet<&Fact> = HashSet::new();
+    let (mut made, mut placed) = (FxHashSet::default(), FxHashSet::default());
+    let (mut threads, mut stopped) = (FxHashMap::default(), FxHashSet::default());
+    let mut facts: FxHashSet<&Fact> = FxHashSet::default();
     for step in &plan.steps {
         for fact in &step.needs {
             assert!(facts.contains(fact), "{fact} does not hold before: {step}");
@@ -32,7 +32,7 @@ pub fn check(plan: &Plan) {
 }
 
 /// Whoever acts is not stopped yet. `threads` are those that are not the first of their process, with that.
-fn acts(step: &Step, threads: &mut HashMap<u32, u32>, stopped: &mut HashSet<u32>) {
+fn acts(step: &Step, threads: &mut FxHashMap<u32, u32>, stopped: &mut FxHashSet<u32>) {
     if let Op::Clone { tid, birth: Birth::Thread { of } } = &step.op {
         threads.insert(tid.0, of.0);
     }
@@ -62,7 +62,7 @@ fn places(step: &Step) -> Option<u64> {
     }
 }
 
-fn made_once(step: &Step, made: &mut HashSet<String>) {
+fn made_once(step: &Step, made: &mut FxHashSet<String>) {
     let names: Vec<String> = match &step.op {
         // What each that has it makes for itself, each makes once.
         Op::Make { descrs, .. } => match step.actor {

@@ -93,7 +93,7 @@ impl Waits {
 
 /// Kahn's algorithm; among the steps that are ready the earliest moment goes first, and within a moment the
 /// one that was asked for first. A fact that several steps make holds when the last of them is done.
-pub fn order(steps: Vec<Step>) -> Result<Vec<Step>, Stuck> {
+pub fn order(mut steps: Vec<Step>) -> Result<Vec<Step>, Stuck> {
     let mut w = waits(&steps)?;
     let key = |i: usize| Reverse((steps[i].moment, i));
     let mut ready: BinaryHeap<Reverse<(Moment, usize)>> =
@@ -106,8 +106,24 @@ pub fn order(steps: Vec<Step>) -> Result<Vec<Step>, Stuck> {
     if out.len() < steps.len() {
         return Err(Stuck::Cycle((0..steps.len()).filter(|i| w.left[*i] > 0).map(|i| steps[i].to_string()).collect()));
     }
-    let mut steps: Vec<Option<Step>> = steps.into_iter().map(Some).collect();
-    Ok(out.into_iter().map(|i| steps[i].take().expect("each index comes once")).collect())
+    arrange(&mut steps, &mut out);
+    Ok(steps)
+}
+
+/// Puts what stands at `order[n]` to place n, for each n: each comes once. They are many and large, so nothing is made anew.
+fn arrange<T>(all: &mut [T], order: &mut [usize]) {
+    for first in 0..order.len() {
+        let mut at = first;
+        // Each circle is gone round once; who stands where he belongs is marked so.
+        loop {
+            let from = std::mem::replace(&mut order[at], at);
+            if from == first {
+                break;
+            }
+            all.swap(at, from);
+            at = from;
+        }
+    }
 }
 
 #[cfg(test)]
@@ -134,6 +150,13 @@ mod tests {
             step(Moment::Make, "first", vec![], vec![]),
         ]);
         assert_eq!(got, ["first", "second", "late maker", "waits", "last"]);
+    }
+
+    #[test]
+    fn everything_comes_to_its_place() {
+        let mut all = ["a", "b", "c", "d", "e", "f"];
+        arrange(&mut all, &mut [2, 1, 4, 5, 0, 3]);
+        assert_eq!(all, ["c", "b", "e", "f", "a", "d"]);
     }
 
     #[test]

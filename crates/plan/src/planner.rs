@@ -21,6 +21,11 @@ impl<'a> Planner<'a> {
         Planner { host, options, steps: Vec::new(), refusals: Vec::new(), notes: Vec::new(), next: first_free }
     }
 
+    /// There will be about so many steps: they are large, and not to be moved again and again.
+    pub fn expect(&mut self, steps: usize) {
+        self.steps.reserve(steps);
+    }
+
     /// A description that no record has: what is open only while the tree is made.
     pub fn scratch(&mut self) -> Descr {
         self.next += 1;

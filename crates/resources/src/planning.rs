@@ -259,7 +259,10 @@ fn all_steps<'a>(
 ) -> Planning<'a> {
     let first_free = model.descriptions.keys().max().map_or(1, |id| id + 1);
     let base = reserve + reserved(model);
-    let to = Planner::new(host, options, first_free);
+    let mut to = Planner::new(host, options, first_free);
+    // Most of what there is to do, each thread does for itself.
+    const OF_A_THREAD: usize = 24;
+    to.expect(OF_A_THREAD * slots(model) as usize);
     let mut planning = Planning {
         to,
         model,

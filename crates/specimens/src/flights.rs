@@ -6,7 +6,7 @@ use crate::sockets::{option, pair, set};
 use crate::sys::{self, Outcome, must, same};
 use std::io::Write;
 use std::net::{Ipv4Addr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::IntoRawFd;
+use std::os::fd::{FromRawFd, IntoRawFd};
 
 /// A message with descriptors.
 pub(crate) fn send(socket: i32, bytes: &[u8], rights: &[i32]) -> Outcome {
@@ -253,14 +253,11 @@ pub(crate) fn rights(words: &[String]) -> Result<Living, String> {
     })
 }
 
-/// Sockets of the internet and a named pipe in flight: a message waits in one, what another is connected to the program has, and in
-/// the pipe is something, too.
+/// Sockets of the internet and a named pipe in flight: what one of them is connected to the program has, and in the pipe is something.
 pub(crate) fn sockets(_: &[String]) -> Result<Living, String> {
     let [to, by] = pair(libc::SOCK_SEQPACKET)?;
     let fill = move || -> Result<TcpStream, String> {
         let inbox = crate::inet::own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?;
-        let name = sys::fine("name", inbox.local_addr())?;
-        sys::fine("send", inbox.send_to(b"message", name))?;
         give(by, b"inbox", &[inbox.into_raw_fd()])?;
         let listener = crate::inet::own_port(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)))?;
         let client = sys::fine("connect", TcpStream::connect(sys::fine("name", listener.local_addr())?))?;
@@ -278,13 +275,18 @@ pub(crate) fn sockets(_: &[String]) -> Result<Living, String> {
     let mut client = fill()?;
     Living::reads(move |_| {
         let [inbox] = next(to, b"inbox")?;
-        same("the message", &b"message".to_vec(), &sys::read_up_to(inbox, 100)?)?;
+        // SAFETY: it came to us alone.
+        let inbox = unsafe { UdpSocket::from_raw_fd(inbox) };
+        let name = sys::fine("name", inbox.local_addr())?;
+        sys::fine("send", inbox.send_to(b"message", name))?;
+        let mut bytes = [0; 100];
+        same("bytes of the message", &7, &sys::fine("receive", inbox.recv(&mut bytes))?)?;
         let [server] = next(to, b"server")?;
         sys::fine("write", client.write_all(b"to the server"))?;
         same("what comes", &b"to the server".to_vec(), &sys::read_up_to(server, 100)?)?;
         let [fifo] = next(to, b"fifo")?;
         same("in the pipe", &b"in the pipe".to_vec(), &sys::read_up_to(fifo, 100)?)?;
-        [inbox, server, fifo].into_iter().for_each(sys::close);
+        [server, fifo].into_iter().for_each(sys::close);
         client = fill()?;
         Ok(())
     })

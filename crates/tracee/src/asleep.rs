@@ -53,12 +53,6 @@ fn has_code(text: &[u8]) -> bool {
 }
 
 impl Asleep {
-    /// Whether it is not known in which call a thread is that was stopped with this number: it was restarted before, and had not come to
-    /// its rest yet when it was looked at.
-    pub(crate) fn has_lost(&self, number: u64) -> bool {
-        number == RESTART_SYSCALL && self.channel.is_empty()
-    }
-
     /// Looks at a thread.
     pub(crate) fn of(pid: i32, tid: i32) -> Asleep {
         let call = read_record(format!("/proc/{pid}/task/{tid}/syscall")).unwrap_or_default();

@@ -64,7 +64,8 @@ impl Batch {
                 outer[at..at + 8].copy_from_slice(&self.keep(inner).to_ne_bytes());
                 self.keep(outer)
             }
-            Arg::At(Place::Out(call, n)) => address(&self.buffers[self.outs[*call][*n]]),
+            // What a call that was not made was to write is nowhere: then this one fails, too.
+            Arg::At(Place::Out(call, n)) => self.outs[*call].get(*n).map_or(0, |i| address(&self.buffers[*i])),
             Arg::Message { data, name, control } => {
                 let [base, name, control] = [*data, *name, *control].map(|len| (self.give(vec![0; len]), len as u64));
                 let iov = self.keep([base.0, base.1].map(u64::to_ne_bytes).as_flattened().to_vec());
@@ -234,7 +235,7 @@ pub fn close_range(first: u32, last: u32) {
     unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
 }
 
-/// The disk begins to write this part of a file, which is not waited for (sync_file_range(2)); where it does not, whoever makes the file
+/// The disk begins to write this part of a file; its end is not waited for (sync_file_range(2)). Where it does not, whoever makes the file
 /// durable waits for all of it.
 pub fn begin_writeback(file: &File, part: Range<u64>) {
     let (at, len) = (part.start as i64, (part.end - part.start) as i64);

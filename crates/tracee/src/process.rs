@@ -38,8 +38,6 @@ const LOOK: Duration = Duration::from_millis(100);
 const ROUNDS: u32 = 1000;
 /// How often threads that are leaving the envoy of an earlier freezer are let run on.
 const RUN_OUTS: u32 = 1000;
-/// How often one is that was on its way to go on with a sleep.
-const RESTS: u32 = 5;
 /// From so many threads on, what /proc shows of them is looked at by another thread of ours than what ptrace(2) tells.
 const MANY: usize = 32;
 
@@ -222,17 +220,15 @@ impl Process {
         State::of((self.pid, tid), &self.memory, &asleep)
     }
 
-    /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first; and a few times one whose
-    /// call nobody knows.
+    /// A thread that is leaving the envoy of an earlier freezer, which was killed, is let run out of it first.
     fn read_thread(
         &mut self,
         tid: i32,
         mut state: State,
         mut status: Option<(Vec<u8>, Status)>,
     ) -> Result<Stopped, SeizeError> {
-        for n in 0..RUN_OUTS {
-            let is_unknown = n < RESTS && self.asleep.get(&tid).is_some_and(|a| a.has_lost(state.regs.orig_rax));
-            if !is_unknown && !self.place.is_some_and(|place| place.contains(state.regs.rip)) {
+        for _ in 0..RUN_OUTS {
+            if !self.place.is_some_and(|place| place.contains(state.regs.rip)) {
                 let event = self.traced[&tid].expect("every traced thread was brought to a stop");
                 let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
                 return Stopped::new(state, event, asleep, status);
@@ -246,22 +242,26 @@ impl Process {
     fn run_on(&mut self, tid: i32) -> Result<(), SeizeError> {
         ptrace::cont(tid, 0)?;
         std::thread::sleep(Duration::from_micros(200));
-        self.asleep.insert(tid, Asleep::of(self.pid, tid));
         ptrace::interrupt(tid)?;
-        let event = await_event(tid).map_err(|lost| seize_error(lost, self.pid, tid))?;
+        let event = await_event(tid).map_err(|lost| match lost {
+            // The others live.
+            Lost::Died => SeizeError::Restless { pid: self.pid },
+            lost => seize_error(lost, self.pid, tid),
+        })?;
         self.traced.insert(tid, Some(event));
         // What it brought may be gone.
         self.has_run_on = true;
         self.look_again()
     }
 
-    /// Whether a thread of it was let run out of an earlier envoy while it was read: what was looked at before may be otherwise.
+    /// Whether a thread of it was let run out of an earlier envoy while it was read: what was looked at before may be otherwise, and who
+    /// was born meanwhile is not held.
     pub fn has_run_on(&self) -> bool {
         self.has_run_on
     }
 
     /// Looks at its areas once more.
-    pub fn look_again(&mut self) -> Result<(), SeizeError> {
+    fn look_again(&mut self) -> Result<(), SeizeError> {
         self.areas = Areas::of(*self.traced.first_key_value().expect("it has threads").0)?;
         Ok(())
     }

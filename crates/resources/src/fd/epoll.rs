@@ -183,15 +183,14 @@ impl Kind for Epoll {
                 let makes = vec![Fact::Linked(descr)];
                 to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs.clone(), makes);
             };
-            // All three have the same needs, so nothing comes between them.
+            // All of these have the same needs, so nothing comes between them.
             if let Some(id) = w.description {
                 let args = vec![Value::Descr(Descr(id)), u64::from(w.fd).into(), 0.into()];
                 call(Sys::Dup3, args, Expect::Exactly(w.fd.into()));
             }
             call(Sys::EpollCtl, args, Expect::Success);
             if is_used_up(w) {
-                const LOST: &str =
-                    "a watch that was used up (EPOLLONESHOT) may tell of an error, or that the other end is gone";
+                const LOST: &str = "a watch that was used up (EPOLLONESHOT) may tell of an error, of the end, or that it can be written to";
                 let args = vec![Value::Descr(descr), Value::Out(event(0, 0).len()), 1.into(), 0.into()];
                 call(Sys::EpollWait, args, Expect::ExactlyOrTold(1, LOST));
             }

@@ -389,6 +389,10 @@ impl Kind for InetSocket {
             return Err(Trouble::Refused(refusals));
         }
         if asked.has_messages() && asked.keeps_messages() {
+            // To see all of them, what the program sees first is moved for a moment: at our death nobody would put that back at once.
+            if seen.in_flight {
+                return Err(seen.refuse("messages wait in it", "freeze it when it is received").into());
+            }
             asked.socket.datagrams = datagrams(seen, from)?;
         }
         for why in asked.losses(from) {

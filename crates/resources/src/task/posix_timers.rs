@@ -77,7 +77,7 @@ const DEVICE: i32 = 3;
 fn clock(
     seen: &proc::PosixTimer,
     thread: Option<u32>,
-    from: &Capturing<'_>,
+    from: &mut Capturing<'_>,
 ) -> Result<Result<i32, &'static str>, Trouble> {
     if seen.clock >= 0 {
         return Ok(Ok(seen.clock));
@@ -96,9 +96,15 @@ fn clock(
         (false, ..) => Err("it runs on the clock of another process"),
         (true, 0, Some(own)) if status.threads == 1 => Ok(of(own)),
         // Who measures himself wants to be told himself (timer_create(2), SIGEV_THREAD_ID).
-        (true, 0, _) => {
-            thread.map(of).ok_or("it runs on the clock of the thread that made it, and nobody tells which that is")
-        }
+        (true, 0, _) => match thread {
+            None => Err("it runs on the clock of the thread that made it, and nobody tells which that is"),
+            Some(thread) => {
+                let why =
+                    format!("it is taken to measure thread {thread}, which it tells: the kernel does not say whom");
+                from.note(format!("timer {}", seen.id), why);
+                Ok(of(thread))
+            }
+        },
         (true, ..) => {
             let asked = Call::new(Sys::ClockGettime, [Arg::Int(seen.clock as u64), Arg::Out(Timespec::SIZE)]);
             let is_there = from.probe.calls(&[asked])?[0].result.is_ok();
@@ -107,7 +113,7 @@ fn clock(
     })
 }
 
-fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &Capturing<'_>) -> Result<PosixTimer, Trouble> {
+fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &mut Capturing<'_>) -> Result<PosixTimer, Trouble> {
     let refuse = |why: &str| Refusal::new(format!("timer {}", seen.id), why, "let the program delete it");
     let thread = match seen.target {
         Target::Tid(outer) => match from.probe.inner_tid(outer) {

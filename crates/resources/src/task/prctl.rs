@@ -57,15 +57,11 @@ pub struct Prctl {
     #[cbor(default)]
     #[serde(default)]
     pub speculation: [u64; 3],
-    /// The execution domain (personality(2)).
+    /// The execution domain (personality(2)); images of earlier releases have it of the first thread only.
     #[n(8)]
     #[cbor(default)]
-    #[serde(default, skip_serializing_if = "is_plain")]
-    pub personality: u32,
-}
-
-fn is_plain(personality: &u32) -> bool {
-    *personality == 0
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub personality: Option<u32>,
 }
 
 /// personality(2): only asks.
@@ -123,7 +119,7 @@ impl Capture for Prctl {
             io_flusher: answers[5].result.unwrap_or(0),
             // ENODEV: a processor of a kind that has none.
             speculation: [6, 7, 8].map(|n: usize| answers[n].result.unwrap_or(0)),
-            personality: answers[11].result.unwrap_or(0) as u32,
+            personality: answers[11].result.ok().map(|domain| domain as u32),
         })
     }
 
@@ -137,8 +133,8 @@ impl Capture for Prctl {
         if self.dumpable > 1 {
             to.to.note("only root could dump its memory, which nobody may ask for: now its user can, too");
         }
-        if self.personality != 0 && at.tid.0 != at.pid.0 {
-            let domain = vec![u64::from(self.personality).into()];
+        if let Some(domain) = self.personality.filter(|_| at.tid.0 != at.pid.0) {
+            let domain = vec![u64::from(domain).into()];
             to.to.arm(Self::NAME, at.tid, Sys::Personality, domain, Expect::Success);
         }
         let death_signal = if detached { 0 } else { self.parent_death_signal };

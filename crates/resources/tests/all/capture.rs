@@ -209,7 +209,7 @@ fn what_a_thread_sets_for_itself() {
         mce_kill: 2,
         io_flusher: 1,
         speculation: [3, 0, 9],
-        personality: 0x40000,
+        personality: Some(0x40000),
     };
     assert_eq!(capture::<Prctl>(&sample).unwrap(), expected);
 }

@@ -55,7 +55,9 @@ struct Ports {
 
 /// The texts that tell of sockets of its sort.
 fn texts(socket: &InetSocket) -> &'static [&'static str] {
-    TAKEN.iter().find(|(kind, _)| *kind == socket.socket_type).map_or(&[], |(_, texts)| &texts[..])
+    // UDP-Lite and echoes have numbers of their own: whether one can be had is found when it is asked for.
+    let is_told = socket.socket_type != DGRAM || socket.protocol == IPPROTO_UDP;
+    TAKEN.iter().find(|(kind, _)| *kind == socket.socket_type && is_told).map_or(&[], |(_, texts)| &texts[..])
 }
 
 /// What a survey has to read for the sockets of a tree.
@@ -348,7 +350,7 @@ impl InetSocket {
             // Of one that has somebody to send to it was mostly chosen by the kernel.
             let lost = "a socket sends from another address now: its own is not to be had here";
             let expect = if self.remote.is_some() { Expect::OrTold(lost) } else { Expect::Success };
-            call(descr, Sys::Bind, given(&self.to_bind(local)), expect, before.clone(), to);
+            call(descr, Sys::Bind, given(&self.to_bind(local, to.model)), expect, before.clone(), to);
         }
         let before = if self.has_messages() { self.send_messages(descr, to) } else { before };
         if let Some(remote) = &self.remote {
@@ -367,11 +369,16 @@ impl InetSocket {
     }
 
     /// The address for `bind`, which makes a socket one of the newer family alone if it gives it an address of that
-    /// (net/ipv6/af_inet6.c, `__inet6_bind`). Who is not has it of `connect`.
-    fn to_bind(&self, local: &Blob) -> Blob {
+    /// (net/ipv6/af_inet6.c, `__inet6_bind`). Who is not has it of `connect`; where nobody else of the tree has that port, who would be in
+    /// the way of any address.
+    fn to_bind(&self, local: &Blob, model: &Model) -> Blob {
         let is_for_both = |o: &&(u64, u64, Blob)| (o.0, o.1) == (IPPROTO_IPV6, IPV6_V6ONLY) && o.2.0 == [0; 4];
         let own = self.local().filter(|own| own.is_ipv6() && self.remote.is_some() && self.socket_type == DGRAM);
-        let any = own.filter(|_| self.settings.options.iter().any(|o| is_for_both(&o)));
+        let own = own.filter(|_| !self.has_messages() && self.settings.options.iter().any(|o| is_for_both(&o)));
+        let is_alone = |own: &SocketAddr| {
+            model.inet_sockets().filter(|s| s.is_alike(self) && s.port() == Some(own.port())).count() == 1
+        };
+        let any = own.filter(is_alone);
         let any = any.and_then(|own| encoded(self.family, (Ipv6Addr::UNSPECIFIED, own.port()).into()));
         any.map_or_else(|| local.clone(), Blob)
     }

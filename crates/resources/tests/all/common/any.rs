@@ -519,22 +519,18 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
         flags,
     }));
     let prctl = (text(), any::<i32>(), any::<[u64; 4]>(), any::<[u32; 2]>(), any::<[u64; 3]>()).prop_map(
-        |(
-            name,
-            parent_death_signal,
-            [dumpable, timer_slack, mce_kill, io_flusher],
-            [tsc, personality],
-            speculation,
-        )| Prctl {
-            name,
-            parent_death_signal,
-            dumpable,
-            timer_slack,
-            tsc,
-            mce_kill,
-            io_flusher,
-            speculation,
-            personality,
+        |(name, parent_death_signal, [dumpable, timer_slack, mce_kill, io_flusher], [tsc, domain], speculation)| {
+            Prctl {
+                name,
+                parent_death_signal,
+                dumpable,
+                timer_slack,
+                tsc,
+                mce_kill,
+                io_flusher,
+                speculation,
+                personality: Some(domain),
+            }
         },
     );
     let filter = (vec(any::<[u8; 8]>(), 1..5), any::<bool>());
