@@ -15,7 +15,8 @@
 //!   looked at before. Groups of multicast on an interface that is not there: told. Such of a stream, or of another
 //!   network namespace than its process is in; a group of anycast. That a
 //!   program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
-//!   that are sent with each packet (IPV6_HOPOPTS and the like). Which directions of a raw socket are shut down, where the kernel does
+//!   that are sent with each packet (IPV6_HOPOPTS and the like). Whether a connection of the newer family might have been one of the older
+//!   (IPV6_V6ONLY), which it says for the time after it (connect(2), AF_UNSPEC). Which directions of a raw socket are shut down, where the kernel does
 //!   not tell
 
 pub mod groups;
