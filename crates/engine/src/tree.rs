@@ -19,11 +19,11 @@ use tracee::{Caught, Process, SeizeError, Shown};
 
 /// For how long new processes may appear while the tree is being stopped.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// How often the whole tree is stopped, where somebody in it had to be let run on before he could be held, and may have made others.
-const TRIES: u32 = 20;
 /// Where that much time has passed because each look takes long, so many looks may show new ones, and so much more time pass.
 const LOOKS: u32 = 5;
 const MORE_PATIENCE: Duration = Duration::from_secs(60);
+/// How often the whole tree is stopped, where somebody in it had to be let run on before he could be held, and may have made others.
+const TRIES: u32 = 20;
 
 /// Texts of /proc by their names below that of a process.
 pub(crate) type Texts = BTreeMap<&'static str, Vec<u8>>;
