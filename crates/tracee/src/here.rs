@@ -44,8 +44,7 @@ impl Batch {
             *word = self.put(arg);
         }
         let [a, b, c, d, e, f] = words;
-        // SAFETY: these calls read and write only through their pointer arguments, which lead to buffers of the length that the
-        // caller gave, alive until the end of this function; a buffer's address is exposed to the kernel only.
+        // SAFETY: these calls read and write only through their pointers, to buffers of the given lengths that live as long as the batch.
         let raw = unsafe { libc::syscall(call.sys.number(arch::MACHINE) as i64, a, b, c, d, e, f) };
         let outs = self.outs.last().into_iter().flatten();
         Answer { result: sys::result(raw), out: outs.map(|i| self.buffers[*i].clone()).collect() }
