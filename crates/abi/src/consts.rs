@@ -423,6 +423,7 @@ pub mod uring {
 
     /// Operations of io_uring_register(2).
     pub const REGISTER_BUFFERS: u64 = 0;
+    pub const REGISTER_FILES: u64 = 2;
     pub const REGISTER_EVENTFD: u64 = 4;
     pub const REGISTER_RESTRICTIONS: u64 = 11;
     pub const REGISTER_ENABLE_RINGS: u64 = 12;

@@ -20,7 +20,9 @@ mod timer;
 
 pub use area::{Area, Perms, maps, of_smaps, smaps};
 pub use dev::{kernel_dev, major, makedev, minor, new_decode_dev, new_encode_dev};
-pub use fdinfo::{EpollWatch, FanotifyMark, Fdinfo, InotifyWatch, epoll_watches, fanotify, fdinfo, inotify_watches};
+pub use fdinfo::{
+    EpollWatch, FanotifyMark, Fdinfo, InotifyWatch, epoll_watches, fanotify, fdinfo, inotify_watches, uring_files,
+};
 pub use inet::{Connections, InetGroup, InetLine, inet, inet_groups, sockaddr};
 pub use lock::{Lock, LockClass, lock, locks};
 pub use misc::{Sched, auxv, encode_auxv, sched};

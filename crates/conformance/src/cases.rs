@@ -86,6 +86,7 @@ const PLAIN: &[&str] = &[
     "aio",
     "aio-many",
     "uring",
+    "uring-files",
     "pidfd",
     "inet-ended",
     "socket-pair",
@@ -421,7 +422,9 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["uring-refused", "polls"]).refused(&["io_uring", "it polls devices"]),
         Case::specimen(&["uring-refused", "disabled"]).refused(&["io_uring", "it is disabled"]),
         Case::specimen(&["uring-refused", "eventfd"]).refused(&["io_uring", "an eventfd is registered"]),
-        Case::specimen(&["uring-refused", "files"]).refused(&["io_uring", "registered files"]),
+        Case::specimen(&["uring-refused", "files-gone"])
+            .refused(&["io_uring", "nobody in the tree has a descriptor of the file"]),
+        Case::specimen(&["uring-refused", "files-alike"]).refused(&["io_uring", "several files are called as"]),
         Case::specimen(&["uring-refused", "number"]).refused(&["io_uring", "registered the descriptor"]),
         Case::specimen(&["uring-refused", "provided"]).refused(&["io_uring", "buffers are provided"]),
         Case::specimen(&["uring-refused", "unmapped"]).refused(&["io_uring", "has not mapped its memory"]),

@@ -629,6 +629,11 @@ impl Probe for Target<'_, '_, '_, '_> {
         all.filter(|(_, seen)| seen.pid == own && !seen.names_only()).map(told).collect()
     }
 
+    fn with_link(&self, link: &[u8]) -> Vec<u32> {
+        let all = self.table.descriptions.iter().zip(1..);
+        all.filter(|(seen, _)| seen.link.0 == link && !seen.names_only()).map(|(_, id)| id).collect()
+    }
+
     fn tables(&self) -> Vec<u32> {
         self.table.numbers.keys().map(|pid| *pid as u32).collect()
     }

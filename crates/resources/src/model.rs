@@ -294,6 +294,11 @@ impl Model {
         self.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None })
     }
 
+    /// The rings of io_uring.
+    pub(crate) fn rings(&self) -> impl Iterator<Item = &uring::Uring> {
+        self.descriptions.values().filter_map(|d| if let Description::Uring(ring) = d { Some(ring) } else { None })
+    }
+
     /// What its epoll instances watch.
     pub(crate) fn watches(&self) -> impl Iterator<Item = &epoll::Watch> {
         let all = self.descriptions.values().filter_map(|d| if let Description::Epoll(e) = d { Some(e) } else { None });

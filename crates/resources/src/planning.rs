@@ -1,7 +1,7 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::{epoll, inet, procfile, signalling, unix};
+use crate::fd::{epoll, inet, procfile, signalling, unix, uring};
 use crate::mm::heritage::Heritage;
 use crate::mm::huge;
 use crate::mm::shared::Staging;
@@ -204,8 +204,14 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
 
 /// Why nobody could make a tree again, on whatever host.
 pub fn never_made(model: &Model) -> Vec<Refusal> {
-    [lineage::refusals(model), epoll::refusals(model), unix::plan::refusals(model), inet::plan::refusals(model)]
-        .concat()
+    [
+        lineage::refusals(model),
+        epoll::refusals(model),
+        uring::refusals(model),
+        unix::plan::refusals(model),
+        inet::plan::refusals(model),
+    ]
+    .concat()
 }
 
 /// The plan that makes the tree again on this host, in order, checked.

@@ -349,6 +349,10 @@ pub trait Probe {
     fn descriptions(&self) -> Vec<Told> {
         Vec::new()
     }
+    /// The descriptions of the tree whose descriptors have this link, by their ids, likewise.
+    fn with_link(&self, _link: &[u8]) -> Vec<u32> {
+        Vec::new()
+    }
     /// The processes of the tree that have a table of descriptors of their own, by their ids here.
     fn tables(&self) -> Vec<u32> {
         Vec::new()

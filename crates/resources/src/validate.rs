@@ -48,9 +48,7 @@ pub(crate) fn validate(model: &Model) -> Result<(), Damage> {
     pidfds(model).map_err(of(0))?;
     watched(model).map_err(of(0))?;
     sockets(model).map_err(of(0))?;
-    let mut rings =
-        model.descriptions.values().filter_map(|d| if let Description::Uring(r) = d { Some(r) } else { None });
-    holds(rings.all(Uring::is_sound), || "there cannot be such a ring of io_uring".into()).map_err(of(0))?;
+    holds(model.rings().all(Uring::is_sound), || "there cannot be such a ring of io_uring".into()).map_err(of(0))?;
     let odd = model.odd_pty();
     holds(odd.is_none(), || format!("there cannot be a terminal {}", odd.unwrap_or(0))).map_err(of(0))?;
     let numbers = inet::plan::by_number(model);
@@ -299,9 +297,10 @@ fn sockets(model: &Model) -> Found {
 }
 
 fn watched(model: &Model) -> Found {
-    let mut ids = model.watches().filter_map(|watch| watch.description);
-    let strange = ids.find(|id| !model.descriptions.contains_key(id));
-    holds(strange.is_none(), || format!("description {} is watched and not there", strange.unwrap_or(0)))
+    let watched = model.watches().filter_map(|watch| watch.description);
+    let registered = model.rings().flat_map(|ring| ring.files.iter().flatten().copied());
+    let strange = watched.chain(registered).find(|id| !model.descriptions.contains_key(id));
+    holds(strange.is_none(), || format!("description {} is watched or registered, and not there", strange.unwrap_or(0)))
 }
 
 fn pidfds(model: &Model) -> Found {

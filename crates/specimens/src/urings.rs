@@ -12,6 +12,7 @@ const READ_FIXED: u8 = 4;
 const POLL_ADD: u8 = 6;
 const READ: u8 = 22;
 const ASYNC: u8 = 16;
+const FIXED_FILE: u8 = 1;
 const CQSIZE: u32 = 8;
 const SQPOLL: u32 = 2;
 const IOPOLL: u32 = 1;
@@ -229,6 +230,43 @@ pub(crate) fn rings(_: &[String]) -> Result<Living, String> {
     })
 }
 
+fn pair() -> Result<[i32; 2], String> {
+    let mut ends = [0; 2];
+    // SAFETY: room for two descriptors.
+    let r = unsafe { libc::socketpair(libc::AF_UNIX, libc::SOCK_STREAM, 0, ends.as_mut_ptr()) };
+    must("socketpair", i64::from(r)).map(|_| ends)
+}
+
+/// Requests for files that are registered: a file by a ring that its thread alone may use, a socket whose descriptor has another number by
+/// then, with empty places between.
+pub(crate) fn files(_: &[String]) -> Result<Living, String> {
+    let mut reader = Reader::new(Ring::new(8, 0, SINGLE | DEFER)?, (READ, FIXED_FILE))?;
+    let table = [-1, -1, reader.file, -1];
+    reader.ring.register(2, table.as_ptr().expose_provenance() as u64, 4)?;
+    reader.file = 2;
+    reader.leave(5, 2, 1)?;
+    let (ring, ends) = (Ring::new(4, 0, 0)?, pair()?);
+    ring.register(2, ends.as_ptr().expose_provenance() as u64, 1)?;
+    // SAFETY: numbers only.
+    let other = must("dup", i64::from(unsafe { libc::dup(ends[0]) }))? as i32;
+    // SAFETY: the descriptor is ours, and has another number now.
+    must("close", i64::from(unsafe { libc::close(ends[0]) }))?;
+    let byte = Box::new([0u8; 1]);
+    let mut next = 0;
+    Living::reads(move |_| {
+        reader.check(1, 2, 1)?;
+        next += 1;
+        sys::write(ends[1], &[next])?;
+        ring.prepare(READ, FIXED_FILE, 0, next.into(), (byte.as_ptr().expose_provenance() as u64, 1));
+        ring.enter(1, 1)?;
+        same("what is completed", &Some((next.into(), 1)), &ring.take())?;
+        // SAFETY: the kernel has written it.
+        same("what is read", &next, &unsafe { byte.as_ptr().read_volatile() })?;
+        sys::write(other, &[next])?;
+        same("what is written", &vec![next], &sys::read_up_to(ends[1], 1)?)
+    })
+}
+
 /// A ring that has been used for long; and that a child has, too.
 pub(crate) fn inherited(arguments: &[String]) -> Result<Living, String> {
     let mut reader = Reader::new(Ring::new(128, 0, 0)?, (READ, 0))?;
@@ -287,7 +325,16 @@ pub(crate) fn refused(arguments: &[String]) -> Result<Living, String> {
     let mut update = [u64::from(u32::MAX), ring.fd as u64];
     match name {
         "eventfd" => ring.register(4, pointer(own.as_ptr()), 1)?,
-        "files" => ring.register(2, pointer(own.as_ptr()), 1)?,
+        "files-gone" => {
+            ring.register(2, pointer(own.as_ptr()), 1)?;
+            // SAFETY: the descriptor is ours.
+            must("close", i64::from(unsafe { libc::close(count) }))?;
+        }
+        "files-alike" => {
+            ring.register(2, pointer(own.as_ptr()), 1)?;
+            // SAFETY: numbers only.
+            must("eventfd", i64::from(unsafe { libc::eventfd(0, 0) }))?;
+        }
         "number" => ring.register(20, update.as_mut_ptr().expose_provenance() as u64, 1)?,
         "provided" => {
             // `struct io_uring_buf_reg`: the kernel provides the memory of eight buffers of group 700.

@@ -1,7 +1,7 @@
 //! `fdinfo`: what is behind a descriptor.
 
 use super::ParseError;
-use super::text::{Keyed, after, hex, lines, octal, split_once, unsigned};
+use super::text::{Keyed, after, hex, lines, octal, split_once, unescape_octal, unsigned};
 
 /// /proc/PID/fdinfo/FD.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -68,6 +68,17 @@ fn offset(text: &[u8]) -> Option<u64> {
 fn pair(line: &[u8]) -> (&[u8], &[u8]) {
     let (key, value) = split_once(line, b':').unwrap_or((line, b""));
     (key.trim_ascii(), value.trim_ascii())
+}
+
+/// Reads the registered files out of the fdinfo of a ring of io_uring: their places, and what the links of their descriptors would
+/// say (io_uring/fdinfo.c). Before 6.10 only the first letters of their names stand there.
+pub fn uring_files(info: &Fdinfo) -> Vec<(u32, Vec<u8>)> {
+    let below = info.lines().skip_while(|(key, _)| *key != b"UserFiles").skip(1);
+    let numbered = below.map_while(|(place, link)| Some((unsigned(place)?, link)));
+    numbered
+        .filter(|(_, link)| *link != b"<none>")
+        .map(|(place, link)| (place, unescape_octal(link, b" \t\n\\")))
+        .collect()
 }
 
 /// One descriptor that an epoll instance watches.

@@ -1,17 +1,17 @@
 //! Ring of io_uring(7): requests and completions in memory that the kernel and the program share.
 //!
 //! - seen as    `anon_inode:[io_uring]`, of a descriptor and of areas that show its memory
-//! - captured   sizes and positions, from fdinfo; registered buffers; how it was set up, as far as harmless questions tell. What
-//!   was not submitted yet, and what was not taken yet, is memory
+//! - captured   sizes and positions, from fdinfo; registered buffers; registered files, by the descriptions that have their names;
+//!   how it was set up, as far as harmless questions tell. What was not submitted yet, and what was not taken yet, is memory
 //! - recreated  `io_uring_setup`; its memory where it was; as many requests to do nothing as were made. Then the memory is as it was
 //! - refused    one at which the kernel is at work, or may be: whose requests and completions are not as many (multishot requests,
-//!   and those that tell of no success, too); that a thread of the kernel polls, or that polls devices; with registered files,
-//!   an eventfd, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
+//!   and those that tell of no success, too); that a thread of the kernel polls, or that polls devices; with an eventfd,
+//!   registered files whose names no description has, or several, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
 //!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests; whose
 //!   buffers may be those of another process; whose completions have two sizes (IORING_SETUP_CQE_MIXED), as far as memory shows
 //! - not kept   what the kernel tells nobody, which is told: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities
 //!   (of which it told before 6.18), tags of buffers, limits of its workers, its clock; before 6.13, IORING_SETUP_DEFER_TASKRUN. Registered
-//!   buffers are what is at their addresses. Timers that nothing shows: one that repeats, once the completions that tell of that are
+//!   buffers are what is at their addresses, registered files what has their names: only sockets have names of their own. Timers that nothing shows: one that repeats, once the completions that tell of that are
 //!   overwritten, and one for which a message of another ring (IORING_OP_MSG_RING) makes up. After an invalid request it goes on with
 //!   the next (IORING_SETUP_SUBMIT_ALL)
 
@@ -25,15 +25,16 @@ use abi::consts::fd::AT_FDCWD;
 use abi::consts::futex::{FUTEX_PRIVATE_FLAG, FUTEX_WAKE_OP};
 use abi::consts::uring::{
     ENTER_EXT_ARG, ENTER_GETEVENTS, ENTER_REGISTERED_RING, OFF_CQ_RING, OFF_SQ_RING, OFF_SQES, REGISTER_BUFFERS,
-    REGISTER_ENABLE_RINGS, REGISTER_EVENTFD, REGISTER_MEM_REGION, REGISTER_PBUF_STATUS, REGISTER_RESIZE_RINGS,
-    REGISTER_RESTRICTIONS, SETUP_CQE32, SETUP_CQSIZE, SETUP_DEFER_TASKRUN, SETUP_NO_SQARRAY, SETUP_R_DISABLED,
-    SETUP_SINGLE_ISSUER, SETUP_SQE128, SETUP_SUBMIT_ALL,
+    REGISTER_ENABLE_RINGS, REGISTER_EVENTFD, REGISTER_FILES, REGISTER_MEM_REGION, REGISTER_PBUF_STATUS,
+    REGISTER_RESIZE_RINGS, REGISTER_RESTRICTIONS, SETUP_CQE32, SETUP_CQSIZE, SETUP_DEFER_TASKRUN, SETUP_NO_SQARRAY,
+    SETUP_R_DISABLED, SETUP_SINGLE_ISSUER, SETUP_SQE128, SETUP_SUBMIT_ALL,
 };
 use abi::proc::{self, Fdinfo};
 use abi::{Answer, Arg, Call, Errno, Place, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeSet;
 
 /// What the kernel calls its file.
 pub(crate) const LINK: &[u8] = b"anon_inode:[io_uring]";
@@ -43,6 +44,8 @@ const MOST_ROUNDS: u32 = 1 << 21;
 /// The most entries (io_uring/io_uring.h), and more bytes than any part of such a ring has.
 const MOST_ENTRIES: u32 = 65536;
 pub(crate) const MOST_BYTES: u64 = 1 << 24;
+/// The most registered files (io_uring/rsrc.c, IORING_MAX_FIXED_FILES).
+const MOST_FILES: usize = 1 << 20;
 /// Flags that are asked for again.
 const FLAGS: u32 = SETUP_SQE128 | SETUP_CQE32 | SETUP_DEFER_TASKRUN | SETUP_NO_SQARRAY;
 /// Where nobody has anything.
@@ -79,6 +82,11 @@ pub struct Uring {
     /// Registered buffers: address and length; 0 and 0: an empty place.
     #[n(5)]
     pub buffers: Vec<(u64, u64)>,
+    /// Registered files, by their descriptions; none: an empty place.
+    #[n(6)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<Option<u32>>,
 }
 
 impl Resource for Uring {
@@ -238,6 +246,44 @@ fn is_shared(seen: &Seen, from: &Capturing<'_>) -> bool {
     all.iter().any(|told| Some(told.description) == own && told.pid != seen.pid)
 }
 
+/// The registered files: nobody can ask a ring for one but by a request, and all that is told of it is what the link of its
+/// descriptor would say. That is the name of one description alone if nobody else in the tree has it.
+fn files(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Option<u32>>, Trouble> {
+    let most = seen.info.number("UserFiles", 10).unwrap_or(0) as usize;
+    let mut files = vec![None; most];
+    let mut refusals = Vec::new();
+    let mut guessed = false;
+    for (place, link) in proc::uring_files(&seen.info) {
+        let named = from.probe.with_link(&link);
+        let Some(file) = files.get_mut(place as usize) else { continue };
+        match named[..] {
+            [one] => *file = Some(one),
+            _ => {
+                let which = if named.is_empty() {
+                    "nobody in the tree has a descriptor of"
+                } else {
+                    "several files are called as"
+                };
+                let why = format!("{which} the file that is registered as {place} ({})", link.escape_ascii());
+                refusals.push(
+                    seen.refuse(
+                        why,
+                        "freeze it while the program has no such file registered; this is not supported yet",
+                    ),
+                );
+            }
+        }
+        guessed |= !link.starts_with(b"socket:");
+    }
+    if guessed {
+        from.note(
+            seen.title(),
+            "of its registered files only the names are told: they are taken for the descriptors that have these names",
+        );
+    }
+    if refusals.is_empty() { Ok(files) } else { Err(Trouble::Refused(refusals)) }
+}
+
 impl Uring {
     fn cqe(flags: u32) -> u64 {
         if flags & SETUP_CQE32 != 0 { 32 } else { 16 }
@@ -285,8 +331,9 @@ impl Uring {
         if !buffers.is_empty() && is_shared(seen, from) {
             return refuse("several processes have it, and its registered buffers may be of any of them", WITHOUT);
         }
-        let waiting = cq_tail.wrapping_sub(cq_head);
-        Ok(Uring { entries: (sizes[0], sizes[1]), flags, done: sq_head, waiting, status: seen.flags(), buffers })
+        let (entries, waiting) = ((sizes[0], sizes[1]), cq_tail.wrapping_sub(cq_head));
+        let files = files(seen, from)?;
+        Ok(Uring { entries, flags, done: sq_head, waiting, status: seen.flags(), buffers, files })
     }
 }
 
@@ -297,7 +344,6 @@ fn asked(seen: &Seen, from: &Capturing<'_>) -> Result<(Vec<Refusal>, u32), Troub
         (has("SqThread", b"-1"), "a thread of the kernel polls it (IORING_SETUP_SQPOLL)"),
         (has("NAPI", b"disabled"), "it polls the network (IORING_REGISTER_NAPI)"),
         (has("Personalities", b"-"), "it has personalities (IORING_REGISTER_PERSONALITY)"),
-        (has("UserFiles", b"0"), "it has registered files"),
     ];
     let mut reasons: Vec<&str> = by_info.into_iter().filter(|(is, _)| *is).map(|(_, why)| why).collect();
     let questions = questions_to(seen.fd);
@@ -382,7 +428,16 @@ impl Kind for Uring {
             ];
             to.to.arm(Self::NAME, at.tid, Sys::IoUringRegister, args, Expect::Success);
         }
+        self.plan_files(descr, at, to);
     }
+}
+
+/// The rings that have registered what each process that has it makes for itself.
+pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
+    let of_each = |id: &u32| model.descriptions.get(id).is_some_and(Description::is_of_each);
+    let any = model.rings().any(|ring| ring.files.iter().flatten().any(of_each));
+    let why = "what it has registered is a process, or a file that tells of one";
+    any.then(|| Refusal::new("io_uring", why, WITHOUT)).into_iter().collect()
 }
 
 /// Refuses a host on which none can be made.
@@ -397,7 +452,7 @@ fn check_host(to: &mut Planning<'_>) {
 
 /// What is to be asked of the host.
 pub(crate) fn questions(model: &Model) -> Vec<String> {
-    let any = model.descriptions.values().any(|d| matches!(d, Description::Uring(_)));
+    let any = model.rings().next().is_some();
     any.then(|| DISABLED.to_owned()).into_iter().collect()
 }
 
@@ -480,6 +535,23 @@ pub(crate) fn turn(pid: Pid, to: &mut Planning<'_>) {
 }
 
 impl Uring {
+    /// The first thread may do that, whether it was enabled by then or not.
+    fn plan_files(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
+        if self.files.is_empty() {
+            return;
+        }
+        const EMPTY: u32 = u32::MAX;
+        let number = |file: &Option<u32>| file.map_or(EMPTY, |id| to.number(Descr(id)) as u32).to_ne_bytes();
+        let numbers = self.files.iter().flat_map(number).collect();
+        let count = self.files.len() as u64;
+        let args = vec![Value::Descr(descr), REGISTER_FILES.into(), Value::Bytes(numbers), count.into()];
+        let op = Op::Call { sys: Sys::IoUringRegister, args, expect: Expect::Success };
+        let all: BTreeSet<u32> = abi::gathered(self.files.iter().flatten().copied());
+        let made = all.into_iter().map(|id| Fact::Made(Descr(id)));
+        let needs = [Fact::Made(descr), Fact::Files(at.pid)].into_iter().chain(made).collect();
+        to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+    }
+
     /// The calls after which the kernel is where it was, each with how often they are made. What a new ring holds is a request to
     /// do nothing (IORING_OP_NOP is 0). What the program has taken is taken; the rest is left, as the kernel thinks of what it
     /// found free once as free (io_uring/io_uring.c, `io_cqe_cache_refill`).
@@ -509,7 +581,7 @@ impl Uring {
         let (sq, cq) = self.entries;
         let sizes = sq.is_power_of_two() && cq.is_power_of_two() && sq <= MOST_ENTRIES / 2 && cq <= MOST_ENTRIES;
         let ends = self.buffers.iter().all(|(at, len)| at.checked_add(*len).is_some());
-        let known = self.flags & !(FLAGS | SETUP_SINGLE_ISSUER) == 0;
+        let known = self.flags & !(FLAGS | SETUP_SINGLE_ISSUER) == 0 && self.files.len() <= MOST_FILES;
         sizes && ends && known && self.waiting <= cq.min(self.done) && can_be_counted(self.done, sq)
     }
 }

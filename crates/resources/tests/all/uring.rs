@@ -62,10 +62,25 @@ fn a_ring_at_which_nobody_is_at_work() {
     let ring = kept(TOLD);
     let buffers = vec![(0, 0), (AT + 0x1000, 64)];
     // Completed when its thread asks for it: so only that may.
-    assert_eq!(ring, Uring { entries: (8, 16), flags: 0x3000, done: 19, waiting: 3, status: 2, buffers });
+    assert_eq!(
+        ring,
+        Uring { entries: (8, 16), flags: 0x3000, done: 19, waiting: 3, status: 2, buffers, files: vec![] }
+    );
     assert_eq!(kept(&TOLD.replace("    0: opcode:NOP, fd:0\n", "")).flags, 0x1_3000);
     assert_eq!(kept(&TOLD.replace("fd:0", "fd:0, e0:0x0")).flags, 0x3400);
     assert_eq!(kept(&TOLD.replace("flag:0", "flag:0, extra1:0, extra2:0")).flags, 0x3800);
+}
+
+#[test]
+fn registered_files_are_known_by_their_names() {
+    let listed = "UserFiles:\t5\n    1: socket:[9]\n    3: /with\\040blank\n    4: <none>\n";
+    let mut sample = sample(&info(19, 19, "PollList:\n").replace("UserFiles:\t0\n", listed), TOLD);
+    sample.open(43, "socket:[9]", 0o140_777, 0, "");
+    sample.open(44, "/with blank", 0o100_644, 0, "");
+    match describe(&sample, 40) {
+        Ok(Description::Uring(ring)) => assert_eq!(ring.files, [None, Some(43), None, Some(44), None]),
+        other => panic!("it can be kept: {other:?}"),
+    }
 }
 
 #[test]
@@ -78,13 +93,16 @@ fn rings_that_are_refused() {
     for (from, to, reason) in [
         ("SqThread:\t-1", "SqThread:\t77", "SQPOLL"),
         ("NAPI:\tdisabled", "NAPI:\tenabled", "NAPI"),
-        ("UserFiles:\t0\n", "UserFiles:\t1\n    0: <none>\n", "registered files"),
+        ("UserFiles:\t0\n", "UserFiles:\t1\n    0: /a\n", "nobody in the tree has a descriptor of the file"),
+        ("UserFiles:\t0\n", "UserFiles:\t1\n    0: pipe:[5]\n", "several files are called as"),
         ("0x7f0000001000/64", "0x7f0000001fff/64", "a registered buffer is not"),
         // Another list stands where a buffer should.
         ("    1: 0x7f0000001000/64\n", "", "a registered buffer is not"),
         ("SqHead", "Other", "does not tell where it is"),
     ] {
-        assert!(why(&sample(&idle.replace(from, to), TOLD)).contains(reason), "{reason}");
+        let mut sample = sample(&idle.replace(from, to), TOLD);
+        [41, 42].iter().for_each(|end| sample.open(*end, "pipe:[5]", 0o010_600, 0, ""));
+        assert!(why(&sample).contains(reason), "{reason}");
     }
     for (numbers, result, reason) in [
         (vec![40, 11, 0, 0], Errno::EEXIST, "another thread"),
@@ -121,7 +139,8 @@ fn rings_that_are_refused() {
 #[test]
 fn a_ring_gets_its_place_and_its_turns() {
     let mut model = all_kinds();
-    model.descriptions.insert(90, Description::Uring(kept(TOLD)));
+    let files = vec![None, Some(1)];
+    model.descriptions.insert(90, Description::Uring(Uring { files, ..kept(TOLD) }));
     model.processes[0].process.fds.push(Fd { number: 90, description: 90, close_on_exec: true });
     let backing = Backing::Uring { ring: 90, offset: 0 };
     let area = Area {

@@ -340,6 +340,10 @@ impl Probe for Recorded {
     fn removed(&self) -> Vec<Removed> {
         self.removed.clone()
     }
+    fn with_link(&self, link: &[u8]) -> Vec<u32> {
+        let number = |name: &String| name.strip_prefix("fd/")?.parse().ok();
+        self.links.iter().filter(|(_, known)| *known == link).filter_map(|(name, _)| number(name)).collect()
+    }
     fn open_paths(&self) -> Vec<Vec<u8>> {
         self.links.values().filter(|link| link.starts_with(b"/")).cloned().collect()
     }
