@@ -3,9 +3,6 @@
 /// Family, type and protocol (socket(2)).
 pub type SocketKind = (u64, u64, u64);
 
-/// What a socket has of each of some options; nothing where there is no such option.
-pub type Values = Vec<Vec<u8>>;
-
 /// An option.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SockOpt {
@@ -19,18 +16,44 @@ pub struct SockOpt {
     pub name: &'static str,
 }
 
+impl SockOpt {
+    /// No value is longer.
+    pub const LONGEST: usize = 40;
+}
+
 macro_rules! options {
     ($($(#[$doc:meta])* $list:ident of $level:ident { $($name:ident $number:literal $len:literal;)* })*) => { $(
         $(#[$doc])*
         pub const $list: &[SockOpt] =
             &[$(SockOpt { level: $level, number: $number, len: $len, name: stringify!($name) },)*];
+        $(const _: () = assert!($len <= SockOpt::LONGEST);)*
     )* };
 }
 
 use crate::consts::socket::{
-    IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, SOL_NETLINK, SOL_PACKET, SOL_RAW, SOL_SOCKET,
-    SOL_UDPLITE,
+    AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNIX, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP,
+    IPPROTO_UDP, SOCK_RAW, SOCK_STREAM, SOL_NETLINK, SOL_PACKET, SOL_RAW, SOL_SOCKET, SOL_UDPLITE,
 };
+
+/// Those that a socket can have; of families that are not here, none.
+pub fn of((family, kind, protocol): SocketKind) -> &'static [&'static [SockOpt]] {
+    const STREAM: u64 = SOCK_STREAM as u64;
+    const RAW_PACKETS: u64 = SOCK_RAW as u64;
+    match (family, kind) {
+        (AF_UNIX, _) => &[SOCKET],
+        (AF_NETLINK, _) => &[SOCKET, NETLINK],
+        (AF_PACKET, _) => &[SOCKET, PACKET],
+        (AF_INET, STREAM) => &[SOCKET, IP, TCP],
+        (AF_INET6, STREAM) => &[SOCKET, IP, IPV6, TCP],
+        (AF_INET, RAW_PACKETS) => &[SOCKET, IP, RAW],
+        (AF_INET6, RAW_PACKETS) => &[SOCKET, IP, IPV6, RAW, ICMPV6],
+        (AF_INET, _) if protocol == SOL_UDPLITE => &[SOCKET, IP, UDP, UDPLITE],
+        (AF_INET6, _) if protocol == SOL_UDPLITE => &[SOCKET, IP, IPV6, UDP, UDPLITE],
+        (AF_INET, _) => &[SOCKET, IP, UDP],
+        (AF_INET6, _) => &[SOCKET, IP, IPV6, UDP],
+        _ => &[],
+    }
+}
 
 options! {
     /// Of all sockets (asm-generic/socket.h).

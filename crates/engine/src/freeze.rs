@@ -17,6 +17,7 @@ use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
 use crate::unfit::{envoy_error, presentable, too_many_files};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::Machine;
+use abi::consts::file_type::S_IFSOCK;
 use abi::signal::{self, Siginfo};
 use image::{Header, Writer};
 use plan::Refusal;
@@ -502,6 +503,7 @@ impl Gathered<'_, '_, '_> {
                 saver,
                 table,
                 answers,
+                options: RefCell::default(),
                 is_last: scope == Scope::Tree,
                 is_flying: Cell::default(),
             };
@@ -553,6 +555,8 @@ fn descriptions(
     from: &mut Capturing<'_>,
     each: &mut dyn FnMut(u32, Result<Description, Trouble>),
 ) -> Result<(), abi::Fault> {
+    let is_socket = |seen: &Seen| !seen.in_flight && seen.file_type() == S_IFSOCK && !seen.names_only();
+    target.ask_options(all.iter().filter(|(seen, _)| is_socket(seen)).map(|(seen, _)| seen.fd).collect());
     for group in all.chunks(TOGETHER) {
         let asks = |seen: &Seen| if seen.in_flight { Vec::new() } else { Description::asks(seen, target) };
         let asked = target.ask_for_each(group.iter().map(|(seen, _)| asks(seen)).collect())?;
@@ -562,6 +566,7 @@ fn descriptions(
             each(*id, Description::capture(seen, from));
         }
     }
+    target.options.take();
     target.answers[0].take();
     target.is_flying.set(false);
     Ok(())

@@ -2,6 +2,7 @@
 
 use crate::Error;
 use crate::ahead::Ahead;
+use crate::likeness;
 use abi::consts::file_type::{S_IFIFO, S_IFSOCK};
 use abi::consts::open::O_CLOEXEC;
 use abi::layout::{FileStat, Timespec};
@@ -10,7 +11,6 @@ use resources::Text;
 use resources::fd::Seen;
 use rustix::fs::{AtFlags, CWD, Mode, OFlags, RawDir, Stat, openat, readlinkat, statat};
 use rustix::path::DecInt;
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
@@ -232,21 +232,9 @@ pub(crate) fn table(
     Ok(table)
 }
 
-/// Those of a group that have the description of one before them, each with that one. kcmp gives descriptions a total order, so a sort
-/// finds the equal ones without comparing all pairs.
+/// Those of a group that have the description of one before them, each with that one: it has the lowest number of the first process
+/// that has it.
 fn share(leads: &BTreeMap<i32, i32>, seen: &[Seen], group: &[usize]) -> Result<Vec<(usize, usize)>, Error> {
-    let mut fault = None;
     let of = |n: usize| (leads[&(seen[n].pid as i32)], seen[n].fd as i32);
-    let mut compare = |a: &usize, b: &usize| {
-        tracee::sys::kcmp_file(of(*a), of(*b)).unwrap_or_else(|f| {
-            fault = Some(f);
-            Ordering::Equal
-        })
-    };
-    let mut sorted = group.to_vec();
-    abi::sort_by(&mut sorted, &mut compare);
-    // The sort is stable, so the first of equal ones has the lowest number of the first process that has it.
-    let same = sorted.chunk_by(|a, b| compare(a, b).is_eq());
-    let pairs = same.flat_map(|same| same[1..].iter().map(|of| (*of, same[0]))).collect();
-    fault.map_or(Ok(pairs), |f| Err(f.into()))
+    Ok(likeness::pairs(group.to_vec(), |a, b| tracee::sys::kcmp_file(of(*a), of(*b)))?)
 }

@@ -7,6 +7,7 @@
 
 use crate::ahead::Ahead;
 use crate::identify::Listed;
+use crate::likeness;
 use abi::consts::file_type::{S_IFIFO, S_IFMT};
 use abi::consts::open::{O_ACCMODE, O_PATH};
 use abi::{Errno, Fault, proc};
@@ -212,9 +213,9 @@ impl Outside {
         }
         let mut all = Sharers::new();
         for (link, mut sorted) in alike {
-            sort(&mut sorted)?;
+            likeness::sort(&mut sorted, compare)?;
             for other in others(link).iter().filter(|(pid, _)| !self.own.contains(pid)) {
-                match find(&sorted, *other) {
+                match likeness::find(&sorted, *other, compare) {
                     Ok(Ok(at)) => all.entry(sorted[at]).or_default().push(other.0),
                     Ok(Err(_)) => {}
                     // It is gone, or closed it, or may not be looked at.
@@ -227,27 +228,9 @@ impl Outside {
     }
 }
 
-/// The order of two descriptions; the first fault is kept.
-fn compare(a: Fd, b: Fd, fault: &mut Option<Fault>) -> Ordering {
+fn compare(a: &Fd, b: &Fd) -> Result<Ordering, Fault> {
     let signed = |(pid, fd): Fd| (pid as i32, fd as i32);
-    tracee::sys::kcmp_file(signed(a), signed(b)).unwrap_or_else(|f| {
-        fault.get_or_insert(f);
-        Ordering::Equal
-    })
-}
-
-/// Brings descriptions into the order of kcmp(2).
-fn sort(all: &mut [Fd]) -> Result<(), Fault> {
-    let mut fault = None;
-    abi::sort_by(all, &mut |a: &Fd, b: &Fd| compare(*a, *b, &mut fault));
-    fault.map_or(Ok(()), Err)
-}
-
-/// Where a description stands among ours, which are in that order: so not all pairs are compared.
-fn find(sorted: &[Fd], other: Fd) -> Result<Result<usize, usize>, Fault> {
-    let mut fault = None;
-    let found = sorted.binary_search_by(|own| compare(*own, other, &mut fault));
-    fault.map_or(Ok(found), Err)
+    tracee::sys::kcmp_file(signed(*a), signed(*b))
 }
 
 impl Use {

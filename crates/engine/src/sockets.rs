@@ -2,10 +2,9 @@
 
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
-    SO_PEERCRED, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOCK_CLOEXEC, SOL_SOCKET,
+    SO_PEERCRED, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOL_SOCKET,
 };
 use abi::diag::{self, LinkSocket, LocalSocket, LocalSockets, Part};
-use abi::sockopt::{SockOpt, SocketKind, Values};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use plan::TcpEnd;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -18,6 +17,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6, TcpListener, TcpStream};
+
 use std::num::NonZeroU32;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -105,21 +105,6 @@ pub(crate) fn peek(socket: &OwnedFd, bytes: usize) -> std::io::Result<Vec<u8>> {
     let (_, length) = recv(socket, &mut all[..], RecvFlags::PEEK | RecvFlags::DONTWAIT)?;
     all.truncate(length);
     Ok(all)
-}
-
-/// What a new socket, of this family, type and protocol, has of each option; nothing where it has none.
-pub(crate) fn new((family, kind, protocol): SocketKind, options: &[SockOpt]) -> Values {
-    let socket = here::call(&Call::new(Sys::Socket, [family, kind | SOCK_CLOEXEC, protocol].map(Arg::Int))).result;
-    let Ok(number) = socket else { return Vec::new() };
-    let ask = |option: &SockOpt| {
-        let len = Arg::Bytes((option.len as u32).to_ne_bytes().to_vec());
-        let args = [Arg::Int(number), option.level.into(), option.number.into(), Arg::Out(option.len), len];
-        let answer = here::call(&Call::new(Sys::Getsockopt, args));
-        answer.result.map_or_else(|_| Vec::new(), |_| answer.out.into_iter().next().unwrap_or_default())
-    };
-    let all = options.iter().map(ask).collect();
-    here::close_range(number as u32, number as u32);
-    all
 }
 
 /// The connection that we have made ourselves. Whoever else was faster finds nobody, as if the program had not been there yet.

@@ -4,6 +4,7 @@ use crate::asked::Answers;
 use crate::envoys::Hired;
 use crate::flight::Flights;
 use crate::identify::{Table, file_stat};
+use crate::options::{self, New, Options};
 use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
@@ -14,7 +15,7 @@ use abi::layout::FileStat;
 use abi::proc::Connections;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::sockopt::{SockOpt, SocketKind, Values};
+use abi::sockopt::{SockOpt, SocketKind};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::Extent;
@@ -61,8 +62,8 @@ pub(crate) struct Before {
     pub(crate) connections: OnceCell<Result<Arc<Connections>, Fault>>,
     /// What is in flight.
     pub(crate) flights: Flights,
-    /// What new sockets have of each option, by family, type and protocol.
-    pub(crate) new_sockets: RefCell<HashMap<SocketKind, Arc<Values>>>,
+    /// What new sockets have.
+    pub(crate) new_sockets: New,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
     /// Where what waits in a pipe is looked at.
@@ -142,6 +143,8 @@ pub(crate) struct Target<'a, 't, 's, 'p> {
     /// Answers that were asked for all at once, and not taken yet, in the order of asking: of the description that is captured, and of
     /// the process.
     pub(crate) answers: [RefCell<Answers>; 2],
+    /// The options of its sockets, while descriptions are captured.
+    pub(crate) options: RefCell<Option<options::Asked>>,
     /// Whether its process is the last one.
     pub(crate) is_last: bool,
     /// Whether what is asked of is in flight: then numbers are those of our own copies.
@@ -158,6 +161,24 @@ pub(crate) fn envoy_fault(e: EnvoyError, pid: i32) -> Fault {
 }
 
 impl Target<'_, '_, '_, '_> {
+    /// The options of sockets of its process are asked for meanwhile.
+    pub(crate) fn ask_options(&self, sockets: Vec<u32>) {
+        let table = self.with(|process, _| process.descriptors());
+        if let (false, Ok(table)) = (sockets.is_empty(), table) {
+            self.options.replace(Some(options::Asked::begin(sockets, table, self.before.new_sockets.clone())));
+        }
+    }
+
+    /// Has the process ask for one: `room` begins with it.
+    fn option(&self, fd: u32, option: &SockOpt, room: &mut [u8; SockOpt::LONGEST]) -> Result<(), Errno> {
+        let args = [Arg::Int(fd.into()), option.level.into(), option.number.into()];
+        let value = [Arg::Out(option.len), Arg::Word(option.len as u32)];
+        let answer = self.make(&[Call::new(Sys::Getsockopt, args.into_iter().chain(value))]).map_err(|e| e.errno)?;
+        answer[0].result?;
+        answer[0].out.iter().flatten().zip(room).for_each(|(from, to)| *to = *from);
+        Ok(())
+    }
+
     /// Makes calls of which resources will ask.
     pub(crate) fn ask_ahead(&self, calls: Arc<[Call]>) -> Result<(), Fault> {
         let answers = self.make(&calls)?;
@@ -596,13 +617,14 @@ impl Probe for Target<'_, '_, '_, '_> {
         sockets::peek(&own, bytes as usize).map_err(|e| Fault::new("recv", fd, e))
     }
 
-    fn new_socket(&self, kind: SocketKind, options: &[SockOpt]) -> Arc<Values> {
-        self.before
-            .new_sockets
-            .borrow_mut()
-            .entry(kind)
-            .or_insert_with(|| Arc::new(sockets::new(kind, options)))
-            .clone()
+    fn options(&self, fd: u32, kind: SocketKind) -> Result<Options, Fault> {
+        let new = &self.before.new_sockets;
+        let asked = self.options.borrow().as_ref().filter(|_| !self.is_flying.get()).and_then(|all| all.take(fd, kind));
+        Ok(asked.unwrap_or_else(|| match self.descriptor(fd) {
+            Ok(socket) => new.changed(kind, |option, room| here::option(&socket, option, room)),
+            // Of a process whose first thread has ended, not every kernel gives duplicates.
+            Err(_) => new.changed(kind, |option, room| self.option(fd, option, room)),
+        }))
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {

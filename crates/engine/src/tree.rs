@@ -3,13 +3,13 @@
 use crate::Error;
 use crate::ahead::Ahead;
 use crate::identify;
+use crate::likeness;
 use crate::look::children;
 use crate::unfit::{filtered_just_now, seize_error};
 use abi::proc::{self, Stat, Status};
 use resources::Trouble;
 use resources::fd::Seen;
 use resources::tree::process::{Ended, Shares};
-use std::cmp::Ordering;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 use tracee::job::Hurry;
@@ -70,27 +70,10 @@ type Born = BTreeMap<i32, u32>;
 /// From so many processes on a second thread compares them, too.
 const MANY: usize = 64;
 
-/// Members that share it with one before them, each given by its place and a thread. The order of kcmp is total: a sort brings
-/// together what is the same.
+/// Members that share it with one before them, each given by its place and a thread.
 fn alike(what: Sharing, living: &[(usize, i32)]) -> Result<Vec<(usize, usize)>, Error> {
-    let mut fault = None;
-    let mut compare = |a: &(usize, i32), b: &(usize, i32)| {
-        what.kcmp(a.1, b.1).unwrap_or_else(|f| {
-            fault = Some(f);
-            Ordering::Equal
-        })
-    };
-    let mut sorted = living.to_vec();
-    abi::sort_by(&mut sorted, &mut compare);
-    let groups: Vec<Vec<usize>> = sorted
-        .chunk_by(|a, b| compare(a, b).is_eq())
-        .filter(|group| group.len() > 1)
-        .map(|group| group.iter().map(|(n, _)| *n).collect())
-        .collect();
-    match fault {
-        Some(fault) => Err(fault.into()),
-        None => Ok(groups.iter().flat_map(|g| g[1..].iter().map(|n| (*n, g[0]))).collect()),
-    }
+    let pairs = likeness::pairs(living.to_vec(), |a, b| what.kcmp(a.1, b.1))?;
+    Ok(pairs.into_iter().map(|(own, first)| (own.0, first.0)).collect())
 }
 
 /// What was found under an id.

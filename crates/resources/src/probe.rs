@@ -8,7 +8,7 @@ use abi::diag::{LinkSocket, LocalSockets};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
-use abi::sockopt::{SockOpt, SocketKind, Values};
+use abi::sockopt::SocketKind;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault, proc};
 use image::Extent;
@@ -331,10 +331,9 @@ pub trait Probe {
     fn messages(&self, _inode: u64) -> Option<Vec<Message>> {
         None
     }
-    /// What a new socket, of this family, type and protocol, has of each option; nothing where there is no such option. Of one kind the
-    /// same options are asked for each time.
-    fn new_socket(&self, _kind: SocketKind, options: &[SockOpt]) -> Arc<Values> {
-        Arc::new(options.iter().map(|option| vec![0; option.len]).collect())
+    /// Level, number and value of the options of a socket that are not what a new one of its kind has ([`abi::sockopt::of`]).
+    fn options(&self, _fd: u32, _kind: SocketKind) -> Result<Vec<(u64, u64, Vec<u8>)>, Fault> {
+        Ok(Vec::new())
     }
     /// Whether somebody in the tree has the pipe or socket with this link.
     fn is_in_tree(&self, _link: &[u8]) -> bool {

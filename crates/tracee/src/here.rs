@@ -2,6 +2,7 @@
 
 use crate::{arch, fault, sys};
 use abi::layout::Msghdr;
+use abi::sockopt::SockOpt;
 use abi::{Answer, Arg, Call, Errno, Place};
 use std::fs::File;
 use std::ops::Range;
@@ -100,6 +101,17 @@ impl Batch {
 
 fn address(bytes: &[u8]) -> u64 {
     bytes.as_ptr().addr() as u64
+}
+
+/// Asks a socket of ours for an option (getsockopt(2)): `room` begins with it, and zeroes are behind what the kernel gives.
+pub fn option(socket: &impl AsRawFd, option: &SockOpt, room: &mut [u8; SockOpt::LONGEST]) -> Result<(), Errno> {
+    fault::point()?;
+    room.fill(0);
+    let mut len = option.len as u32;
+    let (fd, level, number) = (socket.as_raw_fd(), option.level as i32, option.number as i32);
+    // SAFETY: the kernel writes as many bytes as the length says, which are there, and the length.
+    let r = unsafe { libc::getsockopt(fd, level, number, room[..option.len].as_mut_ptr().cast(), &raw mut len) };
+    sys::result(i64::from(r)).map(drop)
 }
 
 /// The extended states that processor and kernel have switched on (Intel SDM volume 1, 13.3: XCR0).

@@ -41,5 +41,5 @@ pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;
 pub use pagemap::{Behind, Categories, behind, scan};
-pub use process::{Caught, Ended, Process, Queue, Shown};
+pub use process::{Caught, Descriptors, Ended, Process, Queue, Shown};
 pub use stopped::Stopped;

@@ -64,6 +64,24 @@ pub struct Process {
     not_send: PhantomData<*const ()>,
 }
 
+/// The table of descriptors of a process: any thread of ours may have duplicates of what is in it.
+#[derive(Debug)]
+pub struct Descriptors {
+    pid: i32,
+    pidfd: OwnedFd,
+}
+
+impl Descriptors {
+    /// A duplicate of one (pidfd_getfd(2)).
+    pub fn duplicate(&self, fd: RawFd) -> Result<OwnedFd, Fault> {
+        duplicate(self.pid, self.pidfd.as_fd(), fd)
+    }
+}
+
+fn duplicate(pid: i32, pidfd: BorrowedFd<'_>, fd: RawFd) -> Result<OwnedFd, Fault> {
+    sys::pidfd_getfd(pidfd, fd).map_err(|e| Fault::new(format!("pidfd_getfd({pid}, {fd})"), pid, e))
+}
+
 /// Why a thread did not come to a stop.
 #[derive(Debug)]
 pub(crate) enum Lost {
@@ -303,13 +321,21 @@ impl Process {
 
     /// A copy of its descriptor `fd`: the same open file description.
     pub fn descriptor(&self, fd: RawFd) -> Result<OwnedFd, Fault> {
-        let call = |e| Fault::new(format!("pidfd_getfd({}, {fd})", self.pid), self.pid, e);
         if !self.leader_has_ended() {
-            return sys::pidfd_getfd(self.pidfd(), fd).map_err(call);
+            return duplicate(self.pid, self.pidfd(), fd);
         }
-        // A dead leader has no descriptors any more; another thread has them still.
-        let thread = sys::pidfd_open_thread(self.threads[0].tid())?;
-        sys::pidfd_getfd(thread.as_fd(), fd).map_err(call)
+        self.descriptors()?.duplicate(fd)
+    }
+
+    /// Its table of descriptors.
+    pub fn descriptors(&self) -> Result<Descriptors, Fault> {
+        let clone = |e| Fault::new("dup", self.pid, e);
+        let pidfd = match self.leader_has_ended() {
+            false => self.pidfd.try_clone().map_err(clone)?,
+            // A dead leader has no descriptors any more; another thread has them still.
+            true => sys::pidfd_open_thread(self.threads[0].tid())?,
+        };
+        Ok(Descriptors { pid: self.pid, pidfd })
     }
 
     /// Whether an envoy in it has not at every instant a way home by itself: calls come back to a thread, or there is no place.

@@ -22,7 +22,7 @@
 pub mod groups;
 pub(crate) mod plan;
 
-use super::socket::{self, Settings, ask, asks_options, asks_settings, word};
+use super::socket::{self, Settings, ask, asks_settings, word};
 use super::{Kind, Seen};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Planning, Probe, Resource, Tcp, Trouble};
@@ -33,7 +33,6 @@ use abi::consts::socket::{
     SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE,
 };
 use abi::layout::Msghdr;
-use abi::sockopt::{self, SockOpt};
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys, proc};
 use core::net::{IpAddr, SocketAddr};
 use minicbor::{Decode, Encode};
@@ -255,13 +254,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     let ready = from.probe.ready(fd)?;
     // One that has ended is readable: its end is.
     let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && ready & POLLIN != 0);
-    let lists: &[&[SockOpt]] = match kind {
-        STREAM => &[sockopt::IP, sockopt::IPV6, sockopt::TCP],
-        RAW => &[sockopt::IP, sockopt::IPV6, sockopt::RAW, sockopt::ICMPV6],
-        _ if protocol == SOL_UDPLITE => &[sockopt::IP, sockopt::IPV6, sockopt::UDP, sockopt::UDPLITE],
-        _ => &[sockopt::IP, sockopt::IPV6, sockopt::UDP],
-    };
-    let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), lists, from)?;
+    let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), from)?;
     for (_, _, Blob(options)) in settings.options.iter_mut().filter(|o| (o.0, o.1) == (IPPROTO_IP, IP_OPTIONS)) {
         options.truncate(length_of_options(options));
     }
@@ -376,9 +369,6 @@ impl Kind for InetSocket {
         all.extend(asks(seen.fd));
         all.push(Call::ready(seen.fd));
         all.extend(asks_settings(seen.fd));
-        for list in [sockopt::IP, sockopt::IPV6, sockopt::TCP, sockopt::UDP] {
-            all.extend(asks_options(seen.fd, list));
-        }
         all
     }
 

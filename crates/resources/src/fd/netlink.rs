@@ -17,7 +17,7 @@ use abi::consts::socket::{
     AF_NETLINK, MSG_DONTWAIT, MSG_PEEK, NETLINK_ADD_MEMBERSHIP, NETLINK_LIST_MEMBERSHIPS, SO_PROTOCOL, SO_TYPE,
     SOCK_NONBLOCK, SOL_NETLINK, SOL_SOCKET,
 };
-use abi::{Answer, Arg, Call, Sys, sockopt};
+use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Descr, Expect, Moment, Value};
 use serde::{Deserialize, Serialize};
@@ -106,7 +106,7 @@ impl Kind for NetlinkSocket {
         let [kind, protocol, members, own, to] = &answers[..] else { unreachable!("as many answers as calls") };
         let (socket_type, protocol) = (word(kind, 0), word(protocol, 0));
         let of = (AF_NETLINK, socket_type.into(), protocol.into());
-        let (settings, filtered) = Settings::capture(fd, of, &[sockopt::NETLINK], from)?;
+        let (settings, filtered) = Settings::capture(fd, of, from)?;
         let socket = NetlinkSocket {
             socket_type,
             protocol,

@@ -21,7 +21,7 @@ use abi::consts::socket::{
     AF_PACKET, PACKET_ADD_MEMBERSHIP, PACKET_COPY_THRESH, PACKET_FANOUT, PACKET_RX_RING, PACKET_VERSION, SOCK_NONBLOCK,
     SOCK_PACKET, SOL_PACKET,
 };
-use abi::{Sys, proc, sockopt};
+use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Descr, Expect, Moment, Pid, Refusal, Value};
 use serde::{Deserialize, Serialize};
@@ -190,7 +190,7 @@ impl Kind for PacketSocket {
             return Err(seen.refuse("it is in another network namespace", "this is not supported yet").into());
         };
         let of = (AF_PACKET, told.kind.into(), 0);
-        let (settings, filtered) = Settings::capture(seen.fd, of, &[sockopt::PACKET], from)?;
+        let (settings, filtered) = Settings::capture(seen.fd, of, from)?;
         let fanout = word(&from.probe.calls(&[ask(seen.fd, SOL_PACKET, PACKET_FANOUT, 4)])?[0], 0);
         let fanout = told.has_fanout.then_some(fanout & !UNIQUE_ID);
         let mut refusals = socket::ill_kept(seen, filtered, from)?;

@@ -9,7 +9,7 @@ use abi::consts::socket::{
     SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
     SO_SNDBUFFORCE, SOL_SOCKET,
 };
-use abi::sockopt::{self, SockOpt, SocketKind};
+use abi::sockopt::{self, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
@@ -101,12 +101,7 @@ pub(super) fn asks_settings(fd: u32) -> Vec<Call> {
     let no_room = [Arg::Int(fd.into()), SOL_SOCKET.into(), SO_ATTACH_FILTER.into(), 0.into(), Arg::Out(4)];
     let mut calls = vec![Call::new(Sys::Getsockopt, no_room)];
     calls.extend([SO_BUF_LOCK, SO_SNDBUF, SO_RCVBUF].map(|option| ask(fd, SOL_SOCKET, option, 4)));
-    calls.extend(asks_options(fd, sockopt::SOCKET));
     calls
-}
-
-pub(super) fn asks_options(fd: u32, list: &[SockOpt]) -> Vec<Call> {
-    list.iter().map(|o| ask(fd, o.level, o.number, o.len)).collect()
 }
 
 /// Whether it tells who sends (unix(7)).
@@ -114,26 +109,11 @@ const TELLS: (u64, u64) = (SOL_SOCKET, SO_PASSCRED);
 
 impl Settings {
     /// Asks for them; and whether what comes to it is filtered by a program that nobody is told (SO_ATTACH_BPF).
-    pub(super) fn capture(
-        fd: u32,
-        kind: SocketKind,
-        lists: &[&[SockOpt]],
-        from: &mut Capturing<'_>,
-    ) -> Result<(Settings, bool), Trouble> {
-        let all: Vec<SockOpt> = [&[sockopt::SOCKET], lists].concat().concat();
-        let mut answers = from.probe.calls(&asks_settings(fd))?;
-        for list in lists {
-            answers.extend(from.probe.calls(&asks_options(fd, list))?);
-        }
-        let [filter, chosen, send, receive, rest @ ..] = &answers[..] else { unreachable!("as many as calls") };
-        let new = from.probe.new_socket(kind, &all);
-        // Without the right to make one (of raw ones), nobody knows what it had at first.
-        let at_first = new.iter().map(Some).chain(core::iter::repeat(None));
-        let set = |((option, a), at_first): ((&SockOpt, &Answer), Option<&Vec<u8>>)| {
-            let differs = a.result.is_ok() && at_first.is_none_or(|value| written(a) != value);
-            differs.then(|| (option.level, option.number, Blob(written(a).to_vec())))
-        };
-        let options = all.iter().zip(rest).zip(at_first).filter_map(set).collect();
+    pub(super) fn capture(fd: u32, kind: SocketKind, from: &mut Capturing<'_>) -> Result<(Settings, bool), Trouble> {
+        let answers = from.probe.calls(&asks_settings(fd))?;
+        let [filter, chosen, send, receive] = &answers[..] else { unreachable!("as many as calls") };
+        let options = from.probe.options(fd, kind)?;
+        let options = options.into_iter().map(|(level, number, value)| (level, number, Blob(value))).collect();
         let room = (word(send, 0), word(receive, 0));
         // A kernel that does not tell (before 5.14) may have been told.
         let chosen = chosen.result.map_or(SEND | RECEIVE, |_| word(chosen, 0) & (SEND | RECEIVE));

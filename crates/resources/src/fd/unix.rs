@@ -565,7 +565,7 @@ impl Kind for UnixSocket {
         let mut among = Among::of(seen, from)?;
         among.disconnect(seen, from)?;
         let kind = (AF_UNIX, among.told.kind.into(), 0);
-        let (settings, filtered) = Settings::capture(seen.fd, kind, &[], from)?;
+        let (settings, filtered) = Settings::capture(seen.fd, kind, from)?;
         let ready = from.probe.ready(seen.fd)?;
         let refusals = among.refusals(seen, ready, filtered)?;
         if !refusals.is_empty() {

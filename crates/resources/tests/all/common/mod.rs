@@ -7,7 +7,7 @@ use abi::diag::{LocalSocket, LocalSockets};
 use abi::layout::{FileStat, Msghdr, SchedAttr, Timespec};
 use abi::proc;
 use abi::signal::{Siginfo, StackT};
-use abi::sockopt::{SockOpt, SocketKind, Values};
+use abi::sockopt::{self, SockOpt, SocketKind};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use image::{Extent, RawRecord};
@@ -413,9 +413,14 @@ impl Probe for Recorded {
     fn local_sockets(&self) -> Result<Arc<LocalSockets>, Fault> {
         Ok(Arc::new(LocalSockets::of(self.sockets.values().cloned())))
     }
-    /// What the recorded socket is told without a further number.
-    fn new_socket(&self, _: SocketKind, options: &[SockOpt]) -> Arc<Values> {
-        Arc::new(options.iter().map(|option| vec![0; option.len]).collect())
+    fn options(&self, fd: u32, kind: SocketKind) -> Result<Vec<(u64, u64, Vec<u8>)>, Fault> {
+        let ask = |o: &SockOpt| {
+            let args = [Arg::Int(fd.into()), o.level.into(), o.number.into(), Arg::Out(o.len), Arg::Word(o.len as u32)];
+            let answer = self.call(&Call::new(Sys::Getsockopt, args));
+            let value = answer.result.ok().and(answer.out.into_iter().next())?;
+            (value != vec![0; o.len]).then_some((o.level, o.number, value))
+        };
+        Ok(sockopt::of(kind).concat().iter().filter_map(ask).collect())
     }
     fn is_in_tree(&self, link: &[u8]) -> bool {
         self.held.iter().any(|inode| format!("socket:[{inode}]").as_bytes() == link)
