@@ -127,6 +127,8 @@ pub enum Fact {
     Stopped(Pid),
     /// The process has no signal left that tells of what its children did while they were made.
     Told(Pid),
+    /// All that is counted as a signal that waits for the process (getrlimit(2), RLIMIT_SIGPENDING) is there.
+    Queued(Pid),
     /// Every process and thread of the tree exists: what a newborn inherits may change from here on.
     Peopled,
     /// Besides, each is in its session and group, and those that had ended have: what acts by itself may begin.

@@ -20,6 +20,46 @@ pub(crate) fn generations(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| same("ids, parents, groups, sessions", &expected, &all()?))
 }
 
+/// The areas of a grandchild are like none of its parent's, and so there are none that it has by birth; those of its parent are like ours.
+pub(crate) fn apart(_: &[String]) -> Result<Living, String> {
+    let child = kin::child(|| {
+        let below = kin::child(|| {
+            for (start, end) in areas()? {
+                // SAFETY: it only says what is not to be dumped; of areas of the kernel it fails.
+                unsafe {
+                    libc::madvise(std::ptr::with_exposed_provenance_mut(start), end - start, libc::MADV_DONTDUMP)
+                };
+            }
+            Ok(
+                |question: &str| {
+                    if question == "areas" { Ok(format!("{:x?}", of_files()?)) } else { kin::obey(question) }
+                },
+            )
+        })?;
+        Ok(kin::parent_of(vec![below]))
+    })?;
+    let expected = child.ask("below 0 areas")?;
+    Living::reads(move |_| child.says("below 0 areas", &expected))
+}
+
+/// Where areas begin and end.
+fn areas() -> Result<Vec<(usize, usize)>, String> {
+    parts(|_| true)
+}
+
+fn of_files() -> Result<Vec<(usize, usize)>, String> {
+    parts(|line| line.contains(" /"))
+}
+
+fn parts(which: impl Fn(&str) -> bool) -> Result<Vec<(usize, usize)>, String> {
+    let number = |text: &str| usize::from_str_radix(text, 16).map_err(|e| e.to_string());
+    let part = |line: &str| {
+        let (start, end) = line.split(' ').next().and_then(|range| range.split_once('-')).ok_or("no range")?;
+        Ok::<_, String>((number(start)?, number(end)?))
+    };
+    sys::proc_text("maps")?.lines().filter(|line| which(line)).map(part).collect()
+}
+
 /// A child waits for one of its own in wait4(2), again and again: the grandchild ends when it is told to.
 pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
     let [questions, answers] = [kin::pipe()?, kin::pipe()?];

@@ -159,6 +159,17 @@ pub(crate) fn orphans_below(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| same_places(&all, &expected))
 }
 
+/// An orphan whose leader has ended, and nobody has waited for that one: both are children of a child of ours.
+pub(crate) fn orphan_of_zombie(_: &[String]) -> Result<Living, String> {
+    let child = kin::child(|| {
+        adopt()?;
+        Ok(kin::parent_of(vec![orphan(7)?.0]))
+    })?;
+    let all = [(child, ""), (child, "below 0 who")];
+    let expected = places(&all)?;
+    Living::reads(move |_| same_places(&all, &expected))
+}
+
 /// Daemons: the leader of their session has ended, and they are ours, who adopt orphans (PR_SET_CHILD_SUBREAPER).
 pub(crate) fn daemons(_: &[String]) -> Result<Living, String> {
     sys::prctl(libc::PR_SET_CHILD_SUBREAPER, [1, 0, 0, 0])?;

@@ -81,14 +81,14 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
     "mq-named" queues::named; "mq-nameless" queues::nameless; "mq-waits" queues::waits; "mq-notices" queues::notices;
     "mq-refused" queues::notice_refused; "mq-long" queues::large;
-    "family" family::generations; "family-waits" family::waiting; "family-lasting" family::lasting; "family-ends" family::ends; "zombies" family::zombies;
+    "family" family::generations; "family-apart" family::apart; "family-waits" family::waiting; "family-lasting" family::lasting; "family-ends" family::ends; "zombies" family::zombies;
     "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
     "family-unheard" family::nobody_waits;
     "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;
     "stop-silent" stops::silent; "stop-odd" stops::odd;
     "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
     "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "orphans" groups::orphans;
-    "orphans-below" groups::orphans_below; "job" groups::job;
+    "orphans-below" groups::orphans_below; "orphan-of-zombie" groups::orphan_of_zombie; "job" groups::job;
     "inherited-offset" inherited::offset; "inherited-pipes" inherited::pipes_between; "inherited-pipe-end" inherited::pipe_end;
     "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
     "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;

@@ -181,6 +181,10 @@ pub(crate) fn pending(_: &[String]) -> Result<Living, String> {
     queue(libc::SIGUSR1, 0x1234_5678_9abc)?;
     (1..=5).try_for_each(|value| queue(REALTIME, value * 1000))?;
     queue(REALTIME + 1, 7)?;
+    // More wait than may from now on.
+    let few = libc::rlimit { rlim_cur: 3, rlim_max: 1000 };
+    // SAFETY: the kernel reads one structure.
+    must("setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const few) })?;
     let expected = sys::status("ShdPnd")?;
     let code = i64::from(libc::SI_QUEUE);
     let mut arrivals: Vec<[i64; 3]> = (1..=5).map(|value| [i64::from(REALTIME), value * 1000, code]).collect();

@@ -8,7 +8,7 @@ use crate::place::{Areas, Place};
 use crate::procfs::{both, each, numbers, read_record};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
-use crate::stopped::State;
+use crate::stopped::{State, set_right};
 use crate::vfork::{self, Watch};
 use crate::{SeizeError, Stopped, fault, sys};
 use abi::{Errno, Fault};
@@ -154,7 +154,6 @@ impl Shown {
 #[derive(Debug)]
 pub struct Caught {
     pidfd: OwnedFd,
-    asleep: BTreeMap<i32, Asleep>,
     since: Instant,
     traced: Traced,
 }
@@ -168,9 +167,9 @@ impl Caught {
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
         let asleep = abi::gathered(each(&tasks(pid), |tid| (*tid, Asleep::of(pid, *tid))));
         let since = Instant::now();
-        let mut traced = Traced { pid, threads: BTreeMap::new() };
-        traced.catch_all(&asleep)?;
-        if traced.threads.is_empty() { Err(ended(pid)) } else { Ok(Caught { pidfd, asleep, since, traced }) }
+        let mut traced = Traced { pid, threads: BTreeMap::new(), asleep };
+        traced.catch_all()?;
+        if traced.threads.is_empty() { Err(ended(pid)) } else { Ok(Caught { pidfd, since, traced }) }
     }
 
     /// The ids of its threads.
@@ -180,11 +179,11 @@ impl Caught {
 
     /// Reads its state. What /proc shows of it, and whatever else is to be had then, another thread of ours may look at meanwhile.
     pub fn read<T: Send + Sync>(self, look: impl Fn() -> (Shown, T) + Sync) -> Result<(Process, T), SeizeError> {
-        let Caught { pidfd, asleep, since, mut traced } = self;
+        let Caught { pidfd, since, mut traced } = self;
         let pid = traced.pid;
         let first = *traced.threads.first_key_value().expect("it has threads").0;
         let memory = Memory::open(first)?;
-        let traced = std::mem::take(&mut traced.threads);
+        let (traced, asleep) = (std::mem::take(&mut traced.threads), std::mem::take(&mut traced.asleep));
         let (areas, place) = (Areas::default(), None);
         let (threads, stayed, not_send) = (Vec::new(), None, PhantomData);
         let mut process = Process {
@@ -399,7 +398,7 @@ impl Process {
         self.threads.iter().filter(|t| self.traced.contains_key(&t.tid())).for_each(Stopped::dispatches_again);
         let tids = std::mem::take(&mut self.traced).into_keys();
         // All of them, also when one cannot be let go.
-        let all: Vec<_> = tids.map(let_go).collect();
+        let all: Vec<_> = tids.map(|tid| let_go((self.pid, tid), self.asleep.get(&tid))).collect();
         all.into_iter().collect()
     }
 
@@ -408,7 +407,7 @@ impl Process {
         let thread = &self.threads[index];
         if self.traced.remove(&thread.tid()).is_some() {
             thread.dispatches_again();
-            let _ = let_go(thread.tid());
+            let _ = let_go((self.pid, thread.tid()), self.asleep.get(&thread.tid()));
         }
     }
 }
@@ -478,9 +477,13 @@ impl Drop for Process {
     }
 }
 
-/// Lets a thread go that may be stopped, in whatever stop, or running.
-fn let_go(tid: i32) -> Result<(), Fault> {
+/// Lets a thread go that may be stopped, in whatever stop, or running. Nobody may have looked at it since it was stopped: then the call in
+/// which it was is still to be made again.
+fn let_go((pid, tid): (i32, i32), asleep: Option<&Asleep>) -> Result<(), Fault> {
     let signal = ptrace::look(tid)?.map_or(0, Stop::signal_to_pass);
+    let set_right = || set_right(tid, || asleep?.idle(pid, tid));
+    // Of one that runs, or is gone, nobody can tell.
+    let _ = set_right();
     if ptrace::detach_with(tid, signal).is_ok() {
         return Ok(());
     }
@@ -492,7 +495,10 @@ fn let_go(tid: i32) -> Result<(), Fault> {
     // ESRCH: not stopped, or dead (ptrace(2)).
     let _ = ptrace::interrupt(tid);
     match await_event(tid) {
-        Ok(_) => ptrace::detach(tid),
+        Ok(_) => {
+            let _ = set_right();
+            ptrace::detach(tid)
+        }
         Err(Lost::Died) => Ok(()),
         Err(Lost::Fault(fault)) if is_gone(&fault) => Ok(()),
         Err(Lost::Fault(fault)) => Err(fault),
@@ -522,15 +528,17 @@ pub(crate) fn seize_error(lost: Lost, pid: i32, tid: i32) -> SeizeError {
 struct Traced {
     pid: i32,
     threads: BTreeMap<i32, Option<i32>>,
+    /// What was seen of them before.
+    asleep: BTreeMap<i32, Asleep>,
 }
 
 impl Traced {
     /// Until we hold as many as there are; or, where one is dead and still counted, until two looks in a row show no new
     /// thread: a look may miss one while others end.
-    fn catch_all(&mut self, seen: &BTreeMap<i32, Asleep>) -> Result<(), SeizeError> {
+    fn catch_all(&mut self) -> Result<(), SeizeError> {
         let mut quiet = 0;
         for _ in 0..ROUNDS {
-            quiet = if self.catch_new(seen)? { 0 } else { quiet + 1 };
+            quiet = if self.catch_new()? { 0 } else { quiet + 1 };
             if quiet == 2 || self.count() == Some(self.threads.len()) {
                 return Ok(());
             }
@@ -546,12 +554,13 @@ impl Traced {
 
     /// Stops the threads that we do not hold yet: first all are asked, then each is waited for. Those by which the kernel does what
     /// the process has asked for run nothing of it, and go with it; whether they are at work, what they work for tells.
-    fn catch_new(&mut self, seen: &BTreeMap<i32, Asleep>) -> Result<bool, SeizeError> {
+    fn catch_new(&mut self) -> Result<bool, SeizeError> {
         let (pid, mut new) = (self.pid, Vec::new());
-        let was_seen = |tid| seen.get(&tid).is_some_and(|asleep| asleep.is_of_program);
-        let is_its_own = |tid| tid == pid || was_seen(tid) || !status::is_of_kernel(tid);
+        let was_seen =
+            |asleep: &BTreeMap<i32, Asleep>, tid| asleep.get(&tid).is_some_and(|asleep| asleep.is_of_program);
         for tid in tasks(pid) {
-            if !self.threads.contains_key(&tid) && is_its_own(tid) && self.catch(tid)? {
+            let is_its_own = tid == pid || was_seen(&self.asleep, tid) || !status::is_of_kernel(tid);
+            if !self.threads.contains_key(&tid) && is_its_own && self.catch(tid)? {
                 new.push(tid);
             }
         }
@@ -596,7 +605,7 @@ impl Traced {
 impl Drop for Traced {
     fn drop(&mut self) {
         for tid in std::mem::take(&mut self.threads).into_keys() {
-            let _ = let_go(tid);
+            let _ = let_go((self.pid, tid), self.asleep.get(&tid));
         }
     }
 }

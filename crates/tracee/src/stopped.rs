@@ -44,13 +44,8 @@ pub(crate) struct State {
 impl State {
     /// Reads it; `asleep` is what was seen of it before.
     pub(crate) fn of((pid, tid): (i32, i32), memory: &Memory, asleep: &Asleep) -> Result<State, SeizeError> {
-        let regs = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT);
-        let mut regs = regs.ok_or(SeizeError::ForeignMode { tid })?;
         let idle = asleep.idle(pid, tid);
-        if let Some(right) = arch::without_spurious_eintr(&regs, idle.unwrap_or(0)) {
-            ptrace::setregs(tid, &right)?;
-            regs = right;
-        }
+        let mut regs = set_right(tid, || idle)?.ok_or(SeizeError::ForeignMode { tid })?;
         let rseq = ptrace::rseq(tid)?;
         if let Some(abort_ip) = rseq.as_ref().and_then(|rseq| abort_ip(rseq, &regs, memory)) {
             regs.rip = abort_ip;
@@ -58,6 +53,18 @@ impl State {
         let (xstate, sigmask) = (ptrace::getxstate(tid)?, ptrace::getsigmask(tid)?);
         Ok(State { tid, regs, xstate, sigmask, rseq, dispatch: ptrace::dispatch(tid)?, idle })
     }
+}
+
+/// A thread that stands still gets the registers with which a call that our stop would end with EINTR is made again; gives them. `None`:
+/// it runs no code of this machine's own mode.
+pub(crate) fn set_right(tid: i32, idle: impl FnOnce() -> Option<u64>) -> Result<Option<UserRegs>, Fault> {
+    let Some(regs) = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT) else { return Ok(None) };
+    if arch::without_spurious_eintr(&regs, 0).is_none() {
+        return Ok(Some(regs));
+    }
+    let right = arch::without_spurious_eintr(&regs, idle().unwrap_or(0)).unwrap_or(regs);
+    ptrace::setregs(tid, &right)?;
+    Ok(Some(right))
 }
 
 impl Stopped {

@@ -475,9 +475,9 @@ pub(crate) fn birth(pid: Pid, maker: Pid, to: &Planning<'_>) -> (Vec<Fact>, Vec<
     (needs, vec![Fact::Mapped(pid), Fact::Loaded(maker_space)])
 }
 
-/// Whether others have something of the memory of a process by birth.
-pub(crate) fn has_heirs(maker: Pid, to: &Planning<'_>) -> bool {
-    to.heritage.get(&to.space(maker).0).is_some_and(|h| !h.heirs.is_empty())
+/// Whether a process may have areas when others are born of it: such as it has by birth, or such as others are to have.
+pub(crate) fn may_have_areas(maker: Pid, to: &Planning<'_>) -> bool {
+    to.heritage.get(&to.space(maker).0).is_some_and(|h| h.maker.is_some() || !h.heirs.is_empty())
 }
 
 /// A newborn lets go of what its maker had and it has not.

@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 /// How many limits there are (RLIM_NLIMITS).
 pub const COUNT: u32 = 16;
 const NOFILE: usize = 7;
+const SIGPENDING: usize = 11;
 const NAMES: [&str; COUNT as usize] = [
     "cpu",
     "fsize",
@@ -85,8 +86,14 @@ impl Capture for Limits {
             }
             let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
             let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
-            let needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)];
-            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+            let mut needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)];
+            let mut makes = vec![Fact::Whole(at.tid)];
+            // There may be more than it allows: it was lowered since.
+            if n == SIGPENDING {
+                needs.push(Fact::Queued(at.pid));
+                makes.push(Fact::Queued(at.pid));
+            }
+            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, makes);
         }
     }
 }

@@ -200,6 +200,7 @@ impl PosixTimers {
         let op = Op::Call { sys: Sys::TimerCreate, args, expect: Expect::Success };
         let mut needs = vec![Fact::Settled];
         needs.extend(t.thread.map(|tid| Fact::Born(Tid(tid))));
-        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+        let makes = vec![Fact::Whole(at.tid), Fact::Queued(at.pid)];
+        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, makes);
     }
 }

@@ -89,7 +89,8 @@ fn queue(sys: Sys, args: Vec<Value>, info: &Siginfo, at: At, to: &mut Planning<'
     let told = stops::has_stopped_children(to.model, at.pid.0).then_some(Fact::Told(at.pid));
     let needs = [Fact::Settled].into_iter().chain(told).collect();
     let op = Op::Call { sys, args, expect: Expect::Success };
-    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+    let makes = vec![Fact::Whole(at.tid), Fact::Queued(at.pid)];
+    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(at.tid), op, needs, makes);
 }
 
 fn at_the_end(signal: i32, at: At, to: &mut Planning<'_>) {

@@ -73,6 +73,8 @@ pub(crate) struct Lineage {
     owners: BTreeMap<u32, [u32; 4]>,
     /// The parent of each process.
     parents: BTreeMap<u32, u32>,
+    /// The processes that had ended.
+    ended: BTreeSet<u32>,
     /// Under whom the helper for the leader of each session that has ended is born.
     seats: BTreeMap<u32, u32>,
     /// Ids that helpers may have which stand for nobody.
@@ -162,6 +164,7 @@ impl Lineage {
         let mut lineage = Lineage {
             owners: abi::gathered(kin.iter().map(owners)),
             parents: abi::gathered(kin.iter().map(|k| (k.pid(), k.p.process.parent))),
+            ended: abi::gathered(kin.iter().filter(|k| k.p.process.is_zombie()).map(Kin::pid)),
             spare,
             ..Lineage::default()
         };
@@ -345,16 +348,16 @@ impl Lineage {
         self.origins.get(&pid)
     }
 
-    /// The helpers by way of which a process is made, its own maker first.
-    pub(crate) fn helpers(&self, pid: u32) -> impl Iterator<Item = u32> {
+    /// Those by way of whom a process is made, its own maker first: helpers, and processes that had ended.
+    pub(crate) fn passing(&self, pid: u32) -> impl Iterator<Item = u32> {
         let maker = |id: u32| Some(self.origins.get(&id)?.maker);
-        let is_helper = |id: &u32| self.ghosts.iter().any(|g| g.id == *id);
-        std::iter::successors(maker(pid), move |id| maker(*id)).take_while(is_helper)
+        let passes = |id: &u32| self.ended.contains(id) || self.ghosts.iter().any(|g| g.id == *id);
+        std::iter::successors(maker(pid), move |id| maker(*id)).take_while(passes)
     }
 
-    /// Whose memory a process has at its birth: that of its maker, who may have made helpers first.
+    /// Whose memory a process has at its birth: that of its maker, or of the next one above who has any.
     pub(crate) fn forebear(&self, pid: u32) -> Option<u32> {
-        Some(self.origins.get(&self.helpers(pid).last().unwrap_or(pid))?.maker)
+        Some(self.origins.get(&self.passing(pid).last().unwrap_or(pid))?.maker)
     }
 
     /// The kernel's areas in a process from its birth on, and then for good: its own, or those of whoever made it.

@@ -155,9 +155,9 @@ pub(crate) fn births(to: &mut Planning<'_>) {
         Ok(lineage) => lineage,
         Err(refusals) => return refusals.into_iter().for_each(|r| to.to.refuse(r)),
     };
-    let mut memory = BTreeMap::new();
+    let memory = memory_by_way_of(&lineage, to);
     for p in &model.processes {
-        birth(p, &lineage, &mut memory, to);
+        birth(p, &lineage, &memory, to);
     }
     go_on_counting(to);
     lineage.plan_ghosts(&memory, to);
@@ -187,11 +187,26 @@ pub(crate) fn born(tid: Tid) -> Vec<Fact> {
     vec![Fact::Born(tid), Fact::Peopled, Fact::Settled]
 }
 
-/// What helpers need of the memory of their makers, and what facts about it their births have a part in making.
+/// What those need of the memory of their makers who have none of their own to speak of, but of whom others are born that have something
+/// of it; and what facts about it their births have a part in making.
 type Memory = BTreeMap<u32, (Vec<Fact>, Vec<Fact>)>;
 
+fn memory_by_way_of(lineage: &Lineage, to: &Planning<'_>) -> Memory {
+    let mut all = Memory::new();
+    for pid in to.model.processes.iter().map(|p| p.process.pid) {
+        let Some(forebear) = lineage.forebear(pid) else { continue };
+        let (memory, heir) = space::birth(Pid(pid), Pid(forebear), to);
+        for passing in lineage.passing(pid) {
+            let (needs, makes) = all.entry(passing).or_default();
+            needs.extend(memory.iter().cloned());
+            makes.extend(heir.iter().cloned());
+        }
+    }
+    all
+}
+
 /// A process is born, and the threads of it. It has the address space of its maker, or a copy of it.
-fn birth(p: &ProcessModel, lineage: &Lineage, of_helpers: &mut Memory, to: &mut Planning<'_>) {
+fn birth(p: &ProcessModel, lineage: &Lineage, by_way_of: &Memory, to: &mut Planning<'_>) {
     let pid = Pid(p.process.pid);
     let first = Tid(p.process.pid);
     // A process without any descriptor has its table from the start.
@@ -208,15 +223,15 @@ fn birth(p: &ProcessModel, lineage: &Lineage, of_helpers: &mut Memory, to: &mut 
             makes.extend(is_in_place.then_some(Fact::Bare(pid)));
             let forebear = lineage.forebear(pid.0).expect("who is made has a maker");
             let (memory, heir) = space::birth(pid, Pid(forebear), to);
-            for helper in lineage.helpers(pid.0) {
-                let (needs, makes) = of_helpers.entry(helper).or_default();
-                needs.extend(memory.iter().cloned());
-                makes.extend(heir.iter().cloned());
-            }
-            let needs = if origin.maker == forebear { memory } else { vec![Fact::Born(Tid(origin.maker))] };
-            clone(pid.0, origin, needs, [makes, heir].concat(), to);
+            let mut needs = if origin.maker == forebear { memory } else { vec![Fact::Born(Tid(origin.maker))] };
+            makes.extend(heir);
+            // What had ended has no memory, but may be the maker of who has.
+            let (more, heirs) = by_way_of.get(&pid.0).cloned().unwrap_or_default();
+            needs.extend(more);
+            makes.extend(heirs);
+            clone(pid.0, origin, needs, makes, to);
             // Who waits to be made may find its maker with areas, and so does who has none of them beside others that have.
-            if origin.maker != forebear || !origin.after.is_empty() || space::has_heirs(Pid(forebear), to) {
+            if origin.maker != forebear || !origin.after.is_empty() || space::may_have_areas(Pid(forebear), to) {
                 space::drop_rest(pid, to);
             }
             if !is_in_place {
