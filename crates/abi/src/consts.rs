@@ -142,7 +142,6 @@ pub mod socket {
     pub const SOCK_SEQPACKET: u8 = 5;
     pub const SOCK_PACKET: u64 = 10;
     pub const SOCK_NONBLOCK: u64 = 0o4000;
-    pub const SOCK_CLOEXEC: u64 = 0o200_0000;
     /// As many connections as may wait in any case (net.core.somaxconn).
     pub const SOMAXCONN: u64 = 4096;
 

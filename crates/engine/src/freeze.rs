@@ -247,18 +247,23 @@ fn capture(
     let too_many = too_many(&captured.model);
     match request.ending {
         Ending::RunOn if request.output.is_some() => {
-            captured.notes.extend(too_many.map(|why| Note {
-                pid: tree.members[0].pid as u32,
-                what: why.what,
-                why: why.why,
-            }));
+            let pid = tree.members[0].pid as u32;
+            captured.notes.extend(too_many.map(|why| Note { pid, what: why.what, why: why.why, first: None }));
         }
-        _ => all.findings.refusals.extend(too_many),
+        _ => {
+            all.findings.refusals.extend(too_many);
+            all.findings.refusals.extend(captured.notes.iter().filter_map(against));
+        }
     }
     all.findings.end()?;
     captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
+}
+
+/// Who could not thaw it has lost what he ends.
+fn against(note: &Note) -> Option<Refusal> {
+    note.first.map(|first| Refusal::new(note.what.clone(), note.why.clone(), first).of(note.pid as i32))
 }
 
 /// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to.
@@ -543,7 +548,7 @@ impl Gathered<'_, '_, '_> {
             .map_err(|e| Error::Fault(envoy_fault(e, whom)))?;
         into.notes.extend(notes.iter().map(|n| Note { pid: whom as u32, ..n.clone() }));
         let inner = self.before.inner.get(&(whom as u32)).copied().unwrap_or(whom as u32);
-        into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, ..n }));
+        into.model.notes.extend(notes.into_iter().map(|n| Note { pid: inner, first: None, ..n }));
         Ok((own, threads))
     }
 }

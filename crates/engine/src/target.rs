@@ -3,7 +3,7 @@
 use crate::asked::Answers;
 use crate::envoys::Hired;
 use crate::flight::Flights;
-use crate::identify::{Table, file_stat};
+use crate::identify::{ANYWHERE, Place, Table, file_stat};
 use crate::options::{self, New, Options};
 use crate::outside::Outside;
 use crate::save::Saver;
@@ -12,18 +12,17 @@ use crate::tree::{Links, Texts};
 use abi::consts::open::O_ACCMODE;
 use abi::diag::{LinkSocket, LocalSockets};
 use abi::layout::FileStat;
-use abi::proc::Connections;
 use abi::seccomp::Filter;
 use abi::signal::Siginfo;
 use abi::sockopt::{SockOpt, SocketKind};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
-use abi::{Answer, Arg, Call, Errno, Fault, Sys};
+use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
 use resources::fd::Seen;
 use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -59,13 +58,15 @@ pub(crate) struct Before {
     /// What the kernel tells of sockets, from when it was asked.
     pub(crate) sockets: OnceCell<Result<Arc<LocalSockets>, Fault>>,
     /// The connections of TCP, from when they were asked for.
-    pub(crate) connections: OnceCell<Result<Arc<Connections>, Fault>>,
+    pub(crate) connections: OnceCell<Result<Arc<proc::Connections>, Fault>>,
     /// What is in flight.
     pub(crate) flights: Flights,
     /// What new sockets have.
     pub(crate) new_sockets: New,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
+    /// Of what the tree is told when it is opened or read.
+    pub(crate) listened: OnceCell<HashSet<Place>>,
     /// Where what waits in a pipe is looked at.
     pub(crate) copies: RefCell<Option<Copies>>,
     /// Which sockets of messages are shut down, by their protocol.
@@ -265,7 +266,7 @@ impl Target<'_, '_, '_, '_> {
 
     /// Who opens a file breaks leases on it (fcntl(2)): the program would be told.
     fn open(&self, path: &Path) -> Result<File, Fault> {
-        let holds = |line: &Vec<u8>| abi::proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
+        let holds = |line: &Vec<u8>| proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
         let leased = |told: &Told| told.lines.iter().any(holds);
         let leased: Vec<Told> = self.lines("lock").into_iter().filter(leased).collect();
         if !leased.is_empty() {
@@ -277,6 +278,21 @@ impl Target<'_, '_, '_, '_> {
             }
         }
         File::open(path).map_err(|e| fault("open", path, e))
+    }
+
+    /// Whether somebody in the tree is told when what stands at this path is opened.
+    fn hears(&self, stat: &FileStat, path: &[u8]) -> bool {
+        let listened = self.before.listened.get_or_init(|| self.table.listened());
+        if listened.is_empty() {
+            return false;
+        }
+        let place = |stat: &FileStat| (proc::major(stat.dev), proc::minor(stat.dev), Some(stat.ino));
+        let above =
+            path.rsplitn(2, |byte| *byte == b'/').nth(1).map(|above| if above.is_empty() { b"/" } else { above });
+        let above = above.and_then(|above| self.stat_path(above).ok()?);
+        let (major, minor, _) = place(stat);
+        let around = above.iter().map(place).chain([place(stat), (major, minor, None), ANYWHERE]);
+        around.into_iter().any(|place| listened.contains(&place))
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
@@ -405,12 +421,19 @@ impl Probe for Target<'_, '_, '_, '_> {
         all.map(removed).collect()
     }
 
+    fn hears_of(&self, seen: &Seen) -> bool {
+        self.hears(&seen.stat, &seen.link.0)
+    }
+
     fn open_paths(&self) -> Vec<Vec<u8>> {
         let links = self.table.descriptions.iter().map(|seen| &seen.link.0);
         links.filter(|link| link.starts_with(b"/")).cloned().collect()
     }
 
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
+        if self.stat_path(path)?.is_some_and(|stat| self.hears(&stat, path)) {
+            return Err(Fault::new("open", path.escape_ascii(), Errno::EAGAIN));
+        }
         let path = self.inside(path);
         let mut head = Vec::with_capacity(len);
         let file = self.open(&path)?;
@@ -608,7 +631,7 @@ impl Probe for Target<'_, '_, '_, '_> {
         sockets::packets()
     }
 
-    fn connections(&self) -> Result<Arc<Connections>, Fault> {
+    fn connections(&self) -> Result<Arc<proc::Connections>, Fault> {
         self.before.connections.get_or_init(|| sockets::connections().map(Arc::new)).clone()
     }
 

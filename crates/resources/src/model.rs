@@ -294,6 +294,11 @@ impl Model {
         self.descriptions.values().filter_map(|d| if let Description::UnixSocket(s) = d { Some(s) } else { None })
     }
 
+    /// Whether a description waits in a socket (SCM_RIGHTS).
+    pub(crate) fn is_in_flight(&self, id: u32) -> bool {
+        self.sockets().flat_map(|s| &s.ancillary).any(|with| with.rights.contains(&id))
+    }
+
     /// The rings of io_uring.
     pub(crate) fn rings(&self) -> impl Iterator<Item = &uring::Uring> {
         self.descriptions.values().filter_map(|d| if let Description::Uring(ring) = d { Some(ring) } else { None })

@@ -17,6 +17,10 @@ pub struct Note {
     /// What becomes of it.
     #[n(2)]
     pub why: String,
+    /// What is to be done about it first, if the same user could not thaw it: then it is a reason not to end the tree.
+    #[cbor(skip)]
+    #[serde(skip)]
+    pub first: Option<&'static str>,
 }
 
 impl fmt::Display for Note {

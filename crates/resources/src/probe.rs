@@ -181,6 +181,10 @@ pub trait Probe {
     fn removed(&self) -> Vec<Removed> {
         Vec::new()
     }
+    /// Whether somebody in the tree is told when this file is opened or read (inotify(7), fanotify(7)).
+    fn hears_of(&self, _seen: &Seen) -> bool {
+        false
+    }
     /// Where the descriptors of the tree lead, as far as that is a path.
     fn open_paths(&self) -> Vec<Vec<u8>> {
         Vec::new()
@@ -451,6 +455,8 @@ pub struct Files {
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
     /// Directories that were removed, by device and inode.
     removed: BTreeMap<(u64, u64), u32>,
+    /// Whether we may do what we ask for (bits of access(2)) with what stands at a path.
+    may: HashMap<(Text, u32), bool>,
     /// What was seen of System V IPC on the way.
     pub ipc: Used,
     /// The keyrings that were looked into.
@@ -537,6 +543,12 @@ pub struct Capturing<'a> {
 }
 
 impl Capturing<'_> {
+    /// See [`Probe::may`]; relatives have most files in common.
+    pub(crate) fn may(&mut self, path: &Text, access: u32) -> bool {
+        let asked = (path.clone(), access);
+        *self.files.may.entry(asked).or_insert_with(|| self.probe.may(&path.0, access))
+    }
+
     /// The id of the file that /proc shows with this device, inode number and path; see [`File::see`] for `stat`.
     pub fn file(
         &mut self,
@@ -556,7 +568,12 @@ impl Capturing<'_> {
 
     /// Something is not kept: the user is told, once.
     pub fn note(&mut self, what: impl Into<String>, why: impl Into<String>) {
-        let note = Note { pid: 0, what: what.into(), why: why.into() };
+        self.note_first(what, why, None);
+    }
+
+    /// The same, with what is to be done first ([`Note::first`]).
+    pub(crate) fn note_first(&mut self, what: impl Into<String>, why: impl Into<String>, first: Option<&'static str>) {
+        let note = Note { pid: 0, what: what.into(), why: why.into(), first };
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }

@@ -115,8 +115,10 @@ fn scheduling() -> Result<String, String> {
     let mut attributes = [0u32; 14];
     // SAFETY: the buffer is as long as we say.
     must("sched_getattr", unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attributes.as_mut_ptr(), 56, 0) })?;
+    // SAFETY: takes integers.
+    let nice = unsafe { libc::getpriority(libc::PRIO_PROCESS, 0) };
     // The time slice (`sched_runtime`) of the fair policies follows the kernel's settings; the utilisation clamps follow it too.
-    Ok(format!("{:?}", &attributes[1..6]))
+    Ok(format!("{:?} {nice}", &attributes[1..6]))
 }
 
 fn schedule(policy: i32, priority: i32) -> Outcome {
@@ -131,11 +133,15 @@ pub(crate) fn batch(_: &[String]) -> Result<Living, String> {
 }
 
 pub(crate) fn idle(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    must("setpriority", unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, 7) })?;
     schedule(libc::SCHED_IDLE, 0)?;
     keeps("scheduling", scheduling)
 }
 
 pub(crate) fn fifo(_: &[String]) -> Result<Living, String> {
+    // SAFETY: takes integers.
+    must("setpriority", unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, -3) })?;
     schedule(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK, 3)?;
     keeps("scheduling", scheduling)
 }

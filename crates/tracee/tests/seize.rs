@@ -79,6 +79,17 @@ fn calls_take_and_give_memory() {
 }
 
 #[test]
+fn who_is_let_go_before_anybody_has_looked_goes_on_with_his_call() {
+    let victim = Victim::start(Kind::Epoll);
+    for _ in 0..20 {
+        drop(tracee::Caught::catch(victim.pid).unwrap());
+        std::thread::sleep(Duration::from_millis(3));
+    }
+    victim.assert_goes_on("let go");
+    victim.assert_clean("let go");
+}
+
+#[test]
 fn descriptors_are_shared_not_opened_again() {
     let victim = Victim::start(Kind::Read);
     let process = Process::seize(victim.pid).unwrap();

@@ -6,6 +6,7 @@
 //! - refused    one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
+use super::procfile;
 use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, seek};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
@@ -64,6 +65,9 @@ impl Kind for Directory {
         }
         let wanted = Wanted { what: "an open directory", kind: S_IFDIR, access: place::READ, flags: self.flags };
         wanted.look(&self.path, to);
+        if procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, self.position), to) {
+            return;
+        }
         let path = Value::Bytes(self.path.c_string());
         let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
         to.to.make(Self::NAME, descr, Sys::Openat, args);

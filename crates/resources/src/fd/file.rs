@@ -9,7 +9,7 @@
 //! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
 //!   user's to give: of a file that is put back, both are told. Extended attributes (xattr(7))
 
-use super::{S_IFREG, flags, memfd};
+use super::{S_IFREG, flags, memfd, place};
 use crate::mm::huge;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
@@ -269,11 +269,7 @@ impl File {
     }
 
     fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
-        let needed = match open_flags & flags::ACCMODE {
-            0 => READ,
-            flags::WRONLY => WRITE,
-            _ => READ | WRITE,
-        };
+        let needed = place::access_of(open_flags);
         if to.to.host.files.get(&self.path.0).is_some_and(|here| needed & !here.access != 0) {
             let why = "whoever thaws may not open it as the program had it open";
             to.to.refuse(Refusal::new(self.path.to_string(), why, "thaw it as root"));

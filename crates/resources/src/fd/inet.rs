@@ -549,6 +549,12 @@ impl Asked {
         if lost != 0 {
             all.push(format!("{lost} connections that nobody has accepted yet are lost"));
         }
+        if self.ready & POLLERR != 0 {
+            all.push("an error, or what is told by its error queue (MSG_ERRQUEUE), waits in it, and is not told when it is thawed".into());
+        }
+        if socket.settings.counts() {
+            all.push("what it counts (SOF_TIMESTAMPING_OPT_ID, MSG_ZEROCOPY) begins at 0 when it is thawed".into());
+        }
         if is_bound && socket.settings.has("SO_REUSEPORT") {
             let program = "a program chooses who gets what among those with its address (SO_ATTACH_REUSEPORT_EBPF)";
             all.push(format!("if {program}, it does so no more when it is thawed"));

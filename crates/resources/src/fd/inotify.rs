@@ -12,7 +12,7 @@
 //!   only by taking them, and nothing puts them back. They are lost as those are that come while the tree is frozen, and
 //!   the user is told, as the program is not (there is no way to put IN_Q_OVERFLOW into a queue that is not full)
 
-use super::place::{READ, Wanted};
+use super::place::{self, READ, Wanted};
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
 use crate::task::{all, written};
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
@@ -251,6 +251,9 @@ impl Kind for Inotify {
         note_waiting(seen, from)?;
         let (watches, lost) = find(proc::inotify_watches(&seen.info.text)?, from)?;
         refusals.extend(lost.iter().map(|w| not_found(seen, w)));
+        for w in watches.iter().filter(|w| w.description.is_none()) {
+            place::note_closed(seen.title(), &w.path, READ, from);
+        }
         let inotify = Inotify { flags: seen.flags(), watches };
         if refusals.is_empty() && inotify.is_too_far() {
             let why = format!("{} of its watches are gone, and the ids of the others are too high", inotify.gone());

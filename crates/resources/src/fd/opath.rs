@@ -7,6 +7,7 @@
 //! - refused    a place that is gone and was neither; one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
+use super::procfile;
 use super::{Kind, S_IFDIR, Seen};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::consts::fd::AT_FDCWD;
@@ -83,7 +84,9 @@ impl Kind for OPath {
         }
         let what = "a place that it has open (O_PATH)";
         Wanted { what, kind: self.file_type, access: 0, flags: self.flags }.look(&self.path, to);
-        to.to.make(Self::NAME, descr, Sys::Openat, args);
+        if !procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, 0), to) {
+            to.to.make(Self::NAME, descr, Sys::Openat, args);
+        }
     }
 
     fn places(&self) -> Vec<&Text> {

@@ -12,7 +12,7 @@
 //!   process, and nothing waits in it, that of whoever thaws takes its place: told. A named one whose name is gone has none from then on, and poll(2) tells of its end: told
 
 use super::file::{Standing, split};
-use super::place::{READ, WRITE, Wanted};
+use super::place::{self, READ, WRITE, Wanted};
 use super::{Kind, S_IFIFO, Seen, common_refusals, flags};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Description, External, Planning, Probe, Resource, Text, Trouble};
@@ -147,6 +147,10 @@ impl Kind for PipeEnd {
             packets: None,
         };
         end.quiet = end.flags & flags::ACCMODE == flags::RDONLY && is_named(seen) && from.probe.is_unheard(seen.fd)?;
+        if let Some(path) = &end.path {
+            let access = if end.quiet { READ } else { READ | WRITE };
+            place::note_closed(seen.title(), path, access, from);
+        }
         if end.quiet && end.path.is_none() {
             from.note(
                 seen.link.to_string(),

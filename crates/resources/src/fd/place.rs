@@ -76,11 +76,21 @@ pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<
     Ok((path, Some(Removed { mode: stat.mode, owner: (stat.uid, stat.gid), number, target: None, device: None })))
 }
 
+/// Bits of access(2) for the flags of a description (open(2)).
+pub(crate) fn access_of(open_flags: u32) -> u32 {
+    match open_flags & super::flags::ACCMODE {
+        0 => READ,
+        super::flags::WRONLY => WRITE,
+        _ => READ | WRITE,
+    }
+}
+
 /// Tells of a place that we may not use as a thaw must use it (bits of access(2)): so this user cannot thaw it.
 pub(crate) fn note_closed(what: impl Into<String>, path: &Text, access: u32, from: &mut Capturing<'_>) {
-    if !from.probe.may(&path.0, access) {
-        let why = format!("you may not use {path} yourself: allow it before you thaw it, or thaw it as root");
-        from.note(what, why);
+    if !from.may(path, access) {
+        let why =
+            format!("you may not use {path} yourself as it does: allow it before you thaw it, or thaw it as root");
+        from.note_first(what, why, Some("allow it (chmod), or freeze it as root"));
     }
 }
 

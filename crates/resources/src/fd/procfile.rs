@@ -17,7 +17,7 @@ use abi::consts::fd::AT_FDCWD;
 use abi::consts::file_type::S_IFLNK;
 use abi::{Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Descr, Expect, Fact, Moment, OfEnded, Op, Pid, Refusal, Tid, Value};
+use plan::{Actor, Descr, Expect, Fact, Moment, Namespaces, OfEnded, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -115,24 +115,12 @@ impl Kind for Procfile {
         if self.ended {
             return of_ended(descr, to);
         }
-        let owners = to.owners(descr);
-        if owners.len() > 1 {
-            to.to.note(format!("relatives that had {} in common have it each by itself now", self.path));
-        }
-        for pid in owners {
-            let actor = Actor::Thread(Tid(pid.0));
-            let path = Value::Bytes(self.path.c_string());
-            let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
-            let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
-            let makes = vec![Fact::Made(descr), Fact::Files(pid)];
-            let number = self.number(to.model).filter(|_| is_told_of(self, to.model));
-            let placed = number.map(|(pid, number)| Fact::Placed(Pid(pid), number));
-            let needs = [Fact::Peopled].into_iter().chain(placed).collect();
-            to.to.step(Moment::Place, Self::NAME, actor, op, needs, makes);
-            if self.position != 0 {
-                self.seek(descr, pid, to);
-            }
-        }
+        let number = self.number(to.model).filter(|_| is_told_of(self, to.model));
+        let placed = number.map(|(pid, number)| Fact::Placed(Pid(pid), number));
+        let told = process(&self.path.0).filter(|id| to.model.process(*id).is_some_and(|p| !p.process.is_zombie()));
+        let loaded = told.map(|id| Fact::Loaded(to.space(Pid(id))));
+        let opened = Opened { by: Self::NAME, path: &self.path, flags: self.flags, position: self.position };
+        opened.by_each(descr, (placed, loaded), to);
     }
 
     fn object(&self) -> Option<u64> {
@@ -185,15 +173,55 @@ impl Procfile {
         let p = Some(&model.process(process(&self.path.0)?)?.process).filter(|p| !p.is_zombie())?;
         Some((p.shares.files.unwrap_or(p.pid), number))
     }
+}
 
-    /// The kernel makes the text once more up to there (fs/seq_file.c, `seq_lseek`).
-    fn seek(&self, descr: Descr, pid: Pid, to: &mut Planning<'_>) {
-        let told = process(&self.path.0).filter(|id| to.model.process(*id).is_some_and(|p| !p.process.is_zombie()));
-        let loaded = told.map(|id| Fact::Loaded(to.space(Pid(id))));
-        let needs = [Fact::Made(descr)].into_iter().chain(loaded).collect();
-        let args = vec![Value::Descr(descr), self.position.into(), 0.into()];
-        let op =
-            Op::Call { sys: Sys::Lseek, args, expect: Expect::OrTold("a file of /proc is read from its beginning") };
-        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Files(pid)]);
+/// What is opened by each process that has it: as it stands in the /proc of the tree.
+struct Opened<'a> {
+    by: &'static str,
+    path: &'a Text,
+    flags: u32,
+    position: u64,
+}
+
+impl Opened<'_> {
+    /// What must be true before it is there, and before what it tells is as it was.
+    fn by_each(&self, descr: Descr, (placed, loaded): (Option<Fact>, Option<Fact>), to: &mut Planning<'_>) {
+        let owners = to.owners(descr);
+        if owners.len() > 1 {
+            to.to.note(format!("relatives that had {} in common have it each by itself now", self.path));
+        }
+        for pid in owners {
+            let actor = Actor::Thread(Tid(pid.0));
+            let path = Value::Bytes(self.path.c_string());
+            let args = vec![AT_FDCWD.into(), path, u64::from(self.flags | flags::NOCTTY).into(), 0.into()];
+            let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
+            let makes = vec![Fact::Made(descr), Fact::Files(pid)];
+            let needs = [Fact::Peopled].into_iter().chain(placed.clone()).collect();
+            to.to.step(Moment::Place, self.by, actor, op, needs, makes);
+            if self.position != 0 {
+                // The kernel makes the text once more up to there (fs/seq_file.c, `seq_lseek`).
+                let needs = [Fact::Made(descr)].into_iter().chain(loaded.clone()).collect();
+                let args = vec![Value::Descr(descr), self.position.into(), 0.into()];
+                let told = Expect::OrTold("a file of /proc is read from its beginning");
+                let op = Op::Call { sys: Sys::Lseek, args, expect: told };
+                to.to.step(Moment::Arm, self.by, actor, op, needs, vec![Fact::Files(pid)]);
+            }
+        }
     }
+}
+
+/// In a new pid namespace there is another /proc, which we ourselves do not see: what is in it is opened by each process that has it, and
+/// not by us. Gives whether that is so. What waits in a socket is sent by us, and so is what is in our /proc.
+pub(super) fn opens_each(
+    by: &'static str,
+    descr: Descr,
+    (path, flags, position): (&Text, u32, u64),
+    to: &mut Planning<'_>,
+) -> bool {
+    let is_in_proc = path.0.strip_prefix(b"/proc").is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+    if !is_in_proc || to.namespaces == Namespaces::Same || to.model.is_in_flight(descr.0) {
+        return false;
+    }
+    Opened { by, path, flags, position }.by_each(descr, (None, None), to);
+    true
 }

@@ -10,7 +10,7 @@
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};
-use super::{note_shared_position, seek};
+use super::{note_shared_position, place, procfile, seek};
 use crate::{At, Capturing, Holder, Planning, Resource, Text, Trouble};
 use abi::Errno;
 use minicbor::{Decode, Encode};
@@ -51,7 +51,14 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
     let shared = known.is_shared_memory();
     // A small file that the program writes is kept unasked: swap files and the like often go with the program.
     let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
-    if (known.contents.is_none() || shown_only) && (must || small || shared) {
+    let wanted = (known.contents.is_none() || shown_only) && (must || small || shared);
+    let heard = wanted && probe.hears_of(seen);
+    if heard && !must {
+        let why = "its contents are not in the image: the program would be told that they are read (inotify, fanotify)";
+        from.note(seen.title(), why);
+        return Ok(id);
+    }
+    if wanted {
         known.size = stat.size as u64;
         match probe.save_link(&seen.name(), known.size) {
             // It was opened by somebody else, and given to the program.
@@ -72,6 +79,9 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
                 from.files.is_whole(id);
             }
         }
+    }
+    if heard {
+        from.note(seen.title(), "the program is told that its contents were read (inotify, fanotify)");
     }
     Ok(id)
 }
@@ -103,12 +113,18 @@ impl Kind for Regular {
             from.note(format!("fd {} ({shown})", seen.fd), format!("it goes by its other name: {}", known.path));
         }
         note_shared_position(seen, from)?;
+        if known.standing == Standing::Named {
+            place::note_closed(seen.title(), &known.path, place::access_of(seen.flags()), from);
+        }
         Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
-        to.file(self.file).open_as(self.file, descr, self.flags, to);
-        seek(Self::NAME, descr, self.offset, to);
+        let file = to.file(self.file);
+        if !procfile::opens_each(Self::NAME, descr, (&file.path, self.flags, self.offset), to) {
+            file.open_as(self.file, descr, self.flags, to);
+            seek(Self::NAME, descr, self.offset, to);
+        }
     }
 
     fn file(&self) -> Option<u32> {

@@ -136,6 +136,19 @@ impl Settings {
         option.is_some_and(|o| self.options.iter().any(|set| (set.0, set.1) == (o.level, o.number)))
     }
 
+    /// Whether the kernel numbers what is sent: for its time (SOF_TIMESTAMPING_OPT_ID), or for the end of a use of memory (SO_ZEROCOPY).
+    pub(super) fn counts(&self) -> bool {
+        const NUMBERS: u8 = 1 << 7;
+        let stamps = ["SO_TIMESTAMPING", "SO_TIMESTAMPING_NEW"];
+        let named = |o: &(u64, u64, Blob), name: &str| {
+            sockopt::SOCKET.iter().any(|known| known.name == name && (o.0, o.1) == (known.level, known.number))
+        };
+        let numbers = |o: &(u64, u64, Blob)| {
+            stamps.iter().any(|name| named(o, name)) && o.2.0.first().is_some_and(|bits| bits & NUMBERS != 0)
+        };
+        self.has("SO_ZEROCOPY") || self.options.iter().any(numbers)
+    }
+
     /// Sets options again, but for the room; and the filter when what waits is written: it is asked about what comes, not about what
     /// waits.
     pub(super) fn plan(&self, by: &'static str, descr: Descr, to: &mut Planning<'_>) {

@@ -21,7 +21,7 @@
 
 pub(crate) mod plan;
 
-use super::place::parent;
+use super::place::{self, ENTER, WRITE, parent};
 use super::socket::{self, Settings, ask, asks_settings, word};
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals};
 use crate::{At, Blob, Capturing, External, Message, Planning, Probe, Resource, Text, Trouble};
@@ -599,6 +599,10 @@ impl Kind for UnixSocket {
         }
         let takes_connections = among.takes_connections();
         let named = named(&among.told, from.probe)?;
+        if let Some(Named { path: Some(path), .. }) = &named {
+            let directory = Text::from(parent(&path.0));
+            place::note_closed(seen.title(), &directory, WRITE | ENTER, from);
+        }
         let is_sought = takes_connections || among.told.kind == SOCK_DGRAM;
         if let Some(Named { name: Name::Path(name), path: None, .. }) = named.as_ref().filter(|_| is_sought) {
             let why = format!("its file is not at {name} any more: thawed, nobody finds it by a name");

@@ -15,6 +15,7 @@ use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
+use crate::fd::place::{self, READ, WRITE};
 use crate::fd::{memfd, packet, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
@@ -137,6 +138,7 @@ impl Capture for Space {
         // The executable can be read by a link of its own, whatever of it is mapped.
         let exe = executable(from)?;
         keep_files(&areas, &seen, from)?;
+        note_closed(&areas, exe, from);
         let wanted = wanted(&areas, &seen, from)?;
         let nodes = modes::ask_nodes(&seen);
         from.probe.begin(&nodes);
@@ -230,6 +232,25 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
         (file.contents, file.size) = (Some(contents), size);
     }
     Ok(())
+}
+
+/// Tells of files that we may not open as the areas need them.
+fn note_closed(areas: &[Area], exe: u32, from: &mut Capturing<'_>) {
+    let mut needed: BTreeMap<u32, u32> = BTreeMap::from([(exe, READ)]);
+    for area in areas {
+        if let Backing::File { file, .. } = area.backing {
+            let writes = area.shared && area.may_write;
+            *needed.entry(file).or_default() |= if writes { READ | WRITE } else { READ };
+        }
+    }
+    for (id, access) in needed {
+        let file = &from.files.list[&id];
+        // What is in the image needs nobody to open it, unless it is one's own data.
+        let is_opened = file.standing == Standing::Named && (file.contents.is_none() || access & WRITE != 0);
+        if is_opened && !file.is_shared_memory() {
+            place::note_closed(format!("the mapping of {}", file.path), &file.path.clone(), access, from);
+        }
+    }
 }
 
 /// The whole of a file without a name, if we may look (proc_pid_map_files(5)).

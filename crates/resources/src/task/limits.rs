@@ -84,16 +84,22 @@ impl Capture for Limits {
             if n != NOFILE && to.to.host.limits.get(n) == Some(&(limit.cur, limit.max)) {
                 continue;
             }
-            let args = vec![0.into(), (n as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
-            let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
-            let mut needs = vec![Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)];
-            let mut makes = vec![Fact::Whole(at.tid)];
-            // There may be more than it allows: it was lowered since.
-            if n == SIGPENDING {
-                needs.push(Fact::Queued(at.pid));
-                makes.push(Fact::Queued(at.pid));
+            if n != SIGPENDING {
+                set(n, limit, None, at, to);
+                continue;
             }
-            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, makes);
+            // More may wait than it allows: it was lowered since. To raise it takes a right that goes with the credentials.
+            if hard > ours {
+                set(n, Rlimit64 { cur: hard, max: hard }, None, at, to);
+            }
+            set(n, limit, Some(Fact::Queued(at.pid)), at, to);
         }
     }
+}
+
+fn set(which: usize, limit: Rlimit64, after: Option<Fact>, at: At, to: &mut Planning<'_>) {
+    let args = vec![0.into(), (which as u64).into(), Value::Bytes(limit.to_bytes().to_vec()), 0.into()];
+    let op = Op::Call { sys: Sys::Prlimit64, args, expect: Expect::Success };
+    let needs = [Fact::Settled, Fact::Loaded(to.space(at.pid)), Fact::Files(at.pid)].into_iter().chain(after).collect();
+    to.to.step(Moment::Arm, Limits::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
 }

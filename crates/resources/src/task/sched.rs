@@ -18,6 +18,8 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeSet;
 
 const CPU_BYTES: usize = 1024;
+/// Of getpriority(2): one thread.
+const PRIO_PROCESS: u64 = 0;
 /// As many nodes as any kernel has (MAX_NUMNODES).
 const NODES: usize = 1024;
 
@@ -31,7 +33,7 @@ pub struct Sched {
     /// SCHED_FLAG_ bits.
     #[n(1)]
     pub flags: u64,
-    /// -20 to 19.
+    /// -20 to 19, under any policy.
     #[n(2)]
     pub nice: i32,
     /// The priority of SCHED_FIFO and SCHED_RR.
@@ -79,10 +81,11 @@ impl Capture for Sched {
         let memory = from.probe.calls(&[nodes])?.remove(0);
         let attr = SchedAttr::from_bytes(written(&answers[0])).unwrap_or_default();
         let filled = *answers[1].result.as_ref().unwrap_or(&0) as usize;
+        let nice = if has_nice(attr.policy) { attr.nice } else { hidden_nice(from)? };
         Ok(Sched {
             policy: attr.policy,
             flags: attr.flags,
-            nice: attr.nice,
+            nice,
             priority: attr.priority,
             deadline: (attr.runtime, attr.deadline, attr.period),
             processors: Blob(written(&answers[1])[..filled.min(CPU_BYTES)].to_vec()),
@@ -96,7 +99,7 @@ impl Capture for Sched {
             size: SchedAttr::SIZE as u32,
             policy: self.policy,
             flags: self.flags,
-            nice: self.nice,
+            nice: if has_nice(self.policy) { self.nice } else { 0 },
             priority: self.priority,
             runtime: self.deadline.0,
             deadline: self.deadline.1,
@@ -118,10 +121,26 @@ impl Capture for Sched {
             vec![0.into(), Value::Bytes(attr.to_bytes().to_vec()), 0.into()],
             expect,
         );
+        if !has_nice(self.policy) {
+            let args = vec![PRIO_PROCESS.into(), 0.into(), (self.nice as u64).into()];
+            to.to.arm(Self::NAME, at.tid, Sys::Setpriority, args, expect);
+        }
         self.plan_processors(at, to);
         self.plan_io(at, to);
         self.plan_memory(at, to);
     }
+}
+
+/// Whether sched_getattr(2) and sched_setattr(2) deal with the nice value: SCHED_OTHER and SCHED_BATCH. A thread has one besides under
+/// any policy, for when it has another again.
+fn has_nice(policy: u32) -> bool {
+    [0, 3].contains(&policy)
+}
+
+/// As the call itself gives it, 20 is 0 and 1 is 19 (getpriority(2)).
+fn hidden_nice(from: &Capturing<'_>) -> Result<i32, Trouble> {
+    let answer = from.probe.calls(&[Call::new(Sys::Getpriority, [Arg::Int(PRIO_PROCESS), Arg::Int(0)])])?;
+    Ok(answer[0].result.map_or(0, |given| 20 - given as i32))
 }
 
 /// Whether a priority may be raised: CAP_SYS_NICE counts in the first user namespace only (kernel/sched/syscalls.c).

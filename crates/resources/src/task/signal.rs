@@ -64,7 +64,11 @@ impl Capture for Signal {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let none = StackT { sp: 0, flags: SS_DISABLE, size: 0 };
         let stack = self.stack.unwrap_or(none).to_bytes().to_vec();
-        to.to.arm(Self::NAME, at.tid, Sys::Sigaltstack, vec![Value::Bytes(stack), 0.into()], Expect::Success);
+        let args = vec![Value::Bytes(stack), 0.into()];
+        let op = Op::Call { sys: Sys::Sigaltstack, args, expect: Expect::Success };
+        // Also where nothing waits.
+        let makes = vec![Fact::Whole(at.tid), Fact::Queued(at.pid)];
+        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, vec![Fact::Settled], makes);
         let (pid, tid) = (u64::from(at.pid.0), u64::from(at.tid.0));
         for info in &self.process_pending {
             let args = vec![pid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];

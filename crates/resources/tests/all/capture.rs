@@ -255,8 +255,9 @@ fn what_is_not_kept_is_told() {
 #[test]
 fn scheduling() {
     let mut sample = Recorded::sample("sleep");
-    let attr = SchedAttr { size: 56, policy: 1, priority: 7, nice: -3, ..SchedAttr::default() };
+    let attr = SchedAttr { size: 56, policy: 1, priority: 7, ..SchedAttr::default() };
     sample.answer(Sys::SchedGetattr, &[], Ok(0), vec![attr.to_bytes().to_vec()]);
+    sample.answer(Sys::Getpriority, &[], Ok(23), vec![]);
     let sched = capture::<Sched>(&sample).unwrap();
     assert_eq!((sched.policy, sched.priority, sched.nice), (1, 7, -3));
     assert_eq!(sched.processors, Blob(vec![3, 0, 0, 0, 0, 0, 0, 0]));

@@ -590,8 +590,10 @@ fn a_place_that_who_freezes_may_not_use_is_told() {
     assert_eq!(notes::<Fs>(&sample), [""; 0]);
     let cwd = sample.links["cwd"].clone();
     sample.closed = vec![cwd.clone()];
-    let why =
-        format!("you may not use {} yourself: allow it before you thaw it, or thaw it as root", resources::Text(cwd));
+    let why = format!(
+        "you may not use {} yourself as it does: allow it before you thaw it, or thaw it as root",
+        resources::Text(cwd)
+    );
     assert_eq!(notes::<Fs>(&sample), [why]);
 }
 

@@ -218,6 +218,11 @@ fn await_acceptance((listener, socket): One<'_>, all: &HashMap<u64, One<'_>>, mu
         waits.shut_down(*client, to);
         before = Fact::Linked(*client);
     }
+    if socket.shutdown != 0 {
+        let args = vec![Value::Descr(listener), u64::from(socket.shutdown - 1).into()];
+        let op = Op::Call { sys: Sys::Shutdown, args, expect: Expect::Success };
+        to.to.step(Moment::Arm, NAME, Actor::Store, op, vec![before, Fact::Bound(listener)], vec![]);
+    }
 }
 
 /// `connect` to a name, from where it leads; or to the socket that has it, where its file is gone.

@@ -602,7 +602,7 @@ pub(crate) fn model() -> impl Strategy<Value = Model> {
             descriptions: descriptions.clone(),
             files: files.clone(),
             tree: namespace(&descriptions),
-            notes: vec![Note { pid: ids[0], what: "cwd".into(), why: "it is gone".into() }],
+            notes: vec![Note { pid: ids[0], what: "cwd".into(), why: "it is gone".into(), first: None }],
             typed: None,
         })
     })
