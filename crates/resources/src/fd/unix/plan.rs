@@ -272,7 +272,9 @@ impl Named {
         };
         let stands = self.at().and_then(|path| host.places.get(&path.0));
         let (why, remedy) = match stands {
-            _ if taken => ("another socket has that name now", "end whoever has it"),
+            _ if taken => {
+                ("another socket has that name now", "end whoever has it, or remove its file if nobody does (ss -xlp)")
+            }
             // What stands there stands there again at once.
             Some(place) if !is_gone && (place.mode & S_IFMT != S_IFSOCK || place.link) => {
                 ("something else has that name now", "remove it")
