@@ -421,6 +421,17 @@ impl Probe for Target<'_, '_, '_, '_> {
         all.map(removed).collect()
     }
 
+    fn attributes(&self, name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        const ROOM: usize = 1 << 16;
+        let (path, mut names, mut value) = (self.path(name), vec![0; ROOM], vec![0; ROOM]);
+        let len = rustix::fs::listxattr(path.as_path(), &mut names[..]).unwrap_or(0);
+        let value = |name: &[u8]| {
+            let len = rustix::fs::getxattr(path.as_path(), name, &mut value[..]).ok()?;
+            Some((name.to_vec(), value[..len].to_vec()))
+        };
+        names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()).filter_map(value).collect()
+    }
+
     fn hears_of(&self, seen: &Seen) -> bool {
         self.hears(&seen.stat, &seen.link.0)
     }

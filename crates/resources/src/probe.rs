@@ -181,6 +181,10 @@ pub trait Probe {
     fn removed(&self) -> Vec<Removed> {
         Vec::new()
     }
+    /// The extended attributes (xattr(7)) of what stands behind the link /proc/PID/`name`, with their values, as far as one may see them.
+    fn attributes(&self, _name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
+        Vec::new()
+    }
     /// Whether somebody in the tree is told when this file is opened or read (inotify(7), fanotify(7)).
     fn hears_of(&self, _seen: &Seen) -> bool {
         false

@@ -69,10 +69,13 @@ impl Connections {
 }
 
 impl InetLine {
-    /// Whether what is sent to an address may come to it.
+    /// Whether what is sent to an address may come to it. All addresses of the newer family may stand for those of the older one, too
+    /// (IPV6_V6ONLY), but not the other way round.
     pub fn takes(&self, at: SocketAddr) -> bool {
         let (one, two) = (self.local.ip(), at.ip());
-        self.local.port() == at.port() && (one == two || one.is_unspecified() || two.is_unspecified())
+        let is_all =
+            |all: IpAddr, of: IpAddr| all.is_unspecified() && (all.is_ipv6() || of.is_ipv4() || of.is_unspecified());
+        self.local.port() == at.port() && (one == two || is_all(one, two) || is_all(two, one))
     }
 }
 
@@ -179,6 +182,21 @@ mod tests {
         let long = inet_groups("7\tbr-0123456789ab:     1      V3\n\t\t\t\t010000E0     1 0:00000000\t\t0\n", "");
         assert_eq!(long[0].interface, "br-0123456789ab");
         assert!(inet_groups("\t\t\t\t010000E0 1\nx y", "1 lo\nx lo z").is_empty());
+    }
+
+    #[test]
+    fn who_takes_what_is_sent_to_an_address() {
+        let at = |address: &str| address.parse::<SocketAddr>().unwrap();
+        let takes = |own: &str, to: &str| InetLine { local: at(own), ..inet(TCP)[0].clone() }.takes(at(to));
+        for (own, to) in
+            [("1.2.3.4:5", "1.2.3.4:5"), ("0.0.0.0:5", "1.2.3.4:5"), ("[::]:5", "1.2.3.4:5"), ("[::]:5", "[::1]:5")]
+        {
+            assert!(takes(own, to) && takes(to, own), "{own} {to}");
+        }
+        assert!(takes("0.0.0.0:5", "[::]:5"));
+        for (own, to) in [("0.0.0.0:5", "[::1]:5"), ("[::1]:5", "1.2.3.4:5"), ("[::]:5", "[::]:6")] {
+            assert!(!takes(own, to) && !takes(to, own), "{own} {to}");
+        }
     }
 
     #[test]

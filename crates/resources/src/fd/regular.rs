@@ -76,7 +76,11 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             }
             saved => {
                 known.contents = Some(saved?);
+                let is_gone = known.standing == Standing::Gone;
+                let attributes = if is_gone { probe.attributes(&seen.name()) } else { Vec::new() };
+                known.mode = without_list(known.mode, &attributes);
                 from.files.is_whole(id);
+                note_attributes(seen, &attributes, from);
             }
         }
     }
@@ -84,6 +88,30 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
         from.note(seen.title(), "the program is told that its contents were read (inotify, fanotify)");
     }
     Ok(id)
+}
+
+/// Its access control list (acl(5)).
+const LIST: &[u8] = b"system.posix_acl_access";
+
+/// Tells of attributes that are lost. Those of the security of the host are given by the host.
+fn note_attributes(seen: &Seen, attributes: &[(Vec<u8>, Vec<u8>)], from: &mut Capturing<'_>) {
+    let names = attributes.iter().map(|(name, _)| name).filter(|name| !name.starts_with(b"security."));
+    let names: Vec<String> = names.map(|name| name.escape_ascii().to_string()).collect();
+    if !names.is_empty() {
+        let why = format!("it has no name, and its extended attributes are lost: {}", names.join(", "));
+        from.note(seen.title(), why);
+    }
+}
+
+/// The permission bits where there is no list: with one, those of the group are the most that anybody in the list has, and the group has
+/// what the list gives to it (linux/posix_acl_xattr.h: behind a version of four bytes, entries of a tag, permissions, and an id).
+fn without_list(mode: u32, attributes: &[(Vec<u8>, Vec<u8>)]) -> u32 {
+    const GROUP: u16 = 4;
+    let Some((_, list)) = attributes.iter().find(|(name, _)| name == LIST) else { return mode };
+    let number = |entry: &[u8], at: usize| u16::from_le_bytes([entry[at], entry[at + 1]]);
+    let entries = list.get(4..).unwrap_or_default().chunks_exact(8);
+    let group = entries.filter(|entry| number(entry, 0) == GROUP).map(|entry| u32::from(number(entry, 2)) & 7).next();
+    mode & !(0o070 & !(group.unwrap_or(0) << 3))
 }
 
 impl Kind for Regular {
