@@ -3,8 +3,9 @@
 use crate::{Error, bound, sockets};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::rlimit::RLIMIT_NOFILE;
+use abi::layout::SchedAttr;
 use abi::{gathered, proc};
-use plan::{FileFacts, Host, PlaceFacts, Terminal};
+use plan::{FileFacts, Host, Inherited, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
 use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
@@ -65,6 +66,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         no_new_privs: status.no_new_privs != 0,
         no_written_code: tracee::here::inherits_mdwe(),
         nice: stat.nice as i32,
+        inherited: inherited(),
         processors: processors(),
         nodes: nodes(&read("/proc/self/status")?),
         oom_score_adj: number("/proc/self/oom_score_adj").unwrap_or(0) as i32,
@@ -107,6 +109,23 @@ fn lowest_oom_score(model: &Model) -> i32 {
 
 /// The processors on which we may run. The kernel takes away of those that are asked for what is not here or not allowed
 /// (cpuset(7)), and tells nobody what that is: so all are asked for, for ourselves, and our own put back.
+/// What is born of us has it, unless it is what no child has (SCHED_FLAG_RESET_ON_FORK).
+fn inherited() -> Inherited {
+    const RESET_ON_FORK: u64 = 1;
+    let [io, personality, timer_slack] = tracee::here::modes();
+    let scheduling = tracee::here::scheduling().filter(|attr| attr.flags & RESET_ON_FORK == 0);
+    let of = |a: SchedAttr| (a.policy, a.flags, a.nice, a.priority, [a.runtime, a.deadline, a.period]);
+    let own = rustix::thread::sched_getaffinity(None).ok();
+    let is_set = |n: &usize| own.as_ref().is_some_and(|own| own.is_set(*n));
+    Inherited {
+        scheduling: scheduling.map(of),
+        processors: (0..rustix::thread::CpuSet::MAX_CPU).filter(is_set).map(|n| n as u32).collect(),
+        io: io.map(|io| io as u32),
+        personality: personality.map(|domain| domain as u32),
+        timer_slack,
+    }
+}
+
 fn processors() -> BTreeSet<u32> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let Ok(own) = sched_getaffinity(None) else { return BTreeSet::new() };

@@ -113,6 +113,9 @@ pub struct Host {
     pub no_written_code: bool,
     /// The nice value of whoever thaws.
     pub nice: i32,
+    /// What else it has that everybody has who is born of it.
+    #[serde(default)]
+    pub inherited: Inherited,
     /// The processors on which a process may run here (sched_setaffinity(2)); empty: it is not known.
     #[serde(default)]
     pub processors: BTreeSet<u32>,
@@ -180,6 +183,21 @@ pub struct Host {
 }
 
 /// Numbers of capabilities that matter for a thaw (capabilities(7)).
+/// What a process has from its maker (fork(2), clone(2)): it need not be set where it was the same. `None`: it is not known.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct Inherited {
+    /// Policy, flags, nice value, priority; and runtime, deadline and period (sched_getattr(2)).
+    pub scheduling: Option<(u32, u64, i32, u32, [u64; 3])>,
+    /// The processors on which it may run (sched_getaffinity(2)); empty: it is not known.
+    pub processors: BTreeSet<u32>,
+    /// The priority of its input and output (ioprio_get(2)).
+    pub io: Option<u32>,
+    /// Its execution domain (personality(2)).
+    pub personality: Option<u32>,
+    /// Nanoseconds by which its sleeps may be longer (PR_GET_TIMERSLACK).
+    pub timer_slack: Option<u64>,
+}
+
 impl Host {
     /// Whether the thawing process has this capability.
     pub fn has(&self, capability: u32) -> bool {

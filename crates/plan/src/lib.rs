@@ -13,7 +13,7 @@ mod refusal;
 mod step;
 
 pub use check::check;
-pub use host::{FileFacts, FilePolicy, Host, Options, Pids, PlaceFacts, Standing, Terminal, TimePolicy};
+pub use host::{FileFacts, FilePolicy, Host, Inherited, Options, Pids, PlaceFacts, Standing, Terminal, TimePolicy};
 pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;

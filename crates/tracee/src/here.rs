@@ -1,7 +1,7 @@
 //! System calls of our own, described as those of a stub are, and what else of ourselves takes `unsafe` to ask.
 
 use crate::{arch, fault, sys};
-use abi::layout::Msghdr;
+use abi::layout::{Msghdr, SchedAttr};
 use abi::sockopt::SockOpt;
 use abi::{Answer, Arg, Call, Errno, Place};
 use std::fs::File;
@@ -127,6 +127,29 @@ pub fn keep_memory() {
         // SAFETY: mallopt takes two numbers, and what it does not take it leaves as it is.
         unsafe { libc::mallopt(what, bytes) };
     }
+}
+
+/// Scheduling policy and parameters of this thread (sched_getattr(2)).
+pub fn scheduling() -> Option<SchedAttr> {
+    let mut attr = [0; SchedAttr::SIZE];
+    // SAFETY: the kernel writes as many bytes as it is told that there are.
+    let r = unsafe { libc::syscall(libc::SYS_sched_getattr, 0, attr.as_mut_ptr(), SchedAttr::SIZE, 0) };
+    sys::result(r).ok().and_then(|_| SchedAttr::from_bytes(&attr))
+}
+
+/// The priority of input and output of this thread (ioprio_get(2)), its execution domain (personality(2)), and the slack of its timers
+/// (PR_GET_TIMERSLACK).
+pub fn modes() -> [Option<u64>; 3] {
+    const WHO_PROCESS: i32 = 1;
+    // SAFETY: these calls take numbers only; personality changes nothing where it is only asked.
+    let all = unsafe {
+        [
+            libc::syscall(libc::SYS_ioprio_get, WHO_PROCESS, 0),
+            libc::personality(libc::c_ulong::from(u32::MAX)).into(),
+            libc::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0).into(),
+        ]
+    };
+    all.map(|given| u64::try_from(given).ok())
 }
 
 /// Whether memory that was written may not become executable in us and what is born of us (PR_SET_MDWE(2const)).

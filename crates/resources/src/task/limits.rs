@@ -5,6 +5,7 @@
 //! - recreated  the same call where it is not as here, late: nothing that the thaw needs is limited before
 //! - not kept   a hard limit above that of who thaws, without CAP_SYS_RESOURCE: the user is told
 
+use super::signal;
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
 use abi::consts::cap::CAP_SYS_RESOURCE;
 use abi::layout::Rlimit64;
@@ -92,7 +93,8 @@ impl Capture for Limits {
             if hard > ours {
                 set(n, Rlimit64 { cur: hard, max: hard }, None, at, to);
             }
-            set(n, limit, Some(Fact::Queued(at.pid)), at, to);
+            let queued = signal::is_queued(to.model, at.pid.0).then_some(Fact::Queued(at.pid));
+            set(n, limit, queued, at, to);
         }
     }
 }

@@ -133,7 +133,8 @@ impl Capture for Prctl {
         if self.dumpable > 1 {
             to.to.note("only root could dump its memory, which nobody may ask for: now its user can, too");
         }
-        if let Some(domain) = self.personality.filter(|_| at.tid.0 != at.pid.0) {
+        let had = to.to.host.inherited.clone();
+        if let Some(domain) = self.personality.filter(|_| at.tid.0 != at.pid.0 && self.personality != had.personality) {
             let domain = vec![u64::from(domain).into()];
             to.to.arm(Self::NAME, at.tid, Sys::Personality, domain, Expect::Success);
         }
@@ -148,8 +149,13 @@ impl Capture for Prctl {
             to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         };
         set(PR_SET_NAME, Value::Bytes(self.name.c_string()), 0, Expect::Success);
-        set(PR_SET_TIMERSLACK, self.timer_slack.into(), 0, Expect::Success);
-        set(PR_SET_PDEATHSIG, (death_signal as u64).into(), 0, Expect::Success);
+        if had.timer_slack != Some(self.timer_slack) {
+            set(PR_SET_TIMERSLACK, self.timer_slack.into(), 0, Expect::Success);
+        }
+        // A newborn has none (kernel/fork.c, copy_process).
+        if death_signal != 0 {
+            set(PR_SET_PDEATHSIG, (death_signal as u64).into(), 0, Expect::Success);
+        }
         if self.tsc == 2 {
             set(PR_SET_TSC, 2.into(), 0, Expect::Success);
         }

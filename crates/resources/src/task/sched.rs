@@ -114,13 +114,12 @@ impl Capture for Sched {
         if expect == Expect::Whatever {
             to.to.note("the scheduling priority was higher than this user may set: it may be lower now");
         }
-        to.to.arm(
-            Self::NAME,
-            at.tid,
-            Sys::SchedSetattr,
-            vec![0.into(), Value::Bytes(attr.to_bytes().to_vec()), 0.into()],
-            expect,
-        );
+        let (runtime, deadline, period) = self.deadline;
+        let wanted = (self.policy, self.flags, self.nice, self.priority, [runtime, deadline, period]);
+        if to.to.host.inherited.scheduling != Some(wanted) {
+            let args = vec![0.into(), Value::Bytes(attr.to_bytes().to_vec()), 0.into()];
+            to.to.arm(Self::NAME, at.tid, Sys::SchedSetattr, args, expect);
+        }
         if !has_nice(self.policy) {
             let args = vec![PRIO_PROCESS.into(), 0.into(), (self.nice as u64).into()];
             to.to.arm(Self::NAME, at.tid, Sys::Setpriority, args, expect);
@@ -166,6 +165,9 @@ impl Sched {
         } else if some && !here.is_empty() {
             to.to.note("it may run on a part only of the processors to which it was bound");
         }
+        if wanted == to.to.host.inherited.processors {
+            return;
+        }
         let len = self.processors.0.len() as u64;
         let args = vec![0.into(), len.into(), Value::Bytes(self.processors.0.clone())];
         let expect = if none { Expect::Whatever } else { Expect::OrTold(NONE) };
@@ -176,6 +178,9 @@ impl Sched {
     fn plan_io(&self, at: At, to: &mut Planning<'_>) {
         const LOST: &str =
             "the priority of its input and output was higher than this user may set: it may be lower now";
+        if to.to.host.inherited.io == Some(self.io) {
+            return;
+        }
         let realtime = self.io >> IOPRIO_CLASS_SHIFT == IOPRIO_CLASS_RT;
         let refused = realtime && !may_raise(to) && !to.to.host.has_in_first(CAP_SYS_ADMIN);
         if refused {

@@ -8,7 +8,7 @@
 
 use super::{all, written};
 use crate::tree::stops;
-use crate::{At, Capture, Capturing, Planning, Queue, Resource, Still, Trouble};
+use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Queue, Resource, Still, ThreadState, Trouble};
 use abi::consts::sigaction::{SS_DISABLE, SS_ONSTACK};
 use abi::signal::{SIGSTOP, Siginfo, StackT};
 use abi::{Arg, Call, Fault, Sys};
@@ -64,11 +64,19 @@ impl Capture for Signal {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let none = StackT { sp: 0, flags: SS_DISABLE, size: 0 };
         let stack = self.stack.unwrap_or(none).to_bytes().to_vec();
-        let args = vec![Value::Bytes(stack), 0.into()];
-        let op = Op::Call { sys: Sys::Sigaltstack, args, expect: Expect::Success };
-        // Also where nothing waits.
-        let makes = vec![Fact::Whole(at.tid), Fact::Queued(at.pid)];
-        to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, vec![Fact::Settled], makes);
+        // What is born as a thread has none (kernel/fork.c, copy_process); the first one has it from its maker.
+        if self.stack.is_some() || at.tid.0 == at.pid.0 {
+            let args = vec![Value::Bytes(stack), 0.into()];
+            let op = Op::Call { sys: Sys::Sigaltstack, args, expect: Expect::Success };
+            to.to.step(
+                Moment::Arm,
+                Self::NAME,
+                Actor::Thread(at.tid),
+                op,
+                vec![Fact::Settled],
+                vec![Fact::Whole(at.tid)],
+            );
+        }
         let (pid, tid) = (u64::from(at.pid.0), u64::from(at.tid.0));
         for info in &self.process_pending {
             let args = vec![pid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
@@ -83,6 +91,17 @@ impl Capture for Signal {
             at_the_end(signal, at, to);
         }
     }
+}
+
+/// Whether somebody makes it true that all is there which counts as a signal of the process that waits.
+pub(crate) fn is_queued(model: &Model, pid: u32) -> bool {
+    let Some(p) = model.process(pid) else { return false };
+    let waits = |s: &ThreadState| match s {
+        ThreadState::Signal(s) => s.pending.iter().chain(&s.process_pending).any(|info| info.signo() != SIGSTOP),
+        _ => false,
+    };
+    let times = |s: &ProcessState| matches!(s, ProcessState::PosixTimers(all) if !all.timers.is_empty());
+    p.threads.iter().flat_map(|t| &t.states).any(waits) || p.states.iter().any(times)
 }
 
 /// A signal waits again. By then, none waits that tells of what the children of the process did while they were made.
