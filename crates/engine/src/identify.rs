@@ -46,33 +46,6 @@ impl Table {
     }
 }
 
-/// Device (major and minor number) and inode; without one, all of that device.
-pub(crate) type Place = (u32, u32, Option<u64>);
-
-/// Everything.
-pub(crate) const ANYWHERE: Place = (u32::MAX, u32::MAX, None);
-
-impl Table {
-    /// Of what the tree is told when it, or what is in it, is opened or read (inotify(7), fanotify(7)).
-    pub(crate) fn listened(&self) -> HashSet<Place> {
-        // IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN; those of fanotify are the same.
-        const OPENED: u32 = 0x1 | 0x10 | 0x20;
-        let place = |sdev: u64, ino: Option<u64>| {
-            let (major, minor) = proc::kernel_dev(sdev);
-            (major, minor, ino)
-        };
-        let mut all = HashSet::new();
-        for text in self.descriptions.iter().map(|seen| &seen.info.text) {
-            let watches = proc::inotify_watches(text).unwrap_or_default();
-            all.extend(watches.iter().filter(|w| w.mask & OPENED != 0).map(|w| place(w.sdev, Some(w.ino))));
-            let marks = proc::fanotify(text).map_or_else(|_| Vec::new(), |(_, marks)| marks);
-            let marks = marks.into_iter().filter(|mark| mark.mask & OPENED != 0);
-            all.extend(marks.map(|mark| mark.sdev.map_or(ANYWHERE, |sdev| place(sdev, mark.ino))));
-        }
-        all
-    }
-}
-
 /// Somebody may read and write.
 const BOTH: u32 = 4;
 

@@ -3,7 +3,7 @@
 use crate::asked::Answers;
 use crate::envoys::Hired;
 use crate::flight::Flights;
-use crate::identify::{ANYWHERE, Place, Table, file_stat};
+use crate::identify::{Table, file_stat};
 use crate::options::{self, New, Options};
 use crate::outside::Outside;
 use crate::save::Saver;
@@ -18,11 +18,11 @@ use abi::sockopt::{SockOpt, SocketKind};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
-use resources::fd::Seen;
+use resources::fd::{Listened, Seen};
 use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{Cell, OnceCell, RefCell};
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Read;
@@ -66,7 +66,7 @@ pub(crate) struct Before {
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
     /// Of what the tree is told when it is opened or read.
-    pub(crate) listened: OnceCell<HashSet<Place>>,
+    pub(crate) listened: OnceCell<Listened>,
     /// Where what waits in a pipe is looked at.
     pub(crate) copies: RefCell<Option<Copies>>,
     /// Which sockets of messages are shut down, by their protocol.
@@ -282,17 +282,9 @@ impl Target<'_, '_, '_, '_> {
 
     /// Whether somebody in the tree is told when what stands at this path is opened.
     fn hears(&self, stat: &FileStat, path: &[u8]) -> bool {
-        let listened = self.before.listened.get_or_init(|| self.table.listened());
-        if listened.is_empty() {
-            return false;
-        }
-        let place = |stat: &FileStat| (proc::major(stat.dev), proc::minor(stat.dev), Some(stat.ino));
-        let above =
-            path.rsplitn(2, |byte| *byte == b'/').nth(1).map(|above| if above.is_empty() { b"/" } else { above });
-        let above = above.and_then(|above| self.stat_path(above).ok()?);
-        let (major, minor, _) = place(stat);
-        let around = above.iter().map(place).chain([place(stat), (major, minor, None), ANYWHERE]);
-        around.into_iter().any(|place| listened.contains(&place))
+        let look = || Listened::of(self.table.descriptions.iter().map(|seen| &seen.info.text[..]));
+        let directory = || self.stat_path(resources::fd::place::parent(path)).ok()?;
+        self.before.listened.get_or_init(look).hears(stat, directory)
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {

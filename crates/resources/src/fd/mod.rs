@@ -8,6 +8,7 @@ pub mod fanotify;
 pub mod file;
 pub mod inet;
 pub mod inotify;
+pub(crate) mod listened;
 pub mod locks;
 pub mod memfd;
 pub mod mqueue;
@@ -30,6 +31,8 @@ pub mod tty;
 pub mod unix;
 pub(crate) mod unsupported;
 pub mod uring;
+
+pub use listened::Listened;
 
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};

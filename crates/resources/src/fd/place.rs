@@ -136,7 +136,7 @@ impl Wanted<'_> {
 }
 
 /// The directory in which a path stands.
-pub(crate) fn parent(path: &[u8]) -> &[u8] {
+pub fn parent(path: &[u8]) -> &[u8] {
     &path[..path.iter().rposition(|b| *b == b'/').map_or(0, |at| at.max(1))]
 }
 

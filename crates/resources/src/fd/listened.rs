@@ -1,0 +1,67 @@
+//! Of what the tree is told when it is opened or read (inotify(7), fanotify(7)): who freezes it does that, and is not to be felt.
+
+use abi::layout::FileStat;
+use abi::proc;
+use std::collections::HashSet;
+
+/// Device (major and minor number) and inode; without one, all of that device.
+type Place = (u32, u32, Option<u64>);
+
+/// All that is mounted somewhere.
+const ANYWHERE: Place = (u32::MAX, u32::MAX, None);
+/// IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN; those of fanotify are the same.
+const OPENED: u32 = 0x1 | 0x10 | 0x20;
+
+/// See the module.
+#[derive(Clone, Debug, Default)]
+pub struct Listened(HashSet<Place>);
+
+impl Listened {
+    /// By the texts of fdinfo of all descriptions of the tree.
+    pub fn of<'a>(texts: impl IntoIterator<Item = &'a [u8]>) -> Listened {
+        let place = |sdev: u64, ino: Option<u64>| {
+            let (major, minor) = proc::kernel_dev(sdev);
+            (major, minor, ino)
+        };
+        let mut all = HashSet::new();
+        for text in texts {
+            let watches = proc::inotify_watches(text).unwrap_or_default();
+            all.extend(watches.iter().filter(|w| w.mask & OPENED != 0).map(|w| place(w.sdev, Some(w.ino))));
+            let marks = proc::fanotify(text).map_or_else(|_| Vec::new(), |(_, marks)| marks);
+            let marks = marks.into_iter().filter(|mark| mark.mask & OPENED != 0);
+            all.extend(marks.map(|mark| mark.sdev.map_or(ANYWHERE, |sdev| place(sdev, mark.ino))));
+        }
+        Listened(all)
+    }
+
+    /// Whether somebody is told of that file; `directory` is the one in which it stands.
+    pub fn hears(&self, file: &FileStat, directory: impl FnOnce() -> Option<FileStat>) -> bool {
+        if self.0.is_empty() {
+            return false;
+        }
+        let place = |stat: &FileStat| (proc::major(stat.dev), proc::minor(stat.dev), Some(stat.ino));
+        let (major, minor, _) = place(file);
+        let around = [place(file), (major, minor, None), ANYWHERE];
+        around.into_iter().chain(directory().as_ref().map(place)).any(|place| self.0.contains(&place))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_watched_or_stands_in_what_is_watched() {
+        let file = FileStat { dev: proc::makedev(0xfe, 0), ino: 7, ..FileStat::default() };
+        let directory = FileStat { ino: 0x10, ..file };
+        let hears = |text: &str| Listened::of([text.as_bytes()]).hears(&file, || Some(directory));
+        assert!(hears("inotify wd:1 ino:7 sdev:fe00000 mask:20 ignored_mask:0\n"));
+        assert!(hears("inotify wd:1 ino:10 sdev:fe00000 mask:1 ignored_mask:0\n"));
+        assert!(!hears("inotify wd:1 ino:7 sdev:fe00000 mask:2 ignored_mask:0\n"), "only of what is written");
+        assert!(!hears("inotify wd:1 ino:7 sdev:fe00001 mask:20 ignored_mask:0\n"), "of another device");
+        assert!(!hears("pos: 0\n"));
+        let group = "fanotify flags:0 event-flags:0\nfanotify ";
+        assert!(hears(&format!("{group}sdev:fe00000 mflags:0 mask:20 ignored_mask:0\n")), "of all of the device");
+        assert!(hears(&format!("{group}mnt_id:1b mflags:0 mask:20 ignored_mask:0\n")), "of a mount, whichever");
+    }
+}
