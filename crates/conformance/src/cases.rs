@@ -65,6 +65,7 @@ const PLAIN: &[&str] = &[
     "file-shared-offset",
     "directory",
     "procfiles",
+    "procfiles-whole",
     "file-second-name",
     "devices",
     "removed-link",
@@ -179,7 +180,7 @@ const TREES: &[&str] = &[
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
-const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file", "inotify"];
+const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file", "inotify", "inotify-unopened"];
 
 /// Calls with a timeout: frozen in the middle of it.
 const WAITING: &[&str] = &[
@@ -328,6 +329,7 @@ fn sockets() -> Vec<Case> {
         Case::specimen(&["socket-named"]).but(&[PidNs]),
         Case::specimen(&["socket-addressed"]).but(&[PidNs]),
         Case::specimen(&["socket-waiting"]).but(&[PidNs]),
+        Case::specimen(&["socket-unheard"]).but(&[PidNs]),
         Case::specimen(&["socket-owners"]).but(&[PidNs]),
         Case::specimen(&["socket-many"]).but(&[PidNs]),
     ]

@@ -50,6 +50,24 @@ fn append(path: &str) -> Outcome {
     Ok(())
 }
 
+/// A file that is open, and a watch that tells once of its being opened: nobody does that but the program itself.
+pub(crate) fn unopened(_: &[String]) -> Result<Living, String> {
+    let name = "unopened";
+    let file = sys::open(name, libc::O_RDWR | libc::O_CREAT)?;
+    sys::write(file, b"what is there")?;
+    let fd = inotify(libc::IN_NONBLOCK)?;
+    let mask = libc::IN_OPEN | libc::IN_ACCESS | libc::IN_ONESHOT;
+    let mut id = watch(fd, name, mask)?;
+    Living::reads(move |_| {
+        same("an event", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100]))?;
+        sys::close(sys::open(name, libc::O_RDONLY)?);
+        let told = vec![(id, libc::IN_OPEN, String::new()), (id, libc::IN_IGNORED, String::new())];
+        same("what is told", &told, &events(fd)?)?;
+        id = watch(fd, name, mask)?;
+        Ok(())
+    })
+}
+
 /// A tree of directories that is watched in part: by ids of which some between are gone, once for one event only, and by an
 /// epoll instance. Nothing of what happens at first is to be heard.
 pub(crate) fn watches(_: &[String]) -> Result<Living, String> {

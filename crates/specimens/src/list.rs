@@ -38,7 +38,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
     "socket-stream" sockets::stream; "socket-messages" sockets::messages; "socket-halves" sockets::halves;
     "socket-options" sockets::options; "socket-loaded" sockets::loaded; "socket-written" neighbours::written; "socket-gone" neighbours::gone; "socket-flights" flights::rights; "socket-senders" flights::credentials; "socket-flights-inet" flights::sockets; "socket-flights-ns" flights::namespace; "socket-named" sockets::named;
-    "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-hasty" sockets::hasty;
+    "socket-addressed" sockets::addressed; "socket-waiting" sockets::waiting; "socket-unheard" sockets::unheard; "socket-hasty" sockets::hasty;
     "socket-full" neighbours::full; "socket-empty" neighbours::empty; "socket-owners" neighbours::named; "socket-many" neighbours::many;
     "inet" inet::addresses; "inet-lite" inet::lite; "inet-reset" inet::reset; "inet-ended" inet::ended; "inet-connected" inet::connected;
     "socket-filters" nets::filters; "socket-ebpf" nets::filter_ebpf;
@@ -47,10 +47,10 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "packets" nets::packets; "packet-rings" rings::unused; "packet-ring" rings::used;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-ends" signalling::ends; "signalling-directory" signalling::directory;
-    "inotify" inotifies::watches; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
+    "inotify" inotifies::watches; "inotify-unopened" inotifies::unopened; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
-    "procfiles" procfiles::kinds; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
+    "procfiles" procfiles::kinds; "procfiles-whole" procfiles::whole; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
     "aio" aio::events; "aio-many" aio::many; "aio-waits" aio::waits; "aio-inherited" aio::inherited;
     "uring" urings::rings; "uring-files" urings::files; "uring-inherited" urings::inherited; "uring-refused" urings::refused;
     "cwd" attrs::cwd; "chroot" attrs::chroot; "cwd-deleted" attrs::deleted_cwd; "umask" attrs::umask; "comm" attrs::comm; "personality" attrs::personality;

@@ -35,6 +35,30 @@ pub(crate) fn kinds(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// /proc itself, also a file below that tells of no process, and only a name: they are those of where the program lives.
+pub(crate) fn whole(_: &[String]) -> Result<Living, String> {
+    let directory = open("/proc", libc::O_RDONLY | libc::O_DIRECTORY)?;
+    let all = [directory, open("/proc", libc::O_PATH)?, open("/proc/sys/kernel/pid_max", libc::O_RDONLY)?];
+    sys::read_up_to(all[2], 2)?;
+    let links = all.map(link);
+    Living::reads(move |_| {
+        same("what they are", &links, &all.map(link))?;
+        same("where it is read on", &2, &offset(all[2])?)?;
+        for fd in &all[..2] {
+            let mut own = [0u8; 16];
+            // SAFETY: the name ends in NUL, and there is room for so many bytes.
+            let len = unsafe { libc::readlinkat(*fd, c"self".as_ptr(), own.as_mut_ptr().cast(), own.len()) };
+            let len = sys::must("readlinkat", len as i64)? as usize;
+            same(
+                "who we are there",
+                &std::process::id().to_string(),
+                &String::from_utf8_lossy(&own[..len]).into_owned(),
+            )?;
+        }
+        Ok(())
+    })
+}
+
 /// Of a process that is no more: its directory, which is our working directory too, a file of it, and only a name.
 pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
     let child = kin::plain()?;

@@ -383,6 +383,34 @@ pub(crate) fn waiting(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Sockets that took connections, until they were shut down: one way, or both.
+pub(crate) fn unheard(_: &[String]) -> Result<Living, String> {
+    let shut = |how: i32| {
+        let name = format!("shut-{how}");
+        let listener = listening(libc::SOCK_STREAM, &name)?;
+        // SAFETY: takes integers.
+        must("shutdown", unsafe { libc::shutdown(listener, how) })?;
+        Ok::<_, String>((listener, name))
+    };
+    let all = [libc::SHUT_RD, libc::SHUT_WR, libc::SHUT_RDWR].map(shut).into_iter().collect::<Result<Vec<_>, _>>()?;
+    let tells = |fd: i32| {
+        let mut entry = libc::pollfd { fd, events: libc::POLLIN | libc::POLLRDHUP, revents: 0 };
+        // SAFETY: one entry, and it lives as long as the call.
+        unsafe { libc::poll(&raw mut entry, 1, 0) };
+        entry.revents
+    };
+    let expected: Vec<i16> = all.iter().map(|(fd, _)| tells(*fd)).collect();
+    Living::reads(move |_| {
+        same("what poll(2) tells", &expected, &all.iter().map(|(fd, _)| tells(*fd)).collect())?;
+        for (n, (_, name)) in all.iter().enumerate().filter(|(n, _)| *n != 1) {
+            let client = socket(libc::SOCK_STREAM)?;
+            same(&format!("whether {n} is heard"), &true, &connect(client, name).is_err())?;
+            sys::close(client);
+        }
+        Ok(())
+    })
+}
+
 /// What was said before anybody has accepted.
 pub(crate) fn hasty(_: &[String]) -> Result<Living, String> {
     let name = format!("@hasty-{}", std::process::id());
