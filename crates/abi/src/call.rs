@@ -344,6 +344,13 @@ impl Call {
         Call::new(Sys::Poll, [Arg::InOut(asked.concat()), 1.into(), 0.into()])
     }
 
+    /// A thread hands what one call of a batch gave to another as its first argument, by a copy from its process to itself
+    /// (process_vm_readv(2)): so both are made whatever becomes of us. `own` is the id of its process in its own pid namespace.
+    pub fn hand_over(own: u64, from: usize, to: usize) -> Self {
+        let (to, what) = (Arg::Pieces(vec![(Place::Arg(to, 0), 8)]), Arg::Pieces(vec![(Place::Result(from), 8)]));
+        Call::new(Sys::ProcessVmReadv, [Arg::Int(own), to, 1.into(), what, 1.into(), 0.into()])
+    }
+
     /// Whether it has to do with other calls, so that all of them must be in one batch.
     pub fn is_bound(&self) -> bool {
         self.args.iter().any(|arg| matches!(arg, Arg::At(_) | Arg::Pieces(_)))

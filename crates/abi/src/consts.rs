@@ -458,6 +458,7 @@ pub mod time {
 /// Capabilities (linux/capability.h, linux/securebits.h).
 pub mod cap {
     pub const CAP_CHOWN: u32 = 0;
+    pub const CAP_DAC_OVERRIDE: u32 = 1;
     pub const CAP_SETGID: u32 = 6;
     pub const CAP_SETUID: u32 = 7;
     pub const CAP_SETPCAP: u32 = 8;

@@ -94,6 +94,12 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
     })
 }
 
+/// Whether we have a capability.
+pub(crate) fn has_capability(capability: u32) -> bool {
+    let status = fs::read("/proc/self/status").ok().and_then(|text| proc::status(&text).ok());
+    status.is_some_and(|status| status.cap_eff >> capability & 1 == 1)
+}
+
 /// The lowest score of the tree that may be set, or our own. The kernel tells nobody how low a score may be (fs/proc/base.c,
 /// `oom_score_adj_min`): so each that is lower than ours is tried, on ourselves, and ours is put back, as a higher one always
 /// can be.
@@ -107,8 +113,6 @@ fn lowest_oom_score(model: &Model) -> i32 {
     model.oom_scores().into_iter().filter(|score| *score < own).find(may).unwrap_or(own)
 }
 
-/// The processors on which we may run. The kernel takes away of those that are asked for what is not here or not allowed
-/// (cpuset(7)), and tells nobody what that is: so all are asked for, for ourselves, and our own put back.
 /// What is born of us has it, unless it is what no child has (SCHED_FLAG_RESET_ON_FORK).
 fn inherited() -> Inherited {
     const RESET_ON_FORK: u64 = 1;
@@ -126,6 +130,8 @@ fn inherited() -> Inherited {
     }
 }
 
+/// The processors on which we may run. The kernel takes away of those that are asked for what is not here or not allowed
+/// (cpuset(7)), and tells nobody what that is: so all are asked for, for ourselves, and our own put back.
 fn processors() -> BTreeSet<u32> {
     use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
     let Ok(own) = sched_getaffinity(None) else { return BTreeSet::new() };

@@ -1,10 +1,11 @@
-//! The options of sockets: asked of duplicates of ours, by a second thread ahead of whoever captures. Nothing is changed by that, and of a
-//! duplicate nothing is left when it is closed.
+//! The options of sockets: asked of duplicates of ours, by a second thread ahead of whoever captures. No option is changed by that, and of a
+//! duplicate nothing is left when it is closed. (Who duplicates a socket gives it the classes of his own control groups of version 1, net_cls
+//! and net_prio: net/core/scm.c, `receive_fd`, as pidfd_getfd(2) does.)
 
 use crate::ahead::Ahead;
-use abi::Errno;
 use abi::consts::socket::{SO_DOMAIN, SO_PROTOCOL, SO_TYPE, SOL_SOCKET};
 use abi::sockopt::{self, SockOpt, SocketKind};
+use abi::{Errno, Fault};
 use rustix::net::{AddressFamily, Protocol, SocketFlags, SocketType, socket_with};
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -40,18 +41,32 @@ impl New {
     pub(crate) fn changed(
         &self,
         kind: SocketKind,
-        mut ask: impl FnMut(&SockOpt, &mut [u8; SockOpt::LONGEST]) -> Result<(), Errno>,
-    ) -> Options {
+        mut ask: impl FnMut(&SockOpt, &mut [u8; SockOpt::LONGEST]) -> Result<Result<(), Errno>, Fault>,
+    ) -> Result<Options, Fault> {
         let mut room = [0; SockOpt::LONGEST];
         let mut all = Vec::new();
         for (option, at_first) in options(kind).zip(self.of(kind).iter()) {
-            let is_there = !matches!(at_first, AtFirst::Missing) && ask(option, &mut room).is_ok();
+            if matches!(at_first, AtFirst::Missing) {
+                continue;
+            }
+            let is_there = match ask(option, &mut room)? {
+                // What no socket says of an option.
+                Err(e @ (Errno::EBADF | Errno::EFAULT | Errno::EIO | Errno::ENOMEM | Errno::EINTR)) => {
+                    return Err(Fault::new("getsockopt", option.name, e));
+                }
+                asked => asked.is_ok(),
+            };
             let value = &room[..option.len];
             if is_there && !matches!(at_first, AtFirst::Is(at_first) if at_first == value) {
                 all.push((option.level, option.number, value.to_vec()));
             }
         }
-        all
+        Ok(all)
+    }
+
+    /// The same, of a duplicate of ours.
+    pub(crate) fn changed_of(&self, socket: &OwnedFd, kind: SocketKind) -> Result<Options, Fault> {
+        self.changed(kind, |option, room| Ok(here::option(socket, option, room)))
     }
 }
 
@@ -87,7 +102,7 @@ fn kind(socket: &OwnedFd) -> Result<SocketKind, Errno> {
 
 /// The options of sockets of one process, which a second thread asks for.
 pub(crate) struct Asked {
-    all: Ahead<Result<(SocketKind, Options), Errno>>,
+    all: Ahead<Result<(SocketKind, Options), Fault>>,
     /// By the numbers of descriptors, what was not taken yet.
     places: RefCell<HashMap<u32, usize>>,
 }
@@ -96,14 +111,14 @@ impl Asked {
     pub(crate) fn begin(sockets: Vec<u32>, table: Descriptors, new: New) -> Asked {
         let (count, places) = (sockets.len(), RefCell::new(sockets.iter().copied().zip(0..).collect()));
         let ask = move |n: usize| {
-            let socket = table.duplicate(sockets[n] as i32).map_err(|fault| fault.errno)?;
-            let kind = kind(&socket)?;
-            Ok((kind, new.changed(kind, |option, room| here::option(&socket, option, room))))
+            let socket = table.duplicate(sockets[n] as i32)?;
+            let kind = kind(&socket).map_err(|e| Fault::new("getsockopt", sockets[n], e))?;
+            Ok((kind, new.changed_of(&socket, kind)?))
         };
         Asked { all: Ahead::begin(count, 0..count, ask), places }
     }
 
-    /// Those of one, once.
+    /// Those of one, once. What could not be had is asked for again by whoever needs it.
     pub(crate) fn take(&self, fd: u32, kind: SocketKind) -> Option<Options> {
         let place = self.places.borrow_mut().remove(&fd)?;
         let (of, options) = self.all.take(place).ok()?;

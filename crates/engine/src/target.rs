@@ -18,6 +18,7 @@ use abi::sockopt::{SockOpt, SocketKind};
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
+use resources::fd::place::parent;
 use resources::fd::{Listened, Seen};
 use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
@@ -65,6 +66,8 @@ pub(crate) struct Before {
     pub(crate) new_sockets: New,
     /// The lines of fdinfo in the whole tree that have been asked for, by their keys.
     pub(crate) lines: RefCell<HashMap<String, Vec<Told>>>,
+    /// The descriptions that have each link, by their ids, from when it was asked for them.
+    pub(crate) by_link: OnceCell<HashMap<Vec<u8>, Vec<u32>>>,
     /// Of what the tree is told when it is opened or read.
     pub(crate) listened: OnceCell<Listened>,
     /// Where what waits in a pipe is looked at.
@@ -171,13 +174,12 @@ impl Target<'_, '_, '_, '_> {
     }
 
     /// Has the process ask for one: `room` begins with it.
-    fn option(&self, fd: u32, option: &SockOpt, room: &mut [u8; SockOpt::LONGEST]) -> Result<(), Errno> {
+    fn option(&self, fd: u32, option: &SockOpt, room: &mut [u8; SockOpt::LONGEST]) -> Result<Result<(), Errno>, Fault> {
         let args = [Arg::Int(fd.into()), option.level.into(), option.number.into()];
         let value = [Arg::Out(option.len), Arg::Word(option.len as u32)];
-        let answer = self.make(&[Call::new(Sys::Getsockopt, args.into_iter().chain(value))]).map_err(|e| e.errno)?;
-        answer[0].result?;
-        answer[0].out.iter().flatten().zip(room).for_each(|(from, to)| *to = *from);
-        Ok(())
+        let answer = self.make(&[Call::new(Sys::Getsockopt, args.into_iter().chain(value))])?.remove(0);
+        answer.out.iter().flatten().zip(room).for_each(|(from, to)| *to = *from);
+        Ok(answer.result.map(drop))
     }
 
     /// Makes calls of which resources will ask.
@@ -278,13 +280,6 @@ impl Target<'_, '_, '_, '_> {
             }
         }
         File::open(path).map_err(|e| fault("open", path, e))
-    }
-
-    /// Whether somebody in the tree is told when what stands at this path is opened.
-    fn hears(&self, stat: &FileStat, path: &[u8]) -> bool {
-        let look = || Listened::of(self.table.descriptions.iter().map(|seen| &seen.info.text[..]));
-        let directory = || self.stat_path(resources::fd::place::parent(path)).ok()?;
-        self.before.listened.get_or_init(look).hears(stat, directory)
     }
 
     fn save(&self, file: &File, size: u64) -> Result<Vec<Extent>, Fault> {
@@ -424,8 +419,12 @@ impl Probe for Target<'_, '_, '_, '_> {
         names[..len].split(|byte| *byte == 0).filter(|name| !name.is_empty()).filter_map(value).collect()
     }
 
-    fn hears_of(&self, seen: &Seen) -> bool {
-        self.hears(&seen.stat, &seen.link.0)
+    fn hears_of(&self, path: &[u8], stat: Option<FileStat>) -> bool {
+        let look = || Listened::of(self.table.descriptions.iter().map(|seen| &seen.info.text[..]));
+        let listened = self.before.listened.get_or_init(look);
+        let at = |path: &[u8]| self.stat_path(path).ok()?;
+        let stat = || stat.or_else(|| at(path));
+        !listened.is_empty() && stat().is_some_and(|stat| listened.hears(&stat, || at(parent(path))))
     }
 
     fn open_paths(&self) -> Vec<Vec<u8>> {
@@ -434,7 +433,7 @@ impl Probe for Target<'_, '_, '_, '_> {
     }
 
     fn head(&self, path: &[u8], len: usize) -> Result<Vec<u8>, Fault> {
-        if self.stat_path(path)?.is_some_and(|stat| self.hears(&stat, path)) {
+        if self.hears_of(path, None) {
             return Err(Fault::new("open", path.escape_ascii(), Errno::EAGAIN));
         }
         let path = self.inside(path);
@@ -646,11 +645,14 @@ impl Probe for Target<'_, '_, '_, '_> {
     fn options(&self, fd: u32, kind: SocketKind) -> Result<Options, Fault> {
         let new = &self.before.new_sockets;
         let asked = self.options.borrow().as_ref().filter(|_| !self.is_flying.get()).and_then(|all| all.take(fd, kind));
-        Ok(asked.unwrap_or_else(|| match self.descriptor(fd) {
-            Ok(socket) => new.changed(kind, |option, room| here::option(&socket, option, room)),
+        if let Some(options) = asked {
+            return Ok(options);
+        }
+        match self.descriptor(fd) {
+            Ok(socket) => new.changed_of(&socket, kind),
             // Of a process whose first thread has ended, not every kernel gives duplicates.
             Err(_) => new.changed(kind, |option, room| self.option(fd, option, room)),
-        }))
+        }
     }
 
     fn is_in_tree(&self, link: &[u8]) -> bool {
@@ -678,8 +680,14 @@ impl Probe for Target<'_, '_, '_, '_> {
     }
 
     fn with_link(&self, link: &[u8]) -> Vec<u32> {
-        let all = self.table.descriptions.iter().zip(1..);
-        all.filter(|(seen, _)| seen.link.0 == link && !seen.names_only()).map(|(_, id)| id).collect()
+        let look = || {
+            let mut all: HashMap<Vec<u8>, Vec<u32>> = HashMap::new();
+            for (seen, id) in self.table.descriptions.iter().zip(1..).filter(|(seen, _)| !seen.names_only()) {
+                all.entry(seen.link.0.clone()).or_default().push(id);
+            }
+            all
+        };
+        self.before.by_link.get_or_init(look).get(link).cloned().unwrap_or_default()
     }
 
     fn tables(&self) -> Vec<u32> {

@@ -182,7 +182,6 @@ pub struct Host {
     pub limits: Vec<(u64, u64)>,
 }
 
-/// Numbers of capabilities that matter for a thaw (capabilities(7)).
 /// What a process has from its maker (fork(2), clone(2)): it need not be set where it was the same. `None`: it is not known.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct Inherited {

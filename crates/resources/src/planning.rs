@@ -65,6 +65,18 @@ impl Planning<'_> {
         self.spaces.get(&pid.0).map_or(pid, |owner| Pid(*owner))
     }
 
+    /// Whether each process that has a description makes it for itself here.
+    pub(crate) fn is_by_each(&self, id: u32) -> bool {
+        let in_proc = |d: &Description| match d {
+            Description::Directory(d) => d.in_proc,
+            Description::Regular(d) => d.in_proc,
+            Description::OPath(d) => d.in_proc,
+            _ => false,
+        };
+        let is_other = self.namespaces != Namespaces::Same;
+        self.model.descriptions.get(&id).is_some_and(|d| d.is_of_each() || is_other && in_proc(d))
+    }
+
     /// The processes in whose own tables it is.
     pub(crate) fn owners(&self, descr: Descr) -> Vec<Pid> {
         let has = |p: &&ProcessModel| p.process.fds.iter().any(|fd| fd.description == descr.0);

@@ -185,8 +185,9 @@ pub trait Probe {
     fn attributes(&self, _name: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         Vec::new()
     }
-    /// Whether somebody in the tree is told when this file is opened or read (inotify(7), fanotify(7)).
-    fn hears_of(&self, _seen: &Seen) -> bool {
+    /// Whether somebody in the tree is told when the file at a path is opened or read (inotify(7), fanotify(7)); `stat` is what is known
+    /// of it, if its name is gone.
+    fn hears_of(&self, _path: &[u8], _stat: Option<FileStat>) -> bool {
         false
     }
     /// Where the descriptors of the tree lead, as far as that is a path.
@@ -459,8 +460,8 @@ pub struct Files {
     pages: BTreeMap<u32, BTreeMap<u64, u64>>,
     /// Directories that were removed, by device and inode.
     removed: BTreeMap<(u64, u64), u32>,
-    /// Whether we may do what we ask for (bits of access(2)) with what stands at a path.
-    may: HashMap<(Text, u32), bool>,
+    /// Whether we may do what we ask for (bits of access(2)) with what stands at a path, below a root in a mount namespace.
+    may: HashMap<([Vec<u8>; 2], Text, u32), bool>,
     /// What was seen of System V IPC on the way.
     pub ipc: Used,
     /// The keyrings that were looked into.
@@ -549,7 +550,8 @@ pub struct Capturing<'a> {
 impl Capturing<'_> {
     /// See [`Probe::may`]; relatives have most files in common.
     pub(crate) fn may(&mut self, path: &Text, access: u32) -> bool {
-        let asked = (path.clone(), access);
+        let place = ["ns/mnt", "root"].map(|name| self.probe.link(name).unwrap_or_default());
+        let asked = (place, path.clone(), access);
         *self.files.may.entry(asked).or_insert_with(|| self.probe.may(&path.0, access))
     }
 

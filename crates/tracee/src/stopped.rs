@@ -59,10 +59,7 @@ impl State {
 /// it runs no code of this machine's own mode.
 pub(crate) fn set_right(tid: i32, idle: impl FnOnce() -> Option<u64>) -> Result<Option<UserRegs>, Fault> {
     let Some(regs) = ptrace::getregs(tid)?.filter(|r| r.cs == arch::CODE_SEGMENT) else { return Ok(None) };
-    if arch::without_spurious_eintr(&regs, 0).is_none() {
-        return Ok(Some(regs));
-    }
-    let right = arch::without_spurious_eintr(&regs, idle().unwrap_or(0)).unwrap_or(regs);
+    let Some(right) = arch::without_spurious_eintr(&regs, || idle().unwrap_or(0)) else { return Ok(Some(regs)) };
     ptrace::setregs(tid, &right)?;
     Ok(Some(right))
 }

@@ -402,17 +402,20 @@ fn quiet_and_verbose(scene: &mut Scene) -> Outcome {
     same("what is said", &String::new(), &said.text)
 }
 
-/// A working directory that its own user may not enter any more: both who looks and who freezes hear of it.
+/// A working directory that its own user may not enter any more: that is a reason against a freeze, and of a snapshot it is told.
 fn closed_place(scene: &mut Scene) -> Outcome {
     let script = "mkdir closed; cd closed; chmod 0 .; exec sleep 1000";
     let mut terminal = scene.open(&["/bin/sh", "-c", script].map(String::from), FIRST)?;
     let pid = terminal.program.pid().to_string();
     let sleeps = || (process::text(terminal.program.pid(), "comm").trim() == "sleep").then_some(());
     until(Duration::from_secs(5), sleeps).ok_or("it does not sleep")?;
-    for words in [&["check", &pid][..], &["freeze", &pid, "-o", "a.cryo"]] {
-        let said = scene.run(words)?.ended_with(&format!("{words:?}"), &[0])?;
-        same(&format!("it is told: {:?}", said.error), &true, &said.error.contains("closed yourself: allow it"))?;
+    let (check, freeze) = (["check", &pid], ["freeze", &pid, "-o", "a.cryo"]);
+    for (words, status) in [(&check[..], 3), (&freeze, 3), (&["snapshot", &pid, "-o", "a.cryo"], 0)] {
+        let said = scene.run(words)?.ended_with(&format!("{words:?}"), &[status])?;
+        same(&format!("it is told: {:?}", said.error), &true, &said.error.contains("closed yourself as it does"))?;
     }
+    process::unharmed(terminal.program.pid())?;
+    process::send(terminal.program.pid(), Signal::KILL);
     terminal.exit()?;
     let refused = scene.run(&["check", "a.cryo"])?.ended_with("check", &[3])?;
     same(&format!("it is told: {:?}", refused.error), &true, &refused.error.contains("closed"))?;

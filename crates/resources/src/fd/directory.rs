@@ -4,6 +4,7 @@
 //! - captured   path, flags, position (the cookie that the file system gave); whether it was removed
 //! - recreated  `openat`, `lseek`; a removed one is made and removed once more
 //! - refused    one that is not on the host (see `place`)
+//! - not kept   that relatives have one of /proc in common, in a new pid namespace (see `procfile`): told
 
 use super::place::{self, Removed, Wanted};
 use super::procfile;
@@ -33,6 +34,11 @@ pub struct Directory {
     #[cbor(default)]
     #[serde(default)]
     pub removed: Option<Removed>,
+    /// See [`place::is_in_proc`].
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_proc: bool,
 }
 
 impl Resource for Directory {
@@ -56,7 +62,8 @@ impl Kind for Directory {
         }
         // Of a removed directory nothing is read, wherever one stands in it.
         let position = if removed.is_some() { 0 } else { seen.info.pos };
-        Ok(Directory { path, flags: seen.flags(), position, removed })
+        let in_proc = removed.is_none() && place::is_in_proc(seen, from)?;
+        Ok(Directory { path, flags: seen.flags(), position, removed, in_proc })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
@@ -65,7 +72,7 @@ impl Kind for Directory {
         }
         let wanted = Wanted { what: "an open directory", kind: S_IFDIR, access: place::READ, flags: self.flags };
         wanted.look(&self.path, to);
-        if procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, self.position), to) {
+        if self.in_proc && procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, self.position), to) {
             return;
         }
         let path = Value::Bytes(self.path.c_string());

@@ -268,9 +268,14 @@ impl File {
         }
     }
 
-    fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+    /// Whether it is here, and whoever thaws may open it with these flags.
+    pub(crate) fn may_be_opened(&self, open_flags: u32, to: &Planning<'_>) -> bool {
         let needed = place::access_of(open_flags);
-        if to.to.host.files.get(&self.path.0).is_some_and(|here| needed & !here.access != 0) {
+        to.to.host.files.get(&self.path.0).is_some_and(|here| needed & !here.access == 0)
+    }
+
+    fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        if to.to.host.files.contains_key(&self.path.0) && !self.may_be_opened(open_flags, to) {
             let why = "whoever thaws may not open it as the program had it open";
             to.to.refuse(Refusal::new(self.path.to_string(), why, "thaw it as root"));
             return;

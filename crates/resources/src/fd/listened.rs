@@ -9,8 +9,15 @@ type Place = (u32, u32, Option<u64>);
 
 /// All that is mounted somewhere.
 const ANYWHERE: Place = (u32::MAX, u32::MAX, None);
-/// IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN; those of fanotify are the same.
-const OPENED: u32 = 0x1 | 0x10 | 0x20;
+/// IN_ACCESS, IN_CLOSE_NOWRITE and IN_OPEN; those of fanotify are the same. And its events that somebody allows first
+/// (FAN_OPEN_PERM, FAN_ACCESS_PERM, FAN_OPEN_EXEC_PERM): who opens the file waits for him.
+const OPENED: u32 = 0x1 | 0x10 | 0x20 | ASKED;
+const ASKED: u32 = 0x1_0000 | 0x2_0000 | 0x4_0000;
+
+/// What is told of files of which it is told.
+pub(crate) const UNREAD: &str =
+    "its contents are not in the image: the program would be told that they are read (inotify, fanotify)";
+pub(crate) const READ: &str = "the program is told that its contents were read (inotify, fanotify)";
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
@@ -34,11 +41,13 @@ impl Listened {
         Listened(all)
     }
 
+    /// Whether nobody is told of anything.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// Whether somebody is told of that file; `directory` is the one in which it stands.
     pub fn hears(&self, file: &FileStat, directory: impl FnOnce() -> Option<FileStat>) -> bool {
-        if self.0.is_empty() {
-            return false;
-        }
         let place = |stat: &FileStat| (proc::major(stat.dev), proc::minor(stat.dev), Some(stat.ino));
         let (major, minor, _) = place(file);
         let around = [place(file), (major, minor, None), ANYWHERE];

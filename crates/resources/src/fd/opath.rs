@@ -37,6 +37,11 @@ pub struct OPath {
     #[cbor(default)]
     #[serde(default)]
     pub removed: Option<Removed>,
+    /// See [`place::is_in_proc`].
+    #[n(4)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_proc: bool,
 }
 
 impl Resource for OPath {
@@ -69,7 +74,8 @@ impl Kind for OPath {
         if !path.0.starts_with(b"/") || (removed.is_some() && !is_kept) {
             return Err(seen.refuse("what it names is gone", "let the program close it").into());
         }
-        Ok(OPath { path, flags: seen.flags(), file_type, removed })
+        let in_proc = removed.is_none() && place::is_in_proc(seen, from)?;
+        Ok(OPath { path, flags: seen.flags(), file_type, removed, in_proc })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
@@ -84,7 +90,7 @@ impl Kind for OPath {
         }
         let what = "a place that it has open (O_PATH)";
         Wanted { what, kind: self.file_type, access: 0, flags: self.flags }.look(&self.path, to);
-        if !procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, 0), to) {
+        if !self.in_proc || !procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, 0), to) {
             to.to.make(Self::NAME, descr, Sys::Openat, args);
         }
     }

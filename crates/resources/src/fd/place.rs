@@ -9,7 +9,7 @@
 //!   told
 
 use super::file::{Standing, may_give, split};
-use super::{S_IFDIR, S_IFMT};
+use super::{S_IFDIR, S_IFMT, Seen};
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
 use abi::consts::file_type::S_IFLNK;
@@ -74,6 +74,13 @@ pub(crate) fn see(link: &str, from: &mut Capturing<'_>) -> Result<(Text, Option<
     }
     let number = from.files.removed((stat.dev, stat.ino));
     Ok((path, Some(Removed { mode: stat.mode, owner: (stat.uid, stat.gid), number, target: None, device: None })))
+}
+
+/// Whether it is of the /proc in which the tree lives, and not of what is mounted below or over a part of it. In a new pid namespace there
+/// is another one.
+pub(crate) fn is_in_proc(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let is_below = seen.link.0.strip_prefix(b"/proc").is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
+    Ok(is_below && from.probe.stat_path(b"/proc")?.is_some_and(|proc| proc.dev == seen.stat.dev))
 }
 
 /// Bits of access(2) for the flags of a description (open(2)).

@@ -4,7 +4,8 @@
 //! - captured   the path, flags, position
 //! - recreated  `openat` of the path by every process that has it, once all are born: until then nothing is there; `lseek` when
 //!   the memory that it may tell of is as it was
-//!   That of a process that is no more: of one that is made for that, and ended
+//!   That of a process that is no more: of one that is made for that, and ended. Other files and directories of /proc are of other kinds;
+//!   in a new pid namespace there is another /proc, and they are opened likewise
 //! - refused    that of a process outside of the tree, but the first one of its pid namespace; of another pid namespace, or hidden
 //!   below a mount
 //! - not kept   that relatives have one description in common: told; text that was read in part and is another one by now; the
@@ -210,7 +211,7 @@ impl Opened<'_> {
     }
 }
 
-/// In a new pid namespace there is another /proc, which we ourselves do not see: what is in it is opened by each process that has it, and
+/// What is in /proc ([`super::place::is_in_proc`]). In a new pid namespace there is another one, which we ourselves do not see: what is in it is opened by each process that has it, and
 /// not by us. Gives whether that is so. What waits in a socket is sent by us, and so is what is in our /proc.
 pub(super) fn opens_each(
     by: &'static str,
@@ -218,8 +219,7 @@ pub(super) fn opens_each(
     (path, flags, position): (&Text, u32, u64),
     to: &mut Planning<'_>,
 ) -> bool {
-    let is_in_proc = path.0.strip_prefix(b"/proc").is_some_and(|rest| matches!(rest.first(), None | Some(b'/')));
-    if !is_in_proc || to.namespaces == Namespaces::Same || to.model.is_in_flight(descr.0) {
+    if to.namespaces == Namespaces::Same || to.model.is_in_flight(descr.0) {
         return false;
     }
     Opened { by, path, flags, position }.by_each(descr, (None, None), to);

@@ -7,8 +7,10 @@
 //! - refused    the contents of one with a lease that this would break; a file without a name that a process outside of the tree has too, if one of them
 //!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or
 //!   by policy one that has changed
-//! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives
+//! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives, and of those that have one
+//!   of /proc in common, in a new pid namespace (see `procfile`); extended attributes of one without a name: told
 
+use super::listened;
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};
 use super::{note_shared_position, place, procfile, seek};
 use crate::{At, Capturing, Holder, Planning, Resource, Text, Trouble};
@@ -30,6 +32,11 @@ pub struct Regular {
     /// The offset in bytes.
     #[n(2)]
     pub offset: u64,
+    /// See [`place::is_in_proc`].
+    #[n(3)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub in_proc: bool,
 }
 
 /// Bytes up to which a file that is open for writing is kept unasked.
@@ -52,10 +59,9 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
     // A small file that the program writes is kept unasked: swap files and the like often go with the program.
     let small = stat.size <= SMALL && seen.flags() & super::flags::ACCMODE != 0;
     let wanted = (known.contents.is_none() || shown_only) && (must || small || shared);
-    let heard = wanted && probe.hears_of(seen);
+    let heard = wanted && probe.hears_of(&seen.link.0, Some(stat));
     if heard && !must {
-        let why = "its contents are not in the image: the program would be told that they are read (inotify, fanotify)";
-        from.note(seen.title(), why);
+        from.note(seen.title(), listened::UNREAD);
         return Ok(id);
     }
     if wanted {
@@ -85,7 +91,7 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
         }
     }
     if heard {
-        from.note(seen.title(), "the program is told that its contents were read (inotify, fanotify)");
+        from.note(seen.title(), listened::READ);
     }
     Ok(id)
 }
@@ -144,15 +150,21 @@ impl Kind for Regular {
         if known.standing == Standing::Named {
             place::note_closed(seen.title(), &known.path, place::access_of(seen.flags()), from);
         }
-        Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos })
+        let in_proc = place::is_in_proc(seen, from)?;
+        Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos, in_proc })
     }
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         let file = to.file(self.file);
-        if !procfile::opens_each(Self::NAME, descr, (&file.path, self.flags, self.offset), to) {
-            file.open_as(self.file, descr, self.flags, to);
-            seek(Self::NAME, descr, self.offset, to);
+        // Where it cannot be opened, that is refused.
+        if self.in_proc
+            && file.may_be_opened(self.flags, to)
+            && procfile::opens_each(Self::NAME, descr, (&file.path, self.flags, self.offset), to)
+        {
+            return;
         }
+        file.open_as(self.file, descr, self.flags, to);
+        seek(Self::NAME, descr, self.offset, to);
     }
 
     fn file(&self) -> Option<u32> {
@@ -178,4 +190,20 @@ pub(super) fn held_outside(seen: &Seen, file: &File, from: &Capturing<'_>) -> Re
         seen.refuse(why, "end that process first")
     };
     Ok(others.iter().find(|other| writes || other.writes).map(refuse))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_its_list_the_group_has_what_the_list_gives_it() {
+        let entry = |tag: u16, perm: u16| [&tag.to_le_bytes()[..], &perm.to_le_bytes(), &[0xff; 4]].concat();
+        // The owner, another user, the group, the most that both may have, and the others.
+        let all = [(1, 6), (2, 7), (4, 0), (16, 7), (32, 4)].map(|(tag, perm)| entry(tag, perm)).concat();
+        let list = |name: &[u8]| vec![(name.to_vec(), [&2u32.to_le_bytes()[..], &all].concat())];
+        assert_eq!(without_list(0o100_674, &list(LIST)), 0o100_604);
+        assert_eq!(without_list(0o100_674, &list(b"user.x")), 0o100_674);
+        assert_eq!(without_list(0o100_674, &[(LIST.to_vec(), vec![])]), 0o100_604, "one that is not understood");
+    }
 }

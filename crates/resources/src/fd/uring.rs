@@ -30,7 +30,7 @@ use abi::consts::uring::{
     SETUP_R_DISABLED, SETUP_SINGLE_ISSUER, SETUP_SQE128, SETUP_SUBMIT_ALL,
 };
 use abi::proc::{self, Fdinfo};
-use abi::{Answer, Arg, Call, Errno, Place, Sys};
+use abi::{Answer, Arg, Call, Errno, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
@@ -196,16 +196,14 @@ fn layout(seen: &Seen, memory: u64, counts: &[u32; 8], from: &Capturing<'_>) -> 
         let what = Arg::nested([0, 4].map(u64::to_ne_bytes).concat(), 0, inner);
         copy(Arg::Bytes([at, 4].map(u64::to_ne_bytes).concat()), what)
     };
-    let give =
-        |call: usize| copy(Arg::Pieces(vec![(Place::Arg(call, 0), 8)]), Arg::Pieces(vec![(Place::Result(0), 8)]));
     let path = format!("/proc/thread-self/fdinfo/{}\0", seen.fd).into_bytes();
     let open = [Arg::Int(AT_FDCWD), Arg::Bytes(path), u64::from(super::flags::CLOEXEC).into(), 0.into()];
     // Until it is said which, none is read, and none closed.
     let opened = || Arg::Int(u64::MAX);
     let asked = [
         Call::new(Sys::Openat, open),
-        give(5),
-        give(8),
+        Call::hand_over(own, 0, 5),
+        Call::hand_over(own, 0, 8),
         write(memory + 4, sq_head.wrapping_add(1)),
         write(memory + 8, cq_tail.wrapping_sub(1)),
         Call::new(Sys::Read, [opened(), Arg::Out(MOST as usize), MOST.into()]),
@@ -249,37 +247,27 @@ fn is_shared(seen: &Seen, from: &Capturing<'_>) -> bool {
 /// The registered files: nobody can ask a ring for one but by a request, and all that is told of it is what the link of its
 /// descriptor would say. That is the name of one description alone if nobody else in the tree has it.
 fn files(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Option<u32>>, Trouble> {
-    let most = seen.info.number("UserFiles", 10).unwrap_or(0) as usize;
-    let mut files = vec![None; most];
+    const REMEDY: &str = "freeze it while the program has no such file registered; this is not supported yet";
+    let mut files = vec![None; seen.info.number("UserFiles", 10).unwrap_or(0).min(MOST_FILES as u64) as usize];
     let mut refusals = Vec::new();
-    let mut guessed = false;
-    for (place, link) in proc::uring_files(&seen.info) {
-        let named = from.probe.with_link(&link);
-        let Some(file) = files.get_mut(place as usize) else { continue };
-        match named[..] {
-            [one] => *file = Some(one),
-            _ => {
-                let which = if named.is_empty() {
-                    "nobody in the tree has a descriptor of"
-                } else {
-                    "several files are called as"
-                };
-                let why = format!("{which} the file that is registered as {place} ({})", link.escape_ascii());
-                refusals.push(
-                    seen.refuse(
-                        why,
-                        "freeze it while the program has no such file registered; this is not supported yet",
-                    ),
-                );
+    let listed = proc::uring_files(&seen.info);
+    for (place, link) in &listed {
+        let Some(file) = files.get_mut(*place as usize) else { continue };
+        let which = match from.probe.with_link(link)[..] {
+            [one] => {
+                *file = Some(one);
+                continue;
             }
-        }
-        guessed |= !link.starts_with(b"socket:");
+            [] => "nobody in the tree has a descriptor of",
+            _ => "several files are called as",
+        };
+        let why = format!("{which} the file that is registered as {place} ({})", link.escape_ascii());
+        refusals.push(seen.refuse(why, REMEDY));
     }
-    if guessed {
-        from.note(
-            seen.title(),
-            "of its registered files only the names are told: they are taken for the descriptors that have these names",
-        );
+    if listed.iter().any(|(_, link)| !link.starts_with(b"socket:")) {
+        let why =
+            "of its registered files only the names are told: they are taken for the descriptors that have these names";
+        from.note(seen.title(), why);
     }
     if refusals.is_empty() { Ok(files) } else { Err(Trouble::Refused(refusals)) }
 }
@@ -540,13 +528,22 @@ impl Uring {
         if self.files.is_empty() {
             return;
         }
+        let all: BTreeSet<u32> = abi::gathered(self.files.iter().flatten().copied());
+        if self.files.len() as u64 > to.to.host.max_files {
+            let why =
+                format!("a ring has {} registered files, the hard limit is {}", self.files.len(), to.to.host.max_files);
+            return to.to.refuse(Refusal::new("limits", why, "raise it: ulimit -Hn").of(at.pid.0));
+        }
+        if all.iter().any(|id| to.is_by_each(*id) && !to.owners(Descr(*id)).contains(&at.pid)) {
+            let why = "what a ring has registered is made by each process that has it, and this one has it not";
+            return to.to.refuse(Refusal::new("io_uring", why, "thaw it where its ids are free").of(at.pid.0));
+        }
         const EMPTY: u32 = u32::MAX;
         let number = |file: &Option<u32>| file.map_or(EMPTY, |id| to.number(Descr(id)) as u32).to_ne_bytes();
         let numbers = self.files.iter().flat_map(number).collect();
         let count = self.files.len() as u64;
         let args = vec![Value::Descr(descr), REGISTER_FILES.into(), Value::Bytes(numbers), count.into()];
         let op = Op::Call { sys: Sys::IoUringRegister, args, expect: Expect::Success };
-        let all: BTreeSet<u32> = abi::gathered(self.files.iter().flatten().copied());
         let made = all.into_iter().map(|id| Fact::Made(Descr(id)));
         let needs = [Fact::Made(descr), Fact::Files(at.pid)].into_iter().chain(made).collect();
         to.to.step(Moment::Link, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);

@@ -16,7 +16,7 @@ use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::fd::place::{self, READ, WRITE};
-use crate::fd::{memfd, packet, uring};
+use crate::fd::{listened, memfd, packet, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
 use abi::consts::mmap::PAGE;
@@ -214,6 +214,14 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
         if whole || !(gone || shared || from.keep.libs) {
             continue;
         }
+        if from.probe.hears_of(&file.path.0, None) {
+            let path = file.path.to_string();
+            from.note(path, if gone || from.keep.libs { listened::READ } else { listened::UNREAD });
+            if !gone && !from.keep.libs {
+                continue;
+            }
+        }
+        let file = &from.files.list[&id];
         let saved = || from.probe.save_path(&file.path.0, file.size).map(|saved| (saved, file.size));
         let (contents, size) = match (gone, whole_of_gone(file, areas[0], seen, from)) {
             (true, Some(whole)) => whole,

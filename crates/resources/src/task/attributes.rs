@@ -10,7 +10,7 @@
 //!   CAP_AUDIT_CONTROL; other mounts than the freezer's; a root of its own for control groups: the user is told. The session
 //!   of the login, the control group, and the times of the processor that were used, which begin anew
 
-use super::{ask, ask_into, number, value_or, write_own, written};
+use super::{ask, ask_into, number, sandbox, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Text, Trouble};
 use abi::consts::cap::{CAP_AUDIT_CONTROL, CAP_SYS_RESOURCE};
 use abi::consts::prctl::{PR_GET_CHILD_SUBREAPER, PR_GET_THP_DISABLE, PR_SET_CHILD_SUBREAPER, PR_SET_THP_DISABLE};
@@ -136,6 +136,7 @@ impl Capture for Attributes {
             return Err(Trouble::Refused(refusals));
         }
         note_views(from)?;
+        sandbox::note(from)?;
         let answers = from.probe.calls(&Self::asks())?;
         Ok(Attributes {
             personality: number(&from.probe.text("personality")?, 16) as u32,

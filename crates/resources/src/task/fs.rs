@@ -5,36 +5,15 @@
 //! - recreated  `chroot`, `chdir`, `umask`; a working directory that was removed is made and removed once more; that of a process
 //!   that is no more (/proc/PID) is one of a process that is made for that, and ended
 //! - refused    a root directory that was removed; either, where it is not on the host (see `place`)
-//! - not kept   what a process may not do there by rules of its own (landlock(7)): told where that is seen
 
 use crate::fd::place::{self, Removed, Wanted};
 use crate::fd::{self, S_IFDIR, procfile};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Text, Trouble};
-use abi::consts::fd::AT_FDCWD;
-use abi::consts::open::{O_CLOEXEC, O_DIRECTORY, O_RDWR};
-use abi::{Arg, Call, Errno, Sys, proc};
+use abi::consts::open::O_DIRECTORY;
+use abi::{Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, OfEnded, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
-
-/// By which rules a process has restricted itself (landlock(7)) the kernel tells nobody. Who may not open what is his own has some, or the
-/// like; they are set by who can gain no privileges any more (PR_SET_NO_NEW_PRIVS).
-fn note_sandbox(status: &[u8], from: &mut Capturing<'_>) -> Result<(), Trouble> {
-    const OWN: &[u8] = b"/proc/thread-self/comm\0";
-    if proc::status(status)?.no_new_privs == 0 {
-        return Ok(());
-    }
-    let args = [Arg::Int(AT_FDCWD), Arg::Bytes(OWN.to_vec()), u64::from(O_RDWR | O_CLOEXEC).into(), 0.into()];
-    match from.probe.calls(&[Call::new(Sys::Openat, args)])?[0].result {
-        Ok(fd) => drop(from.probe.calls(&[Call::new(Sys::Close, [fd.into()])])?),
-        Err(Errno::EACCES) => {
-            let why = "it has restricted which files it may use (Landlock, or the like): thawed, it is not restricted";
-            from.note("sandbox", why);
-        }
-        Err(_) => {}
-    }
-    Ok(())
-}
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -65,9 +44,7 @@ impl Capture for Fs {
     const LINKS: &'static [&'static str] = &["root", "cwd"];
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let status = from.probe.text("status")?;
-        note_sandbox(&status, from)?;
-        let umask = proc::umask(&status)?;
+        let umask = proc::umask(&from.probe.text("status")?)?;
         let (root, rootless) = place::see("root", from)?;
         if rootless.is_some() {
             let why = format!("{root} was removed");

@@ -13,6 +13,7 @@ pub mod posix_timers;
 pub mod prctl;
 pub mod regs;
 pub mod rseq;
+mod sandbox;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;

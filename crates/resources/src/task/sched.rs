@@ -130,8 +130,8 @@ impl Capture for Sched {
     }
 }
 
-/// Whether sched_getattr(2) and sched_setattr(2) deal with the nice value: SCHED_OTHER and SCHED_BATCH. A thread has one besides under
-/// any policy, for when it has another again.
+/// Whether sched_setattr(2) takes a nice value: SCHED_OTHER and SCHED_BATCH. A thread has one besides under any policy, for when it has
+/// another again.
 fn has_nice(policy: u32) -> bool {
     [0, 3].contains(&policy)
 }

@@ -349,9 +349,15 @@ fn descriptors_of_every_kind() {
     let null = Chardev { path: Text(b"/dev/null".to_vec()), flags: 0o100002, name: None, removed: None };
     assert_eq!(described(10), Description::Chardev(null));
     assert_eq!(described(7), Description::Eventfd(Eventfd { count: 5, semaphore: true, flags: 2 }));
-    let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0, removed: None };
+    let usr = Directory { path: Text(b"/usr".to_vec()), flags: 0o300000, position: 0, removed: None, in_proc: false };
     assert_eq!(described(8), Description::Directory(usr));
-    let bin = OPath { path: Text(b"/usr/bin".to_vec()), flags: 0o10000000, file_type: 0o040000, removed: None };
+    let bin = OPath {
+        path: Text(b"/usr/bin".to_vec()),
+        flags: 0o10000000,
+        file_type: 0o040000,
+        removed: None,
+        in_proc: false,
+    };
     assert_eq!(described(9), Description::OPath(bin));
     let pipe = sample.stats["fd/5"].ino;
     let waiting = vec![Blob(b"hello".to_vec())];

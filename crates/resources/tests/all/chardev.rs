@@ -56,7 +56,8 @@ fn without_names() -> Model {
     let (path, name) = (Text::from(&b"/dev/null"[..]), Some(Text::from(&b"/tmp/n"[..])));
     let device = Chardev { path, flags: 2, name, removed: of(0o020_700, None, Some(0x103)) };
     let removed = of(0o120_777, Some(Text::from(&b"/else"[..])), None);
-    let link = OPath { path: Text::from(&b"/tmp/l"[..]), flags: 0o10_400_000, file_type: 0o120_000, removed };
+    let link =
+        OPath { path: Text::from(&b"/tmp/l"[..]), flags: 0o10_400_000, file_type: 0o120_000, removed, in_proc: false };
     model.descriptions.insert(40, Description::Chardev(device));
     model.descriptions.insert(41, Description::OPath(link));
     model

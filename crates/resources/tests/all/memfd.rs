@@ -238,7 +238,7 @@ fn long_names_and_those_of_other_files() {
 fn an_image_of_an_older_release() {
     let (mut model, host) = tree(file(None, 0o777));
     for (id, flags) in [(40, 0o100_000), (41, 0o100_002)] {
-        model.descriptions.insert(id, Description::Regular(Regular { file: 90, flags, offset: 0 }));
+        model.descriptions.insert(id, Description::Regular(Regular { file: 90, flags, offset: 0, in_proc: false }));
     }
     survives(&model);
     let steps = made(&model, &host);

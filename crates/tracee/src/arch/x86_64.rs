@@ -486,11 +486,13 @@ const TIMED_BY_REGISTER: [u64; 2] = [232, 281];
 /// The registers that make the kernel itself do the right thing with a call which our stop ended by EINTR: EINTR if a
 /// handler runs, the call again if none does; an epoll_wait that has waited for `idle` nanoseconds, with the time that is
 /// left. `None`: they are right as they are.
-pub(crate) fn without_spurious_eintr(regs: &UserRegs, idle: u64) -> Option<UserRegs> {
+pub(crate) fn without_spurious_eintr(regs: &UserRegs, idle: impl FnOnce() -> u64) -> Option<UserRegs> {
     let ours = regs.rax as i64 == -i64::from(libc::EINTR) && ENDS_AT_STOP.contains(&regs.orig_rax);
-    let timed = TIMED_BY_REGISTER.contains(&regs.orig_rax);
-    let r10 = if timed { time_left(regs.r10, idle / 1_000_000) } else { regs.r10 };
-    ours.then_some(UserRegs { rax: restart::NOHAND as u64, r10, ..*regs })
+    ours.then(|| {
+        let timed = TIMED_BY_REGISTER.contains(&regs.orig_rax);
+        let r10 = if timed { time_left(regs.r10, idle() / 1_000_000) } else { regs.r10 };
+        UserRegs { rax: restart::NOHAND as u64, r10, ..*regs }
+    })
 }
 
 /// At least one millisecond of a timeout that is not zero: r10 is no register that outlives a call of libc, but a program

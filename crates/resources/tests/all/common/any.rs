@@ -176,7 +176,8 @@ fn description() -> impl Strategy<Value = Description> {
         (1..=FILES, flags, any::<u64>()).prop_map(|(file, flags, offset)| Description::Regular(Regular {
             file,
             flags,
-            offset
+            offset,
+            in_proc: offset % 2 == 1
         })),
         (1..=FILES, plain, any::<u64>()).prop_map(|(file, flags, offset)| Description::Memfd(Memfd {
             file,
@@ -184,10 +185,10 @@ fn description() -> impl Strategy<Value = Description> {
             offset
         })),
         (text(), flags, any::<u64>(), removed()).prop_map(|(path, flags, position, removed)| Description::Directory(
-            Directory { path, flags, position, removed }
+            Directory { path, flags, position, removed, in_proc: position % 2 == 1 }
         )),
         (text(), flags, any::<u32>(), removed()).prop_map(|(path, flags, file_type, removed)| {
-            Description::OPath(OPath { path, flags, file_type, removed })
+            Description::OPath(OPath { path, flags, file_type, removed, in_proc: flags % 2 == 1 })
         }),
         pipe().prop_map(Description::PipeEnd),
         (any::<u64>(), any::<bool>(), flags).prop_map(|(count, semaphore, flags)| Description::Eventfd(Eventfd {
