@@ -188,6 +188,7 @@ pub mod socket {
     pub const SO_PEEK_OFF: u64 = 42;
     pub const SO_LOCK_FILTER: u64 = 44;
     pub const SO_PASSCRED: u64 = 16;
+    pub const SO_PASSPIDFD: u64 = 76;
     pub const SO_BUF_LOCK: u64 = 72;
 
     pub const SHUT_RD: u64 = 0;

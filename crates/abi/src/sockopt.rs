@@ -94,7 +94,9 @@ options! {
         SO_PREFER_BUSY_POLL 69 4;
         SO_RESERVE_MEM 73 4;
         SO_TXREHASH 74 4;
+        SO_RCVMARK 75 4;
         SO_PASSPIDFD 76 4;
+        SO_RCVPRIORITY 82 4;
         SO_PASSRIGHTS 83 4;
     }
     /// Of the internet families (linux/in.h).
@@ -129,7 +131,13 @@ options! {
     }
     /// Of the newer of them (linux/in6.h).
     IPV6 of IPPROTO_IPV6 {
+        IPV6_2292PKTINFO 2 4;
+        IPV6_2292HOPOPTS 3 4;
+        IPV6_2292DSTOPTS 4 4;
+        IPV6_2292RTHDR 5 4;
         IPV6_CHECKSUM 7 4;
+        IPV6_2292HOPLIMIT 8 4;
+        IPV6_FLOWINFO 11 4;
         IPV6_UNICAST_HOPS 16 4;
         IPV6_MULTICAST_IF 17 4;
         IPV6_MULTICAST_HOPS 18 4;
@@ -180,9 +188,12 @@ options! {
         TCP_NOTSENT_LOWAT 25 4;
         TCP_SAVE_SYN 27 4;
         TCP_FASTOPEN_CONNECT 30 4;
+        TCP_FASTOPEN_KEY 33 32;
         TCP_FASTOPEN_NO_COOKIE 34 4;
         TCP_INQ 36 4;
         TCP_TX_DELAY 37 4;
+        TCP_RTO_MAX_MS 44 4;
+        TCP_RTO_MIN_US 45 4;
     }
     /// Of UDP (linux/udp.h).
     UDP of IPPROTO_UDP {

@@ -16,6 +16,7 @@ const PLAIN: &[&str] = &[
     "mem-advice",
     "mem-mlock",
     "mem-mlock-future",
+    "mem-mlock-fault",
     "mem-grows-down",
     "mem-named",
     "mem-light-guard",

@@ -126,6 +126,11 @@ impl<'t> Hired<'t> {
         self.at_work().begin(calls)
     }
 
+    /// See [`Envoy::arena`].
+    pub(crate) fn arena(&self) -> u64 {
+        self.envoy().arena()
+    }
+
     /// See [`Envoy::locks_new_areas`].
     pub(crate) fn locks_new_areas(&mut self) -> Result<bool, EnvoyError> {
         self.at_work().locks_new_areas()

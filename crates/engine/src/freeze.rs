@@ -613,6 +613,7 @@ fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Err
     let Look { root: pid, ref members, memory: expected, .. } = request.tree;
     presentable(pid)?;
     request.tree.is_guarded()?;
+    request.tree.is_free()?;
     let _errors_only = job::ErrorsOnly::begin();
     here::keep_memory();
     // Everything slow that needs no look at the tree comes before it is stopped.

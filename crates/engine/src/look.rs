@@ -3,6 +3,7 @@
 use crate::{Error, unfit};
 use abi::proc;
 use std::collections::BTreeSet;
+use tracee::SeizeError;
 use tracee::guard::stands;
 use tracee::procfs::{each, numbers, read_record};
 
@@ -15,6 +16,8 @@ pub struct Look {
     pub(crate) members: BTreeSet<u32>,
     /// A process of which a thread has a seccomp mode.
     pub(crate) filtered: Option<u32>,
+    /// A process of which a thread is traced, and by whom.
+    pub(crate) traced: Option<(u32, u32)>,
     /// Bytes of memory that an image of it will hold, about: what its processes have of their own (proc_pid_status(5)).
     pub(crate) memory: u64,
 }
@@ -22,15 +25,16 @@ pub struct Look {
 impl Look {
     /// Looks at the tree below a process; where there is none, there is nobody in it.
     pub fn at(root: i32) -> Look {
-        let mut look = Look { root, members: abi::gathered([root as u32]), filtered: None, memory: 0 };
+        let mut look = Look { root, members: abi::gathered([root as u32]), filtered: None, traced: None, memory: 0 };
         let mut next = vec![root as u32];
         while !next.is_empty() {
             let threads = threads(&next);
             next.clear();
-            for ((pid, _), (born, is_filtered, memory)) in threads.iter().zip(each(&threads, one)) {
+            for ((pid, _), (born, seen)) in threads.iter().zip(each(&threads, one)) {
                 next.extend(born.into_iter().filter(|child| look.members.insert(*child)));
-                look.filtered = look.filtered.or(is_filtered.then_some(*pid));
-                look.memory += memory;
+                look.filtered = look.filtered.or(seen.is_filtered.then_some(*pid));
+                look.traced = look.traced.or((seen.tracer != 0).then_some((*pid, seen.tracer)));
+                look.memory += seen.memory;
             }
         }
         look
@@ -43,6 +47,25 @@ impl Look {
             _ => Ok(()),
         }
     }
+
+    /// Who is traced by somebody cannot be stopped by us: then nobody is.
+    pub(crate) fn is_free(&self) -> Result<(), Error> {
+        match self.traced {
+            Some((member, by)) => Err(unfit::seize_error(SeizeError::Traced { by: by as i32 }, member as i32)),
+            None => Ok(()),
+        }
+    }
+}
+
+/// What was seen of a thread.
+#[derive(Default)]
+struct Seen {
+    /// Whether it has a seccomp mode.
+    is_filtered: bool,
+    /// Who traces it; 0: nobody.
+    tracer: u32,
+    /// The memory of the process that it leads.
+    memory: u64,
 }
 
 /// The threads of processes, each with its process.
@@ -51,15 +74,15 @@ fn threads(of: &[u32]) -> Vec<(u32, u32)> {
     each(of, its).concat()
 }
 
-/// The children of a thread, whether it has a seccomp mode, and the memory of the process that it leads.
-fn one((pid, tid): &(u32, u32)) -> (Vec<u32>, bool, u64) {
+/// The children of a thread, and what else is seen of it.
+fn one((pid, tid): &(u32, u32)) -> (Vec<u32>, Seen) {
     let text = read_record(format!("/proc/{pid}/task/{tid}/status")).unwrap_or_default();
     let seen = proc::status(&text).map(|status| {
         let memory = if tid == pid { 1024 * status.own_kb } else { 0 };
-        (status.seccomp != 0 && !b"ZX".contains(&status.state), memory)
+        let lives = !b"ZX".contains(&status.state);
+        Seen { is_filtered: status.seccomp != 0 && lives, tracer: if lives { status.tracer_pid } else { 0 }, memory }
     });
-    let (is_filtered, memory) = seen.unwrap_or_default();
-    (children(*pid, *tid), is_filtered, memory)
+    (children(*pid, *tid), seen.unwrap_or_default())
 }
 
 /// The children of a thread (proc_tid_children(5)).

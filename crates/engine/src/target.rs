@@ -495,6 +495,12 @@ impl Probe for Target<'_, '_, '_, '_> {
         Ok(self.with(|_, t| t.filters().to_vec()))
     }
 
+    fn locks_on_fault(&self) -> Result<bool, Fault> {
+        let (arena, path) = (self.envoy.borrow().arena(), self.path("smaps"));
+        let areas = proc::smaps(&read(&path)?).map_err(|_| Fault::new("read", path.display(), Errno::EINVAL))?;
+        Ok(areas.iter().any(|area| area.start <= arena && arena < area.end && area.has(b"lf")))
+    }
+
     fn locks_new_areas(&self) -> Result<bool, Fault> {
         self.envoy.borrow_mut().locks_new_areas().map_err(|e| envoy_fault(e, self.pid))
     }

@@ -8,6 +8,7 @@ use resources::{Model, Typed};
 use std::fs::File;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 use tracee::procfs::both;
 
 /// An image that was read.
@@ -78,12 +79,22 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
     Ok(plan)
 }
 
-/// What is here, and the plan for it.
+/// What is here, and the plan for it. What hinders it may be what is left for an instant of the program that was frozen just now: descriptors
+/// that wait in sockets, or are registered with rings, are closed behind its back (net/unix/garbage.c, io_uring/io_uring.c).
 fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
-    let host = crate::survey(&loaded.model)?;
-    let plan = plan_for(loaded, &host, options)?;
-    Ok((host, plan))
+    let passes = |e: &Error| matches!(e, Error::Refused(all) if all.iter().all(|refusal| refusal.may_pass));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        let host = crate::survey(&loaded.model)?;
+        match plan_for(loaded, &host, options) {
+            Err(e) if passes(&e) && Instant::now() < end => std::thread::sleep(PATIENCE / 20),
+            plan => return Ok((host, plan?)),
+        }
+    }
 }
+
+/// For how long a thaw waits for what may pass.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// From so many threads on.
 const MANY: usize = 16;
@@ -105,7 +116,8 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
         let host = crate::survey(&loaded.model)?;
         let (verified, plan) = both(true, verify, || plan_for(loaded, &host, options));
         verified?;
-        beside = Some((host, plan?));
+        // What may pass is looked at once more.
+        beside = plan.ok().map(|plan| (host, plan));
     }
     let taken =
         |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3"));

@@ -14,12 +14,20 @@ pub struct Refusal {
     pub why: String,
     /// What the user can do about it.
     pub remedy: String,
+    /// It may be true for an instant only: of what has just ended the kernel cleans up behind its back.
+    #[serde(skip)]
+    pub may_pass: bool,
 }
 
 impl Refusal {
     /// A refusal about a resource; the engine fills in whom.
     pub fn new(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Refusal { whom: String::new(), what: what.into(), why: why.into(), remedy: remedy.into() }
+        Refusal { whom: String::new(), what: what.into(), why: why.into(), remedy: remedy.into(), may_pass: false }
+    }
+
+    /// The same, of what may be over in an instant.
+    pub fn passing(self) -> Self {
+        Refusal { may_pass: true, ..self }
     }
 
     /// The same, about a certain process.

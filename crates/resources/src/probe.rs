@@ -245,6 +245,10 @@ pub trait Probe {
     fn locks_new_areas(&self) -> Result<bool, Fault> {
         Ok(false)
     }
+    /// Whether such areas are locked page by page, as they are used (MCL_ONFAULT).
+    fn locks_on_fault(&self) -> Result<bool, Fault> {
+        Ok(false)
+    }
     /// For how many nanoseconds the thread had not run when it was seized; `None` where the kernel does not tell.
     fn idle(&self) -> Option<u64> {
         None

@@ -25,7 +25,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pause" calls::pause; "sigsuspend" calls::sigsuspend;
     "mem-anonymous" mem::anonymous; "mem-private-file" mem::private_file; "mem-shared-file" mem::shared_file;
     "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
-    "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-grows-down" mem::grows_down;
+    "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-mlock-fault" mem::mlock_on_fault; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;
     "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code; "mem-executed" mem::executed; "mem-sealed" mem::sealed;
     "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "huge-file" huge::file; "mem-layout" mem::layout;

@@ -284,7 +284,29 @@ pub(crate) fn mlock(_: &[String]) -> Result<Living, String> {
         must("mlock", libc::mlock(now.start as *const _, now.length))?;
         must("mlock2", libc::syscall(libc::SYS_mlock2, on_fault.start, on_fault.length, 1))?;
     }
-    keeps(move || Ok(vec![vm_flags(now)?, vm_flags(on_fault)?, now.line("Locked")?]))
+    // What nobody may use is locked, too, as the ends of stacks are, though none of it can be brought in (mlock(2), ENOMEM).
+    let (unusable, partly) = (Area::map(4 * PAGE, libc::PROT_NONE, ANONYMOUS, -1)?, separate_area()?);
+    // SAFETY: as above.
+    let given = unsafe { libc::mlock(unusable.start as *const _, unusable.length) };
+    same("what mlock(2) says of it", &(-1, libc::ENOMEM), &(given, sys::errno()))?;
+    // SAFETY: as above.
+    must("mlock", unsafe { libc::mlock(partly.start as *const _, partly.length) })?;
+    let closed = partly.part(PAGE, PAGE);
+    closed.protect(libc::PROT_NONE)?;
+    keeps(move || {
+        let flags = [now, on_fault, unusable, closed].map(vm_flags).into_iter().collect::<Result<Vec<_>, _>>()?;
+        Ok([flags, vec![now.line("Locked")?]].concat())
+    })
+}
+
+/// The same, page by page, as they are used (MCL_ONFAULT).
+pub(crate) fn mlock_on_fault(_: &[String]) -> Result<Living, String> {
+    // SAFETY: locking changes no contents.
+    must("mlockall", unsafe { libc::mlockall(libc::MCL_FUTURE | libc::MCL_ONFAULT) })?;
+    Living::reads(|_| {
+        let area = separate_area()?;
+        same("how a new area is locked", &true, &area.line("VmFlags")?.split(' ').any(|flag| flag == "lf"))
+    })
 }
 
 /// `mlockall(MCL_FUTURE)`: even areas that do not exist yet.

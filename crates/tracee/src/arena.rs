@@ -98,6 +98,11 @@ impl Arena {
         Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address, _hall: None }
     }
 
+    /// Its address in the process.
+    pub(crate) fn begins(&self) -> u64 {
+        self.theirs
+    }
+
     /// A call that changes nothing, and fails with EBUSY where the arena is locked in memory (msync(2)).
     pub(crate) fn is_locked(&self) -> Call {
         Call::new(Sys::Msync, [Arg::Int(self.theirs), Arg::Int(PAGE), Arg::Int(libc::MS_INVALIDATE as u64)])

@@ -797,6 +797,11 @@ impl<'p> Envoy<'p> {
         }
     }
 
+    /// Where its own area begins in the process: it is as new ones are.
+    pub fn arena(&self) -> u64 {
+        self.arena.begins()
+    }
+
     /// Whether areas that are new in the process are locked in memory (mlockall(2), MCL_FUTURE): the arena is one.
     pub fn locks_new_areas(&mut self) -> Result<bool, EnvoyError> {
         if let Some(known) = self.locks {

@@ -6,8 +6,8 @@ use crate::{Blob, Capturing, Planning, Trouble};
 use abi::consts::cap::CAP_NET_ADMIN;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{
-    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_RCVBUF, SO_RCVBUFFORCE, SO_SNDBUF,
-    SO_SNDBUFFORCE, SOL_SOCKET,
+    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_PASSPIDFD, SO_RCVBUF, SO_RCVBUFFORCE,
+    SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
 };
 use abi::sockopt::{self, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
@@ -106,6 +106,8 @@ pub(super) fn asks_settings(fd: u32) -> Vec<Call> {
 
 /// Whether it tells who sends (unix(7)).
 const TELLS: (u64, u64) = (SOL_SOCKET, SO_PASSCRED);
+/// Likewise, by a pidfd.
+const TELLS_BY_PIDFD: (u64, u64) = (SOL_SOCKET, SO_PASSPIDFD);
 
 impl Settings {
     /// Asks for them; and whether what comes to it is filtered by a program that nobody is told (SO_ATTACH_BPF).
@@ -164,7 +166,7 @@ impl Settings {
                 // It locks the filter that is there.
                 LOCK => continue,
                 // What is sent would be that of who thaws, and who sends or connects would get a name (unix(7)).
-                TELLS => Moment::Start,
+                TELLS | TELLS_BY_PIDFD => Moment::Start,
                 _ => moments[0],
             };
             set(by, descr, (*level, *option), value.clone(), lost, moment, to);

@@ -452,7 +452,12 @@ pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) 
     }
     if area.has("lo") {
         let on_fault = u64::from(area.has("lf"));
-        later(Sys::Mlock2, vec![area.start.into(), area.len().into(), on_fault.into()], Expect::Success);
+        // What cannot be brought in, as nobody may use it, is locked all the same (mm/mlock.c, do_mlock: ENOMEM, which says no more). So it
+        // may be, too, what is behind the end of its file; or there may be more than may be locked.
+        const LOST: &str = "areas of memory that were locked (mlock) may not be, or not be all in memory";
+        let is_usable = u64::from(area.protection) & (PROT_READ | PROT_WRITE | PROT_EXEC) != 0;
+        let expect = if is_usable { Expect::OrTold(LOST) } else { Expect::Whatever };
+        later(Sys::Mlock2, vec![area.start.into(), area.len().into(), on_fault.into()], expect);
     }
     for (code, advice) in ADVICE {
         if area.has(&String::from_utf8_lossy(code)) {

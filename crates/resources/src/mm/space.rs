@@ -89,6 +89,11 @@ pub struct Space {
     /// Whether areas to come are locked into memory (mlockall(2), MCL_FUTURE).
     #[n(7)]
     pub lock_future: bool,
+    /// Whether they are locked as they are used (MCL_ONFAULT).
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lock_on_fault: bool,
 }
 
 impl Space {
@@ -148,7 +153,9 @@ impl Capture for Space {
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
         let lock_future = from.probe.locks_new_areas()?;
-        Ok(Space { areas, pages: saved.extents, guards, marks: marks(from)?, exe, kernel_areas, vdso_sum, lock_future })
+        let lock_on_fault = lock_future && from.probe.locks_on_fault()?;
+        let (pages, marks) = (saved.extents, marks(from)?);
+        Ok(Space { areas, pages, guards, marks, exe, kernel_areas, vdso_sum, lock_future, lock_on_fault })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
@@ -193,7 +200,9 @@ impl Capture for Space {
         self.plan_marks(at, to);
         if self.lock_future {
             const MCL_FUTURE: u64 = 2;
-            to.to.arm(Self::NAME, at.tid, Sys::Mlockall, vec![MCL_FUTURE.into()], Expect::Success);
+            const MCL_ONFAULT: u64 = 4;
+            let how = MCL_FUTURE | if self.lock_on_fault { MCL_ONFAULT } else { 0 };
+            to.to.arm(Self::NAME, at.tid, Sys::Mlockall, vec![how.into()], Expect::Success);
         }
     }
 }

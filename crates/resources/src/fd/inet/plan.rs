@@ -501,7 +501,8 @@ impl InetSocket {
             let remedy = "give that address to an interface (ip address add)";
             to.to.refuse(Refusal::new(what, "no interface has its address here", remedy));
         } else if is_taken {
-            to.to.refuse(Refusal::new(what, "another socket has that address now", "end whoever has it (ss -lntup)"));
+            let why = "another socket has that address now";
+            to.to.refuse(Refusal::new(what, why, "end whoever has it (ss -lntup)").passing());
         } else if self.is_tcp() && !reuses && all.iter().any(|other| ended(&other)) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));

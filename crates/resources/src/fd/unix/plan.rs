@@ -284,7 +284,8 @@ impl Named {
                 None => return,
             },
         };
-        to.to.refuse(Refusal::new(format!("socket {shown}"), why, remedy));
+        let refusal = Refusal::new(format!("socket {shown}"), why, remedy);
+        to.to.refuse(if taken { refusal.passing() } else { refusal });
     }
 
     /// Who had the same name and has no file any more, has the name before the one whose file stays.

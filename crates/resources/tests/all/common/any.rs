@@ -366,7 +366,17 @@ fn space() -> impl Strategy<Value = Space> {
             let [code, data, brk, stack] = marks;
             let marks = Marks { code: (code, data), brk: (brk, stack), stack, auxv, ..Marks::default() };
             let vdso = KernelArea { name: "[vdso]".into(), start: 0x7000_0000, len: 2 * PAGE };
-            Space { areas, pages, guards, marks, exe, kernel_areas: vec![vdso], vdso_sum: 7, lock_future }
+            Space {
+                areas,
+                pages,
+                guards,
+                marks,
+                exe,
+                kernel_areas: vec![vdso],
+                vdso_sum: 7,
+                lock_future,
+                lock_on_fault: lock_future && exe % 2 == 1,
+            }
         },
     )
 }
