@@ -266,8 +266,18 @@ impl Target<'_, '_, '_, '_> {
         whole.into()
     }
 
-    /// Who opens a file breaks leases on it (fcntl(2)): the program would be told.
+    /// Of what the tree is told.
+    fn listened(&self) -> &Listened {
+        let look = || Listened::of(self.table.descriptions.iter().map(|seen| &seen.info.text[..]));
+        self.before.listened.get_or_init(look)
+    }
+
+    /// Who opens a file breaks leases on it (fcntl(2)): the program would be told. And he waits for who says whether he may (fanotify(7)).
     fn open(&self, path: &Path) -> Result<File, Fault> {
+        if self.listened().is_asked() {
+            let what = format!("{}: the program itself says who may open files", path.display());
+            return Err(Fault::new("open", what, Errno::EAGAIN));
+        }
         let holds = |line: &Vec<u8>| proc::lock(line).is_some_and(|lock| lock.is_broken_by_reading());
         let leased = |told: &Told| told.lines.iter().any(holds);
         let leased: Vec<Told> = self.lines("lock").into_iter().filter(leased).collect();
@@ -420,8 +430,7 @@ impl Probe for Target<'_, '_, '_, '_> {
     }
 
     fn hears_of(&self, path: &[u8], stat: Option<FileStat>) -> bool {
-        let look = || Listened::of(self.table.descriptions.iter().map(|seen| &seen.info.text[..]));
-        let listened = self.before.listened.get_or_init(look);
+        let listened = self.listened();
         let at = |path: &[u8]| self.stat_path(path).ok()?;
         let stat = || stat.or_else(|| at(path));
         !listened.is_empty() && stat().is_some_and(|stat| listened.hears(&stat, || at(parent(path))))

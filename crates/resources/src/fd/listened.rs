@@ -21,7 +21,11 @@ pub(crate) const READ: &str = "the program is told that its contents were read (
 
 /// See the module.
 #[derive(Clone, Debug, Default)]
-pub struct Listened(HashSet<Place>);
+pub struct Listened {
+    places: HashSet<Place>,
+    /// Whether anybody is asked.
+    asked: bool,
+}
 
 impl Listened {
     /// By the texts of fdinfo of all descriptions of the tree.
@@ -30,20 +34,26 @@ impl Listened {
             let (major, minor) = proc::kernel_dev(sdev);
             (major, minor, ino)
         };
-        let mut all = HashSet::new();
+        let mut all = Listened::default();
         for text in texts {
             let watches = proc::inotify_watches(text).unwrap_or_default();
-            all.extend(watches.iter().filter(|w| w.mask & OPENED != 0).map(|w| place(w.sdev, Some(w.ino))));
+            all.places.extend(watches.iter().filter(|w| w.mask & OPENED != 0).map(|w| place(w.sdev, Some(w.ino))));
             let marks = proc::fanotify(text).map_or_else(|_| Vec::new(), |(_, marks)| marks);
+            all.asked |= marks.iter().any(|mark| mark.mask & ASKED != 0);
             let marks = marks.into_iter().filter(|mark| mark.mask & OPENED != 0);
-            all.extend(marks.map(|mark| mark.sdev.map_or(ANYWHERE, |sdev| place(sdev, mark.ino))));
+            all.places.extend(marks.map(|mark| mark.sdev.map_or(ANYWHERE, |sdev| place(sdev, mark.ino))));
         }
-        Listened(all)
+        all
+    }
+
+    /// Whether somebody in the tree says who may open files: who stands still says nothing, and is waited for.
+    pub fn is_asked(&self) -> bool {
+        self.asked
     }
 
     /// Whether nobody is told of anything.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.places.is_empty()
     }
 
     /// Whether somebody is told of that file; `directory` is the one in which it stands.
@@ -51,7 +61,7 @@ impl Listened {
         let place = |stat: &FileStat| (proc::major(stat.dev), proc::minor(stat.dev), Some(stat.ino));
         let (major, minor, _) = place(file);
         let around = [place(file), (major, minor, None), ANYWHERE];
-        around.into_iter().chain(directory().as_ref().map(place)).any(|place| self.0.contains(&place))
+        around.into_iter().chain(directory().as_ref().map(place)).any(|place| self.places.contains(&place))
     }
 }
 
@@ -72,5 +82,9 @@ mod tests {
         let group = "fanotify flags:0 event-flags:0\nfanotify ";
         assert!(hears(&format!("{group}sdev:fe00000 mflags:0 mask:20 ignored_mask:0\n")), "of all of the device");
         assert!(hears(&format!("{group}mnt_id:1b mflags:0 mask:20 ignored_mask:0\n")), "of a mount, whichever");
+        let asked = |mask: &str| {
+            Listened::of([format!("{group}mnt_id:1b mflags:0 mask:{mask} ignored_mask:0\n").as_bytes()]).is_asked()
+        };
+        assert!(asked("10000") && !asked("20"));
     }
 }

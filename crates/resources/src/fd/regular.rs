@@ -73,12 +73,12 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             }
             // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
             Err(fault) if fault.errno == Errno::EAGAIN && !must => {
-                let why = "its contents are not in the image: to read them breaks the lease that the program has on it";
+                let why = "its contents are not in the image: to read them breaks a lease of the program, or is for it to allow (fanotify)";
                 from.note(seen.title(), why);
             }
             Err(fault) if fault.errno == Errno::EAGAIN => {
-                let why = "to read its contents breaks the lease that the program has on it";
-                return Err(seen.refuse(why, "let the program give the lease up first").into());
+                let why = "to read its contents breaks a lease of the program, or is for it to allow (fanotify)";
+                return Err(seen.refuse(why, "let the program give that up first").into());
             }
             saved => {
                 known.contents = Some(saved?);

@@ -242,6 +242,11 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
                     from.note(path, "you may not open it yourself, so what it holds is not in the image");
                     continue;
                 }
+                Err(fault) if fault.errno == Errno::EAGAIN => {
+                    let why = "to read its contents breaks a lease of the program, or is for it to allow (fanotify)";
+                    let remedy = "let the program give that up first";
+                    return Err(Refusal::new(file.path.to_string(), why, remedy).into());
+                }
                 found => found?,
             },
         };
