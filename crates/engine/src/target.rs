@@ -167,8 +167,10 @@ pub(crate) fn envoy_fault(e: EnvoyError, pid: i32) -> Fault {
 impl Target<'_, '_, '_, '_> {
     /// The options of sockets of its process are asked for meanwhile.
     pub(crate) fn ask_options(&self, sockets: Vec<u32>) {
-        let table = self.with(|process, _| process.descriptors());
-        if let (false, Ok(table)) = (sockets.is_empty(), table) {
+        if sockets.is_empty() {
+            return;
+        }
+        if let Ok(table) = self.with(|process, _| process.descriptors()) {
             self.options.replace(Some(options::Asked::begin(sockets, table, self.before.new_sockets.clone())));
         }
     }

@@ -170,6 +170,10 @@ macro_rules! resources {
             pub(crate) fn is_of_each(&self) -> bool {
                 match self { $(Description::$dn(k) => fd::Kind::is_of_each(k),)* }
             }
+            /// See [`fd::Kind::is_in_proc`].
+            pub(crate) fn is_in_proc(&self) -> bool {
+                match self { $(Description::$dn(k) => fd::Kind::is_in_proc(k),)* }
+            }
             /// The number of the kernel's object of which it is one end, if such ends are made together.
             pub fn object(&self) -> Option<u64> {
                 match self { $(Description::$dn(k) => fd::Kind::object(k),)* }

@@ -67,14 +67,8 @@ impl Planning<'_> {
 
     /// Whether each process that has a description makes it for itself here.
     pub(crate) fn is_by_each(&self, id: u32) -> bool {
-        let in_proc = |d: &Description| match d {
-            Description::Directory(d) => d.in_proc,
-            Description::Regular(d) => d.in_proc,
-            Description::OPath(d) => d.in_proc,
-            _ => false,
-        };
         let is_other = self.namespaces != Namespaces::Same;
-        self.model.descriptions.get(&id).is_some_and(|d| d.is_of_each() || is_other && in_proc(d))
+        self.model.descriptions.get(&id).is_some_and(|d| d.is_of_each() || is_other && d.is_in_proc())
     }
 
     /// The processes in whose own tables it is.

@@ -142,6 +142,10 @@ pub trait Kind: Resource {
     fn is_of_each(&self) -> bool {
         false
     }
+    /// Whether it is of the /proc in which the tree lives ([`place::is_in_proc`]): in a new pid namespace it is as those are.
+    fn is_in_proc(&self) -> bool {
+        false
+    }
 }
 
 /// Why what is in flight cannot be captured there: by its kind, or as it tells somebody that it is ready (fcntl(2), F_SETOWN).

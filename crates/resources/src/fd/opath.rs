@@ -78,6 +78,10 @@ impl Kind for OPath {
         Ok(OPath { path, flags: seen.flags(), file_type, removed, in_proc })
     }
 
+    fn is_in_proc(&self) -> bool {
+        self.in_proc
+    }
+
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         if let Some(removed) = &self.removed {
             return place::make_removed(Self::NAME, descr, &self.path, removed, self.flags, to);

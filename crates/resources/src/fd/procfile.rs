@@ -211,8 +211,8 @@ impl Opened<'_> {
     }
 }
 
-/// What is in /proc ([`super::place::is_in_proc`]). In a new pid namespace there is another one, which we ourselves do not see: what is in it is opened by each process that has it, and
-/// not by us. Gives whether that is so. What waits in a socket is sent by us, and so is what is in our /proc.
+/// In a new pid namespace there is another /proc, which we ourselves do not see: what is in it ([`super::place::is_in_proc`]) is opened by
+/// each process that has it, and not by us. Gives whether that is so. What waits in a socket is sent by us, and so is what is in our /proc.
 pub(super) fn opens_each(
     by: &'static str,
     descr: Descr,

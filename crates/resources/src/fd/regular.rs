@@ -154,6 +154,10 @@ impl Kind for Regular {
         Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos, in_proc })
     }
 
+    fn is_in_proc(&self) -> bool {
+        self.in_proc
+    }
+
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         let file = to.file(self.file);
         // Where it cannot be opened, that is refused.

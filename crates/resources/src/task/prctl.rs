@@ -133,7 +133,8 @@ impl Capture for Prctl {
         if self.dumpable > 1 {
             to.to.note("only root could dump its memory, which nobody may ask for: now its user can, too");
         }
-        let had = to.to.host.inherited.clone();
+        let host = to.to.host;
+        let had = &host.inherited;
         if let Some(domain) = self.personality.filter(|_| at.tid.0 != at.pid.0 && self.personality != had.personality) {
             let domain = vec![u64::from(domain).into()];
             to.to.arm(Self::NAME, at.tid, Sys::Personality, domain, Expect::Success);

@@ -194,9 +194,10 @@ type Memory = BTreeMap<u32, (Vec<Fact>, Vec<Fact>)>;
 fn memory_by_way_of(lineage: &Lineage, to: &Planning<'_>) -> Memory {
     let mut all = Memory::new();
     for pid in to.model.processes.iter().map(|p| p.process.pid) {
-        let Some(forebear) = lineage.forebear(pid) else { continue };
+        let passing: Vec<u32> = lineage.passing(pid).collect();
+        let Some(forebear) = lineage.forebear(pid).filter(|_| !passing.is_empty()) else { continue };
         let (memory, heir) = space::birth(Pid(pid), Pid(forebear), to);
-        for passing in lineage.passing(pid) {
+        for passing in passing {
             let (needs, makes) = all.entry(passing).or_default();
             needs.extend(memory.iter().cloned());
             makes.extend(heir.iter().cloned());
