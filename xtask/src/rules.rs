@@ -18,7 +18,7 @@ const ARROWS: [(&str, &[&str]); 10] = [
     ("engine", &["abi", "image", "plan", "resources", "tracee", "minicbor", "rustix", "serde", "xxhash-rust"]),
     ("cli", &["abi", "image", "plan", "resources", "engine", "clap", "indicatif", "rustix", "serde", "serde_json"]),
     ("specimens", &["libc"]),
-    ("conformance", &["rustix", "serde_json", "vt100"]),
+    ("conformance", &["rustix", "serde_json", "tokio", "vt100"]),
     ("xtask", &["resources", "clap", "clap_complete", "clap_mangen"]),
 ];
 

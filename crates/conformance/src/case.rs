@@ -76,6 +76,8 @@ pub enum Step {
     Type(&'static str),
     /// Waits for a text in the stream, after the last one found.
     Expect(&'static str),
+    /// The same, of what may take minutes.
+    Await(&'static str),
     /// Waits until the screen shows a text.
     Screen(&'static str),
     /// Asks the specimen to check itself.

@@ -12,6 +12,9 @@ pub const PACKAGES: &str = include_str!("../packages.txt");
 
 const RESTARTER: &str = include_str!("../programs/restarter.sh");
 const COUNTER: &str = include_str!("../programs/counter.c");
+const GOROUTINES: &str = include_str!("../programs/goroutines.go");
+/// Built with the harness, and beside it.
+const TASKS: &str = "tasks";
 
 /// The ordinary user: any number that nobody has, and that is not the overflow id of user namespaces.
 pub const USER: u32 = 61_234;
@@ -54,8 +57,12 @@ impl Kit {
         };
         kit.install(cryopid, &kit.cryopid)?;
         kit.install(specimen, &kit.specimen)?;
-        kit.compile("cc", "counter-glibc")?;
-        kit.compile("musl-gcc", "counter-musl")?;
+        let tasks = fine("the harness", std::env::current_exe())?.with_file_name(TASKS);
+        kit.install(&tasks, &kit.root.join(TASKS))?;
+        let c = ("counter.c", COUNTER);
+        kit.compile(&["cc", "-static", "-O1"], c, "counter-glibc")?;
+        kit.compile(&["musl-gcc", "-static", "-O1"], c, "counter-musl")?;
+        kit.compile(&["go", "build"], ("goroutines.go", GOROUTINES), "goroutines")?;
         Ok(kit)
     }
 
@@ -77,11 +84,12 @@ impl Kit {
         fine("chmod", std::fs::set_permissions(to, Permissions::from_mode(0o755)))
     }
 
-    fn compile(&self, compiler: &str, name: &str) -> Outcome {
-        let source = self.root.join("counter.c");
-        fine("counter.c", std::fs::write(&source, COUNTER))?;
-        let mut command = Command::new(compiler);
-        command.args(["-static", "-O1", "-o"]).arg(self.root.join(name)).arg(source);
-        scene::quietly(&mut command)?.ended_with(&format!("{compiler} counter.c"), &[0]).map(drop)
+    fn compile(&self, compiler: &[&str], (file, text): (&str, &str), name: &str) -> Outcome {
+        let source = self.root.join(file);
+        fine(file, std::fs::write(&source, text))?;
+        let mut command = Command::new(compiler[0]);
+        command.args(&compiler[1..]).arg("-o").arg(self.root.join(name)).arg(source);
+        command.env("GOCACHE", self.root.join("go"));
+        scene::quietly(&mut command)?.ended_with(&format!("{} {file}", compiler[0]), &[0]).map(drop)
     }
 }

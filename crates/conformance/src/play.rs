@@ -271,6 +271,7 @@ impl Play<'_> {
         match step {
             Step::Type(keys) => terminal.write(keys),
             Step::Expect(text) => terminal.expect(text),
+            Step::Await(text) => terminal.expect_within(text, Duration::from_secs(180)),
             Step::Screen(text) => terminal.shows(text),
             Step::Check => check(terminal, away),
             Step::Stop => stop(self.pid),

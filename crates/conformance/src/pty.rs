@@ -152,6 +152,14 @@ impl Terminal {
         })
     }
 
+    /// Waits for a text in what was not yet matched, for so long at most.
+    ///
+    /// # Errors
+    /// It did not come.
+    pub fn expect_within(&mut self, text: &str, time: Duration) -> Outcome {
+        self.wait_for(&format!("{text:?}"), time, |terminal| terminal.find(&[text])).map(drop)
+    }
+
     /// Waits for one of some texts in what was not yet matched, and tells which it was.
     ///
     /// # Errors
