@@ -198,7 +198,7 @@ tree or the host is not fit.";
 const STATUS_THAW: &str = "That of the program, or 128 and the number of the signal that ended it; 125 for anything that is \
 cryopid's own: wrong usage, a refusal, a fault. With --detach and --dry-run, 0 is done. An image that is executed does the same.";
 const ABOUT_OUTPUT: &str = "A symbolic link that has the name of the image is replaced itself, not what it leads to. Regular files \
-of up to 1 MiB that are open for writing go into the image in any case, larger ones and those open for reading only with \
+of up to 1 MiB that the program has open for writing, or writes to by a shared mapping, go into the image in any case, larger ones and those open for reading only with \
 --with-files. A tree that cryopid itself is in is refused: run it from another terminal, or with setsid --fork.";
 const ABOUT_IMAGES: &str = "An image that is cut inside of its first part, the program that it begins with, and is executed all \
 the same, ends by a signal of the kernel or is no program at all, and nothing of ours can tell why: cryopid verify does. One \

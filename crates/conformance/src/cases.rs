@@ -181,7 +181,7 @@ const TREES: &[&str] = &[
 ];
 
 /// A check of these writes to a file which the other copy of the program has open as well.
-const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file", "inotify"];
+const WRITERS: &[&str] = &["file-append", "file-writes", "mem-shared-file", "mem-own-files", "inotify"];
 
 /// Calls with a timeout: frozen in the middle of it.
 const WAITING: &[&str] = &[

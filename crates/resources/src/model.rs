@@ -328,7 +328,9 @@ impl Model {
         });
         let open = self.descriptions.values().flat_map(Description::places);
         let above = self.sockets().filter_map(unix::UnixSocket::above);
-        open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)]).chain(above)
+        let kept =
+            self.files.values().filter(|f| !f.is_gone() && f.contents.is_some()).map(|f| place::parent(&f.path.0));
+        open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)]).chain(above).chain(kept)
     }
 
     /// Every run of pages and contents that the image holds.

@@ -35,6 +35,10 @@ pub(crate) fn forget(words: &[String]) -> ExitCode {
             let _ = std::fs::remove_file(id);
             continue;
         }
+        if kind == "directory" {
+            let _ = std::fs::remove_dir_all(id);
+            continue;
+        }
         if kind == "queue" {
             queues::forget(id);
             continue;

@@ -23,7 +23,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "sleep" calls::sleep; "clock-sleep" calls::clock_sleep; "absolute-sleep" calls::absolute_sleep; "poll" calls::poll;
     "ppoll" calls::ppoll; "select" calls::select; "futex" calls::futex; "sigtimedwait" calls::sigtimedwait; "epoll" calls::epoll;
     "pause" calls::pause; "sigsuspend" calls::sigsuspend;
-    "mem-anonymous" mem::anonymous; "mem-private-file" mem::private_file; "mem-shared-file" mem::shared_file;
+    "mem-anonymous" mem::anonymous; "mem-private-file" mem::private_file; "mem-shared-file" mem::shared_file; "mem-own-files" mem::own_files;
     "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-mlock-fault" mem::mlock_on_fault; "mem-grows-down" mem::grows_down;
     "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-sparse" mem::sparse;

@@ -1,5 +1,6 @@
 //! The address space: areas of every sort, their contents, and what was said about them.
 
+use crate::ipc::write_down;
 use crate::life::Living;
 use crate::sys::{self, Outcome, fine, must, pattern, same, same_bytes};
 use std::io::Write;
@@ -160,6 +161,33 @@ pub(crate) fn shared_file(_: &[String]) -> Result<Living, String> {
         let on_disk = fine("shared-map", std::fs::read("shared-map"))?;
         same_bytes("file of the shared map", area.bytes(), &on_disk)?;
         same("sharing", &true, &area.head()?.contains(" rw-s "))
+    })
+}
+
+/// Small files that it writes to by maps, of which it has one open, too: with their directory they may be gone after a start of the
+/// machine.
+pub(crate) fn own_files(_: &[String]) -> Result<Living, String> {
+    let directory = fine("getcwd", std::env::current_dir())?.join("own");
+    write_down("directory", directory.to_str().ok_or("a name of text")?)?;
+    fine("own", std::fs::create_dir(&directory))?;
+    let mut expected = pattern(3, 2 * PAGE);
+    let (open, closed) = (file_of("own/open", &expected)?, file_of("own/closed", &expected)?);
+    let area = |fd, access| Area::map(2 * PAGE, access, libc::MAP_SHARED, fd);
+    let all = [area(open, READ_WRITE)?, area(open, libc::PROT_READ)?, area(closed, READ_WRITE)?];
+    sys::close(closed);
+    let mut round = 0;
+    Living::reads(move |_| {
+        for (what, area) in ["its map", "its other map", "the map of one that is closed"].into_iter().zip(&all) {
+            same_bytes(what, &expected, area.bytes())?;
+        }
+        round += 1;
+        expected[PAGE + round] = round as u8;
+        all[0].bytes()[PAGE + round] = round as u8;
+        all[2].bytes()[PAGE + round] = round as u8;
+        let mut read = vec![0; 2 * PAGE];
+        // SAFETY: pread writes no more than there is room for.
+        must("pread", unsafe { libc::pread(open, read.as_mut_ptr().cast(), read.len(), 0) } as i64)?;
+        same_bytes("what it reads", &expected, &read)
     })
 }
 

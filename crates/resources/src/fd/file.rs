@@ -190,20 +190,19 @@ impl File {
 
     /// Opens it for areas that must find the very bytes that were there. Refuses, and says `false`, when they are neither
     /// at the path nor in the image.
-    pub(crate) fn open_for_mapping(&self, id: u32, descr: Descr, access: Access, to: &mut Planning<'_>) -> bool {
-        if access != Access::Read && self.is_shared_memory() && self.contents.is_some() {
-            let access = if access == Access::ReadWrite { flags::RDWR } else { 0 };
+    pub(crate) fn open_for_mapping(&self, id: u32, descr: Descr, wanted: Access, to: &mut Planning<'_>) -> bool {
+        let access = if wanted == Access::ReadWrite { flags::RDWR } else { 0 };
+        if wanted != Access::Read && self.is_shared_memory() && self.contents.is_some() {
             self.open_shared_memory(id, descr, access, to);
             return true;
         }
-        let access = match access {
-            Access::Read | Access::ReadShared => 0,
-            Access::ReadWrite => flags::RDWR,
-        };
         // What a shared writable area wrote is in the file and moved its time: such a file is one's own data.
-        let own_data = access != 0 && self.standing == Standing::Named && to.to.host.files.contains_key(&self.path.0);
-        if self.unchanged(to) || own_data {
+        let own_data = self.standing == Standing::Named && wanted != Access::Read;
+        let here = to.to.host.files.contains_key(&self.path.0);
+        if self.unchanged(to) || own_data && access != 0 && here {
             self.open_path(descr, access, to);
+        } else if own_data && !here && self.contents.is_some() {
+            self.make_again(id, descr, access, to);
         } else if self.contents.is_some() {
             self.make_saved(id, descr, access, to);
         } else {
@@ -248,11 +247,9 @@ impl File {
         match (self.standing, to.to.options.files) {
             (Standing::Gone, _) => self.make_saved(id, descr, open_flags, to),
             _ if self.unchanged(to) => self.open_path(descr, open_flags, to),
+            (_, FilePolicy::Saved) if !here && self.contents.is_some() => self.make_again(id, descr, open_flags, to),
             (_, FilePolicy::Saved) => self.put_back(id, descr, open_flags, to),
-            (_, FilePolicy::Warn) if !here && self.contents.is_some() => {
-                to.to.note(format!("{} was not here; it is made again as it was", self.path));
-                self.put_back(id, descr, open_flags, to);
-            }
+            (_, FilePolicy::Warn) if !here && self.contents.is_some() => self.make_again(id, descr, open_flags, to),
             (_, FilePolicy::Warn) if here => {
                 to.to.note(format!("{} has changed since; the program goes on with it as it is", self.path));
                 self.open_path(descr, open_flags, to);
@@ -287,6 +284,25 @@ impl File {
             0.into(),
         ];
         to.to.make(NAME, descr, Sys::Openat, args);
+    }
+
+    /// What is not here any more is made again as it was: at its path, or without a name where nothing can be made there, as the
+    /// directory went with it.
+    fn make_again(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        const WRITE_AND_ENTER: u32 = 3;
+        let directory = to.to.host.places.get(place::parent(&self.path.0));
+        if directory.is_some_and(|directory| directory.access & WRITE_AND_ENTER == WRITE_AND_ENTER) {
+            if to.to.options.files != FilePolicy::Saved {
+                to.to.note(format!("{} was not here; it is made again as it was", self.path));
+            }
+            self.put_back(id, descr, open_flags, to);
+        } else {
+            to.to.note(format!(
+                "{} was not here, nor may it be made there: the program has it without a name",
+                self.path
+            ));
+            self.make_saved(id, descr, open_flags, to);
+        }
     }
 
     /// Opens it where the saved contents have taken the place of what stood at the path.

@@ -39,8 +39,8 @@ pub struct Regular {
     pub in_proc: bool,
 }
 
-/// Bytes up to which a file that is open for writing is kept unasked.
-const SMALL: i64 = 1 << 20;
+/// Bytes up to which a file that the program has for writing is kept unasked.
+pub(crate) const SMALL: i64 = 1 << 20;
 
 impl Resource for Regular {
     const NAME: &'static str = "regular";
@@ -73,8 +73,7 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             }
             // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
             Err(fault) if fault.errno == Errno::EAGAIN && !must => {
-                let why = "its contents are not in the image: to read them breaks a lease of the program, or is for it to allow (fanotify)";
-                from.note(seen.title(), why);
+                from.note(seen.title(), listened::LEASED);
             }
             Err(fault) if fault.errno == Errno::EAGAIN => {
                 let why = "to read its contents breaks a lease of the program, or is for it to allow (fanotify)";

@@ -176,8 +176,7 @@ fn claim(perm: &IpcPerm, (users, is_used): (&[i32], bool), from: &Capturing<'_>)
     if lives_apart(from) || users.iter().any(|pid| members.contains(&(*pid as u32))) {
         return Ok(Claim::Kept);
     }
-    let user = proc::status(&from.probe.text("status")?)?.uid[1];
-    if perm.cuid != user || strangers(&users, from)?.is_some() {
+    if perm.cuid != effective_user(from)? || strangers(&users, from)?.is_some() {
         return Ok(Claim::Others);
     }
     let is_alone = from.probe.link("ns/pid").ok() == from.probe.own_link("ns/pid").ok();
@@ -233,9 +232,21 @@ fn removal(object: Object) -> String {
     format!("ipcrm -{letter} {}", object.id)
 }
 
-/// What whoever freezes and the program itself may not look at.
-fn unreadable(object: Object) -> Refusal {
-    Refusal::new(told(object), "its rights let nobody read it", "give it other rights, or freeze as root")
+/// What whoever freezes and the program itself may not look at. If it is another user's, the last who used it had an id that a member
+/// of the tree has now.
+fn unreadable<T>(object: Object, perm: &IpcPerm, from: &Capturing<'_>) -> Result<Option<T>, Trouble> {
+    let user = effective_user(from)?;
+    match perm.uid == user || perm.cuid == user {
+        true => {
+            let remedy = "give it other rights, or freeze as root";
+            Err(Refusal::new(told(object), "its rights let nobody read it", remedy).into())
+        }
+        false => Ok(None),
+    }
+}
+
+fn effective_user(from: &Capturing<'_>) -> Result<u32, Trouble> {
+    Ok(proc::status(&from.probe.text("status")?)?.uid[1])
 }
 
 /// That others will not see any more what the tree does with it, unless it is found again.

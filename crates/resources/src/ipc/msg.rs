@@ -92,7 +92,6 @@ fn message(object: Object, answer: &Answer) -> Result<Message, Trouble> {
             let kind = i64::from_ne_bytes(kind.try_into().expect("eight bytes"));
             Ok(Message { kind, text: Blob(text[..len as usize].to_vec()) })
         }
-        Err(Errno::EACCES) => Err(unreadable(object).into()),
         Err(Errno::ENOSYS) => refuse(
             "this kernel cannot show what waits in it (CONFIG_CHECKPOINT_RESTORE)",
             "let the program empty it first",
@@ -102,7 +101,7 @@ fn message(object: Object, answer: &Answer) -> Result<Message, Trouble> {
     }
 }
 
-fn messages(object: Object, seen: &Msqid, from: &Capturing<'_>) -> Result<Vec<Message>, Trouble> {
+fn messages(object: Object, seen: &Msqid, from: &Capturing<'_>) -> Result<Option<Vec<Message>>, Trouble> {
     let room = |place: &u64| copy(object.id, *place, SHORT.min(seen.bytes as usize));
     let all: Vec<u64> = (0..seen.count).collect();
     let mut answers = from.probe.calls(&all.iter().map(room).collect::<Vec<_>>())?;
@@ -112,7 +111,10 @@ fn messages(object: Object, seen: &Msqid, from: &Capturing<'_>) -> Result<Vec<Me
             *answer = from.probe.calls(&[again])?.remove(0);
         }
     }
-    answers.iter().map(|answer| message(object, answer)).collect()
+    if answers.iter().any(|answer| answer.result == Err(Errno::EACCES)) {
+        return unreadable(object, &seen.perm, from);
+    }
+    answers.iter().map(|answer| message(object, answer)).collect::<Result<_, _>>().map(Some)
 }
 
 impl CaptureTree for SysvMsg {
@@ -129,10 +131,10 @@ impl CaptureTree for SysvMsg {
                 }
                 Claim::Others => continue,
             }
+            let Some(messages) = messages(object, &seen, from)? else { continue };
             if let Some(pid) = strangers(&abi::gathered(users), from)? {
                 note_shared(object, &format!("it is used by process {pid}"), from);
             }
-            let messages = messages(object, &seen, from)?;
             queues.push(Queue { id, perm: seen.perm.into(), limit: seen.limit, messages });
         }
         note_left(Ipc::Msg, &left, from);

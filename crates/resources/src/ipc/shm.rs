@@ -104,17 +104,17 @@ fn claim_of(id: u32, seen: &Shmid, from: &Capturing<'_>) -> Result<Claim, Troubl
     })
 }
 
-fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Segment, Trouble> {
+fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Option<Segment>, Trouble> {
     let object = Object { kind: Ipc::Shm, id };
     let ours = from.files.ipc.segments.get(&id).copied().unwrap_or(0);
     let saved = match from.probe.save_segment(id, seen.size) {
-        Err(fault) if fault.errno == Errno::EACCES => return Err(unreadable(object).into()),
+        Err(fault) if fault.errno == Errno::EACCES => return unreadable(object, &seen.perm, from),
         saved => saved?,
     };
     if seen.attached > ours {
         note_shared(object, "it is attached by processes", from);
     }
-    Ok(Segment {
+    Ok(Some(Segment {
         id,
         perm: seen.perm.into(),
         size: seen.size,
@@ -122,7 +122,7 @@ fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Segment, T
         locked: seen.perm.mode & SHM_LOCKED != 0,
         contents: saved.contents,
         page: saved.page,
-    })
+    }))
 }
 
 impl CaptureTree for SysvShm {
@@ -141,7 +141,7 @@ impl CaptureTree for SysvShm {
                 Claim::Others => continue,
             }
             match segment(id, &seen, from) {
-                Ok(segment) => segments.push(segment),
+                Ok(segment) => segments.extend(segment),
                 Err(Trouble::Refused(more)) => refusals.extend(more),
                 Err(fault) => return Err(fault),
             }

@@ -2,7 +2,8 @@
 //!
 //! - seen as    /proc/PID/smaps, /proc/PID/stat, /proc/PID/auxv, /proc/PID/exe
 //! - captured   areas; the pages that the process made or changed (PAGEMAP_SCAN), none of zeroes; guard regions; the
-//!   start and end of code, data, heap, stack, arguments and environment; the executable
+//!   start and end of code, data, heap, stack, arguments and environment; the executable; the contents of small files that it
+//!   writes to
 //! - recreated  `mmap` of each area, `preadv` from the image, `mprotect`; `prctl(PR_SET_MM, PR_SET_MM_MAP)`
 //! - refused    a mapped file that has changed since and is not in the image; a kernel with another vdso
 //! - not kept   nothing
@@ -16,6 +17,7 @@ use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
 use crate::fd::place::{self, READ, WRITE};
+use crate::fd::regular::SMALL;
 use crate::fd::{listened, memfd, packet, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
 use abi::consts::madvise::{MADV_DONTNEED, MADV_GUARD_INSTALL};
@@ -219,8 +221,11 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
         let file = &from.files.list[&id];
         let gone = file.standing == Standing::Gone;
         let shared = file.is_shared_memory() && areas.iter().any(|a| a.shared);
+        // As of a file that is open for writing: a small one often goes with the program, or with the machine.
+        let small = file.size as i64 <= SMALL && areas.iter().any(|a| a.shared && a.may_write);
+        let own = shared || file.standing == Standing::Named && small;
         let whole = file.contents.is_some() && !from.files.is_shown_only(id);
-        if whole || !(gone || shared || from.keep.libs) {
+        if whole || !(gone || own || from.keep.libs) {
             continue;
         }
         if from.probe.hears_of(&file.path.0, None) {
@@ -232,14 +237,20 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
         }
         let file = &from.files.list[&id];
         let saved = || from.probe.save_path(&file.path.0, file.size).map(|saved| (saved, file.size));
-        let (contents, size) = match (gone, whole_of_gone(file, areas[0], seen, from)) {
-            (true, Some(whole)) => whole,
-            (true, None) => shown_of_gone(id, &areas, from)?,
-            (false, _) => match saved() {
+        let (contents, size) = match gone {
+            true => match whole_of_gone(file, areas[0], seen, from) {
+                Some(whole) => whole,
+                None => shown_of_gone(id, &areas, from)?,
+            },
+            false => match saved() {
                 // It was opened by somebody else, and given to the program.
-                Err(fault) if shared && fault.errno == Errno::EACCES => {
+                Err(fault) if own && fault.errno == Errno::EACCES => {
                     let path = file.path.to_string();
                     from.note(path, "you may not open it yourself, so what it holds is not in the image");
+                    continue;
+                }
+                Err(fault) if !(shared || from.keep.libs) && fault.errno == Errno::EAGAIN => {
+                    from.note(file.path.to_string(), listened::LEASED);
                     continue;
                 }
                 Err(fault) if fault.errno == Errno::EAGAIN => {

@@ -519,6 +519,12 @@ fn open_files_by_policy() {
     assert_eq!(open_file(&model, &without, FilePolicy::Warn), (vec![], again));
     assert_eq!(open_file(&model, &without, FilePolicy::Saved), nothing);
     assert_eq!(open_file(&model, &changed, FilePolicy::Saved), nothing);
+    // Where nobody may write, nothing is made.
+    without.places.get_mut(&b"/tmp"[..]).expect("it works there").access = 5;
+    let nameless = said("/tmp/out was not here, nor may it be made there: the program has it without a name");
+    for policy in [FilePolicy::Warn, FilePolicy::Saved] {
+        assert_eq!(open_file(&model, &without, policy), (vec![], nameless.clone()));
+    }
 }
 
 #[test]
