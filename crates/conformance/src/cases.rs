@@ -148,6 +148,7 @@ const TREES: &[&str] = &[
     "stop-twice",
     "stop-below",
     "stop-silent",
+    "stop-still",
     "stop-odd",
     "family-leader-ended",
     "family-many",

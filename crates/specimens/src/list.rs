@@ -85,7 +85,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "zombies-any" family::zombies_any; "zombie-told" family::zombie_told; "zombie-below" family::zombie_below;
     "family-unheard" family::nobody_waits;
     "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;
-    "stop-silent" stops::silent; "stop-odd" stops::odd;
+    "stop-silent" stops::silent; "stop-odd" stops::odd; "stop-still" stops::still;
     "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
     "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "orphans" groups::orphans;
     "orphans-below" groups::orphans_below; "orphan-of-zombie" groups::orphan_of_zombie; "job" groups::job;

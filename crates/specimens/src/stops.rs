@@ -3,6 +3,7 @@
 use crate::family::{state, taken};
 use crate::kin::{self, Kin};
 use crate::life::Living;
+use crate::mem::{Area, PAGE, READ_WRITE};
 use crate::signals;
 use crate::sys::{self, Outcome, same};
 
@@ -204,5 +205,28 @@ pub(crate) fn odd(_: &[String]) -> Result<Living, String> {
             }
         }
         [shared, other].iter().try_for_each(|child| child.place().map(drop))
+    })
+}
+
+/// Children that have stopped themselves, and whom nobody lets go on: none of them comes to its next instruction.
+pub(crate) fn still(_: &[String]) -> Result<Living, String> {
+    let ran = Area::map(PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    let mut all = Vec::new();
+    for place in 0..8 {
+        let child = kin::fork()?;
+        if child == 0 {
+            // SAFETY: takes an integer.
+            unsafe { libc::raise(libc::SIGSTOP) };
+            ran.bytes()[place] = 1;
+            loop {
+                sys::pause_for(1000);
+            }
+        }
+        all.push(child);
+    }
+    all.iter().try_for_each(|child| is_stopped(*child))?;
+    Living::reads(move |_| {
+        same("those that ran", &vec![0; 8], &ran.bytes()[..8].to_vec())?;
+        all.iter().try_for_each(|child| is_stopped(*child))
     })
 }

@@ -76,6 +76,10 @@ enum Awaited {
 /// Calls that were made, and what they gave.
 type Made = (Arc<[Call]>, Vec<Answer>);
 
+/// For how many seconds a thread of a stopped process waits for our end, if that is what its socket tells: longer than a process takes from
+/// where it closes its descriptors to where it lets go of whom it traces.
+const STOPPED_WAITS: u32 = 1;
+
 /// For how long we look for an answer again and again before we sleep: to be woken takes longer than most answers.
 const EAGER: Duration = Duration::from_micros(200);
 
@@ -368,7 +372,10 @@ impl Process {
     fn data(&self, index: usize, status: &Status) -> arch::Data {
         let thread = &self.threads[index];
         let (tid, mask, regs) = (thread.tid(), thread.sigmask(), thread.regs());
-        arch::data(regs, mask, interrupting(regs, mask, status), SIZE as u64, tid as u64)
+        // A filter might not allow the wait; a guardian sees to who is filtered.
+        let waits = thread.group_stop().is_some() && !thread.is_filtered() && thread.dispatch().is_none();
+        let patience = if waits { STOPPED_WAITS } else { 0 };
+        arch::Data { patience, ..arch::data(regs, mask, interrupting(regs, mask, status), SIZE as u64, tid as u64) }
     }
 
     /// Steps 1 to 4.
@@ -423,21 +430,21 @@ fn interrupting(regs: &UserRegs, mask: u64, status: &Status) -> u64 {
 }
 
 /// MFD_CLOEXEC, and MFD_NOEXEC_SEAL where the kernel (6.3) knows it: with vm.memfd_noexec=2 it is demanded.
-fn memfd_flags() -> u64 {
-    static FLAGS: OnceLock<u64> = OnceLock::new();
+fn memfd_flags() -> u32 {
+    static FLAGS: OnceLock<u32> = OnceLock::new();
     *FLAGS.get_or_init(known_memfd_flags)
 }
 
-fn known_memfd_flags() -> u64 {
+fn known_memfd_flags() -> u32 {
     const NOEXEC_SEAL: u32 = 8;
     // SAFETY: the name is a C string.
     let fd = unsafe { libc::memfd_create(c"cryopid".as_ptr(), libc::MFD_CLOEXEC | NOEXEC_SEAL) };
     if fd < 0 {
-        return u64::from(libc::MFD_CLOEXEC);
+        return libc::MFD_CLOEXEC;
     }
     // SAFETY: the descriptor that was just made.
     unsafe { libc::close(fd) };
-    u64::from(libc::MFD_CLOEXEC | NOEXEC_SEAL)
+    libc::MFD_CLOEXEC | NOEXEC_SEAL
 }
 
 /// Where a thread stands (proc_pid_syscall(5)); `None` while it runs.
@@ -679,8 +686,10 @@ impl Post<'_> {
         self.go_on()?;
         for _ in 0..STOPS {
             let regs = self.arrive()?;
-            if regs.orig_rax == nr::RT_SIGPENDING {
-                return Ok(regs);
+            match regs.orig_rax {
+                nr::RT_SIGPENDING => return Ok(regs),
+                nr::PPOLL => ptrace::setregs(self.tid(), &arch::skip(&regs))?,
+                _ => {}
             }
             self.leave_call()?;
         }

@@ -10,7 +10,8 @@ use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
 use crate::stopped::{State, set_right};
 use crate::vfork::{self, Watch};
-use crate::{SeizeError, Stopped, fault, sys};
+use crate::{SeizeError, Stopped, arch, fault, sys};
+use abi::x86_64::UserRegs;
 use abi::{Errno, Fault};
 use std::borrow::Cow;
 use std::cell::Cell;
@@ -109,6 +110,32 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
             Some(stop) => ptrace::cont(tid, stop.signal_to_pass())?,
             None => watch.look(tid).map_or(Ok(()), |child| Err(Lost::Vforked(child)))?,
         }
+    }
+    Err(Lost::Stuck)
+}
+
+/// A thread that is leaving an envoy goes to the entry of the last call that it makes there; its registers. It does not wait on the way.
+fn to_last_call(tid: i32) -> Result<UserRegs, Lost> {
+    /// More stops than the longest way there has.
+    const STOPS: usize = 200;
+    ptrace::syscall(tid, 0)?;
+    for _ in 0..STOPS {
+        match ptrace::wait(tid, PATIENCE)? {
+            Some(Stop::Syscall) => {}
+            Some(Stop::Exited) => return Err(Lost::Died),
+            Some(stop) => {
+                ptrace::syscall(tid, stop.signal_to_pass())?;
+                continue;
+            }
+            None => break,
+        }
+        let regs = ptrace::getregs(tid)?.ok_or(Lost::Stuck)?;
+        match regs.orig_rax {
+            arch::calls::RT_SIGPROCMASK => return Ok(regs),
+            arch::calls::PPOLL => ptrace::setregs(tid, &arch::skip(&regs))?,
+            _ => {}
+        }
+        ptrace::syscall(tid, 0)?;
     }
     Err(Lost::Stuck)
 }
@@ -245,15 +272,44 @@ impl Process {
         mut status: Option<(Vec<u8>, Status)>,
     ) -> Result<Stopped, SeizeError> {
         for _ in 0..RUN_OUTS {
-            if !self.place.is_some_and(|place| place.contains(state.regs.rip)) {
+            let Some(place) = self.place.filter(|place| place.contains(state.regs.rip)) else {
                 let event = self.traced[&tid].expect("every traced thread was brought to a stop");
                 let asleep = self.asleep.get(&tid).cloned().unwrap_or_default();
                 return Stopped::new(state, event, asleep, status);
+            };
+            let is_stopped = matches!(self.traced.get(&tid), Some(Some(event)) if *event != libc::SIGTRAP);
+            match is_stopped {
+                true if arch::is_popping(state.regs.rip - place.code) => break,
+                true => self.lead_out(tid)?,
+                false => self.run_on(tid)?,
             }
-            self.run_on(tid)?;
             (state, status) = (self.state(tid)?, None);
         }
         Err(SeizeError::Stuck { tid })
+    }
+
+    /// A thread of a stopped process must run nothing of its own: it goes as far as all ways home have in common, and has what they would
+    /// give it.
+    #[cold]
+    fn lead_out(&mut self, tid: i32) -> Result<(), SeizeError> {
+        let lost = |lost| seize_error(lost, self.pid, tid);
+        let regs = to_last_call(tid).map_err(lost)?;
+        let (mask_at, popped_at) = arch::last_call(&regs);
+        let mask = self.memory.read_u64(mask_at)?;
+        let mut words = [0; _];
+        for (at, word) in (popped_at..).step_by(8).zip(&mut words) {
+            *word = self.memory.read_u64(at)?;
+        }
+        ptrace::setregs(tid, &arch::skip(&regs))?;
+        ptrace::interrupt(tid)?;
+        ptrace::cont(tid, 0)?;
+        let event = await_event(tid).map_err(lost)?;
+        ptrace::setsigmask(tid, mask)?;
+        ptrace::setregs(tid, &arch::popped(&regs, &words))?;
+        self.traced.insert(tid, Some(event));
+        self.has_run_on = true;
+        self.look_again()?;
+        Ok(())
     }
 
     fn run_on(&mut self, tid: i32) -> Result<(), SeizeError> {

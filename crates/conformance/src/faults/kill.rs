@@ -27,7 +27,7 @@ enum Ask {
     Restless,
 }
 
-const VICTIMS: [(&str, &[&str], Ask); 19] = [
+const VICTIMS: [(&str, &[&str], Ask); 20] = [
     ("registers", &[], Ask::Check),
     ("storm", &[], Ask::Check),
     ("itimers", &[], Ask::Check),
@@ -47,6 +47,8 @@ const VICTIMS: [(&str, &[&str], Ask); 19] = [
     // A parent in wait4, a child that reads.
     ("family-waits", &[], Ask::Check),
     ("family-restless", &[], Ask::Restless),
+    // Stopped children, which must not run: they are on their way home for as long as they are.
+    ("stop-still", &[], Ask::Restless),
     // Calls of which come back to them, or which have no vdso: a guardian does it all.
     ("vdso-absent", &[], Ask::Check),
     ("dispatch", &[], Ask::Check),
@@ -98,7 +100,7 @@ fn kills(scene: &mut Scene, (kind, arguments, ask): (&str, &[&str], Ask), count:
 
 /// How long a whole snapshot of such a victim takes, in microseconds.
 fn command_time(scene: &mut Scene, kind: &str) -> Result<u64, String> {
-    let other = if kind == "mem-large" || kind.starts_with("family") { kind } else { "ids" };
+    let other = if kind == "mem-large" || kind.starts_with("family") || kind == "stop-still" { kind } else { "ids" };
     let terminal = scene.specimen(other, &["32"])?;
     let began = Instant::now();
     scene.run(&["snapshot", &terminal.program.pid().to_string(), "-o", "time.cryo"])?.ended_with("snapshot", &[0])?;

@@ -51,7 +51,9 @@ pub struct Data {
     /// Bytes of the arena.
     pub arena_size: u64,
     /// Flags of the memfd_create.
-    pub memfd_flags: u64,
+    pub memfd_flags: u32,
+    /// For how many seconds the thread waits before it goes home by itself.
+    pub patience: u32,
     /// The thread's own signal mask.
     pub mask: u64,
     /// Signals that, when they pend at the heal, make the interrupted call end with EINTR.
@@ -80,7 +82,7 @@ pub const DATA: usize = size_of::<Data>();
 impl Data {
     /// Its bytes, as they lie in the memory of the process.
     pub fn to_bytes(&self) -> [u8; DATA] {
-        // SAFETY: `Data` is repr(C) and consists of u64s only, so it has no padding and every byte is initialised.
+        // SAFETY: `Data` is repr(C) and consists of u64s, but for two u32s in a row: it has no padding, and every byte is initialised.
         unsafe { std::mem::transmute::<Data, [u8; DATA]>(*self) }
     }
 
@@ -96,7 +98,7 @@ global_asm!(
     "tracee_blob:",
     // memfd_create(name, flags) -> r12. The freezer sets its size: the RLIMIT_FSIZE of the victim must not count.
     "lea rdi, [rip + tracee_blob_name]",
-    "mov rsi, [rbp + {memfd_flags}]",
+    "mov esi, [rbp + {memfd_flags}]",
     "mov eax, 319",
     "syscall",
     "test rax, rax",
@@ -266,9 +268,23 @@ global_asm!(
     "syscall",
     "8:",
     "tracee_blob_home:",
-    // rt_sigpending(below the red zone, 8): would the kernel have ended the call, or restarted it?
     "mov r8, [rbp + {rsp}]",
     "lea r8, [r8 - {red_zone}]",
+    // Whose process was stopped must not run as long as the freezer traces it: the end of that stops it anew. ppoll(0, 0, so long, 0)
+    // leaves what the kernel has noted of an interrupted call alone.
+    "mov eax, [rbp + {patience}]",
+    "test eax, eax",
+    "jz 8f",
+    "xor edi, edi",
+    "mov [r8 - 16], rax",
+    "mov [r8 - 8], rdi",
+    "xor esi, esi",
+    "lea rdx, [r8 - 16]",
+    "xor r10d, r10d",
+    "mov eax, 271",
+    "syscall",
+    "8:",
+    // rt_sigpending(below the red zone, 8): would the kernel have ended the call, or restarted it?
     "lea rdi, [r8 - 16]",
     "mov esi, 8",
     "mov eax, 127",
@@ -300,6 +316,7 @@ global_asm!(
     "mov r10d, 8",
     "mov eax, 14",
     "syscall",
+    "tracee_blob_pops:",
     "lea rsp, [r8 - {popped}]",
     "pop rbx",
     "pop rcx",
@@ -324,6 +341,7 @@ global_asm!(
     "tracee_blob_end:",
     ".popsection",
     memfd_flags = const std::mem::offset_of!(Data, memfd_flags),
+    patience = const std::mem::offset_of!(Data, patience),
     arena_size = const std::mem::offset_of!(Data, arena_size),
     mask = const std::mem::offset_of!(Data, mask),
     bit = const std::mem::offset_of!(Data, bit),
@@ -352,6 +370,7 @@ unsafe extern "C" {
     static tracee_blob_loop: u8;
     static tracee_blob_leave: u8;
     static tracee_blob_guest: u8;
+    static tracee_blob_pops: u8;
     static tracee_blob_end: u8;
 }
 
@@ -371,6 +390,11 @@ pub fn loop_at() -> u64 {
 /// Where in [`code`] everything is undone, as at EOF.
 pub fn leave_at() -> u64 {
     ((&raw const tracee_blob_leave).addr() - (&raw const tracee_blob).addr()) as u64
+}
+
+/// Whether a thread that stands so far into [`code`] has made its last call there.
+pub(crate) fn is_popping(at: u64) -> bool {
+    at >= (&raw const tracee_blob_pops).addr() as u64 - (&raw const tracee_blob).addr() as u64
 }
 
 /// Where in [`code`] a guest begins.
@@ -527,6 +551,7 @@ pub(crate) fn data(regs: &UserRegs, mask: u64, interrupting: u64, arena_size: u6
     Data {
         arena_size,
         memfd_flags: 0,
+        patience: 0,
         mask,
         interrupting,
         rip,
@@ -639,6 +664,23 @@ pub(crate) mod calls {
     pub(crate) const SOCKETPAIR: u64 = 53;
     pub(crate) const CLOSE: u64 = 3;
     pub(crate) const RT_SIGPENDING: u64 = 127;
+    /// Where it waits before that.
+    pub(crate) const PPOLL: u64 = 271;
+    /// The last: behind it there are only the registers to be popped.
+    pub(crate) const RT_SIGPROCMASK: u64 = 14;
+}
+
+/// Where the mask lies, at the entry of the last call of the blob, and what will be popped behind it.
+pub(crate) fn last_call(regs: &UserRegs) -> (u64, u64) {
+    (regs.rsi, regs.r8 - POPPED)
+}
+
+/// The registers that a thread has once it has popped that, at the entry of the last call.
+pub(crate) fn popped(regs: &UserRegs, words: &[u64; (POPPED / 8) as usize]) -> UserRegs {
+    let [rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rax, eflags, rip] = *words;
+    let rsp = regs.r8 + RED_ZONE;
+    let general = UserRegs { rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, ..*regs };
+    UserRegs { rax, eflags, rip, rsp, orig_rax: NO_CALL, ..general }
 }
 
 /// The envoy's end of the socket.
