@@ -47,7 +47,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
     let (areas, sum) = own_vdso()?;
     let mut groups = status.groups.clone();
     abi::sort(&mut groups);
-    let limits = limits();
+    let (limits, end) = (limits(), end_of_ids());
     Ok(Host {
         machine: rustix::system::uname().machine().to_string_lossy().into_owned(),
         page_size: rustix::param::page_size() as u32,
@@ -56,7 +56,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         places: places(model),
         temporary: std::env::temp_dir().into_os_string().into_vec(),
         spare: spare(model),
-        taken: gathered(model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id))),
+        taken: gathered(model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id, end))),
         terminal: stat.terminal.and_then(terminal),
         uid: status.uid[1],
         gid: status.gid[1],
@@ -259,21 +259,27 @@ const SPREAD: u32 = 128;
 /// High ids that are free here and not the tree's; others at each look, as another thaw may look for some at this moment.
 fn spare(model: &Model) -> Vec<u32> {
     let needed = resources::tree::lineage::helpers(model);
-    let highest = number("/proc/sys/kernel/pid_max").map_or(1 << 15, |max| max as u32);
+    let end = end_of_ids();
+    let highest = end.unwrap_or(1 << 15);
     let own: BTreeSet<u32> = gathered(model.ids().into_iter().chain(model.leaders()));
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let apart = now.map_or(0, |now| now.subsec_micros()) % SPREAD;
-    (2..highest.saturating_sub(apart)).rev().filter(|id| !own.contains(id) && !is_taken(*id)).take(needed).collect()
+    (2..highest.saturating_sub(apart))
+        .rev()
+        .filter(|id| !own.contains(id) && !is_taken(*id, end))
+        .take(needed)
+        .collect()
+}
+
+/// No process here can have this id, or a higher one (proc_sys_kernel(5)).
+fn end_of_ids() -> Option<u32> {
+    number("/proc/sys/kernel/pid_max").map(|max| max as u32)
 }
 
 /// An id is free when it is that of no process, thread or process group. That it is only that of a session, nothing tells but a birth.
-fn is_taken(id: u32) -> bool {
+fn is_taken(id: u32, end: Option<u32>) -> bool {
     use rustix::process::{Pid, test_kill_process, test_kill_process_group};
-    let Some(pid) = Pid::from_raw(id as i32) else { return true };
-    // No process here can have a higher one (proc_sys_kernel(5)).
-    if number("/proc/sys/kernel/pid_max").is_some_and(|max| i64::from(id) >= max) {
-        return true;
-    }
+    let Some(pid) = Pid::from_raw(id as i32).filter(|_| end.is_none_or(|end| id < end)) else { return true };
     let free = |r: rustix::io::Result<()>| r == Err(rustix::io::Errno::SRCH);
     !free(test_kill_process(pid)) || !free(test_kill_process_group(pid))
 }

@@ -117,18 +117,18 @@ impl Stubs {
         assert!(born.len() <= ground.slots, "the ground has a slot for each thread");
         let (mut threads, mut unborn) = (BTreeMap::new(), BTreeMap::<u32, Unborn>::new());
         for (slot, (tid, _)) in born.iter().enumerate() {
-            let (socket, end) = channel()?;
-            let (arena, other) = (Arena::at(ground.arena(slot)), Some(end));
-            let stub = Stub { slot, number: None, process: None, tid: None, tie: Tie::Socket, socket, other, arena };
+            let arena = Arena::at(ground.arena(slot));
+            let stub = Stub { slot, number: None, process: None, tid: None, tie: Tie::Socket, socket: None, arena };
             threads.insert(*tid, stub);
         }
         born[1..].iter().for_each(|(tid, by)| unborn.entry(*by).or_default().tids.push_back(*tid));
         let root = born[0].0;
         let first = threads.get_mut(&root).expect("it is among them");
-        let its = numbered(first.other.as_ref().expect("it was made just now"), reserve)?;
-        (first.number, first.other) = (Some(reserve), None);
-        let all = || threads.values().flat_map(|stub| [Some(&stub.socket), stub.other.as_ref()]).flatten();
-        let ours = all().map(AsRawFd::as_raw_fd).collect();
+        let (own, other) = channel()?;
+        let its = numbered(&other, reserve)?;
+        drop(other);
+        let ours = vec![own.as_raw_fd()];
+        (first.number, first.socket) = (Some(reserve), Some(own));
         let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
         let (pid, init) = match nest {
             Nest::Same => (born_here(root, &start)?, None),
@@ -143,6 +143,7 @@ impl Stubs {
             processes: BTreeMap::new(),
             threads,
             unborn,
+            channels: Vec::new(),
             unseen: VecDeque::new(),
             init,
             rseq: None,
@@ -204,7 +205,12 @@ impl Stubs {
         for (n, (arena, number)) in twins.into_iter().enumerate() {
             stub.arena.set_twin(n, arena, number as u64)?;
         }
-        let answers = stub.run(body, &batch)?;
+        stub.send(pid, &batch)?;
+        // While they are made.
+        self.prepare_channels(by)?;
+        let (stub, body) = self.parts(by);
+        stub.answered(body)?;
+        let answers = stub.arena.answers(&batch);
         let made = newborns.iter().zip(&answers).filter(|(_, answer)| answer.result.is_ok()).map(|(n, _)| *n);
         self.are_born(by, process, &made.collect::<Vec<_>>())?;
         let failed =
@@ -230,15 +236,28 @@ impl Stubs {
         Ok(())
     }
 
+    /// Sockets for the next that the thread makes.
+    fn prepare_channels(&mut self, by: u32) -> Result<(), Fault> {
+        let count = self.unborn.entry(by).or_default().tids.len().min(MOST);
+        self.channels.truncate(count);
+        while self.channels.len() < count {
+            self.channels.push(channel()?);
+        }
+        Ok(())
+    }
+
     /// The process of a thread gets the sockets of the next ones that the thread makes. Those of processes that it made before go:
     /// if it had all of them at once, each newborn would have a copy of each.
     fn send_sockets(&mut self, by: u32) -> Result<(), Fault> {
         let unborn = self.unborn.entry(by).or_default();
-        let count = unborn.tids.len().min(MOST);
-        let next: Vec<u32> = unborn.tids.drain(..count).collect();
         let useless = std::mem::take(&mut unborn.useless);
-        let other = |tid: &u32| self.threads.get_mut(tid).and_then(|stub| stub.other.take());
-        let sockets: Vec<OwnedFd> = next.iter().filter_map(other).collect();
+        self.prepare_channels(by)?;
+        let unborn = self.unborn.entry(by).or_default();
+        let next: Vec<u32> = unborn.tids.drain(..self.channels.len()).collect();
+        let (own, sockets): (Vec<_>, Vec<_>) = self.channels.drain(..).unzip();
+        for (tid, socket) in next.iter().zip(own) {
+            self.threads.get_mut(tid).expect("every id was told").socket = Some(socket);
+        }
         let (stub, body) = self.parts(by);
         let came = stub.take(body, &sockets)?;
         let call = |e| Fault::new("fcntl(F_DUPFD_CLOEXEC)", "a stub", e);

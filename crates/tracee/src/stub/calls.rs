@@ -97,7 +97,7 @@ impl Stub {
         let args = [Arg::Int(self.number.unwrap_or(-1) as u64), message, Arg::Int(MSG_CMSG_CLOEXEC)];
         let batch = put(&self.arena, &[Call::new(Sys::Recvmsg, args)])?;
         self.send(body.pid, &batch)?;
-        send_fds(&self.socket, fds).map_err(|e| Fault::new("sendmsg", body.pid, e))?;
+        send_fds(self.socket(), fds).map_err(|e| Fault::new("sendmsg", body.pid, e))?;
         self.answered(body)?;
         let answer = self.arena.answers(&batch).remove(0);
         answer.result.map_err(|e| Fault::new("recvmsg", body.pid, e))?;
@@ -106,21 +106,25 @@ impl Stub {
         if all.len() == fds.len() { Ok(all) } else { Err(Fault::new("recvmsg", body.pid, Errno::EMFILE)) }
     }
 
-    fn send(&self, pid: i32, batch: &Batch) -> Result<(), Fault> {
+    fn socket(&self) -> &OwnedFd {
+        self.socket.as_ref().expect("calls are made by threads that are born, and not held")
+    }
+
+    pub(super) fn send(&self, pid: i32, batch: &Batch) -> Result<(), Fault> {
         let call = |name: &str, e: Errno| Fault::new(name, pid, e);
         fault::point().map_err(|e| call("send", e))?;
         let count = (batch.entries as u32).to_ne_bytes();
         // SAFETY: four bytes of ours.
-        let r = unsafe { libc::send(self.socket.as_raw_fd(), count.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };
+        let r = unsafe { libc::send(self.socket().as_raw_fd(), count.as_ptr().cast(), 4, libc::MSG_NOSIGNAL) };
         sys::result(r as i64).map(drop).map_err(|e| call("send", e))
     }
 
-    fn answered(&self, body: &Body) -> Result<(), Fault> {
+    pub(super) fn answered(&self, body: &Body) -> Result<(), Fault> {
         let (pid, pidfd) = (body.pid, &body.pidfd);
         let mut word = [0u8; 4];
         loop {
             // SAFETY: recv writes at most four bytes into four.
-            let r = unsafe { libc::recv(self.socket.as_raw_fd(), word.as_mut_ptr().cast(), 4, libc::MSG_DONTWAIT) };
+            let r = unsafe { libc::recv(self.socket().as_raw_fd(), word.as_mut_ptr().cast(), 4, libc::MSG_DONTWAIT) };
             match sys::result(r as i64) {
                 Ok(4) => return Ok(()),
                 Ok(_) => return Err(Fault::new("recv", pid, Errno::EPIPE)),
@@ -128,7 +132,7 @@ impl Stub {
                 Err(e) => return Err(Fault::new("recv", pid, e)),
             }
             let poll = |fd: RawFd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-            let mut both = [poll(self.socket.as_raw_fd()), poll(pidfd.as_raw_fd())];
+            let mut both = [poll(self.socket().as_raw_fd()), poll(pidfd.as_raw_fd())];
             // SAFETY: two pollfds, borrowed for the call.
             let ready = unsafe { libc::poll(both.as_mut_ptr(), 2, LOOK) };
             if both[0].revents == 0 && both[1].revents != 0 {

@@ -27,7 +27,19 @@ impl Stubs {
     pub fn hold(&mut self) -> Result<(), Fault> {
         let is_held = |process: &u32| self.processes[process].stopped.is_some();
         let living = abi::gathered(self.processes().filter(|p| !self.has_ended(*p) && !is_held(p)));
-        self.hold_processes(&living).map(drop)
+        self.hold_processes(&living)?;
+        self.close_sockets();
+        Ok(())
+    }
+
+    /// Nothing more goes over them. To close one takes some microseconds, in which another thread of ours may do it.
+    fn close_sockets(&mut self) {
+        const MANY: usize = 64;
+        let all: Vec<_> = self.threads.values_mut().filter_map(|stub| stub.socket.take()).collect();
+        if all.len() >= MANY {
+            // What cannot be begun drops them here.
+            let _ = std::thread::Builder::new().spawn(move || drop(all));
+        }
     }
 
     /// Stops the threads of processes, likewise; gives their ids here. All are told before any is waited for: to come to a stop

@@ -48,9 +48,8 @@ struct Stub {
     /// Its id here; known once it was looked for.
     tid: Option<i32>,
     tie: Tie,
-    socket: OwnedFd,
-    /// The other end of the socket, until its process has it.
-    other: Option<OwnedFd>,
+    /// From when its process has the other end, until it is held.
+    socket: Option<OwnedFd>,
     arena: Arena,
 }
 
@@ -103,6 +102,8 @@ pub struct Stubs {
     /// Threads that are to be born, in their order, by the thread that makes them; and numbers of sockets in its process that are
     /// of no more use there.
     unborn: BTreeMap<u32, Unborn>,
+    /// Pairs of sockets for the next of them.
+    channels: Vec<(OwnedFd, OwnedFd)>,
     /// The ids of newborns that are in none of those yet.
     unseen: VecDeque<i32>,
     /// What the first process of a new pid namespace listens to.
