@@ -249,7 +249,15 @@ const MOVING: &[&str] = &[
 fn is_new(name: &str) -> bool {
     // Guard regions came with Linux 6.13, the descriptors of who has lost its first thread with 6.9, and how system calls come back to
     // a thread is told since 6.4.
-    let lacks = ["mem-light-guard", "family-leader-ended", "stop-odd", "dispatch", "dispatch-busy", "seccomp-sleeper"];
+    let lacks = [
+        "mem-light-guard",
+        "family-leader-ended",
+        "leader-ended",
+        "stop-odd",
+        "dispatch",
+        "dispatch-busy",
+        "seccomp-sleeper",
+    ];
     lacks.contains(&name) || FILTERED.contains(&name)
 }
 
@@ -419,6 +427,9 @@ fn stopped() -> Case {
 fn refused() -> Vec<Case> {
     vec![
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
+        // Elsewhere the harness takes it for a program that has ended.
+        Case::specimen(&["leader-ended"]).only(&[Root, User, WithLibs]),
+        Case::specimen(&["clone-undo"]).refused(&["sem-undo", "clone_sysvsem", "not supported yet"]),
         Case::specimen(&["family-leader-ended"]).refused(&["its first thread has ended", "linux 6.9"]).only(&[Older]),
         Case::specimen(&["thread-apart", "fd"]).refused(&["fd", "has descriptors of its own"]),
         Case::specimen(&["thread-apart", "cwd"]).refused(&["cwd", "a working directory, root or umask of its own"]),

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use tracee::fault::point;
 use tracee::{Heir, Legacy, here};
 
@@ -55,17 +55,33 @@ impl Bound {
         if looks.stays {
             return self.bind_there(number, name, path, looks);
         }
-        // A relative name is the same in any directory.
-        let own = || std::env::temp_dir().join(format!(".{}.cryopid", self.pid)).join(path);
-        let path = if path.is_absolute() { path.to_owned() } else { own() };
-        let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|directory| !directory.exists()).collect();
-        for directory in missing.iter().rev() {
-            self.heir.tell(&[&[AROUND], directory.as_os_str().as_bytes()].concat())?;
-            point()?;
-            fs::create_dir(directory)?;
+        let path = if path.is_absolute() { path.to_owned() } else { self.own(path) };
+        let mut made = Vec::new();
+        let bound = self.make_around(&path, &mut made).and_then(|()| self.bind_there(number, name, &path, looks));
+        made.iter().rev().try_for_each(fs::remove_dir).and(bound)
+    }
+
+    /// A relative name is the same in any directory: in one of ours, from which as many lead up as it needs.
+    fn own(&self, path: &Path) -> PathBuf {
+        let ups = path.components().filter(|part| *part == Component::ParentDir).count();
+        let mut own = std::env::temp_dir().join(format!(".{}.cryopid", self.pid));
+        own.extend((0..ups).map(|_| "up"));
+        own.join(path)
+    }
+
+    /// Makes the directories through which a path leads, as far as they are not there.
+    fn make_around(&mut self, path: &Path, made: &mut Vec<PathBuf>) -> io::Result<()> {
+        let mut at = PathBuf::new();
+        for part in path.parent().unwrap_or(path).components() {
+            at.push(part);
+            if !at.exists() {
+                self.heir.tell(&[&[AROUND], at.as_os_str().as_bytes()].concat())?;
+                point()?;
+                fs::create_dir(&at)?;
+                made.push(at.clone());
+            }
         }
-        let bound = self.bind_there(number, name, &path, looks);
-        missing.iter().try_for_each(fs::remove_dir).and(bound)
+        Ok(())
     }
 
     fn bind_there(&mut self, number: u64, name: &[u8], path: &Path, looks: Looks) -> io::Result<()> {

@@ -9,6 +9,7 @@ use crate::flight::Flights;
 use crate::guard::may_go_on;
 use crate::host::has_capability;
 use crate::identify;
+use crate::likeness;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
 use crate::sockets;
@@ -38,6 +39,7 @@ use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 use tracee::fault::point;
+use tracee::sys::Sharing;
 use tracee::{Process, here, job};
 
 /// What becomes of the tree once its image is safe.
@@ -203,6 +205,7 @@ fn capture(
     let mut findings = Findings::default();
     tree.forget_own_terminals();
     one_namespace(tree, &mut findings);
+    own_undo(tree, &mut findings)?;
     let apart = apart::refusals(&tree.members)?;
     if !apart.is_empty() {
         // No envoy visits such a thread: the number of its socket means something else there.
@@ -324,6 +327,22 @@ const TOGETHER: usize = 64;
 /// A thread of it that lives.
 fn lead(member: &Member) -> i32 {
     member.process.as_ref().map_or(member.pid, |p| p.threads()[0].tid())
+}
+
+/// Each process has changes of semaphores of its own to be taken back, as far as there are any. We have none.
+fn own_undo(tree: &Tree, findings: &mut Findings) -> Result<(), Error> {
+    let own = std::process::id() as i32;
+    let mut all = Vec::new();
+    for member in tree.members.iter().filter(|m| m.process.is_some()) {
+        if Sharing::Undo.kcmp(own, lead(member))?.is_ne() {
+            all.push((member.pid, lead(member)));
+        }
+    }
+    for (member, first) in likeness::pairs(all, |a, b| Sharing::Undo.kcmp(a.1, b.1))? {
+        let why = format!("what semaphores get back at its end is also that of process {} (CLONE_SYSVSEM)", first.0);
+        findings.refusals.push(Refusal::new("sem-undo", why, "this is not supported yet").of(member.0));
+    }
+    Ok(())
 }
 
 /// A tree is made again in one pid namespace.

@@ -243,14 +243,22 @@ fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
     gathered(here.into_iter().filter_map(|(path, inode)| Some((path, *all.get(&inode)?))))
 }
 
-/// Directories of files without a name that can hold such a file here.
+/// Directories of files without a name that can hold such files here, all that the image has of it.
 fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
-    let parents = model.files.values().filter(|f| f.is_gone()).filter_map(|f| path(&f.path.0).parent());
-    let can = |d: &&Path| {
+    let mut needed: BTreeMap<&Path, u64> = BTreeMap::new();
+    for file in model.files.values().filter(|f| f.is_gone()) {
+        if let Some(parent) = path(&file.path.0).parent().filter(|parent| parent.is_absolute()) {
+            *needed.entry(parent).or_default() += file.contents.iter().flatten().map(|e| e.len).sum::<u64>();
+        }
+    }
+    let can = |directory: &Path, bytes: u64| {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        d.is_absolute() && rustix::fs::openat(CWD, *d, flags, Mode::from_raw_mode(0o600)).is_ok()
+        let file = rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600)).ok()?;
+        let there = rustix::fs::fstatvfs(file).ok()?;
+        // Several of these may be of one file system; and what it takes besides is a part of that.
+        (there.f_bavail.saturating_mul(there.f_frsize) / 2 > bytes).then(|| directory.as_os_str().as_bytes().to_vec())
     };
-    gathered(parents.filter(can).map(|d| d.as_os_str().as_bytes().to_vec()))
+    gathered(needed.into_iter().filter_map(|(directory, bytes)| can(directory, bytes)))
 }
 
 /// Among so many a look begins.

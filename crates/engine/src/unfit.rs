@@ -47,6 +47,8 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
         && fs::read_link(format!("/proc/{pid}/exe")).is_err()
     {
         return match status.state {
+            // Other threads may live when the first has ended.
+            b'Z' if status.threads > 1 => Ok(()),
             b'Z' => refuse(ZOMBIE, "nothing of it is left to freeze"),
             _ if fs::metadata(format!("/proc/{pid}/exe"))
                 .is_err_and(|e| e.kind() == std::io::ErrorKind::PermissionDenied) =>

@@ -2,9 +2,10 @@
 
 use crate::family::state;
 use crate::kin::{self, Answer, Kin, SetUp};
-use crate::life::Living;
+use crate::life::{self, Living};
 use crate::signals;
 use crate::sys::{self, Outcome, must, same};
+use std::process::ExitCode;
 use std::sync::atomic::{AtomicU32, Ordering::SeqCst};
 
 /// Where who shares our memory leaves a number.
@@ -194,6 +195,12 @@ pub(crate) fn vforked(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A child that has in common with us what semaphores get back.
+pub(crate) fn undo(_: &[String]) -> Result<Living, String> {
+    let child = kin::clone(libc::CLONE_SYSVSEM | libc::SIGCHLD, answering(kin::obey))?;
+    Living::reads(move |_| child.place().map(drop))
+}
+
 /// A child whose first thread has ended, and whose others live.
 pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
     let line = kin::Line::new()?;
@@ -220,6 +227,20 @@ pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
         kin.tell("exit 8")?;
         same("its end", &(pid, 8 << 8), &kin::wait(pid, 0)?)
     })
+}
+
+/// The first process itself, of which a second thread does all.
+pub(crate) fn root_leader_ended(_: &[String]) -> Result<Living, String> {
+    let own = std::process::id() as i32;
+    std::thread::spawn(move || {
+        let ended = sys::soon("the end of its first thread", || state(own) == Some('Z'));
+        let living = Living::reads(move |_| same("the state of the first", &Some('Z'), &state(own)));
+        let status = ended.and(living).map_or(2, |living| i32::from(life::live(living) != ExitCode::SUCCESS));
+        std::process::exit(status)
+    });
+    // SAFETY: the other thread needs nothing of this one but its stack, which stays.
+    unsafe { libc::syscall(libc::SYS_exit, 5) };
+    unreachable!("it has ended")
 }
 
 /// It has a child, which is to end with it, and not with the first thread.

@@ -95,7 +95,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals; "vfork-waits" clones::vforked;
-    "family-leader-ended" clones::leader_ended; "family-many" crowds::many; "family-mixed" crowds::mixed; "family-restless" crowds::restless;
+    "family-leader-ended" clones::leader_ended; "leader-ended" clones::root_leader_ended; "clone-undo" clones::undo; "family-many" crowds::many; "family-mixed" crowds::mixed; "family-restless" crowds::restless;
     "family-busy" crowds::busy; "bomb" crowds::bomb;
     "seccomp-strict" filters::strict; "seccomp-hard" filters::hard; "seccomp-sleeper" filters::sleeper; "seccomp-synced" filters::synced;
     "seccomp-apart" filters::apart; "seccomp-one-thread" filters::one_thread; "seccomp-inherited" filters::inherited;

@@ -116,7 +116,7 @@ pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
     let served = [connected(listener, libc::SOCK_STREAM, &deep)?, connected(listener, libc::SOCK_STREAM, &deep)?];
     sys::fine("remove_file", std::fs::remove_file(&deep))?;
     sys::fine("chdir", std::env::set_current_dir(&below))?;
-    let relative = inbox("relative")?;
+    let (relative, above) = (inbox("relative")?, inbox("../above")?);
     sys::fine("chdir", std::env::set_current_dir(&here))?;
     sys::fine("remove_dir", std::fs::remove_dir(&below))?;
     let (kind, hidden) = (libc::SOCK_SEQPACKET, format!("@cryopid-{}-left", std::process::id()));
@@ -124,7 +124,7 @@ pub(crate) fn gone(_: &[String]) -> Result<Living, String> {
     let others = [connected(leaving[0], kind, &left)?, connected(leaving[0], kind, &left)?];
     let hidden = [connected(leaving[1], kind, &hidden)?, connected(leaving[1], kind, &hidden)?];
     leaving.into_iter().for_each(sys::close);
-    let one_way = [inboxes[0], inboxes[1], relative];
+    let one_way = [inboxes[0], inboxes[1], relative, above];
     let both_ways: Vec<[i32; 2]> = [served, others, hidden].concat();
     let all = [one_way.concat(), both_ways.concat(), vec![listener]].concat();
     let told = move || all.iter().map(|fd| names(*fd)).collect::<Result<Vec<_>, _>>();

@@ -67,6 +67,7 @@ const KCMP_VM: i32 = 1;
 const KCMP_FILES: i32 = 2;
 const KCMP_FS: i32 = 3;
 const KCMP_SIGHAND: i32 = 4;
+const KCMP_SYSVSEM: i32 = 6;
 const KCMP_EPOLL_TFD: i32 = 7;
 
 /// Whether two threads run in the same memory (kcmp(2)).
@@ -85,6 +86,8 @@ pub enum Sharing {
     Fs,
     /// The table of signal handlers.
     Actions,
+    /// What semaphores get back when they end (semop(2), SEM_UNDO). Those who have none of it have that in common, too.
+    Undo,
 }
 
 impl Sharing {
@@ -95,6 +98,7 @@ impl Sharing {
             Sharing::Files => KCMP_FILES,
             Sharing::Fs => KCMP_FS,
             Sharing::Actions => KCMP_SIGHAND,
+            Sharing::Undo => KCMP_SYSVSEM,
         };
         kcmp(kind, a, b, 0, 0)
     }

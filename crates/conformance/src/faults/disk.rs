@@ -1,6 +1,7 @@
 //! The disk fills up: exit status 1, no file left, and the program runs on.
 
 use crate::kit::Kit;
+use crate::pty::FIRST;
 use crate::runner::Test;
 use crate::scene::{Scene, hear};
 use crate::{Outcome, fine, process, same};
@@ -39,6 +40,7 @@ pub fn tests() -> Vec<Test> {
     let mut tests = vec![
         Test::new("disk/limit in the stub", |kit| limited(kit, Room::Blocks(100))),
         Test::new("disk/limit in the pages", |kit| limited(kit, Room::BehindStub(4 << 20))),
+        Test::new("disk/that of a file without a name", full_at_thaw),
     ];
     for (name, kind, room) in all {
         for command in ["freeze", "snapshot"] {
@@ -46,6 +48,29 @@ pub fn tests() -> Vec<Test> {
         }
     }
     tests
+}
+
+/// Where a file without a name was there is no room for it when its program is thawed: it is in memory.
+fn full_at_thaw(kit: &Kit) -> Outcome {
+    let mut scene = Scene::new(kit, 0)?;
+    let outcome = finds_no_room(&mut scene);
+    scene.close(outcome)
+}
+
+fn finds_no_room(scene: &mut Scene) -> Outcome {
+    const NAMELESS: &str =
+        "exec 3<>disk/file; head -c 300000 /dev/urandom >&3; rm disk/file; echo rea''dy; read; wc -c </proc/$$/fd/3";
+    let disk = Disk::new(scene.path("disk"), 2 << 20)?;
+    let mut terminal = scene.open(&["/bin/bash", "-c", NAMELESS].map(String::from), FIRST)?;
+    terminal.expect("ready\r\n")?;
+    scene.run(&["freeze", &terminal.program.pid().to_string(), "-o", "a.cryo"])?.ended_with("freeze", &[0])?;
+    terminal.exit()?;
+    let filled = std::fs::write(disk.0.join("filler"), vec![1; 4 << 20]);
+    same("the disk is full", &true, &filled.is_err())?;
+    let mut thawed = scene.thaw(&scene.path("a.cryo"))?;
+    thawed.write("\n")?;
+    thawed.expect("300000\r\n")?;
+    same("exit status", &0, &thawed.exit()?)
 }
 
 /// How large a file may be.

@@ -605,7 +605,9 @@ impl Kind for UnixSocket {
         }
         let is_sought = takes_connections || among.told.kind == SOCK_DGRAM;
         if let Some(Named { name: Name::Path(name), path: None, .. }) = named.as_ref().filter(|_| is_sought) {
-            let why = format!("its file is not at {name} any more: thawed, nobody finds it by a name");
+            let why = format!(
+                "its file is not found at {name} from where the program is now: thawed, nobody finds it by a name"
+            );
             from.note(seen.title(), why);
         }
         let Told { inode, kind, peer, shutdown, pending, backlog, .. } = among.told;

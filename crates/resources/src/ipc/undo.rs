@@ -7,8 +7,8 @@
 //!   have, tells by its error how much was there (ipc/sem.c, perform_atomic_semop_slow)
 //! - recreated  in a set that was made again, by two operations for each, one with the mark and one without, which change
 //!   nothing else. In a set that was found, the end of the program has taken the changes back: they are made again
-//! - refused    a set that others use so much that its values do not stand still. A thaw fails where others have taken by then
-//!   what the program had
+//! - refused    what several processes have in common (clone(2) with CLONE_SYSVSEM), by the engine; a set that others use so
+//!   much that its values do not stand still. A thaw fails where others have taken by then what the program had
 //! - not kept   of a set that the program may not read; of threads that do not share it with the first one (clone(2) without
 //!   CLONE_SYSVSEM)
 //!
