@@ -304,7 +304,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
 }
 
 /// The messages that wait, in their order. The offset is put back in the same batch, as in `unix`, where it is told what is seen of empty ones.
-fn datagrams(seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Datagram>, Trouble> {
+fn datagrams(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Trouble> {
     const ROOM: usize = 1 << 16;
     const MOST: usize = 1 << 16;
     let fd = seen.fd;
@@ -332,6 +332,9 @@ fn datagrams(seen: &Seen, from: &Capturing<'_>) -> Result<Vec<Datagram>, Trouble
         }
         if all.len() == MOST {
             return Err(seen.refuse("more than 65536 messages wait in it", "freeze it when they are read").into());
+        }
+        if len == 0 && !all.is_empty() {
+            from.note(seen.title(), super::unix::EMPTY_ONCE);
         }
         all.push(Datagram { from: Blob(name.to_vec()), message: Blob(bytes[..len.min(bytes.len())].to_vec()) });
         at = at.max(0).saturating_add(len as i32);

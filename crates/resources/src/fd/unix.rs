@@ -238,6 +238,10 @@ fn asks_peer(fd: u32) -> Call {
     Call::new(Sys::Getpeername, [Arg::Int(fd.into()), Arg::Out(SOCKADDR), len])
 }
 
+/// Of an empty message behind others.
+pub(super) const EMPTY_ONCE: &str =
+    "the kernel shows an empty message that waits behind others once (MSG_PEEK): if the program runs on, no later freeze sees it";
+
 /// Whether the other end, which is closed, had a name: it is told as long as there is this one (net/unix/af_unix.c,
 /// `unix_release_sock`).
 fn had_name(fd: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
@@ -314,6 +318,8 @@ struct Queue {
     goes_on: bool,
     /// Whether more came than was seen.
     has_more: bool,
+    /// An empty one is behind others, which the kernel shows once.
+    is_shown_once: bool,
 }
 
 impl Queue {
@@ -420,6 +426,7 @@ impl<'a> Among<'a> {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
             queue.has_more |= piece.flags & MSG_CTRUNC != 0;
+            queue.is_shown_once |= piece.bytes.is_empty() && known.is_none() && !queue.all.is_empty();
             queue.push(piece, sender.filter(|_| is_of_another), from);
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
@@ -581,6 +588,9 @@ impl Kind for UnixSocket {
             is_told.then_some(queue).ok_or("it tells who sent what waits in it by a pidfd or a label")
         });
         let queue = queue.map_err(|why| seen.refuse(why, "freeze it when they are read"))?;
+        if queue.is_shown_once {
+            from.note(seen.title(), EMPTY_ONCE);
+        }
         if queue.ancillary.iter().any(|with| with.credentials.is_some_and(|who| who.0 == 0)) {
             let why = "who sent what waits in it is not in the tree: thawed, it is told to be of another process";
             from.note(seen.title(), why);
