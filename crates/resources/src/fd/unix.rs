@@ -240,7 +240,7 @@ fn asks_peer(fd: u32) -> Call {
 
 /// Of an empty message behind others.
 pub(super) const EMPTY_ONCE: &str =
-    "the kernel shows an empty message that waits behind others once (MSG_PEEK): if the program runs on, no later freeze sees it";
+    "the kernel shows an empty message behind others once (MSG_PEEK): if the program runs on, no later freeze sees it";
 
 /// Whether the other end, which is closed, had a name: it is told as long as there is this one (net/unix/af_unix.c,
 /// `unix_release_sock`).
