@@ -429,7 +429,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["file-name-elsewhere"]).refused(&["another name"]),
         // Elsewhere the harness takes it for a program that has ended.
         Case::specimen(&["leader-ended"]).only(&[Root, User, WithLibs]),
-        Case::specimen(&["clone-undo"]).refused(&["sem-undo", "clone_sysvsem", "not supported yet"]),
+        Case::specimen(&["clone-undo"]).refused(&["semaphores", "clone_sysvsem", "not supported yet"]),
         Case::specimen(&["family-leader-ended"]).refused(&["its first thread has ended", "linux 6.9"]).only(&[Older]),
         Case::specimen(&["thread-apart", "fd"]).refused(&["fd", "has descriptors of its own"]),
         Case::specimen(&["thread-apart", "cwd"]).refused(&["cwd", "a working directory, root or umask of its own"]),

@@ -329,18 +329,14 @@ fn lead(member: &Member) -> i32 {
     member.process.as_ref().map_or(member.pid, |p| p.threads()[0].tid())
 }
 
-/// Each process has changes of semaphores of its own to be taken back, as far as there are any. We have none.
+/// Each process has changes of semaphores of its own to be taken back, as far as there are any.
 fn own_undo(tree: &Tree, findings: &mut Findings) -> Result<(), Error> {
-    let own = std::process::id() as i32;
-    let mut all = Vec::new();
-    for member in tree.members.iter().filter(|m| m.process.is_some()) {
-        if Sharing::Undo.kcmp(own, lead(member))?.is_ne() {
-            all.push((member.pid, lead(member)));
-        }
-    }
-    for (member, first) in likeness::pairs(all, |a, b| Sharing::Undo.kcmp(a.1, b.1))? {
-        let why = format!("what semaphores get back at its end is also that of process {} (CLONE_SYSVSEM)", first.0);
-        findings.refusals.push(Refusal::new("sem-undo", why, "this is not supported yet").of(member.0));
+    let living = tree.members.iter().filter(|m| m.process.is_some());
+    let pids: BTreeMap<i32, i32> = abi::gathered(living.map(|member| (lead(member), member.pid)));
+    let all = tracee::sys::with_undo(pids.keys().copied())?;
+    for (member, first) in likeness::pairs(all, |a, b| Sharing::Undo.kcmp(*a, *b))? {
+        let why = format!("what they get back at its end is also that of process {} (CLONE_SYSVSEM)", pids[&first]);
+        findings.refusals.push(Refusal::new("semaphores", why, "this is not supported yet").of(pids[&member]));
     }
     Ok(())
 }

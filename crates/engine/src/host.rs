@@ -243,22 +243,22 @@ fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
     gathered(here.into_iter().filter_map(|(path, inode)| Some((path, *all.get(&inode)?))))
 }
 
-/// Directories of files without a name that can hold such files here, all that the image has of it.
+/// Directories of files without a name that can hold such files here, all that the image has of them.
 fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
-    let mut needed: BTreeMap<&Path, u64> = BTreeMap::new();
+    let (mut needed, mut there) = (HashMap::<u64, u64>::new(), BTreeMap::<Vec<u8>, (u64, u64)>::new());
     for file in model.files.values().filter(|f| f.is_gone()) {
-        if let Some(parent) = path(&file.path.0).parent().filter(|parent| parent.is_absolute()) {
-            *needed.entry(parent).or_default() += file.contents.iter().flatten().map(|e| e.len).sum::<u64>();
-        }
-    }
-    let can = |directory: &Path, bytes: u64| {
+        let Some(parent) = path(&file.path.0).parent().filter(|parent| parent.is_absolute()) else { continue };
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let file = rustix::fs::openat(CWD, directory, flags, Mode::from_raw_mode(0o600)).ok()?;
-        let there = rustix::fs::fstatvfs(file).ok()?;
-        // Several of these may be of one file system; and what it takes besides is a part of that.
-        (there.f_bavail.saturating_mul(there.f_frsize) / 2 > bytes).then(|| directory.as_os_str().as_bytes().to_vec())
-    };
-    gathered(needed.into_iter().filter_map(|(directory, bytes)| can(directory, bytes)))
+        let Ok(made) = rustix::fs::openat(CWD, parent, flags, Mode::from_raw_mode(0o600)) else { continue };
+        let (Ok(stat), Ok(system)) = (rustix::fs::fstat(&made), rustix::fs::fstatvfs(&made)) else { continue };
+        // Some do not tell.
+        let free = if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_frsize) };
+        *needed.entry(stat.st_dev).or_default() += file.contents.iter().flatten().map(|e| e.len).sum::<u64>();
+        there.insert(parent.as_os_str().as_bytes().to_vec(), (stat.st_dev, free));
+    }
+    // What it takes besides is a part of that.
+    let has_room = |(device, free): &(u64, u64)| needed.get(device).is_none_or(|bytes| free - free / 16 >= *bytes);
+    gathered(there.into_iter().filter(|(_, at)| has_room(at)).map(|(directory, _)| directory))
 }
 
 /// Among so many a look begins.

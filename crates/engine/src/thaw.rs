@@ -99,11 +99,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// From so many threads on.
 const MANY: usize = 16;
 
-/// How often ids are looked for once more.
+/// How often ids and files are looked for once more.
 const TRIES: u32 = 4;
 
-/// Brings the tree back. When an id is taken between the look and the act, it looks again: an id of the tree itself is taken now, and
-/// the tree gets a namespace of its own if any id will do; or only one that was to be a helper's, for which another will do.
+/// Brings the tree back. When an id is taken, or a file removed, between the look and the act, it looks again: an id of the tree itself
+/// is taken now, and the tree gets a namespace of its own if any id will do; or only one that was to be a helper's, for which another
+/// will do.
 pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<Thawed, Error> {
     progress.stage("checking", loaded.image.source().len().unwrap_or(0));
     // A plan of many threads takes as long as the look at their pages: they are made beside each other.
@@ -121,13 +122,16 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
     }
     let taken =
         |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::EEXIST && f.call.starts_with("clone3"));
+    // Somebody has removed a file since.
+    let removed =
+        |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::ENOENT && f.call.contains(" = openat("));
     let mut tries = 0..TRIES;
     loop {
         let (host, plan) = beside.take().map_or_else(|| surveyed(loaded, options), Ok)?;
         progress.planned(&plan);
         progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
         match execute(&plan, loaded, progress) {
-            Err(e) if taken(&e) && tries.next().is_some() => {}
+            Err(e) if (taken(&e) || removed(&e)) && tries.next().is_some() => {}
             Err(e) if taken(&e) && options.pids == Pids::Auto => {
                 let options = Options { pids: Pids::New, ..options.clone() };
                 return execute(&plan_for(loaded, &host, &options)?, loaded, progress);

@@ -333,6 +333,12 @@ impl Model {
         open.chain(contexts.flatten()).flat_map(|path| [&path.0[..], place::parent(&path.0)]).chain(above).chain(kept)
     }
 
+    /// Whether some process writes to this file by a shared mapping.
+    pub(crate) fn writes_to_map_of(&self, id: u32) -> bool {
+        let mut areas = self.spaces().flat_map(|space| &space.areas).filter(|area| area.shared && area.may_write);
+        areas.any(|area| matches!(area.backing, crate::mm::area::Backing::File { file, .. } if file == id))
+    }
+
     /// Every run of pages and contents that the image holds.
     pub fn extents(&self) -> impl Iterator<Item = &image::Extent> {
         let pages = self.spaces().flat_map(|s| &s.pages);

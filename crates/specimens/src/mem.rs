@@ -173,8 +173,9 @@ pub(crate) fn own_files(_: &[String]) -> Result<Living, String> {
     let mut expected = pattern(3, 2 * PAGE);
     let (open, closed) = (file_of("own/open", &expected)?, file_of("own/closed", &expected)?);
     let area = |fd, access| Area::map(2 * PAGE, access, libc::MAP_SHARED, fd);
-    let all = [area(open, READ_WRITE)?, area(open, libc::PROT_READ)?, area(closed, READ_WRITE)?];
-    sys::close(closed);
+    let reader = sys::open("own/open", libc::O_RDONLY | libc::O_CLOEXEC)?;
+    let all = [area(open, READ_WRITE)?, area(reader, libc::PROT_READ)?, area(closed, READ_WRITE)?];
+    [closed, reader].into_iter().for_each(sys::close);
     let mut round = 0;
     Living::reads(move |_| {
         for (what, area) in ["its map", "its other map", "the map of one that is closed"].into_iter().zip(&all) {

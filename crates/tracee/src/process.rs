@@ -114,8 +114,8 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
     Err(Lost::Stuck)
 }
 
-/// A thread that is leaving an envoy goes to the entry of the last call that it makes there; its registers. It does not wait on the way.
-fn to_last_call(tid: i32) -> Result<UserRegs, Lost> {
+/// A thread that is leaving an envoy goes to the entry of the last call that it makes there. It does not wait on the way.
+fn to_last_call(tid: i32) -> Result<(), Lost> {
     /// More stops than the longest way there has.
     const STOPS: usize = 200;
     ptrace::syscall(tid, 0)?;
@@ -131,7 +131,7 @@ fn to_last_call(tid: i32) -> Result<UserRegs, Lost> {
         }
         let regs = ptrace::getregs(tid)?.ok_or(Lost::Stuck)?;
         match regs.orig_rax {
-            arch::calls::RT_SIGPROCMASK => return Ok(regs),
+            arch::calls::RT_SIGPROCMASK => return Ok(()),
             arch::calls::PPOLL => ptrace::setregs(tid, &arch::skip(&regs))?,
             _ => {}
         }
@@ -279,8 +279,7 @@ impl Process {
             };
             let is_stopped = matches!(self.traced.get(&tid), Some(Some(event)) if *event != libc::SIGTRAP);
             match is_stopped {
-                true if arch::is_popping(state.regs.rip - place.code) => break,
-                true => self.lead_out(tid)?,
+                true => self.lead_out((tid, place), state.regs)?,
                 false => self.run_on(tid)?,
             }
             (state, status) = (self.state(tid)?, None);
@@ -288,28 +287,29 @@ impl Process {
         Err(SeizeError::Stuck { tid })
     }
 
-    /// A thread of a stopped process must run nothing of its own: it goes as far as all ways home have in common, and has what they would
-    /// give it.
+    /// A thread of a stopped process must run nothing of its own: it goes as far as its last call in the envoy, and has what it would pop
+    /// behind that. At every instant before it would do so by itself.
     #[cold]
-    fn lead_out(&mut self, tid: i32) -> Result<(), SeizeError> {
+    fn lead_out(&mut self, (tid, place): (i32, Place), mut regs: UserRegs) -> Result<(), SeizeError> {
         let lost = |lost| seize_error(lost, self.pid, tid);
-        let regs = to_last_call(tid).map_err(lost)?;
-        let (mask_at, popped_at) = arch::last_call(&regs);
-        let mask = self.memory.read_u64(mask_at)?;
+        if !arch::is_behind_last_call(regs.rip - place.code) {
+            to_last_call(tid).map_err(lost)?;
+            ptrace::interrupt(tid)?;
+            ptrace::cont(tid, 0)?;
+            let event = await_event(tid).map_err(lost)?;
+            self.traced.insert(tid, Some(event));
+            regs = ptrace::getregs(tid)?.ok_or(SeizeError::ForeignMode { tid })?;
+        }
+        if regs.rip != place.code + arch::pops_at() {
+            return Err(SeizeError::Stuck { tid });
+        }
         let mut words = [0; _];
-        for (at, word) in (popped_at..).step_by(8).zip(&mut words) {
+        for (at, word) in (arch::to_be_popped(&regs)..).step_by(8).zip(&mut words) {
             *word = self.memory.read_u64(at)?;
         }
-        ptrace::setregs(tid, &arch::skip(&regs))?;
-        ptrace::interrupt(tid)?;
-        ptrace::cont(tid, 0)?;
-        let event = await_event(tid).map_err(lost)?;
-        ptrace::setsigmask(tid, mask)?;
         ptrace::setregs(tid, &arch::popped(&regs, &words))?;
-        self.traced.insert(tid, Some(event));
         self.has_run_on = true;
-        self.look_again()?;
-        Ok(())
+        self.look_again()
     }
 
     fn run_on(&mut self, tid: i32) -> Result<(), SeizeError> {

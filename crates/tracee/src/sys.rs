@@ -104,6 +104,25 @@ impl Sharing {
     }
 }
 
+/// Of these threads, those who have a list of what semaphores get back when they end. We have none of our own any more: to make a thread
+/// makes one (clone(2), CLONE_SYSVSEM).
+pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Vec<i32>, Fault> {
+    // SAFETY: takes an integer; nothing that we have done with semaphores is to be taken back.
+    unsafe { libc::unshare(libc::CLONE_SYSVSEM) };
+    // SAFETY: takes nothing.
+    let own = unsafe { libc::gettid() };
+    let mut all = Vec::new();
+    for tid in tids {
+        match Sharing::Undo.kcmp(own, tid) {
+            Ok(order) => all.extend(order.is_ne().then_some(tid)),
+            // Without CONFIG_SYSVIPC nobody has one.
+            Err(fault) if fault.errno == Errno::EOPNOTSUPP => break,
+            Err(fault) => return Err(fault),
+        }
+    }
+    Ok(all)
+}
+
 /// kcmp(2) of two descriptors: `Equal` when they are the same open file description, else a lasting order.
 pub fn kcmp_file(a: (i32, RawFd), b: (i32, RawFd)) -> Result<Ordering, Fault> {
     kcmp(KCMP_FILE, a.0, b.0, a.1 as u64, b.1 as u64)

@@ -231,7 +231,7 @@ impl Victim {
 
     fn healed(&self) -> Outcome {
         let mut last = Ok(());
-        let healed = until(Duration::from_secs(2), || {
+        let healed = until(Duration::from_secs(5), || {
             last = self.as_it_was();
             last.is_ok().then_some(())
         });

@@ -11,7 +11,6 @@ pub(super) fn all() -> Vec<Case> {
             "head -c 2000000 /dev/urandom | base64 >text",
             &["xz", "-T2", "-1", "--block-size=500000", "-c", "text"],
         ),
-        // What is made of a moving picture, in frames that depend on each other.
         // Each frame is made from those before it.
         same(
             "ffmpeg",

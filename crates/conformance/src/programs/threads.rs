@@ -3,7 +3,7 @@
 use super::{same, talk};
 use crate::case::Flavour::WithLibs;
 use crate::case::Program::Built;
-use crate::case::Step::{Exit, Expect, Type};
+use crate::case::Step::{Await, Exit, Expect, Type};
 use crate::case::{Case, Step};
 
 /// All of them.
@@ -21,7 +21,7 @@ pub(super) fn all() -> Vec<Case> {
             "jshell",
             &["jshell", "--execution", "local", "--feedback", "concise"],
             &[
-                Expect("jshell> "),
+                Await("jshell> "),
                 Type("int x = 41; int f() { return x + 1; }\n"),
                 Type("\"rea\" + \"dy\"\n"),
                 Expect("\"ready\""),

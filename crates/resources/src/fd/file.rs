@@ -199,9 +199,11 @@ impl File {
         // What a shared writable area wrote is in the file and moved its time: such a file is one's own data.
         let own_data = self.standing == Standing::Named && wanted != Access::Read;
         let here = to.to.host.files.contains_key(&self.path.0);
-        if self.unchanged(to) || own_data && access != 0 && here {
+        let is_written = || access != 0 || wanted == Access::ReadShared && to.model.writes_to_map_of(id);
+        let strict = to.to.options.files == FilePolicy::Strict;
+        if self.unchanged(to) || own_data && here && is_written() {
             self.open_path(descr, access, to);
-        } else if own_data && !here && self.contents.is_some() {
+        } else if own_data && !here && self.contents.is_some() && !strict {
             self.make_again(id, descr, access, to);
         } else if self.contents.is_some() {
             self.make_saved(id, descr, access, to);
@@ -433,7 +435,12 @@ impl File {
                 let args = vec![AT_FDCWD.into(), Value::Bytes(path), open_flags.into(), 0o700.into()];
                 to.to.make(NAME, descr, Sys::Openat, args);
             }
-            None => memfd::make(self, NAME, descr, to),
+            None => {
+                if self.is_gone() && !self.in_memory() && self.path.0 != NO_FILE {
+                    to.to.note(format!("{} is in memory: it cannot be where it was", self.path));
+                }
+                memfd::make(self, NAME, descr, to);
+            }
         }
     }
 

@@ -5,8 +5,8 @@
 //!   1 MiB, or with `--with-files`
 //! - recreated  `openat` with the same flags, `lseek`
 //! - refused    the contents of one with a lease that this would break; a file without a name that a process outside of the tree has too, if one of them
-//!   writes; one whose name is gone while another name of it, in another directory, is not; a file that is gone on the host, or
-//!   by policy one that has changed
+//!   writes; one whose name is gone while another name of it, in another directory, is not; one that another mount hides; a file
+//!   that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives, and of those that have one
 //!   of /proc in common, in a new pid namespace (see `procfile`); extended attributes of one without a name: told
 
@@ -175,10 +175,17 @@ impl Kind for Regular {
     }
 }
 
-/// A file whose name is gone while another one, outside of the tree, is not: what is written into it would be seen no more.
+/// A file whose name is gone, or leads elsewhere, while it has one: what is written into it would be seen no more.
 fn other_name(seen: &Seen, file: &File) -> Option<Refusal> {
-    let why = "the name by which it was opened is gone, and another name of it is not";
-    (file.is_gone() && seen.stat.nlink > 0).then(|| seen.refuse(why, "put the old name back: ln /proc/PID/fd/N NAME"))
+    // The kernel says of a name that is gone that it is (fs/d_path.c).
+    let (why, remedy) = match seen.link.0.ends_with(b" (deleted)") {
+        true => (
+            "the name by which it was opened is gone, and another name of it is not",
+            "put the old name back: ln /proc/PID/fd/N NAME",
+        ),
+        false => ("another mount hides the place where it is", "unmount that first"),
+    };
+    (file.is_gone() && seen.stat.nlink > 0).then(|| seen.refuse(why, remedy))
 }
 
 /// A file without a name becomes a file of the program's own: what it or a process outside writes, the other sees no more.

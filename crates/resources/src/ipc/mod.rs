@@ -232,17 +232,15 @@ fn removal(object: Object) -> String {
     format!("ipcrm -{letter} {}", object.id)
 }
 
-/// What whoever freezes and the program itself may not look at. If it is another user's, the last who used it had an id that a member
-/// of the tree has now.
-fn unreadable<T>(object: Object, perm: &IpcPerm, from: &Capturing<'_>) -> Result<Option<T>, Trouble> {
+/// What whoever freezes and the program itself may not look at. If it is another user's, in a namespace that others use, and the program
+/// does not have it now (`has`), then the last who used it had an id that a member of the tree has today.
+fn unreadable<T>(object: Object, perm: &IpcPerm, has: bool, from: &Capturing<'_>) -> Result<Option<T>, Trouble> {
     let user = effective_user(from)?;
-    match perm.uid == user || perm.cuid == user {
-        true => {
-            let remedy = "give it other rights, or freeze as root";
-            Err(Refusal::new(told(object), "its rights let nobody read it", remedy).into())
-        }
-        false => Ok(None),
+    if !has && !lives_apart(from) && perm.uid != user && perm.cuid != user {
+        return Ok(None);
     }
+    let remedy = "give it other rights, or freeze as root";
+    Err(Refusal::new(told(object), "its rights let nobody read it", remedy).into())
 }
 
 fn effective_user(from: &Capturing<'_>) -> Result<u32, Trouble> {

@@ -112,7 +112,7 @@ fn messages(object: Object, seen: &Msqid, from: &Capturing<'_>) -> Result<Option
         }
     }
     if answers.iter().any(|answer| answer.result == Err(Errno::EACCES)) {
-        return unreadable(object, &seen.perm, from);
+        return unreadable(object, &seen.perm, false, from);
     }
     answers.iter().map(|answer| message(object, answer)).collect::<Result<_, _>>().map(Some)
 }

@@ -80,7 +80,9 @@ fn users(id: u32, count: u64, from: &Capturing<'_>) -> Result<Vec<i32>, Trouble>
 fn set_of_tree(id: u32, seen: &Semid, users: &[i32], from: &mut Capturing<'_>) -> Result<Option<Set>, Trouble> {
     let object = Object { kind: Ipc::Sem, id };
     let values = match values(&[(id, *seen)], from)?.remove(0) {
-        Err(Errno::EACCES) => return unreadable(object, &seen.perm, from),
+        Err(Errno::EACCES) => {
+            return unreadable(object, &seen.perm, from.files.ipc.sets.contains(&id), from);
+        }
         Err(_) => return Ok(None),
         Ok(values) => values,
     };

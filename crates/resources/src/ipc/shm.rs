@@ -108,7 +108,7 @@ fn segment(id: u32, seen: &Shmid, from: &mut Capturing<'_>) -> Result<Option<Seg
     let object = Object { kind: Ipc::Shm, id };
     let ours = from.files.ipc.segments.get(&id).copied().unwrap_or(0);
     let saved = match from.probe.save_segment(id, seen.size) {
-        Err(fault) if fault.errno == Errno::EACCES => return unreadable(object, &seen.perm, from),
+        Err(fault) if fault.errno == Errno::EACCES => return unreadable(object, &seen.perm, ours > 0, from),
         saved => saved?,
     };
     if seen.attached > ours {

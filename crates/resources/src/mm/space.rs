@@ -249,8 +249,10 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
                     from.note(path, "you may not open it yourself, so what it holds is not in the image");
                     continue;
                 }
-                Err(fault) if !(shared || from.keep.libs) && fault.errno == Errno::EAGAIN => {
-                    from.note(file.path.to_string(), listened::LEASED);
+                // Nobody has asked for these.
+                Err(fault) if !(shared || from.keep.libs) => {
+                    let why = format!("what it holds is not in the image: {fault}");
+                    from.note(file.path.to_string(), why);
                     continue;
                 }
                 Err(fault) if fault.errno == Errno::EAGAIN => {

@@ -392,9 +392,14 @@ pub fn leave_at() -> u64 {
     ((&raw const tracee_blob_leave).addr() - (&raw const tracee_blob).addr()) as u64
 }
 
+/// Where in [`code`] the last call has been made, and only registers are to be popped.
+pub(crate) fn pops_at() -> u64 {
+    ((&raw const tracee_blob_pops).addr() - (&raw const tracee_blob).addr()) as u64
+}
+
 /// Whether a thread that stands so far into [`code`] has made its last call there.
-pub(crate) fn is_popping(at: u64) -> bool {
-    at >= (&raw const tracee_blob_pops).addr() as u64 - (&raw const tracee_blob).addr() as u64
+pub(crate) fn is_behind_last_call(at: u64) -> bool {
+    at >= pops_at()
 }
 
 /// Where in [`code`] a guest begins.
@@ -664,18 +669,18 @@ pub(crate) mod calls {
     pub(crate) const SOCKETPAIR: u64 = 53;
     pub(crate) const CLOSE: u64 = 3;
     pub(crate) const RT_SIGPENDING: u64 = 127;
-    /// Where it waits before that.
+    /// Where it waits before that, if it does.
     pub(crate) const PPOLL: u64 = 271;
     /// The last: behind it there are only the registers to be popped.
     pub(crate) const RT_SIGPROCMASK: u64 = 14;
 }
 
-/// Where the mask lies, at the entry of the last call of the blob, and what will be popped behind it.
-pub(crate) fn last_call(regs: &UserRegs) -> (u64, u64) {
-    (regs.rsi, regs.r8 - POPPED)
+/// Where that lies which a thread pops, just behind its last call.
+pub(crate) fn to_be_popped(regs: &UserRegs) -> u64 {
+    regs.r8 - POPPED
 }
 
-/// The registers that a thread has once it has popped that, at the entry of the last call.
+/// The registers that it has once it has popped that.
 pub(crate) fn popped(regs: &UserRegs, words: &[u64; (POPPED / 8) as usize]) -> UserRegs {
     let [rbx, rcx, rdx, rsi, rdi, rbp, r8, r9, r10, r11, r12, r13, r14, r15, rax, eflags, rip] = *words;
     let rsp = regs.r8 + RED_ZONE;

@@ -207,12 +207,13 @@ impl Stubs {
         }
         stub.send(pid, &batch)?;
         // While they are made.
-        self.prepare_channels(by)?;
+        let prepared = self.prepare_channels(by);
         let (stub, body) = self.parts(by);
         stub.answered(body)?;
         let answers = stub.arena.answers(&batch);
         let made = newborns.iter().zip(&answers).filter(|(_, answer)| answer.result.is_ok()).map(|(n, _)| *n);
         self.are_born(by, process, &made.collect::<Vec<_>>())?;
+        prepared?;
         let failed =
             newborns.iter().zip(answers).find_map(|(newborn, answer)| Some((newborn.tid, answer.result.err()?)));
         failed.map_or(Ok(()), |(tid, e)| Err(Fault::new(format!("clone3(set_tid {tid})"), pid, e)))
