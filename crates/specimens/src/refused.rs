@@ -18,6 +18,9 @@ pub(crate) fn child(_: &[String]) -> Result<Living, String> {
         }
     }
     let pid = must("fork", pid)? as i32;
+    // A newborn still tells the kernel of its list of robust futexes.
+    let calls = || std::fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    sys::soon("the child sleeps", || calls().starts_with(&format!("{} ", libc::SYS_pause)))?;
     // SAFETY: signal zero only asks.
     Living::reads(move |_| same("the child is there", &0, &unsafe { libc::kill(pid, 0) }))
 }
