@@ -18,8 +18,6 @@ const ASKED: u32 = 0x1_0000 | 0x2_0000 | 0x4_0000;
 pub(crate) const UNREAD: &str =
     "its contents are not in the image: the program would be told that they are read (inotify, fanotify)";
 pub(crate) const READ: &str = "the program is told that its contents were read (inotify, fanotify)";
-pub(crate) const LEASED: &str =
-    "its contents are not in the image: to read them breaks a lease of the program, or is for it to allow (fanotify)";
 
 /// See the module.
 #[derive(Clone, Debug, Default)]

@@ -73,7 +73,8 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             }
             // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
             Err(fault) if fault.errno == Errno::EAGAIN && !must => {
-                from.note(seen.title(), listened::LEASED);
+                let why = "its contents are not in the image: to read them breaks a lease of the program, or is for it to allow (fanotify)";
+                from.note(seen.title(), why);
             }
             Err(fault) if fault.errno == Errno::EAGAIN => {
                 let why = "to read its contents breaks a lease of the program, or is for it to allow (fanotify)";

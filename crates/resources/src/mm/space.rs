@@ -244,7 +244,7 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
             },
             false => match saved() {
                 // It was opened by somebody else, and given to the program.
-                Err(fault) if own && fault.errno == Errno::EACCES => {
+                Err(fault) if shared && fault.errno == Errno::EACCES => {
                     let path = file.path.to_string();
                     from.note(path, "you may not open it yourself, so what it holds is not in the image");
                     continue;
