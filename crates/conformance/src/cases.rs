@@ -172,6 +172,7 @@ const TREES: &[&str] = &[
     "inherited-semaphore",
     "inherited-memfd",
     "inherited-pages",
+    "inherited-split",
     "clone-files",
     "clone-fs",
     "clone-memory",
@@ -396,6 +397,9 @@ fn special() -> Vec<Case> {
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),
         Case::specimen(&["outside", "segment"]),
+        Case::specimen(&["inherited-at-random", "1"]),
+        Case::specimen(&["inherited-at-random", "2"]),
+        Case::specimen(&["inherited-at-random", "3"]),
         // The executable is deleted there: its link says so.
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),

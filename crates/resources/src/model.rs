@@ -354,6 +354,14 @@ impl Model {
         areas.chain(attached).chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
     }
 
+    /// The addresses of a space that are taken before any private area is placed.
+    pub(crate) fn taken(&self, space: &crate::mm::space::Space) -> Vec<(u64, u64)> {
+        let length = |id| self.segment(id).map(ipc::shm::Segment::len);
+        let mut taken = segment::ranges(&space.areas, length);
+        taken.extend(space.kernel_areas.iter().map(|a| (a.start, a.start + a.len)));
+        taken
+    }
+
     /// The kernel's own areas in all processes.
     pub fn kernel_areas(&self) -> Vec<crate::mm::vdso::KernelArea> {
         self.spaces().flat_map(|s| s.kernel_areas.clone()).collect()

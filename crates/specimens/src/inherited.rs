@@ -2,6 +2,7 @@
 
 use crate::kin::{self, Answer};
 use crate::life::Living;
+use crate::mem::{ANONYMOUS, Area, READ_WRITE};
 use crate::pipes;
 use crate::sys::{self, Outcome, must, pattern, same, same_bytes};
 use std::ptr;
@@ -339,5 +340,47 @@ pub(crate) fn pages(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| {
         child.says("look", "all well")?;
         look([100, 101, 102, 123, 0, 0, 126, 0])
+    })
+}
+
+/// How many pages of it another process has, too.
+fn shared_pages(area: Area) -> Result<usize, String> {
+    let kib = |name| area.sum(name);
+    Ok((kib("Shared_Clean")? + kib("Shared_Dirty")?) * 1024 / PAGE)
+}
+
+/// Pages that are alike stay so for all who have them, whatever their maker has done since to the areas that they are in.
+pub(crate) fn split(_: &[String]) -> Result<Living, String> {
+    // Pages that nobody may use are around them: what else is mapped later becomes no part of them.
+    let room = Area::map(51 * PAGE, libc::PROT_NONE, ANONYMOUS, -1)?;
+    let (area, gone) = (room.part(PAGE, 32 * PAGE), room.part(34 * PAGE, 16 * PAGE));
+    [area, gone].into_iter().try_for_each(|area| area.protect(READ_WRITE))?;
+    gone.bytes().copy_from_slice(&pattern(200, 16 * PAGE));
+    area.bytes().copy_from_slice(&pattern(201, 32 * PAGE));
+    let look = move |gone_too: bool| -> Answer {
+        same_bytes("before", &pattern(201, 32 * PAGE)[..16 * PAGE], area.part(0, 16 * PAGE).bytes_read())?;
+        same_bytes("behind", &pattern(201, 32 * PAGE)[20 * PAGE..], area.part(20 * PAGE, 12 * PAGE).bytes_read())?;
+        if gone_too {
+            same_bytes("what is gone", &pattern(200, 16 * PAGE), gone.bytes_read())?;
+        }
+        Ok(format!("{} and {}", shared_pages(area)?, shared_pages(gone)?))
+    };
+    let child = |gone_too: bool| {
+        kin::child(|| Ok(move |question: &str| if question == "look" { look(gone_too) } else { kin::obey(question) }))
+    };
+    let elder = [child(true)?, child(true)?];
+    area.part(8 * PAGE, PAGE).protect(libc::PROT_READ)?;
+    area.part(16 * PAGE, 4 * PAGE).forget()?;
+    gone.forget()?;
+    let younger = child(false)?;
+    Living::reads(move |_| {
+        elder.iter().try_for_each(|child| child.says("look", "32 and 16"))?;
+        younger.says("look", "28 and 0")?;
+        same("our own", &Ok("28 and 0".to_owned()), &look(false))?;
+        same(
+            "areas",
+            &"0+8 rw-p, 8+1 r--p, 9+7 rw-p, 20+12 rw-p".to_owned(),
+            &protections(area.start as *const u8, 32)?,
+        )
     })
 }

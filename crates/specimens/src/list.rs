@@ -3,9 +3,9 @@
 use crate::life::Living;
 use crate::{
     aio, args, attrs, calls, clones, creds, crowds, dispatch, family, files, filters, flights, groups, huge, ids, inet,
-    inherited, inotifies, ipc, keyrings, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes, procfiles, ptys,
-    queues, refused, regs, rings, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal, threads,
-    timerfds, timers, urings, vdso, worlds,
+    inherited, inotifies, ipc, keyrings, lineages, locks, mem, memfds, neighbours, nets, outside, pidfds, pipes,
+    procfiles, ptys, queues, refused, regs, rings, rseq, signalfds, signalling, signals, sockets, stops, tcp, terminal,
+    threads, timerfds, timers, urings, vdso, worlds,
 };
 
 /// One specimen.
@@ -93,6 +93,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
     "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;
     "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
+    "inherited-split" inherited::split; "inherited-at-random" lineages::memory;
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals; "vfork-waits" clones::vforked;
     "family-leader-ended" clones::leader_ended; "leader-ended" clones::root_leader_ended; "clone-undo" clones::undo; "family-many" crowds::many; "family-mixed" crowds::mixed; "family-restless" crowds::restless;

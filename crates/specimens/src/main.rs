@@ -32,6 +32,7 @@ mod keyrings;
 mod kin;
 mod launch;
 mod life;
+mod lineages;
 mod list;
 mod locks;
 mod mem;

@@ -6,7 +6,7 @@ use crate::sys::{self, Outcome, fine, must, pattern, same, same_bytes};
 use std::io::Write;
 
 pub(crate) const PAGE: usize = 4096;
-const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+pub(crate) const ANONYMOUS: i32 = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
 pub(crate) const READ_WRITE: i32 = libc::PROT_READ | libc::PROT_WRITE;
 
 /// An area that we mapped and never unmap: it is ours for as long as we run.
@@ -61,6 +61,24 @@ impl Area {
             .map(drop)
     }
 
+    /// New memory where nothing is of what was ours.
+    pub(crate) fn put(self, protection: i32, flags: i32) -> Outcome {
+        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        // SAFETY: nothing is mapped there.
+        let start = unsafe { libc::mmap(self.start as *mut _, self.length, protection, flags, -1, 0) };
+        same("where it is", &self.start, &(start as usize))
+    }
+
+    /// What was in it is gone.
+    pub(crate) fn empty(self) -> Outcome {
+        self.advise(libc::MADV_DONTNEED)
+    }
+
+    /// Whether a line of maps tells of its first address.
+    pub(crate) fn is_within(self, line: &str) -> bool {
+        covers(line, self.start)
+    }
+
     /// One line of its record in smaps.
     pub(crate) fn line(self, name: &str) -> Result<String, String> {
         let text = sys::proc_text("smaps")?;
@@ -70,6 +88,24 @@ impl Area {
             .take_while(|line| range(line).is_none())
             .find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
         found.map(|rest| rest.trim().to_owned()).ok_or_else(|| format!("no {name} of {:#x} in smaps", self.start))
+    }
+
+    /// What the records of all that is mapped there say of one number, taken together.
+    pub(crate) fn sum(self, name: &str) -> Result<usize, String> {
+        let text = sys::proc_text("smaps")?;
+        let (mut inside, mut sum) = (false, 0);
+        for line in text.lines() {
+            match range(line) {
+                Some((start, end)) => inside = start >= self.start && end <= self.start + self.length,
+                None if inside => {
+                    let value = line.strip_prefix(name).and_then(|rest| rest.strip_prefix(':'));
+                    let kib = value.and_then(|rest| rest.trim().strip_suffix(" kB"));
+                    sum += kib.map_or(Ok(0), |kib| kib.parse::<usize>().map_err(|e| e.to_string()))?;
+                }
+                None => {}
+            }
+        }
+        Ok(sum)
     }
 
     /// The line of its area in maps.

@@ -373,8 +373,10 @@ pub(crate) fn take_over(area: &Area, kept: Kept, was: u64, protection: u64, pid:
         to.to.step(Moment::Place, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Mapped(pid)]);
     };
     if kept.end < area.end {
-        let args = vec![kept.start.into(), (kept.end - kept.start).into(), (area.end - kept.start).into(), 0.into()];
-        step(Sys::Mremap, args, Expect::Exactly(kept.start));
+        // Its last page grows: where the maker has it in two pieces, which the kernel does not join, mremap(2) takes no more.
+        let last = kept.end - PAGE;
+        let args = vec![last.into(), PAGE.into(), (area.end - last).into(), 0.into()];
+        step(Sys::Mremap, args, Expect::Exactly(last));
     }
     if was != protection {
         step(

@@ -5,9 +5,11 @@
 //! memory than he had. Pure: from the areas and pages of all processes to what each keeps, drops and reads.
 
 use super::area::{Area, Backing};
+use super::hull::{self, Heir};
 use super::space::Space;
 use abi::gathered;
 use image::Extent;
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 
 /// A part of an area that is there from birth on.
@@ -43,7 +45,11 @@ impl Change {
 pub(crate) struct Heritage {
     /// Who made it, where it has something from there.
     pub(crate) maker: Option<u32>,
-    /// For each of its areas, the part that it has by birth.
+    /// What it has when others are born of it, if that is not what it has then.
+    hull: Option<Vec<Area>>,
+    /// The parts of these areas that it gives back when they are born.
+    pub(crate) given_back: Vec<(u64, u64)>,
+    /// For each of these areas, the part that it has by birth.
     pub(crate) kept: Vec<Option<Kept>>,
     /// Parts of the areas of whom it was made of that it does not keep.
     pub(crate) dropped: Vec<(u64, u64)>,
@@ -56,6 +62,11 @@ pub(crate) struct Heritage {
 }
 
 impl Heritage {
+    /// The areas that it has when others are born of it, of those that it has at last.
+    pub(crate) fn areas<'a>(&'a self, own: &'a [Area]) -> &'a [Area] {
+        self.hull.as_deref().unwrap_or(own)
+    }
+
     /// Whether its heirs have to wait for pages.
     pub(crate) fn is_seeded(&self) -> bool {
         !self.heirs.is_empty() && !self.before.is_none()
@@ -65,6 +76,8 @@ impl Heritage {
 /// A process with an address space of its own.
 struct Member<'m> {
     space: &'m Space,
+    /// The areas that it has when others are born of it.
+    areas: Cow<'m, [Area]>,
     maker: Option<u32>,
     /// Whose memory it has when it is born, whether it keeps any of it or not.
     source: Option<u32>,
@@ -78,29 +91,63 @@ struct Member<'m> {
     base: Vec<Extent>,
 }
 
-/// The heritage of every process, from their spaces and those who make them.
-pub(crate) fn of(spaces: &[(u32, &Space, Option<u32>)]) -> BTreeMap<u32, Heritage> {
-    let by_pid: HashMap<u32, &Space> = spaces.iter().map(|(pid, space, _)| (*pid, *space)).collect();
+/// The heritage of every process, from their spaces and those who make them; and for each what is taken of its addresses before
+/// any private area is placed.
+pub(crate) fn of(
+    spaces: &[(u32, &Space, Option<u32>)],
+    taken: impl Fn(&Space) -> Vec<(u64, u64)>,
+) -> BTreeMap<u32, Heritage> {
     let mut members: BTreeMap<u32, Member<'_>> = BTreeMap::new();
-    for (pid, space, maker) in spaces {
-        let source = maker.filter(|maker| by_pid.contains_key(maker));
-        let from = source.map(|source| by_pid[&source]);
-        let kept = from.map_or_else(|| vec![None; space.areas.len()], |from| inherited(&from.areas, &space.areas));
-        let maker = maker.filter(|_| kept.iter().any(Option::is_some));
+    for (pid, space, source) in spaces {
         let (mut own, mut shared) = (Vec::new(), Vec::new());
         for (extent, is_shared) in space.pages.iter().flat_map(|e| by_area(*e, &space.areas)) {
             if is_shared { shared.push(extent) } else { own.push(extent) }
         }
-        members.insert(*pid, Member { space, maker, source, kept, own, shared, heirs: Vec::new(), base: Vec::new() });
+        let (areas, kept) = (Cow::Borrowed(&space.areas[..]), vec![None; space.areas.len()]);
+        let (source, heirs, base) = (*source, Vec::new(), Vec::new());
+        members.insert(*pid, Member { space, areas, maker: None, source, kept, own, shared, heirs, base });
     }
-    for (pid, maker) in members.iter().filter_map(|(pid, m)| Some((*pid, m.maker?))).collect::<Vec<_>>() {
-        members.get_mut(&maker).expect("a maker with a space is a member").heirs.push(pid);
+    let mut born: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    let known: Vec<u32> = members.keys().copied().collect();
+    for (pid, m) in &mut members {
+        m.source = m.source.filter(|source| known.binary_search(source).is_ok());
+        m.source.into_iter().for_each(|source| born.entry(source).or_default().push(*pid));
     }
-    for pid in heirs_first(&members) {
+    for pid in heirs_first(&members, &born) {
+        for (heir, kept) in with_hull(pid, born.get(&pid).map_or(&[], |b| b), &mut members, &taken) {
+            let m = members.get_mut(&heir).expect("it is a member");
+            (m.maker, m.kept) = (kept.iter().any(Option::is_some).then_some(pid), kept);
+        }
+        let is_heir = |heir: &&u32| members[heir].maker.is_some();
+        let heirs = born.get(&pid).into_iter().flatten().filter(is_heir).copied().collect();
+        members.get_mut(&pid).expect("it is a member").heirs = heirs;
         let base = chosen(&members[&pid], &members);
         members.get_mut(&pid).expect("it is a member").base = base;
     }
     gathered(members.iter().map(|(pid, m)| (*pid, heritage(m, &members))))
+}
+
+/// What each of those that are born of a process has by birth, which is given its hull for it.
+fn with_hull(
+    pid: u32,
+    born: &[u32],
+    members: &mut BTreeMap<u32, Member<'_>>,
+    taken: impl Fn(&Space) -> Vec<(u64, u64)>,
+) -> Vec<(u32, Vec<Option<Kept>>)> {
+    let kept = |members: &BTreeMap<u32, Member<'_>>| -> Vec<Vec<Option<Kept>>> {
+        born.iter().map(|heir| inherited(&members[&pid].areas, &members[heir].areas)).collect()
+    };
+    let mut all = kept(members);
+    let heirs: Vec<Heir<'_>> = (born.iter().zip(&all))
+        .map(|(heir, kept)| Heir { areas: &members[heir].areas, kept, base: &members[heir].base })
+        .collect();
+    let m = &members[&pid];
+    if let Some(hull) = hull::of(&m.space.areas, &m.own, &taken(m.space), &heirs) {
+        let m = members.get_mut(&pid).expect("it is a member");
+        (m.kept, m.areas) = (vec![None; hull.len()], Cow::Owned(hull));
+        all = kept(members);
+    }
+    born.iter().copied().zip(all).collect()
 }
 
 /// An extent cut at the borders of areas, with whether each piece is of a shared one.
@@ -112,13 +159,13 @@ fn by_area(e: Extent, areas: &[Area]) -> Vec<(Extent, bool)> {
 }
 
 /// The part of an extent within a range that it meets.
-fn part(e: Extent, start: u64, end: u64) -> Extent {
+pub(super) fn part(e: Extent, start: u64, end: u64) -> Extent {
     let (from, to) = (e.at.max(start), (e.at + e.len).min(end));
     Extent { at: from, len: to - from, offset: e.offset + (from - e.at) }
 }
 
 /// For each area, which part of it was there when it was born. Both lists ascend.
-fn inherited(maker: &[Area], own: &[Area]) -> Vec<Option<Kept>> {
+pub(super) fn inherited(maker: &[Area], own: &[Area]) -> Vec<Option<Kept>> {
     let one = |area: &Area| {
         let first = maker.partition_point(|m| m.end <= area.start);
         let mut met = maker[first..].iter().enumerate().take_while(|(_, m)| m.start < area.end);
@@ -132,7 +179,7 @@ fn inherited(maker: &[Area], own: &[Area]) -> Vec<Option<Kept>> {
 }
 
 /// Whether an area may be a copy that fork(2) made of another one that it meets.
-fn is_heir(maker: &Area, area: &Area) -> bool {
+pub(super) fn is_heir(maker: &Area, area: &Area) -> bool {
     let alike = match (&maker.backing, &area.backing) {
         (Backing::Anonymous, Backing::Anonymous) => true,
         (Backing::File { file: a, offset: m }, Backing::File { file: b, offset: o }) => {
@@ -149,25 +196,34 @@ fn is_heir(maker: &Area, area: &Area) -> bool {
 }
 
 /// Those of whom others are born come after them.
-fn heirs_first(members: &BTreeMap<u32, Member<'_>>) -> Vec<u32> {
-    let mut next: Vec<u32> = members.iter().filter(|(_, m)| m.maker.is_none()).map(|(pid, _)| *pid).collect();
+fn heirs_first(members: &BTreeMap<u32, Member<'_>>, born: &BTreeMap<u32, Vec<u32>>) -> Vec<u32> {
+    let mut next: Vec<u32> = members.iter().filter(|(_, m)| m.source.is_none()).map(|(pid, _)| *pid).collect();
     let mut order = Vec::with_capacity(members.len());
     while let Some(pid) = next.pop() {
         order.push(pid);
-        next.extend(&members[&pid].heirs);
+        next.extend(born.get(&pid).into_iter().flatten());
     }
     order.reverse();
     order
 }
 
-/// The pages that an heir has from its maker's, if it keeps the areas that they are in.
-fn within(pages: &[Extent], kept: &[Option<Kept>]) -> Vec<Extent> {
+/// The pages that are within these ranges.
+fn within(pages: &[Extent], ranges: impl Iterator<Item = (u64, u64)>) -> Vec<Extent> {
     let mut out = Vec::new();
-    for k in kept.iter().flatten() {
-        let first = pages.partition_point(|e| e.at + e.len <= k.start);
-        out.extend(pages[first..].iter().take_while(|e| e.at < k.end).map(|e| part(*e, k.start, k.end)));
+    for (start, end) in ranges {
+        let first = pages.partition_point(|e| e.at + e.len <= start);
+        out.extend(pages[first..].iter().take_while(|e| e.at < end).map(|e| part(*e, start, end)));
     }
     out
+}
+
+fn ranges(kept: &[Option<Kept>]) -> impl Iterator<Item = (u64, u64)> {
+    kept.iter().flatten().map(|k| (k.start, k.end))
+}
+
+/// Those of the areas that are private.
+fn private(areas: &[Area]) -> impl Iterator<Item = (u64, u64)> {
+    areas.iter().filter(|a| !a.shared).map(|a| (a.start, a.end))
 }
 
 /// A change of the votes at an address: for a version of the pages from there on, or for having none.
@@ -179,8 +235,8 @@ struct Vote {
     is_own: bool,
 }
 
-fn version(e: &Extent) -> Option<u64> {
-    Some(e.offset.wrapping_sub(e.at))
+pub(super) fn version(e: &Extent) -> u64 {
+    e.offset.wrapping_sub(e.at)
 }
 
 /// For each page what most of the heirs, and the process itself, want; where as many want another, its own.
@@ -196,14 +252,13 @@ fn chosen(m: &Member<'_>, members: &BTreeMap<u32, Member<'_>>) -> Vec<Extent> {
     let mut ballot = |pages: &[Extent], ranges: &mut dyn Iterator<Item = (u64, u64)>, is_own: bool| {
         ranges.for_each(|(start, end)| put(start, end, None, 1, is_own));
         for e in pages {
-            put(e.at, e.at + e.len, version(e), 1, is_own);
+            put(e.at, e.at + e.len, Some(version(e)), 1, is_own);
             put(e.at, e.at + e.len, None, -1, is_own);
         }
     };
-    ballot(&m.own, &mut m.space.areas.iter().filter(|a| !a.shared).map(|a| (a.start, a.end)), true);
+    ballot(&m.own, &mut private(&m.areas), true);
     for heir in m.heirs.iter().map(|pid| &members[pid]) {
-        let ranges = &mut heir.kept.iter().flatten().map(|k| (k.start, k.end));
-        ballot(&within(&heir.base, &heir.kept), ranges, false);
+        ballot(&within(&heir.base, ranges(&heir.kept)), &mut ranges(&heir.kept), false);
     }
     votes.sort_unstable_by_key(|v| v.at);
     counted(&votes)
@@ -259,7 +314,7 @@ fn change(want: &[Extent], have: &[Extent]) -> Change {
     let mut votes: Vec<(u64, bool, Option<u64>)> = Vec::new();
     for (pages, is_wanted) in [(want, true), (have, false)] {
         for e in pages {
-            votes.push((e.at, is_wanted, version(e)));
+            votes.push((e.at, is_wanted, Some(version(e))));
             votes.push((e.at + e.len, is_wanted, None));
         }
     }
@@ -298,34 +353,37 @@ fn empty(all: &mut Vec<(u64, u64)>, start: u64, end: u64) {
 
 fn heritage(m: &Member<'_>, members: &BTreeMap<u32, Member<'_>>) -> Heritage {
     let from = m.maker.map(|maker| &members[&maker]);
-    let had = from.map_or_else(Vec::new, |from| within(&from.base, &m.kept));
+    let had = from.map_or_else(Vec::new, |from| within(&from.base, ranges(&m.kept)));
     let (mut before, mut after) = match m.heirs.is_empty() {
         true => (Change::default(), change(&m.own, &had)),
-        false => (change(&m.base, &had), change(&m.own, &m.base)),
+        false => (change(&m.base, &had), change(&m.own, &within(&m.base, private(&m.space.areas)))),
     };
     let first = if m.heirs.is_empty() { &mut after } else { &mut before };
     first.read.extend(&m.shared);
     abi::sort_by_key(&mut first.read, |e| e.at);
     let source = m.source.map(|source| &members[&source]);
-    let dropped = source.map_or_else(Vec::new, |s| without(&s.space.areas, &m.kept));
-    let kept = if m.maker.is_some() { m.kept.clone() } else { vec![None; m.kept.len()] };
-    Heritage { maker: m.maker, kept, dropped, heirs: m.heirs.clone(), before, after }
+    let dropped = source.map_or_else(Vec::new, |s| without(&s.areas, ranges(&m.kept)));
+    let hull = if let Cow::Owned(hull) = &m.areas { Some(hull.clone()) } else { None };
+    let own = m.space.areas.iter().map(|a| (a.start, a.end));
+    let given_back = hull.as_ref().map_or_else(Vec::new, |hull| without(hull, own));
+    let (kept, heirs) = (m.kept.clone(), m.heirs.clone());
+    Heritage { maker: m.maker, hull, given_back, kept, dropped, heirs, before, after }
 }
 
-/// The parts of a maker's areas of which none is kept.
-fn without(areas: &[Area], kept: &[Option<Kept>]) -> Vec<(u64, u64)> {
+/// The parts of areas of which none is kept.
+fn without(areas: &[Area], kept: impl Iterator<Item = (u64, u64)>) -> Vec<(u64, u64)> {
     let mut out: Vec<(u64, u64)> = Vec::new();
     let mut put = |start: u64, end: u64| match out.last_mut() {
         _ if start >= end => {}
         Some(last) if last.1 == start => last.1 = end,
         _ => out.push((start, end)),
     };
-    let mut kept = kept.iter().flatten().peekable();
+    let mut kept = kept.peekable();
     for area in areas {
         let mut from = area.start;
-        while let Some(k) = kept.next_if(|k| k.start < area.end) {
-            put(from, k.start);
-            from = k.end;
+        while let Some((start, end)) = kept.next_if(|(start, _)| *start < area.end) {
+            put(from, start);
+            from = end;
         }
         put(from, area.end);
     }

@@ -3,6 +3,7 @@
 pub mod area;
 pub(crate) mod heritage;
 pub(crate) mod huge;
+pub(crate) mod hull;
 pub mod modes;
 pub mod ring;
 pub(crate) mod segment;

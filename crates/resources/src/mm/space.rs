@@ -165,14 +165,15 @@ impl Capture for Space {
         let all = to.heritage.clone();
         // Of a tree that nobody can make, which is refused, it is not known.
         let Some(heritage) = all.get(&at.pid.0) else { return };
-        let pages_in = self.areas_with_pages(heritage);
+        let areas = heritage.areas(&self.areas);
+        let placed = self.placed(heritage);
         let had = heritage.maker.map_or_else(Vec::new, |maker| placed_in(maker, to));
         segment::place(&self.areas, at.pid, to);
         ring::place(&self.areas, at.pid, to);
         uring::turn(at.pid, to);
         let mut shared: BTreeMap<u64, Vec<View<'_>>> = BTreeMap::new();
-        for (n, area) in self.areas.iter().enumerate() {
-            let placed = placed_as(area, pages_in[n]);
+        for (n, area) in areas.iter().enumerate() {
+            let placed = placed[n];
             match area.backing {
                 Backing::Shared { object, offset } => {
                     shared.entry(object).or_default().push(View { area, offset, placed });
@@ -195,8 +196,9 @@ impl Capture for Space {
         }
         staging.leave(at.pid, to);
         self.plan_pages(heritage, at, to);
-        for (area, pages) in self.areas.iter().zip(&pages_in) {
-            area::finish(area, placed_as(area, *pages), at.pid, to);
+        for area in &self.areas {
+            let of = areas.partition_point(|a| a.end <= area.start);
+            area::finish(area, placed[of], at.pid, to);
         }
         self.plan_guards(at, to);
         self.plan_marks(at, to);
@@ -510,11 +512,9 @@ impl Marks {
     }
 }
 
-/// The protections under which the areas of a process are placed.
+/// The protections under which the areas are placed that a process has when others are born of it.
 fn placed_in(pid: u32, to: &Planning<'_>) -> Vec<u64> {
-    let Some(space) = to.model.space(pid) else { return Vec::new() };
-    let pages = space.areas_with_pages(&to.heritage[&pid]);
-    space.areas.iter().zip(pages).map(|(area, has)| placed_as(area, has)).collect()
+    to.model.space(pid).map_or_else(Vec::new, |space| space.placed(&to.heritage[&pid]))
 }
 
 /// What a birth needs of the memory of the maker, and what it makes: an heir waits until that holds what both shall have, and the
@@ -573,12 +573,12 @@ impl Space {
         }
     }
 
-    /// For each area, whether pages are read into it, or others that are born of it need some there.
-    fn areas_with_pages(&self, heritage: &Heritage) -> Vec<bool> {
+    /// The protections under which the areas are placed that it has when others are born of it.
+    fn placed(&self, heritage: &Heritage) -> Vec<u64> {
         let reads = |area: &Area| {
             heritage.before.reads_into(area.start, area.end) || heritage.after.reads_into(area.start, area.end)
         };
-        self.areas.iter().map(reads).collect()
+        heritage.areas(&self.areas).iter().map(|area| placed_as(area, reads(area))).collect()
     }
 
     /// What heirs shall have from it comes before they are born, and what is its own when they are.
@@ -591,6 +591,12 @@ impl Space {
         let born = heritage.heirs.iter().map(|pid| Fact::Born(Tid(*pid)));
         let needs: Vec<Fact> = mapped.into_iter().chain(born).collect();
         Self::plan_change(&heritage.after, at, &needs, &[Fact::Loaded(at.pid)], to);
+        for (start, end) in &heritage.given_back {
+            let args = vec![(*start).into(), (end - start).into()];
+            let op = Op::Call { sys: Sys::Munmap, args, expect: Expect::Success };
+            let (by, makes) = (Actor::Thread(at.tid), vec![Fact::Loaded(at.pid)]);
+            to.to.step(Moment::Fill, Self::NAME, by, op, needs.clone(), makes);
+        }
     }
 
     fn plan_change(change: &Change, at: At, needs: &[Fact], makes: &[Fact], to: &mut Planning<'_>) {

@@ -149,7 +149,7 @@ pub(crate) fn births(to: &mut Planning<'_>) {
     // Also where nobody makes them: what else there is against it is told, too.
     let maker = |pid: u32| lineage.as_ref().ok()?.forebear(pid).map(|by| to.space(Pid(by)).0);
     let makers = model.own_spaces().map(|(pid, space)| (pid, space, maker(pid)));
-    let heritage = heritage::of(&makers.collect::<Vec<_>>());
+    let heritage = heritage::of(&makers.collect::<Vec<_>>(), |space| model.taken(space));
     to.heritage = Rc::new(heritage);
     let lineage = match lineage {
         Ok(lineage) => lineage,
