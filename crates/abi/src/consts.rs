@@ -451,6 +451,8 @@ pub mod time {
 
     pub const CLOCK_REALTIME: i32 = 0;
     pub const CLOCK_MONOTONIC: i32 = 1;
+    pub const CLOCK_PROCESS_CPUTIME_ID: i32 = 2;
+    pub const CLOCK_THREAD_CPUTIME_ID: i32 = 3;
     pub const CLOCK_BOOTTIME: i32 = 7;
     pub const CLOCK_REALTIME_ALARM: i32 = 8;
     pub const CLOCK_BOOTTIME_ALARM: i32 = 9;

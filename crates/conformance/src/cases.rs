@@ -173,6 +173,7 @@ const TREES: &[&str] = &[
     "inherited-memfd",
     "inherited-pages",
     "inherited-split",
+    "timer-waits",
     "clone-files",
     "clone-fs",
     "clone-memory",

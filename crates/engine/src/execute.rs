@@ -28,7 +28,7 @@ use abi::x86_64::{DispatchConfiguration, TASK_END, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
 use image::{Extent, PageBuffer};
 use plan::{
-    Actor, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, OfEnded, Op,
+    Actor, Ago, Birth, Descr, End, Expect, Fact, HostEffect, Lasting, Message, Moment, Namespaces, Object, OfEnded, Op,
     Plan, Restart, Step, Tid, Typing, Until, Value, Whom,
 };
 use resources::mm::vdso;
@@ -303,6 +303,7 @@ impl<'a> Execution<'a> {
             Value::Out(n) => Arg::Out(*n),
             Value::Nested { bytes, at, inner } => Arg::nested(bytes.clone(), *at, inner.clone()),
             Value::Until(until) => Arg::Bytes(self.rest(until)),
+            Value::Ago(ago) => Arg::Bytes(self.past(ago)),
         }
     }
 
@@ -315,6 +316,14 @@ impl<'a> Execution<'a> {
         let next = moment.saturating_add(missed.saturating_mul(period));
         let value = Timespec::from_nanos(next.saturating_sub(now).max(least));
         Itimerspec { interval: Timespec::from_nanos(until.period), value }.to_bytes().to_vec()
+    }
+
+    /// That moment as the clock of the tree counts.
+    fn past(&self, ago: &Ago) -> Vec<u8> {
+        // 0 would be no moment, but the end of the timer.
+        let moment = self.clocks.unwrap_or_default().now(ago.clock).saturating_sub(ago.past).max(1);
+        let value = Timespec::from_nanos(moment);
+        Itimerspec { interval: Timespec::from_nanos(ago.period), value }.to_bytes().to_vec()
     }
 
     fn args(&self, values: &[Value]) -> Vec<Arg> {

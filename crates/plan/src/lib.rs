@@ -18,6 +18,6 @@ pub use order::{Stuck, order};
 pub use planner::Planner;
 pub use refusal::Refusal;
 pub use step::{
-    Actor, Birth, Clocks, Datagram, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Message, Moment, Namespaces,
-    Object, OfEnded, Op, Pid, Plan, Removed, Restart, Step, TcpEnd, Tid, Typing, Until, Value, Whom,
+    Actor, Ago, Birth, Clocks, Datagram, Descr, End, Expect, Fact, HostEffect, Ipc, Lasting, Message, Moment,
+    Namespaces, Object, OfEnded, Op, Pid, Plan, Removed, Restart, Step, TcpEnd, Tid, Typing, Until, Value, Whom,
 };

@@ -209,6 +209,19 @@ pub enum Value {
     },
     /// A pointer to a `struct itimerspec`: the rest until a moment of a clock of the plan, whenever the call is made.
     Until(Until),
+    /// A pointer to a `struct itimerspec`: a moment of the past, whenever the call is made.
+    Ago(Ago),
+}
+
+/// See [`Value::Ago`]; in nanoseconds.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Ago {
+    /// Of which clock (clock_gettime(2)).
+    pub clock: i32,
+    /// How long ago it was.
+    pub past: u64,
+    /// Its period.
+    pub period: u64,
 }
 
 /// See [`Value::Until`]; in nanoseconds.
@@ -744,6 +757,7 @@ impl fmt::Display for Value {
             Value::Out(_) => f.write_str("&out"),
             Value::Nested { bytes, inner, .. } => write!(f, "[{}+{} bytes]", bytes.len(), inner.len()),
             Value::Until(until) => write!(f, "the rest until {} s", until.moment / 1_000_000_000),
+            Value::Ago(ago) => write!(f, "{} ns ago", ago.past),
         }
     }
 }

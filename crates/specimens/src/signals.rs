@@ -88,7 +88,7 @@ pub(crate) fn block(signals: &[i32]) -> Outcome {
     change_mask(libc::SIG_BLOCK, signals)
 }
 
-fn unblock(signals: &[i32]) -> Outcome {
+pub(crate) fn unblock(signals: &[i32]) -> Outcome {
     change_mask(libc::SIG_UNBLOCK, signals)
 }
 

@@ -125,6 +125,32 @@ pub(crate) fn posix(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A periodic timer whose signal waits, as it is blocked: it is sent once, whatever is due meanwhile, and goes on in its step.
+pub(crate) fn waits(_: &[String]) -> Result<Living, String> {
+    const PERIOD: i64 = 600_000_000;
+    let ids = [create(libc::CLOCK_MONOTONIC, 43)?, create(libc::CLOCK_REALTIME, 44)?];
+    signals::block(&[43, 44])?;
+    ids.iter().try_for_each(|id| arm(*id, PERIOD))?;
+    sys::pause_for(700);
+    let mut before = (0, 0);
+    Living::reads(move |_| {
+        // Another one is due at least, whether it waited already or not.
+        sys::pause_for(1250);
+        let counts = || (signals::count(43), signals::count(44));
+        same("signals while they are blocked", &before, &counts())?;
+        signals::unblock(&[43, 44])?;
+        signals::block(&[43, 44])?;
+        before = (before.0 + 1, before.1 + 1);
+        same("signals that waited", &before, &counts())?;
+        for id in ids {
+            // SAFETY: takes an integer.
+            let overran = must("timer_getoverrun", unsafe { libc::syscall(libc::SYS_timer_getoverrun, id) })?;
+            sys::holds(&format!("it overran {overran} times"), sys::Truth((1..100).contains(&overran)))?;
+        }
+        Ok(())
+    })
+}
+
 /// Timers on the time that the processor has worked for the process, and for its only thread.
 pub(crate) fn of_processor(_: &[String]) -> Result<Living, String> {
     for (clock, signal) in [(libc::CLOCK_PROCESS_CPUTIME_ID, 41), (libc::CLOCK_THREAD_CPUTIME_ID, 42)] {

@@ -7,16 +7,19 @@
 //!   it), `timer_settime` last of all
 //! - refused    a way of telling that is not known; the clock of another process, or of a device; that of a thread of which the kernel
 //!   does not tell which it is
-//! - not kept   the count of overruns that were not fetched yet
+//! - not kept   of a timer whose signal waits, how often it overran before the thaw: the kernel tells it to nobody but who takes the signal
 
-use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
+use super::ticks;
+use crate::{At, Capture, Capturing, Planning, Resource, ThreadState, Trouble};
 use abi::consts::prctl::PR_TIMER_CREATE_RESTORE_IDS;
 use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
+use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
+use abi::signal::{Siginfo, Tick};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Tid, Value};
+use plan::{Actor, Ago, Expect, Fact, Moment, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 /// Up to this id it is worth while to count.
@@ -175,9 +178,36 @@ impl Capture for PosixTimers {
         }
         to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Whatever);
         for t in self.timers.iter().filter(|t| t.left != 0) {
-            let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(t.left) };
-            let args = vec![(t.id as u64).into(), 0.into(), Value::Bytes(value.to_bytes().to_vec()), 0.into()];
+            let (flags, value) = setting(t, waits(t.id, at, to));
+            let args = vec![(t.id as u64).into(), flags.into(), value, 0.into()];
             to.to.start(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
+        }
+    }
+}
+
+/// Whether a signal of the timer waits that it sends anew.
+fn waits(id: i32, at: At, to: &Planning<'_>) -> bool {
+    let Some(p) = to.model.process(at.pid.0) else { return false };
+    let is_its = |info: &Siginfo| info.tick() == Some(Tick::Posix(id)) && ticks::is_sent_anew(info, &p.states);
+    p.threads.iter().flat_map(|t| &t.states).any(|state| match state {
+        ThreadState::Signal(signal) => signal.pending.iter().chain(&signal.process_pending).any(is_its),
+        _ => false,
+    })
+}
+
+/// How it is set: for the time that is left; or, where its signal waits, to when it was due before that. So it is sent at once, and
+/// what is due then keeps its step. On the time of a processor, only the signal does.
+fn setting(t: &PosixTimer, waits: bool) -> (u64, Value) {
+    let rest = |left| {
+        let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(left) };
+        (0, Value::Bytes(value.to_bytes().to_vec()))
+    };
+    match t.clock {
+        _ if !waits => rest(t.left),
+        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID | ..0 => rest(1),
+        clock => {
+            let past = t.period.saturating_sub(t.left);
+            (TIMER_ABSTIME, Value::Ago(Ago { clock, past, period: t.period }))
         }
     }
 }

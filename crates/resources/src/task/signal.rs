@@ -6,7 +6,7 @@
 //!   process by the same signal as it begins to run, that of another as `job-stops` tells
 //! - not kept   what would stop a process that is stopped once more: what lets it go on takes that away (signal(7))
 
-use super::{all, written};
+use super::{all, ticks, written};
 use crate::tree::stops;
 use crate::{At, Capture, Capturing, Model, Planning, ProcessState, Queue, Resource, Still, ThreadState, Trouble};
 use abi::consts::sigaction::{SS_DISABLE, SS_ONSTACK};
@@ -78,11 +78,13 @@ impl Capture for Signal {
             );
         }
         let (pid, tid) = (u64::from(at.pid.0), u64::from(at.tid.0));
-        for info in &self.process_pending {
+        let states = to.model.process(at.pid.0).map_or(&[][..], |p| &p.states);
+        let queued = |info: &&Siginfo| !ticks::is_sent_anew(info, states);
+        for info in self.process_pending.iter().filter(queued) {
             let args = vec![pid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
             queue(Sys::RtSigqueueinfo, args, info, at, to);
         }
-        for info in &self.pending {
+        for info in self.pending.iter().filter(queued) {
             let args =
                 vec![pid.into(), tid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
             queue(Sys::RtTgsigqueueinfo, args, info, at, to);

@@ -21,6 +21,18 @@ fn goes_on(tick: Tick, states: &[ProcessState]) -> bool {
     })
 }
 
+/// Whether a periodic timer of the process sends that anew as soon as it is set: a POSIX timer whose signal waits rests until somebody takes
+/// it, and counts what is due in between with it (timer_getoverrun(2)).
+pub(crate) fn is_sent_anew(info: &Siginfo, states: &[ProcessState]) -> bool {
+    let Some(Tick::Posix(id)) = info.tick() else { return false };
+    states.iter().any(|state| match state {
+        ProcessState::PosixTimers(all) => {
+            all.timers.iter().any(|timer| timer.id == id && timer.left != 0 && timer.period != 0)
+        }
+        _ => false,
+    })
+}
+
 /// Takes out of what waits for a process what its timers sent since it was stopped.
 pub(crate) fn leave_out(process: &mut ProcessModel, living: &[&dyn Still]) {
     let ended = process.threads.len() - living.len();

@@ -2,10 +2,10 @@
 
 use crate::sys;
 use abi::consts::clone::CLONE_NEWTIME;
-use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_MONOTONIC};
+use abi::consts::time::{CLOCK_BOOTTIME, CLOCK_BOOTTIME_ALARM, CLOCK_MONOTONIC};
 
 /// By how much the clocks that count from the start of the machine are ahead of ours for the tree, in nanoseconds.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub struct Clocks {
     monotonic: i128,
     boottime: i128,
@@ -21,9 +21,14 @@ impl Clocks {
         Clocks { monotonic: ahead(CLOCK_MONOTONIC, monotonic), boottime: ahead(CLOCK_BOOTTIME, boottime) }
     }
 
-    /// What one of them tells.
+    /// What one of them tells, or a clock that is the same for all.
     pub fn now(self, clock: i32) -> u64 {
-        (now(clock) + if clock == CLOCK_BOOTTIME { self.boottime } else { self.monotonic }) as u64
+        let ahead = match clock {
+            CLOCK_MONOTONIC => self.monotonic,
+            CLOCK_BOOTTIME | CLOCK_BOOTTIME_ALARM => self.boottime,
+            _ => 0,
+        };
+        (now(clock) + ahead) as u64
     }
 
     /// Our children, from now on, live in a time namespace with these clocks (time_namespaces(7)).
