@@ -406,6 +406,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         // Who lives beside it opens the file, too.
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
+        Case::specimen(&["inotify-unread"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),
