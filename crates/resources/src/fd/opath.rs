@@ -71,8 +71,13 @@ impl Kind for OPath {
             removed.target = Some(target(seen, from)?);
         }
         let is_kept = file_type == S_IFDIR || file_type == S_IFLNK;
-        if !path.0.starts_with(b"/") || (removed.is_some() && !is_kept) {
-            return Err(seen.refuse("what it names is gone", "let the program close it").into());
+        let why = match removed {
+            _ if !path.0.starts_with(b"/") => Some("it names (O_PATH) what is in no file system"),
+            Some(_) if !is_kept => Some("what it names is gone"),
+            _ => None,
+        };
+        if let Some(why) = why {
+            return Err(seen.refuse(why, "let the program close it").into());
         }
         let in_proc = removed.is_none() && place::is_in_proc(seen, from)?;
         Ok(OPath { path, flags: seen.flags(), file_type, removed, in_proc })

@@ -79,6 +79,8 @@ fn what_has_lost_its_place() {
     let gone = "/tmp/gone (deleted)";
     let path = INFO.replace("0100002", "010000000");
     assert_eq!(why(gone, 0o100644, 0, &path), [format!("fd 40 ({gone}): what it names is gone")]);
+    let pipe = "pipe:[4711]";
+    assert_eq!(why(pipe, 0o010600, 0, &path), [format!("fd 40 ({pipe}): it names (O_PATH) what is in no file system")]);
     let mut sample = Recorded::sample("sleep");
     sample.links.insert("root".into(), gone.into());
     sample.stats.insert("root".into(), FileStat::default());
