@@ -67,6 +67,7 @@ errnos! {
     EOPNOTSUPP 95 "operation not supported";
     EADDRINUSE 98 "address already in use";
     EADDRNOTAVAIL 99 "cannot assign requested address";
+    ENOTCONN 107 "transport endpoint is not connected";
     ETIMEDOUT 110 "connection timed out";
     ECONNREFUSED 111 "connection refused";
     EINPROGRESS 115 "operation now in progress";

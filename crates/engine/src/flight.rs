@@ -171,7 +171,8 @@ fn walk(
         let from = Some(at).filter(|_| !all.is_empty());
         let mut piece = match look(from, Look::Next) {
             Ok(piece) => piece,
-            Err(fault) if fault.errno == Errno::EAGAIN => break,
+            // Of messages in order, one that was never connected says so.
+            Err(fault) if [Errno::EAGAIN, Errno::ENOTCONN].contains(&fault.errno) => break,
             Err(fault) => return Err(fault),
         };
         if piece.len == 0 && may_end(told) && piece.credentials.is_none() {

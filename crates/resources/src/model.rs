@@ -354,6 +354,14 @@ impl Model {
         areas.chain(attached).chain(self.kernel_areas().into_iter().map(|a| (a.start, a.start + a.len))).collect()
     }
 
+    /// The description that has a lease on the file by which nobody else may have it open.
+    pub(crate) fn leased(&self, file: u32) -> Option<u32> {
+        let leases = self.locks().filter(|held| held.of == locks::Of::Lease && held.exclusive);
+        leases
+            .map(|held| held.description)
+            .find(|id| self.descriptions.get(id).and_then(Description::file) == Some(file))
+    }
+
     /// The addresses of a space that are taken before any private area is placed.
     pub(crate) fn taken(&self, space: &crate::mm::space::Space) -> Vec<(u64, u64)> {
         let length = |id| self.segment(id).map(ipc::shm::Segment::len);

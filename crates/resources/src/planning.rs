@@ -84,8 +84,10 @@ impl Planning<'_> {
 
     /// The file, open for mapping, once for each way of access; `None` when it was refused.
     pub fn open(&mut self, id: u32, access: Access) -> Option<Descr> {
-        if let Some(descr) = self.opened.get(&(id, access)) {
-            return Some(*descr);
+        // Of a file with a lease nobody has another description (fcntl(2), F_SETLEASE): it was mapped by that one.
+        let leased = self.model.leased(id).map(Descr);
+        if let Some(descr) = self.opened.get(&(id, access)).copied().or(leased) {
+            return Some(descr);
         }
         if self.refused.contains(&id) {
             return None;

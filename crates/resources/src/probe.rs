@@ -503,6 +503,11 @@ impl Files {
     }
 
     /// Whether a file with this device and inode number was seen.
+    /// The path of the file that this is, if it is one of them.
+    pub(crate) fn path_of(&self, inode: (u64, u64)) -> Option<String> {
+        Some(self.list[self.inodes.get(&inode)?].path.to_string())
+    }
+
     pub(crate) fn has_inode(&self, inode: (u64, u64)) -> bool {
         self.inodes.contains_key(&inode)
     }

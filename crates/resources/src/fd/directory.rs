@@ -4,7 +4,7 @@
 //! - captured   path, flags, position (the cookie that the file system gave); whether it was removed
 //! - recreated  `openat`, `lseek`; a removed one is made and removed once more
 //! - refused    one that is not on the host (see `place`)
-//! - not kept   that relatives have one of /proc in common, in a new pid namespace (see `procfile`): told
+//! - not kept   the place in one on an overlay, exactly: told; that relatives have one of /proc in common, in a new pid namespace (see `procfile`): told
 
 use super::place::{self, Removed, Wanted};
 use super::procfile;
@@ -12,6 +12,7 @@ use super::{Kind, S_IFDIR, Seen, common_refusals, flags, note_shared_position, s
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
+use abi::proc;
 use minicbor::{Decode, Encode};
 use plan::{Descr, Value};
 use serde::{Deserialize, Serialize};
@@ -45,6 +46,11 @@ impl Resource for Directory {
     const NAME: &'static str = "directory";
 }
 
+fn is_on_overlay(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let mounts = proc::mountinfo(&from.probe.text_around("mountinfo")?)?;
+    Ok(mounts.iter().any(|mount| mount.id == seen.info.mnt_id && mount.fs_type == b"overlay"))
+}
+
 impl Kind for Directory {
     fn knows(seen: &Seen) -> bool {
         seen.file_type() == S_IFDIR && !seen.names_only()
@@ -62,6 +68,11 @@ impl Kind for Directory {
         }
         // Of a removed directory nothing is read, wherever one stands in it.
         let position = if removed.is_some() { 0 } else { seen.info.pos };
+        if position != 0 && is_on_overlay(seen, from)? {
+            let why =
+                "it is read in part, and an overlay counts names: from here on some may be left out, or come again";
+            from.note(seen.title(), why);
+        }
         let in_proc = removed.is_none() && place::is_in_proc(seen, from)?;
         Ok(Directory { path, flags: seen.flags(), position, removed, in_proc })
     }

@@ -279,12 +279,9 @@ impl File {
             to.to.refuse(Refusal::new(self.path.to_string(), why, "thaw it as root"));
             return;
         }
-        let args = vec![
-            AT_FDCWD.into(),
-            Value::Bytes(self.path.c_string()),
-            u64::from(open_flags | flags::NOCTTY).into(),
-            0.into(),
-        ];
+        // One that was made without a name (O_TMPFILE), and has got one since (linkat(2)), is opened by that.
+        let open_flags = u64::from(open_flags & !flags::TMPFILE | flags::NOCTTY);
+        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), open_flags.into(), 0.into()];
         to.to.make(NAME, descr, Sys::Openat, args);
     }
 
@@ -322,12 +319,9 @@ impl File {
             Some(descr) => Fact::Made(*descr),
             None => self.replace(id, contents, to),
         };
-        let args = vec![
-            AT_FDCWD.into(),
-            Value::Bytes(self.path.c_string()),
-            u64::from(open_flags | flags::NOCTTY).into(),
-            0.into(),
-        ];
+        // One that was made without a name (O_TMPFILE), and has got one since (linkat(2)), is opened by that.
+        let open_flags = u64::from(open_flags & !flags::TMPFILE | flags::NOCTTY);
+        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), open_flags.into(), 0.into()];
         let op = Op::Make { sys: Sys::Openat, args, descrs: vec![descr] };
         to.to.step(Moment::Make, NAME, Actor::Store, op, vec![fact], vec![Fact::Made(descr)]);
     }

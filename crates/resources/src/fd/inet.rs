@@ -382,7 +382,7 @@ impl Kind for InetSocket {
         if !refusals.is_empty() {
             return Err(Trouble::Refused(refusals));
         }
-        if asked.has_messages() && asked.keeps_messages() {
+        if asked.may_have_messages() && asked.keeps_messages() {
             // To see all of them, what the program sees first is moved for a moment: at our death nobody would put that back at once.
             if seen.in_flight {
                 return Err(seen.refuse("messages wait in it", "freeze it when it is received").into());
@@ -484,10 +484,15 @@ impl Asked {
         self.socket.remote().map_or("somebody".to_owned(), |whom| whom.to_string())
     }
 
-    /// Whether something waits in it, and it is none of TCP. One that is shut down is readable, too.
+    /// Whether something may wait in it, and it is none of TCP. One that is shut down is readable, too.
+    fn may_have_messages(&self) -> bool {
+        !self.socket.is_tcp() && self.ready & POLLIN != 0
+    }
+
+    /// Whether something does, as far as can be told without a look: the first message may be empty.
     fn has_messages(&self) -> bool {
         let may_end = self.ready & POLLRDHUP != 0 && self.readable == 0;
-        !self.socket.is_tcp() && self.ready & POLLIN != 0 && !may_end
+        self.may_have_messages() && !may_end
     }
 
     /// Whether what waits in it can be seen, and sent to it again and to nobody else.

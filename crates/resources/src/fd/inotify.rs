@@ -86,6 +86,8 @@ struct Search<'a, 'b> {
     /// Watches that are not found yet, by inode number.
     wanted: BTreeMap<u64, Vec<InotifyWatch>>,
     found: Vec<Watch>,
+    /// The file system whose paths are those of processes, who are not there when a thaw looks.
+    of_processes: Option<u64>,
     /// Directories to look into, and those that were.
     next: Vec<Vec<u8>>,
     seen: BTreeSet<Vec<u8>>,
@@ -95,13 +97,16 @@ impl<'a, 'b> Search<'a, 'b> {
     fn new(watches: Vec<InotifyWatch>, from: &'a Capturing<'b>) -> Self {
         let mut wanted: BTreeMap<u64, Vec<InotifyWatch>> = BTreeMap::new();
         watches.into_iter().for_each(|w| wanted.entry(w.ino).or_default().push(w));
-        Search { from, wanted, found: Vec::new(), next: Vec::new(), seen: BTreeSet::new() }
+        let of_processes = from.probe.stat_path(b"/proc").ok().flatten().map(|proc| proc.dev);
+        Search { from, wanted, found: Vec::new(), of_processes, next: Vec::new(), seen: BTreeSet::new() }
     }
 
     /// Whether a watch is of what stands at a path; a path leads to no link.
     fn is_at(&mut self, path: &[u8]) {
         let Ok(Some(there)) = self.from.probe.stat_path(path) else { return };
-        let Some(watches) = self.wanted.get_mut(&there.ino) else { return };
+        let Some(watches) = self.wanted.get_mut(&there.ino).filter(|_| self.of_processes != Some(there.dev)) else {
+            return;
+        };
         let dev = (proc::major(there.dev), proc::minor(there.dev));
         let file_type = there.mode & S_IFMT;
         let here = watches.extract_if(.., |w| proc::kernel_dev(w.sdev) == dev);

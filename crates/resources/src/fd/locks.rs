@@ -7,7 +7,7 @@
 //!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting. A lease is taken by who
 //!   had taken it, if he has the file, as its signals tell of his number; one that is being broken is broken again, by an open(2)
 //!   that nobody is told of
-//! - refused    by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
+//! - refused    a lock of flock(2) whose description only an area of memory keeps; by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
 //!   a file; the contents of a file with a lease that reading them would break
 //! - not kept   nobody has the lock while the tree is not there; for how long a lease is being broken already
 
@@ -148,6 +148,34 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
     Some(Held { of, description: seen.description, process, number, exclusive, start, end, becomes: lock.becomes })
 }
 
+/// Locks that no descriptor shows: their descriptions are there only for areas of memory (flock(2), F_OFD_SETLK; munmap(2)). Of the second
+/// kind nobody tells whose it is.
+fn kept_by_areas(told: &[Told], from: &mut Capturing<'_>) -> Vec<Refusal> {
+    let place = |lock: &Lock| (lock.class, lock.dev, lock.ino);
+    let lines = told.iter().flat_map(|seen| &seen.lines);
+    let shown: Vec<_> = lines.filter_map(|line| proc::lock(line)).map(|lock| place(&lock)).collect();
+    let text = from.probe.host_text(LOCKED).unwrap_or_default();
+    let mut refusals = Vec::new();
+    for lock in proc::locks(text.as_bytes()).into_iter().filter(|lock| !lock.waits && !shown.contains(&place(lock))) {
+        let Some(path) = from.files.path_of((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
+        let is_ours = u32::try_from(lock.pid).is_ok_and(|pid| from.probe.inner_tid(pid).is_some());
+        match lock.class {
+            LockClass::Flock if is_ours => {
+                let why = "a lock on it (flock) is kept only by an area of memory, and would be lost";
+                refusals.push(Refusal::new(path, why, "let the program end, or open it and lock it again"));
+            }
+            LockClass::Ofd => {
+                from.note(
+                    path,
+                    "no descriptor shows a lock on it (F_OFD_SETLK): if an area of memory keeps it, it is lost",
+                );
+            }
+            _ => {}
+        }
+    }
+    refusals
+}
+
 impl CaptureTree for FileLocks {
     fn capture(from: &mut Capturing<'_>) -> Result<Option<Self>, Trouble> {
         let told = from.probe.lines("lock");
@@ -163,6 +191,10 @@ impl CaptureTree for FileLocks {
                     all.push(it);
                 }
             }
+        }
+        let refusals = kept_by_areas(&told, from);
+        if !refusals.is_empty() {
+            return Err(Trouble::Refused(refusals));
         }
         Ok((!all.is_empty()).then_some(FileLocks { held: all }))
     }

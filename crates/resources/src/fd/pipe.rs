@@ -5,7 +5,8 @@
 //!   whether poll(2) tells of its end
 //! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
 //!   written, write by write, in packet mode where they were packets (pipe(7)), so that as much more goes in
-//! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody can read now; by
+//! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody can read now; packets
+//!   behind bytes with which they would be one; by
 //!   the thaw, one that does not stand there, or that somebody there has open
 //! - not kept   what waits in one without a name that nobody has open to read: told. How much of its page a buffer has lost that was read
 //!   in part. The other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
@@ -92,6 +93,16 @@ impl PipeEnd {
         self.packets = Some(packets).filter(|packets| !packets.is_empty() || self.waiting.len() > 1);
     }
 
+    /// Whether the first part of a packet would go into the page of what is before it, as there is room (fs/pipe.c, `pipe_write`): not so when it was
+    /// written, for that was read in part since, or had come by splice(2).
+    fn runs_together(&self) -> bool {
+        let rest = |blob: &Blob| blob.0.len() as u64 % PAGE;
+        (1..self.waiting.len()).filter(|n| self.is_packet(*n) && !self.is_packet(n - 1)).any(|n| {
+            let (before, begins) = (rest(&self.waiting[n - 1]), rest(&self.waiting[n]));
+            before != 0 && begins != 0 && before + begins <= PAGE
+        })
+    }
+
     fn is_packet(&self, n: usize) -> bool {
         self.packets.as_ref().map_or(self.waiting.len() > 1, |packets| packets.contains(&(n as u32)))
     }
@@ -167,6 +178,10 @@ impl Kind for PipeEnd {
         }
         if end.reads() {
             end.keep(from.probe.peek(seen.fd)?);
+            if end.runs_together() {
+                let why = "packets (O_DIRECT) wait in it behind other bytes, and would be one with these";
+                return Err(seen.refuse(why, "let the program read what waits in it").into());
+            }
         }
         Ok(end)
     }

@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 /// Bits of access(2).
 pub(crate) const ENTER: u32 = 1;
+pub(crate) const EXECUTE: u32 = 1;
 pub(crate) const WRITE: u32 = 2;
 pub(crate) const READ: u32 = 4;
 

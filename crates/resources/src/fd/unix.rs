@@ -286,7 +286,8 @@ fn piece(
     let answer = from.probe.calls(&calls)?.swap_remove(if may_end { 4 } else { 2 });
     match answer.result {
         Ok(len) => Ok(Some(message_of(&answer, len as usize))),
-        Err(Errno::EAGAIN) => Ok(None),
+        // The second of a socket for messages in order that was never connected.
+        Err(Errno::EAGAIN | Errno::ENOTCONN) => Ok(None),
         Err(e) => Err(Fault::new("recvmsg", "a socket", e).into()),
     }
 }
@@ -426,7 +427,7 @@ impl<'a> Among<'a> {
                 return Ok(Err("messages wait in it from one that is not its other end"));
             }
             queue.has_more |= piece.flags & MSG_CTRUNC != 0;
-            queue.is_shown_once |= piece.bytes.is_empty() && known.is_none() && !queue.all.is_empty();
+            queue.is_shown_once |= piece.bytes.is_empty() && !queue.all.is_empty();
             queue.push(piece, sender.filter(|_| is_of_another), from);
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;

@@ -332,6 +332,17 @@ fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> R
     }))
 }
 
+/// Whether the program shows an earlier build than that at the path: where an overlay (which has no major number) copies what is written to for
+/// the first time, areas stay with what they have, and nothing in /proc tells.
+fn is_older(area: &proc::Area, id: u32, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let there = from.files.list[&id].build_id.as_ref();
+    let Some(there) = there.filter(|_| area.dev.0 == 0 && area.offset == 0 && area.perms.read) else {
+        return Ok(false);
+    };
+    let head = from.probe.memory(area.start, PAGE as usize)?;
+    Ok(crate::fd::file::build_id(&head).is_some_and(|own| own != there.0))
+}
+
 /// The file behind an area.
 fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let link = format!("map_files/{:x}-{:x}", area.start, area.end);
@@ -342,6 +353,11 @@ fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let name = odd.as_deref().unwrap_or(&area.name);
     let id = from.file((dev, area.inode), name, |probe| probe.stat(&link).ok())?;
     from.files.list.get_mut(&id).expect("it is known").page = huge::page(area);
+    if is_older(area, id, from)? {
+        let why =
+            "its file was written to since it was mapped, and an overlay keeps for the program what it was before";
+        return Err(refuse(area, why, "start the program anew").into());
+    }
     memfd::ask_link(id, &link, from);
     Ok(id)
 }

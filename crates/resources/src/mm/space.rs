@@ -16,7 +16,7 @@ use super::segment;
 use super::shared::{self, View};
 use super::vdso::{self, KernelArea};
 use crate::fd::file::{Access, File, Standing};
-use crate::fd::place::{self, READ, WRITE};
+use crate::fd::place::{self, EXECUTE, READ, WRITE};
 use crate::fd::regular::SMALL;
 use crate::fd::{listened, memfd, packet, uring};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble, Which};
@@ -273,7 +273,7 @@ fn keep_files(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> 
 
 /// Tells of files that we may not open as the areas need them.
 fn note_closed(areas: &[Area], exe: u32, from: &mut Capturing<'_>) {
-    let mut needed: BTreeMap<u32, u32> = BTreeMap::from([(exe, READ)]);
+    let mut needed: BTreeMap<u32, u32> = BTreeMap::from([(exe, READ | EXECUTE)]);
     for area in areas {
         if let Backing::File { file, .. } = area.backing {
             let writes = area.shared && area.may_write;
@@ -619,6 +619,20 @@ impl Space {
         }
     }
 
+    /// The kernel takes nothing else for one (prctl(2), PR_SET_MM_MAP).
+    fn check_executable(&self, to: &mut Planning<'_>) {
+        let Some(file) = to.model.files.get(&self.exe).filter(|file| file.unchanged(to)) else { return };
+        let path = file.path.to_string();
+        let may = to.to.host.files.get(&file.path.0).is_none_or(|here| here.access & EXECUTE != 0);
+        if !may && !to.to.refused(&path) {
+            to.to.refuse(Refusal::new(
+                path,
+                "it is the program's executable, and may not be executed",
+                "allow it: chmod +x",
+            ));
+        }
+    }
+
     /// A program that looks for itself, or executes itself, by /proc/PID/exe finds no name of a file there.
     fn note_executable(&self, to: &mut Planning<'_>) {
         let file = to.model.files.get(&self.exe).filter(|file| file.standing == Standing::Named);
@@ -631,6 +645,7 @@ impl Space {
         let m = &self.marks;
         let exe = to.open(self.exe, Access::Read);
         self.note_executable(to);
+        self.check_executable(to);
         let auxv: Vec<u8> = m.auxv.iter().flat_map(|(k, v)| [k.to_ne_bytes(), v.to_ne_bytes()].concat()).collect();
         let exe_fd = exe.map_or(u32::MAX, |d| to.number(d) as u32);
         let map = PrctlMmMap { auxv_size: auxv.len() as u32, ..m.map(exe_fd) };

@@ -129,7 +129,8 @@ fn taken(to: &Planning<'_>) -> Taken {
 
 /// Every socket.
 pub(crate) fn plan(to: &mut Planning<'_>) {
-    let all: Vec<One<'_>> = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
+    let mut all: Vec<One<'_>> =
+        to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?))).collect();
     let numbered = all.iter().filter(|one| one.1.socket != 0);
     let by_number: HashMap<u64, One<'_>> = numbered.map(|one| (one.1.socket, *one)).collect();
     let other = |socket: &InetSocket| match socket.peer.map(|peer| by_number.get(&peer)) {
@@ -161,6 +162,8 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
             Other::End(_) => {}
         }
     }
+    // Who takes connections gets them in this order: the kernel does not tell theirs, but numbers inodes as sockets are made.
+    all.sort_by_key(|(_, socket)| socket.socket);
     for (descr, socket) in all.iter().copied() {
         match other(socket) {
             Other::Nobody => socket.plan_alone(descr, &ports, to),
@@ -301,6 +304,7 @@ impl InetSocket {
         self.settings.plan_at([Moment::Arm; 2], NAME, descr, to);
         self.settings.plan_room(NAME, descr, 0, to);
         self.set_late(descr, to);
+        self.shut_down(descr, Expect::Success, to);
     }
 
     /// One that has to do with no other.
