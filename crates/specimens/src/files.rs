@@ -326,3 +326,21 @@ fn numbered(at: usize) -> Result<i32, String> {
     seek(fd, at as i64 % 7)?;
     Ok(fd)
 }
+
+/// A file that was made without a name, and has got one.
+pub(crate) fn published(_: &[String]) -> Result<Living, String> {
+    let fd = sys::open(".", libc::O_TMPFILE | libc::O_RDWR)?;
+    sys::write(fd, b"a document")?;
+    let link = std::ffi::CString::new(format!("/proc/self/fd/{fd}")).expect("no NUL in it");
+    let _ = std::fs::remove_file("published");
+    // SAFETY: C strings that live as long as the call.
+    must("linkat", unsafe {
+        libc::linkat(libc::AT_FDCWD, link.as_ptr(), libc::AT_FDCWD, c"published".as_ptr(), libc::AT_SYMLINK_FOLLOW)
+    })?;
+    let mut length = 10;
+    Living::reads(move |_| {
+        sys::write(fd, b"!")?;
+        length += 1;
+        same("length by its name", &length, &fine("stat", std::fs::metadata("published"))?.len())
+    })
+}

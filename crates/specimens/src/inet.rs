@@ -209,3 +209,27 @@ pub(crate) fn reset(_: &[String]) -> Result<Living, String> {
         same("nobody hears", &Err(Some(libc::EPIPE)), &written)
     })
 }
+
+/// Datagrams behind an empty one, in a socket that receives no more.
+pub(crate) fn shut(_: &[String]) -> Result<Living, String> {
+    let [one, other] = [
+        own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?,
+        own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?,
+    ];
+    let at = fine("name", one.local_addr())?;
+    for text in [&b""[..], b"hello", b"world"] {
+        fine("send", other.send_to(text, at))?;
+    }
+    fine("connect", one.connect(fine("name", other.local_addr())?))?;
+    // SAFETY: takes integers.
+    must("shutdown", unsafe { libc::shutdown(one.as_raw_fd(), libc::SHUT_RD) })?;
+    fine("a flag", one.set_nonblocking(true))?;
+    Living::reads_at_first(move |first| {
+        let _keep = &other;
+        let mut bytes = [0; 100];
+        let mut next = || one.recv(&mut bytes).map(|len| String::from_utf8_lossy(&bytes[..len]).into_owned()).ok();
+        let seen = [next(), next(), next()];
+        let expected = ["", "hello", "world"].map(|text| Some(text.to_owned()));
+        if first { same("what waits", &expected, &seen) } else { Ok(()) }
+    })
+}

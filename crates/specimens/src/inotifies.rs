@@ -157,6 +157,13 @@ pub(crate) fn lost(_: &[String]) -> Result<Living, String> {
     Living::reads(move |_| same("events", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100])))
 }
 
+/// A watch of a file of /proc that is of ourselves, and open.
+pub(crate) fn of_process(_: &[String]) -> Result<Living, String> {
+    let (_, fd) = (sys::open("/proc/self/mounts", libc::O_RDONLY)?, inotify(libc::IN_NONBLOCK)?);
+    watch(fd, "/proc/self/mounts", libc::IN_MODIFY)?;
+    Living::reads(move |_| same("events", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100])))
+}
+
 /// A watch of a file whose name is gone, and one of a directory likewise.
 pub(crate) fn removed(_: &[String]) -> Result<Living, String> {
     fine("write", std::fs::write("lost", b"text"))?;

@@ -47,7 +47,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "packets" nets::packets; "packet-rings" rings::unused; "packet-ring" rings::used;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-ends" signalling::ends; "signalling-directory" signalling::directory;
-    "inotify" inotifies::watches; "inotify-unopened" inotifies::unopened; "inotify-unread" inotifies::unread; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
+    "inotify" inotifies::watches; "inotify-unopened" inotifies::unopened; "inotify-unread" inotifies::unread; "inotify-process" inotifies::of_process; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfiles-whole" procfiles::whole; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;
@@ -93,6 +93,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
     "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;
     "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
+    "file-published" files::published; "lease-mapped" locks::lease_mapped; "lock-by-area" locks::by_area; "inet-shut" inet::shut;
+    "tcp-in-turn" tcp::in_turn; "seqpacket-lone" sockets::lone; "pipe-packets-behind" pipes::packets_behind;
     "inherited-split" inherited::split; "inherited-at-random" lineages::memory;
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals; "vfork-waits" clones::vforked;

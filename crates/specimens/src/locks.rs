@@ -2,6 +2,7 @@
 
 use crate::kin;
 use crate::life::Living;
+use crate::mem::{Area, READ_WRITE};
 use crate::sys::{self, Outcome, fine, must, open, same};
 use crate::{signalling, signals};
 
@@ -146,4 +147,33 @@ pub(crate) fn leases(_: &[String]) -> Result<Living, String> {
         sys::fcntl(all[1], libc::F_SETLEASE, NONE)?;
         sys::fcntl(all[1], libc::F_SETLEASE, WRITE).map(drop)
     })
+}
+
+/// A lease by which nobody else may have a file open, which is mapped by the same description.
+pub(crate) fn lease_mapped(_: &[String]) -> Result<Living, String> {
+    fine("write", std::fs::write("lease-mapped", vec![7; 4096]))?;
+    let fd = open("lease-mapped", libc::O_RDWR)?;
+    let area = Area::map(4096, READ_WRITE, libc::MAP_SHARED, fd)?;
+    sys::fcntl(fd, libc::F_SETLEASE, WRITE)?;
+    let mut mark = 7;
+    Living::reads(move |_| {
+        same("the lease", &Ok(WRITE), &sys::fcntl(fd, libc::F_GETLEASE, 0))?;
+        same("what is mapped", &mark, &area.bytes_read()[0])?;
+        mark += 1;
+        area.bytes()[0] = mark;
+        sys::fcntl(fd, libc::F_SETLEASE, NONE)?;
+        same("the file", &mark, &fine("read", std::fs::read("lease-mapped"))?[0])?;
+        sys::fcntl(fd, libc::F_SETLEASE, WRITE).map(drop)
+    })
+}
+
+/// A lock whose description is kept by an area only.
+pub(crate) fn by_area(_: &[String]) -> Result<Living, String> {
+    fine("write", std::fs::write("by-area", vec![7; 4096]))?;
+    let fd = open("by-area", libc::O_RDWR)?;
+    // SAFETY: takes integers.
+    must("flock", unsafe { libc::flock(fd, libc::LOCK_EX) })?;
+    let area = Area::map(4096, READ_WRITE, libc::MAP_SHARED, fd)?;
+    sys::close(fd);
+    Living::reads(move |_| same("what is mapped", &7, &area.bytes_read()[0]))
 }

@@ -370,3 +370,13 @@ pub(crate) fn watches_many(arguments: &[String]) -> Result<Living, String> {
         Ok(())
     })
 }
+
+/// Packets behind bytes of a page that was read in part.
+pub(crate) fn packets_behind(_: &[String]) -> Result<Living, String> {
+    let ends = pipe(libc::O_NONBLOCK)?;
+    sys::write(ends[1], &pattern(33, 4096))?;
+    sys::read_up_to(ends[0], 3000)?;
+    fcntl(ends[1], libc::F_SETFL, libc::O_DIRECT)?;
+    [87, 50].iter().try_for_each(|size| sys::write(ends[1], &pattern(34, *size)).map(drop))?;
+    Living::reads(|_| Ok(()))
+}

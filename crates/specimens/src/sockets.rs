@@ -420,3 +420,13 @@ pub(crate) fn hasty(_: &[String]) -> Result<Living, String> {
     sys::write(client, b"said")?;
     Living::reads(move |_| same("it waits", &true, &sys::readable(listener)))
 }
+
+/// Sockets for messages in their order that were never connected, of which one is shut down.
+pub(crate) fn lone(_: &[String]) -> Result<Living, String> {
+    let [one, other] = [socket(libc::SOCK_SEQPACKET)?, socket(libc::SOCK_SEQPACKET)?];
+    shut_down(one, libc::SHUT_RD)?;
+    Living::reads(move |_| {
+        same("what it reads", &Err(libc::ENOTCONN), &receive(one, 9).map(|_| ()))?;
+        same("what the other reads", &Err(libc::ENOTCONN), &receive(other, 9).map(|_| ()))
+    })
+}

@@ -373,3 +373,25 @@ pub(crate) fn unread(_: &[String]) -> Result<Living, String> {
         gives("a letter", &mut other, b"x")
     })
 }
+
+/// Connections that wait to be accepted, in their order; the first receives no more.
+pub(crate) fn in_turn(_: &[String]) -> Result<Living, String> {
+    let listener = listener((Ipv4Addr::LOCALHOST, 0).into(), Reuse(true))?;
+    let at = fine("name", listener.local_addr())?;
+    let mut clients: Vec<TcpStream> = Vec::new();
+    for _ in 0..6 {
+        clients.push(fine("connect", TcpStream::connect(at))?);
+    }
+    fine("shutdown", clients[0].shutdown(Shutdown::Read))?;
+    Living::reads_at_first(move |first| {
+        if !first {
+            return Ok(());
+        }
+        same("what it reads", &0, &fine("read", clients[0].read(&mut [0; 9]))?)?;
+        for client in &clients {
+            let (_, from) = fine("accept", listener.accept())?;
+            same("whose turn it is", &fine("name", client.local_addr())?, &from)?;
+        }
+        Ok(())
+    })
+}

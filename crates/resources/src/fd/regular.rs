@@ -151,7 +151,9 @@ impl Kind for Regular {
             place::note_closed(seen.title(), &known.path, place::access_of(seen.flags()), from);
         }
         let in_proc = place::is_in_proc(seen, from)?;
-        Ok(Regular { file, flags: seen.flags(), offset: seen.info.pos, in_proc })
+        // What was made without a name, and has one by now, is opened by that.
+        let unmade = if known.standing == Standing::Named { super::flags::TMPFILE } else { 0 };
+        Ok(Regular { file, flags: seen.flags() & !unmade, offset: seen.info.pos, in_proc })
     }
 
     fn is_in_proc(&self) -> bool {
