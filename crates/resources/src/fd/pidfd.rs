@@ -6,7 +6,8 @@
 //!   namespace of who asks, and there is nobody yet when the store makes its descriptions
 //!   One of a process that is no more: `pidfd_open` of one that is made for that, and ended; those of one process together
 //! - refused    that of a process outside of the tree
-//! - not kept   that relatives have one description in common, of which nothing but its flag can tell (O_NONBLOCK): told; the
+//! - not kept   that relatives have one description in common, of which its flag (O_NONBLOCK) tells, and an epoll instance that they have in
+//!   common too: that watches what one of them has; told; the
 //!   inode number (fs/pidfs.c), which is another one for each process that ever was; how one ended that is
 //!   no more (PIDFD_GET_INFO); in a pid namespace of its own, the error of a signal for that (EINVAL, told). Before Linux 6.9 all of these are of one: nothing tells them apart
 
@@ -93,7 +94,7 @@ impl Kind for Pidfd {
         let owners = to.owners(descr);
         if owners.len() > 1 {
             to.to.note(
-                "relatives that had a process descriptor in common have one each now, with an O_NONBLOCK of its own",
+                "relatives that had a process descriptor in common have one each now, with an O_NONBLOCK of its own; epoll watches that of one of them",
             );
         }
         for pid in owners {

@@ -9,7 +9,7 @@
 //!   behind bytes with which they would be one; by
 //!   the thaw, one that does not stand there, or that somebody there has open
 //! - not kept   what waits in one without a name that nobody has open to read: told. How much of its page a buffer has lost that was read
-//!   in part. The other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
+//!   in part: what is written next may go into it. The other end outside of the tree (`--external disconnect`): it is closed. But where it is a standard stream of the first
 //!   process, and nothing waits in it, that of whoever thaws takes its place: told. A named one whose name is gone has none from then on, and poll(2) tells of its end: told
 
 use super::file::{Standing, split};
