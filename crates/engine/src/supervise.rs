@@ -197,9 +197,9 @@ const REPAINT: std::time::Duration = std::time::Duration::from_millis(30);
 pub fn stand_for(mut thawed: Thawed) -> Outcome {
     let _ = job::block_all();
     let pid = thawed.pid;
-    // Whatever was on the old terminal, this one shows something else.
-    let _ = job::kill(pid, SIGWINCH);
     if let Some(held) = &thawed.terminal {
+        // Whatever was on the old terminal, this one shows something else. Who has none may take that for something else (httpd ends).
+        let _ = job::kill(pid, SIGWINCH);
         held.repaint();
     }
     loop {

@@ -20,7 +20,7 @@ pub struct FileFacts {
     /// How many names it has (inode(7), `st_nlink`).
     #[serde(default)]
     pub names: u64,
-    /// What whoever thaws may do with it: bits of access(2), 4 to read, 2 to write.
+    /// What whoever thaws may do with it: bits of access(2), 4 to read, 2 to write, 1 to execute.
     #[serde(default = "anything")]
     pub access: u32,
     /// Device and inode number.

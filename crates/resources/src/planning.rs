@@ -85,14 +85,14 @@ impl Planning<'_> {
     /// The file, open for mapping, once for each way of access; `None` when it was refused.
     pub fn open(&mut self, id: u32, access: Access) -> Option<Descr> {
         // Of a file with a lease nobody has another description (fcntl(2), F_SETLEASE): it was mapped by that one.
-        let leased = self.model.leased(id).map(Descr);
-        if let Some(descr) = self.opened.get(&(id, access)).copied().or(leased) {
+        let file = &self.model.files[&id];
+        let leased = || self.model.leased(id).map(Descr).filter(|_| access != Access::Read || file.unchanged(self));
+        if let Some(descr) = self.opened.get(&(id, access)).copied().or_else(leased) {
             return Some(descr);
         }
         if self.refused.contains(&id) {
             return None;
         }
-        let file = &self.model.files[&id];
         let descr = self.to.scratch();
         if !file.open_for_mapping(id, descr, access, self) {
             self.refused.push(id);

@@ -458,6 +458,8 @@ pub struct Files {
     shown: HashMap<(u64, u64, Vec<u8>), u32>,
     known: BTreeMap<(u64, u64, Text), u32>,
     inodes: BTreeMap<(u64, u64), u32>,
+    /// Those that an area shows.
+    pub(crate) mapped: BTreeSet<u32>,
     /// Parts of shared memory that are in the image: object, offset and length.
     views: BTreeSet<(u64, u64, u64)>,
     /// Of files that can only be seen by what areas show of them: where in the image which page is.
@@ -503,13 +505,14 @@ impl Files {
     }
 
     /// Whether a file with this device and inode number was seen.
-    /// The path of the file that this is, if it is one of them.
-    pub(crate) fn path_of(&self, inode: (u64, u64)) -> Option<String> {
-        Some(self.list[self.inodes.get(&inode)?].path.to_string())
-    }
-
     pub(crate) fn has_inode(&self, inode: (u64, u64)) -> bool {
         self.inodes.contains_key(&inode)
+    }
+
+    /// The path of the file that this is, if an area of the tree shows it.
+    pub(crate) fn mapped(&self, inode: (u64, u64)) -> Option<String> {
+        let id = self.inodes.get(&inode).filter(|id| self.mapped.contains(id))?;
+        Some(self.list[id].path.to_string())
     }
 
     /// Whether a process has this object as shared memory without a file.

@@ -148,14 +148,14 @@ pub(crate) fn siblings(_: &[String]) -> Result<Living, String> {
 
 /// Children of whose end we are told by no signal, and by SIGUSR1.
 pub(crate) fn exit_signals(_: &[String]) -> Result<Living, String> {
-    [libc::SIGCHLD, libc::SIGUSR1].into_iter().try_for_each(signals::catch)?;
+    [libc::SIGCHLD, libc::SIGUSR1, libc::SIGUSR2].into_iter().try_for_each(signals::catch)?;
     let make = |signal| kin::clone(signal, answering(doing));
-    let dead = [make(0)?, make(libc::SIGUSR1)?];
+    let dead = [make(0)?, make(libc::SIGUSR1)?, make(libc::SIGUSR2)?];
     for kin in dead {
         kin.tell("exit 2")?;
         sys::soon("its end", || state(kin.pid) == Some('Z'))?;
     }
-    let mut left = vec![(dead[0], 1), (dead[1], 1), (make(0)?, 1), (make(libc::SIGUSR1)?, 2)];
+    let mut left = vec![(dead[0], 1), (dead[1], 1), (dead[2], 1), (make(0)?, 1), (make(libc::SIGUSR1)?, 2)];
     Living::reads(move |_| {
         for (kin, count) in left.drain(..) {
             if !dead.iter().any(|other| other.pid == kin.pid) {
@@ -163,7 +163,8 @@ pub(crate) fn exit_signals(_: &[String]) -> Result<Living, String> {
             }
             same("its end", &(kin.pid, 2 << 8), &kin::wait(kin.pid, libc::__WALL)?)?;
             sys::soon("SIGUSR1", || signals::count(libc::SIGUSR1) >= count)?;
-            same("SIGUSR1 and SIGCHLD came", &[count, 0], &[libc::SIGUSR1, libc::SIGCHLD].map(signals::count))?;
+            let counts = [libc::SIGUSR1, libc::SIGUSR2, libc::SIGCHLD].map(signals::count);
+            same("SIGUSR1, SIGUSR2 and SIGCHLD came", &[count, 1, 0], &counts)?;
         }
         kin::childless()
     })
@@ -232,9 +233,15 @@ pub(crate) fn leader_ended(_: &[String]) -> Result<Living, String> {
 /// The first process itself, of which a second thread does all.
 pub(crate) fn root_leader_ended(_: &[String]) -> Result<Living, String> {
     let own = std::process::id() as i32;
+    // A signal to the process waits; none of its threads takes it.
+    let waits = signals::block(&[libc::SIGUSR1]).and_then(|()| kin::signal(own, libc::SIGUSR1));
+    let waits = waits.and_then(|()| sys::status("ShdPnd"));
     std::thread::spawn(move || {
         let ended = sys::soon("the end of its first thread", || state(own) == Some('Z'));
-        let living = Living::reads(move |_| same("the state of the first", &Some('Z'), &state(own)));
+        let living = Living::reads(move |_| {
+            same("the state of the first", &Some('Z'), &state(own))?;
+            same("the signal that waits", &waits.clone(), &sys::status("ShdPnd"))
+        });
         let status = ended.and(living).map_or(2, |living| i32::from(life::live(living) != ExitCode::SUCCESS));
         std::process::exit(status)
     });

@@ -312,3 +312,14 @@ fn foreground() -> i32 {
     // SAFETY: takes an integer.
     unsafe { libc::tcgetpgrp(0) }
 }
+
+/// A group whose leader has gone over to another one, and left it to another member.
+pub(crate) fn left(_: &[String]) -> Result<Living, String> {
+    let [leader, member, other] = [kin::plain()?, kin::plain()?, kin::plain()?];
+    [(leader, leader), (member, leader), (other, other), (leader, other)]
+        .iter()
+        .try_for_each(|(who, whose)| join(who.pid, whose.pid))?;
+    let all = [leader, member, other].map(|kin| (kin, ""));
+    let expected = places(&all)?;
+    Living::reads(move |_| same_places(&all, &expected))
+}

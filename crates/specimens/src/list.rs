@@ -32,7 +32,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
     "signal-stopped" signals::stopped;
-    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor; "timer-waits" timers::waits;
+    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor; "timer-waits" timers::waits; "timer-waits-processor" timers::waits_for_processor;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;
@@ -86,7 +86,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "family-unheard" family::nobody_waits;
     "stop-heard" stops::heard; "stop-told" stops::told; "stop-twice" stops::twice; "stop-below" stops::below;
     "stop-silent" stops::silent; "stop-odd" stops::odd; "stop-still" stops::still;
-    "groups" groups::two; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
+    "groups" groups::two; "group-left" groups::left; "group-leaderless" groups::leaderless; "group-dead-leader" groups::dead_leader;
     "sessions" groups::sessions; "session-dead-leader" groups::dead_session; "daemons" groups::daemons; "orphans" groups::orphans;
     "orphans-below" groups::orphans_below; "orphan-of-zombie" groups::orphan_of_zombie; "job" groups::job;
     "inherited-offset" inherited::offset; "inherited-pipes" inherited::pipes_between; "inherited-pipe-end" inherited::pipe_end;

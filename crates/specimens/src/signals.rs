@@ -84,6 +84,12 @@ fn change_mask(how: i32, signals: &[i32]) -> Outcome {
         .map(drop)
 }
 
+pub(crate) fn is_pending(signal: i32) -> bool {
+    let mut set = set_of(&[]);
+    // SAFETY: the set is ours.
+    unsafe { libc::sigpending(&raw mut set) == 0 && libc::sigismember(&raw const set, signal) == 1 }
+}
+
 pub(crate) fn block(signals: &[i32]) -> Outcome {
     change_mask(libc::SIG_BLOCK, signals)
 }

@@ -151,6 +151,21 @@ pub(crate) fn waits(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// The same on the time of the processor, of which a program that waits for the signal uses none.
+pub(crate) fn waits_for_processor(_: &[String]) -> Result<Living, String> {
+    signals::block(&[45])?;
+    arm(create(libc::CLOCK_PROCESS_CPUTIME_ID, 45)?, 5_000_000)?;
+    let due = || sys::soon("a tick", || (0..30).all(|_| compute().is_ok()) && signals::is_pending(45));
+    due()?;
+    Living::reads(move |_| {
+        let (set, time) = (signals::set_of(&[45]), libc::timespec { tv_sec: 2, tv_nsec: 0 });
+        // SAFETY: both live as long as the call.
+        let taken = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
+        same("the signal that waited", &45, &taken)?;
+        due()
+    })
+}
+
 /// Timers on the time that the processor has worked for the process, and for its only thread.
 pub(crate) fn of_processor(_: &[String]) -> Result<Living, String> {
     for (clock, signal) in [(libc::CLOCK_PROCESS_CPUTIME_ID, 41), (libc::CLOCK_THREAD_CPUTIME_ID, 42)] {

@@ -3,7 +3,7 @@
 use super::text::{hex, signed, unsigned, words};
 
 /// What kind of lock it is.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum LockClass {
     /// Of a process: fcntl(2), F_SETLK.
     Posix,

@@ -384,7 +384,7 @@ impl Kind for InetSocket {
         }
         if asked.may_have_messages() && asked.keeps_messages() {
             // To see all of them, what the program sees first is moved for a moment: at our death nobody would put that back at once.
-            if seen.in_flight {
+            if seen.in_flight && asked.has_messages() {
                 return Err(seen.refuse("messages wait in it", "freeze it when it is received").into());
             }
             asked.socket.datagrams = datagrams(seen, from)?;

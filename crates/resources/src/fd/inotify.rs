@@ -8,7 +8,7 @@
 //!   event. Ids are given one after the other: those between are given to watches that are removed at once
 //! - refused    a watch whose inode is not found, or is a symbolic link; one of what is not on the host; ids that are too
 //!   far apart; one that a process outside of the tree has too
-//! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
+//! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed, or events wait; events that wait: they can be looked at
 //!   only by taking them, and nothing puts them back. The user is told, and so is the program: it finds IN_Q_OVERFLOW in its queue, as
 //!   when more happens than that can hold, and looks anew
 
@@ -104,9 +104,8 @@ impl<'a, 'b> Search<'a, 'b> {
     /// Whether a watch is of what stands at a path; a path leads to no link.
     fn is_at(&mut self, path: &[u8]) {
         let Ok(Some(there)) = self.from.probe.stat_path(path) else { return };
-        let Some(watches) = self.wanted.get_mut(&there.ino).filter(|_| self.of_processes != Some(there.dev)) else {
-            return;
-        };
+        let is_of_process = self.of_processes == Some(there.dev) && is_of_process(path);
+        let Some(watches) = self.wanted.get_mut(&there.ino).filter(|_| !is_of_process) else { return };
         let dev = (proc::major(there.dev), proc::minor(there.dev));
         let file_type = there.mode & S_IFMT;
         let here = watches.extract_if(.., |w| proc::kernel_dev(w.sdev) == dev);
@@ -181,6 +180,12 @@ impl<'a, 'b> Search<'a, 'b> {
     }
 }
 
+/// Whether a path of /proc leads to what is there only as long as a process is.
+fn is_of_process(path: &[u8]) -> bool {
+    let name = path.strip_prefix(b"/proc/").and_then(|rest| rest.split(|b| *b == b'/').next()).unwrap_or_default();
+    name.first().is_some_and(u8::is_ascii_digit) || name == b"self" || name == b"thread-self"
+}
+
 /// Below each of its directories a message bus has one of its own.
 const BUS: &[u8] = b"/dbus-1";
 
@@ -218,7 +223,10 @@ pub(super) fn find(
 fn not_found(seen: &Seen, w: &InotifyWatch) -> Refusal {
     let (major, minor) = proc::kernel_dev(w.sdev);
     let what = format!("its watch {} is of inode {} on device {major}:{minor}, whose path is not found", w.wd, w.ino);
-    seen.refuse(what, "it may have been removed; root finds what is elsewhere, by its handle")
+    seen.refuse(
+        what,
+        "it may have been removed, or be of a process (/proc); root finds what is elsewhere, by its handle",
+    )
 }
 
 impl Inotify {

@@ -19,7 +19,7 @@ use abi::proc::{self, Lock, LockClass};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Whose lock it is.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -151,18 +151,25 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
 /// Locks that no descriptor shows: their descriptions are there only for areas of memory (flock(2), F_OFD_SETLK; munmap(2)). Of the second
 /// kind nobody tells whose it is.
 fn kept_by_areas(told: &[Told], from: &mut Capturing<'_>) -> Vec<Refusal> {
-    let place = |lock: &Lock| (lock.class, lock.dev, lock.ino);
-    let lines = told.iter().flat_map(|seen| &seen.lines);
-    let shown: Vec<_> = lines.filter_map(|line| proc::lock(line)).map(|lock| place(&lock)).collect();
+    // Whose they are, each once.
+    let mut shown: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
+    for seen in told {
+        for lock in seen.lines.iter().filter_map(|line| proc::lock(line)) {
+            shown.entry((lock.class, lock.dev, lock.ino)).or_default().insert(seen.description);
+        }
+    }
     let text = from.probe.host_text(LOCKED).unwrap_or_default();
     let mut refusals = Vec::new();
-    for lock in proc::locks(text.as_bytes()).into_iter().filter(|lock| !lock.waits && !shown.contains(&place(lock))) {
-        let Some(path) = from.files.path_of((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
+    for lock in proc::locks(text.as_bytes()).into_iter().filter(|lock| !lock.waits) {
+        let Some(path) = from.files.mapped((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
+        let place = shown.get_mut(&(lock.class, lock.dev, lock.ino));
+        let shown = place.map(|left| left.pop_first().is_some() || lock.class == LockClass::Ofd);
         let is_ours = u32::try_from(lock.pid).is_ok_and(|pid| from.probe.inner_tid(pid).is_some());
         match lock.class {
+            _ if shown == Some(true) => {}
             LockClass::Flock if is_ours => {
-                let why = "a lock on it (flock) is kept only by an area of memory, and would be lost";
-                refusals.push(Refusal::new(path, why, "let the program end, or open it and lock it again"));
+                let why = "no descriptor shows a lock on it (flock): it would be lost, if an area of memory keeps it";
+                refusals.push(Refusal::new(path, why, "let the program open it and lock it again"));
             }
             LockClass::Ofd => {
                 from.note(

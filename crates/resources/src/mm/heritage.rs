@@ -142,7 +142,10 @@ fn with_hull(
         .map(|(heir, kept)| Heir { areas: &members[heir].areas, kept, base: &members[heir].base })
         .collect();
     let m = &members[&pid];
-    if let Some(hull) = hull::of(&m.space.areas, &m.own, &taken(m.space), &heirs) {
+    // What an heir takes first, in one piece, must not have been born with something.
+    let spaces = born.iter().map(|heir| members[heir].space).chain([m.space]);
+    let taken: Vec<(u64, u64)> = spaces.flat_map(taken).collect();
+    if let Some(hull) = hull::of(&m.space.areas, &m.own, &taken, &heirs) {
         let m = members.get_mut(&pid).expect("it is a member");
         (m.kept, m.areas) = (vec![None; hull.len()], Cow::Owned(hull));
         all = kept(members);

@@ -5,7 +5,7 @@
 //! area and of those of its heirs, as it once had it, and becomes what it is when they are there. So each of these is one for the
 //! kernel, too, as mremap(2) wants it. Pure.
 
-use super::area::{Area, Backing, PROT_READ, PROT_WRITE};
+use super::area::{Area, Backing};
 use super::heritage::{Kept, is_heir, part, version};
 use image::Extent;
 use std::borrow::Cow;
@@ -92,10 +92,12 @@ fn widen(areas: &mut Cow<'_, [Area]>, of: &Area, range: (u64, u64), taken: &[(u6
     let start = met.first().map_or(range.0, |a| a.start.min(range.0));
     let end = met.last().map_or(range.1, |a| a.end.max(range.1));
     let is_there = matches!(met, [one] if (one.start, one.end) == (start, end));
+    // With another protection than all have it would be set apart in vain (Documentation/mm/overcommit-accounting).
+    let is_common = met.iter().all(|a| a.protection == of.protection);
     let hull = Area {
         start,
         end,
-        protection: (PROT_READ | PROT_WRITE) as u8,
+        protection: if is_common { of.protection } else { 0 },
         backing: match of.backing {
             Backing::File { file, offset } => {
                 Backing::File { file, offset: offset.wrapping_add(start.wrapping_sub(of.start)) }
@@ -170,6 +172,21 @@ mod tests {
         assert_eq!(ranges(&[area(0, 2), area(6, 8)], &[page(0, 2, 0)], &[], &two), [(0, 8)]);
         let part = ([area(0, 8)], [page(2, 2, 0)]);
         assert_eq!(ranges(&[area(9, 10)], &[], &[], &[(&part.0, &part.1), (&part.0, &part.1)]), [(2, 4), (9, 10)]);
+    }
+
+    #[test]
+    fn what_it_is_then_is_what_all_are() {
+        let closed = |start, end| Area { protection: 0, ..area(start, end) };
+        let file = |start, end, offset| Area { backing: Backing::File { file: 3, offset }, ..closed(start, end) };
+        let hulls = |own: &[Area], heir: &Area| {
+            let (heirs, kept) = ([heir.clone()], inherited(own, std::slice::from_ref(heir)));
+            of(own, &[], &[], &[Heir { areas: &heirs, kept: &kept, base: &[] }]).unwrap_or_default()
+        };
+        assert_eq!(hulls(&[closed(8, 9)], &closed(0, 9)), [closed(0, 9)]);
+        assert_eq!(hulls(&[area(8, 9)], &closed(0, 9)), [closed(0, 9)]);
+        assert_eq!(hulls(&[file(8, 9, 108)], &file(4, 9, 104)), [file(4, 9, 104)]);
+        let advised = Area { flags: vec!["hg".into()], ..closed(8, 9) };
+        assert_eq!(hulls(&[advised], &closed(0, 9)), []);
     }
 
     #[test]

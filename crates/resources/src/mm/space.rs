@@ -591,11 +591,21 @@ impl Space {
         let born = heritage.heirs.iter().map(|pid| Fact::Born(Tid(*pid)));
         let needs: Vec<Fact> = mapped.into_iter().chain(born).collect();
         Self::plan_change(&heritage.after, at, &needs, &[Fact::Loaded(at.pid)], to);
+        let mut needs = needs;
         for (start, end) in &heritage.given_back {
             let args = vec![(*start).into(), (end - start).into()];
             let op = Op::Call { sys: Sys::Munmap, args, expect: Expect::Success };
-            let (by, makes) = (Actor::Thread(at.tid), vec![Fact::Loaded(at.pid)]);
-            to.to.step(Moment::Fill, Self::NAME, by, op, needs.clone(), makes);
+            // The first waits for all who are born, and the others for the first.
+            let done = Fact::Made(to.to.scratch());
+            let makes = vec![Fact::Loaded(at.pid), done.clone()];
+            to.to.step(
+                Moment::Fill,
+                Self::NAME,
+                Actor::Thread(at.tid),
+                op,
+                std::mem::replace(&mut needs, vec![done]),
+                makes,
+            );
         }
     }
 

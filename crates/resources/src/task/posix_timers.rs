@@ -16,7 +16,7 @@ use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
 use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
-use abi::signal::{Siginfo, Tick};
+use abi::signal::Tick;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Ago, Expect, Fact, Moment, Op, Refusal, Tid, Value};
@@ -177,38 +177,45 @@ impl Capture for PosixTimers {
             }
         }
         to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Whatever);
+        let waiting = waiting(at, to);
         for t in self.timers.iter().filter(|t| t.left != 0) {
-            let (flags, value) = setting(t, waits(t.id, at, to));
+            let (flags, value) = if waiting.contains(&t.id) { t.anew() } else { (0, t.times(t.left)) };
             let args = vec![(t.id as u64).into(), flags.into(), value, 0.into()];
             to.to.start(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
         }
     }
 }
 
-/// Whether a signal of the timer waits that it sends anew.
-fn waits(id: i32, at: At, to: &Planning<'_>) -> bool {
-    let Some(p) = to.model.process(at.pid.0) else { return false };
-    let is_its = |info: &Siginfo| info.tick() == Some(Tick::Posix(id)) && ticks::is_sent_anew(info, &p.states);
-    p.threads.iter().flat_map(|t| &t.states).any(|state| match state {
-        ThreadState::Signal(signal) => signal.pending.iter().chain(&signal.process_pending).any(is_its),
-        _ => false,
-    })
+/// The ids of those whose signals wait and are sent anew.
+fn waiting(at: At, to: &Planning<'_>) -> Vec<i32> {
+    let Some(p) = to.model.process(at.pid.0) else { return Vec::new() };
+    let mut ids = Vec::new();
+    for state in p.threads.iter().flat_map(|t| &t.states) {
+        let ThreadState::Signal(signal) = state else { continue };
+        let all = signal.pending.iter().chain(&signal.process_pending);
+        let anew = all.filter(|info| ticks::is_sent_anew(info, &p.states));
+        ids.extend(anew.filter_map(|info| if let Some(Tick::Posix(id)) = info.tick() { Some(id) } else { None }));
+    }
+    ids
 }
 
-/// How it is set: for the time that is left; or, where its signal waits, to when it was due before that. So it is sent at once, and
-/// what is due then keeps its step. On the time of a processor, only the signal does.
-fn setting(t: &PosixTimer, waits: bool) -> (u64, Value) {
-    let rest = |left| {
-        let value = Itimerspec { interval: Timespec::from_nanos(t.period), value: Timespec::from_nanos(left) };
-        (0, Value::Bytes(value.to_bytes().to_vec()))
-    };
-    match t.clock {
-        _ if !waits => rest(t.left),
-        CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID | ..0 => rest(1),
-        clock => {
-            let past = t.period.saturating_sub(t.left);
-            (TIMER_ABSTIME, Value::Ago(Ago { clock, past, period: t.period }))
-        }
+impl PosixTimer {
+    fn times(&self, value: u64) -> Value {
+        let value = Itimerspec { interval: Timespec::from_nanos(self.period), value: Timespec::from_nanos(value) };
+        Value::Bytes(value.to_bytes().to_vec())
+    }
+
+    /// How one is set whose signal waits: to when it was due before that. So it sends that at once, and what is due then keeps its
+    /// step. The time of a processor has hardly begun where the thread is made anew.
+    fn anew(&self) -> (u64, Value) {
+        let value = match self.clock {
+            CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID | ..0 => self.times(1),
+            clock => {
+                let past = self.period.saturating_sub(self.left);
+                Value::Ago(Ago { clock, past, period: self.period })
+            }
+        };
+        (TIMER_ABSTIME, value)
     }
 }
 

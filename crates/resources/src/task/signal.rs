@@ -13,7 +13,7 @@ use abi::consts::sigaction::{SS_DISABLE, SS_ONSTACK};
 use abi::signal::{SIGSTOP, Siginfo, StackT};
 use abi::{Arg, Call, Fault, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Value};
+use plan::{Actor, Expect, Fact, Moment, Op, Tid, Value};
 use serde::{Deserialize, Serialize};
 
 /// See the module.
@@ -114,8 +114,11 @@ fn queue(sys: Sys, args: Vec<Value>, info: &Siginfo, at: At, to: &mut Planning<'
     let told = stops::has_stopped_children(to.model, at.pid.0).then_some(Fact::Told(at.pid));
     let needs = [Fact::Settled].into_iter().chain(told).collect();
     let op = Op::Call { sys, args, expect: Expect::Success };
-    let makes = vec![Fact::Whole(at.tid), Fact::Queued(at.pid)];
-    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(at.tid), op, needs, makes);
+    // As from somebody else it may only be sent by the first thread to itself (kernel/signal.c, `do_rt_sigqueueinfo`), which ends after that if it
+    // had ended.
+    let by = if sys == Sys::RtSigqueueinfo { Tid(at.pid.0) } else { at.tid };
+    let makes = vec![Fact::Whole(by), Fact::Whole(at.tid), Fact::Queued(at.pid)];
+    to.to.step(Moment::Arm, Signal::NAME, Actor::Thread(by), op, needs, makes);
 }
 
 fn at_the_end(signal: i32, at: At, to: &mut Planning<'_>) {

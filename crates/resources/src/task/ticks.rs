@@ -22,12 +22,13 @@ fn goes_on(tick: Tick, states: &[ProcessState]) -> bool {
 }
 
 /// Whether a periodic timer of the process sends that anew as soon as it is set: a POSIX timer whose signal waits rests until somebody takes
-/// it, and counts what is due in between with it (timer_getoverrun(2)).
+/// it, and counts what is due in between with it (timer_getoverrun(2)). What was sent before it was set anew is nobody's any more: then more than a period
+/// may be left.
 pub(crate) fn is_sent_anew(info: &Siginfo, states: &[ProcessState]) -> bool {
     let Some(Tick::Posix(id)) = info.tick() else { return false };
     states.iter().any(|state| match state {
         ProcessState::PosixTimers(all) => {
-            all.timers.iter().any(|timer| timer.id == id && timer.left != 0 && timer.period != 0)
+            all.timers.iter().any(|timer| timer.id == id && (1..=timer.period).contains(&timer.left))
         }
         _ => false,
     })

@@ -79,6 +79,8 @@ pub(crate) struct Lineage {
     seats: BTreeMap<u32, u32>,
     /// Ids that helpers may have which stand for nobody.
     spare: Vec<u32>,
+    /// See [`left`].
+    left: BTreeMap<u32, Vec<u32>>,
 }
 
 /// A process as far as it matters here.
@@ -127,6 +129,25 @@ pub(super) fn group_of(p: &ProcessModel) -> u32 {
         Some((Role::SessionLeader | Role::GroupLeader, _)) => p.process.pid,
         _ => p.process.group,
     }
+}
+
+/// Those who have led a group that they are not in any more, as others are: with the members who stay there until the end, or all.
+fn left(kin: &[Kin<'_>]) -> BTreeMap<u32, Vec<u32>> {
+    let groups: BTreeMap<u32, u32> = abi::gathered(kin.iter().map(|k| (k.pid(), group_of(k.p))));
+    let mut left: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+    for (pid, group) in &groups {
+        if groups.get(group).is_some_and(|own| own != group) {
+            left.entry(*group).or_default().push(*pid);
+        }
+    }
+    let leaders: Vec<u32> = left.keys().copied().collect();
+    for members in left.values_mut() {
+        let stays = |pid: &u32| leaders.binary_search(pid).is_err();
+        if members.iter().any(stays) {
+            members.retain(stays);
+        }
+    }
+    left
 }
 
 /// The sessions that a maker can give: that in which it ends up, and that in which it is born.
@@ -192,6 +213,12 @@ impl Lineage {
             }
         }
         lineage.add_group_ghosts(&kin);
+        lineage.left = left(&kin);
+        let is_outside = |pid: &&u32| kin.iter().any(|k| k.pid() == **pid && group_of(k.p) == OUTER);
+        refusals.extend(lineage.left.keys().filter(is_outside).map(|pid| {
+            let why = "it has led the process group of others in the tree, and is in one of somebody outside now";
+            Refusal::new("process group", why, "").of(*pid as i32)
+        }));
         for ghost in lineage.ghosts.iter().filter(|g| !matches!(g.does, Does::Bear { .. })) {
             let origin = Origin { maker: ghost.parent, flags: 0, signal: SIGCHLD, after: vec![] };
             lineage.origins.insert(ghost.id, origin);
@@ -422,11 +449,18 @@ impl Lineage {
         }
     }
 
-    /// Sessions and groups are made and joined. Groups come last, when everybody is born in the group of his maker.
+    /// Sessions and groups are made and joined. Groups come last, when everybody is born in the group of his maker. Who has left his own to others
+    /// makes it, and goes when one is in it who stays.
     pub(crate) fn plan_groups(&self, to: &mut Planning<'_>) {
         let model = to.model;
         for p in &model.processes {
             let (pid, group) = (p.process.pid, group_of(p));
+            let stay = self.left.get(&pid).map_or(&[][..], Vec::as_slice);
+            if !stay.is_empty() {
+                let op = Op::Call { sys: Sys::Setpgid, args: vec![0.into(), 0.into()], expect: Expect::Success };
+                let makes = vec![Fact::Group(pid), Fact::Settled];
+                to.to.step(Moment::Place, NAME, Actor::Thread(Tid(pid)), op, vec![Fact::Peopled], makes);
+            }
             if let Some(before) = self.leaders.get(&pid) {
                 let needs = before.iter().chain([&pid]).map(|id| Fact::Born(Tid(*id))).collect();
                 session::lead(p, needs, to);
@@ -435,7 +469,9 @@ impl Lineage {
                 session::join(pid, Sys::Setpgid, args, vec![Fact::Peopled], vec![Fact::Group(pid)], to);
             } else if group != OUTER {
                 let args = vec![0.into(), u64::from(group).into()];
-                session::join(pid, Sys::Setpgid, args, vec![Fact::Peopled, Fact::Group(group)], vec![], to);
+                let stayed = stay.iter().map(|member| Fact::Grouped(Pid(*member)));
+                let needs = [Fact::Peopled, Fact::Group(group)].into_iter().chain(stayed).collect();
+                session::join(pid, Sys::Setpgid, args, needs, vec![], to);
             }
         }
     }
@@ -448,10 +484,13 @@ impl Lineage {
     /// Parents take note of the end of helpers, and have no signal left that tells of the ends of this thaw.
     pub(crate) fn plan_notices(&self, to: &mut Planning<'_>) {
         let model = to.model;
-        let mut parents: BTreeMap<u32, (u64, Vec<Fact>)> = BTreeMap::new();
+        let mut parents: BTreeMap<u32, (u64, u32, Vec<Fact>)> = BTreeMap::new();
         let mut tells = |parent: u32, signal: u32, fact| {
-            let (signals, facts) = parents.entry(parent).or_default();
-            *signals |= if signal == 0 { 0 } else { 1 << (signal - 1) };
+            let (signals, count, facts) = parents.entry(parent).or_default();
+            let bit = if signal == 0 { 0 } else { 1 << (signal - 1) };
+            // Of standard signals one waits at a time (signal(7)).
+            *count += u32::from(bit != 0 && (*signals & bit == 0 || signal >= abi::signal::SIGRTMIN as u32));
+            *signals |= bit;
             facts.push(fact);
         };
         for p in model.processes.iter().filter(|p| p.process.is_zombie() && p.process.parent != 0) {
@@ -468,11 +507,16 @@ impl Lineage {
             tells(ghost.parent, SIGCHLD, reaped);
         }
         let gone = |pid: &u32| model.processes.iter().any(|p| p.process.pid == *pid && p.process.is_zombie());
-        for (parent, (signals, needs)) in parents.into_iter().filter(|(parent, _)| !gone(parent)) {
-            let (set, now) = (Value::Bytes(signals.to_ne_bytes().to_vec()), Value::Bytes(vec![0; 16]));
-            let args = vec![set, 0.into(), now, 8.into()];
-            let op = Op::Call { sys: Sys::RtSigtimedwait, args, expect: Expect::Whatever };
-            to.to.step(Moment::Link, NAME, Actor::Thread(Tid(parent)), op, needs, vec![Fact::Settled]);
+        for (parent, (signals, count, mut needs)) in parents.into_iter().filter(|(parent, _)| !gone(parent)) {
+            for _ in 0..count {
+                let (set, now) = (Value::Bytes(signals.to_ne_bytes().to_vec()), Value::Bytes(vec![0; 16]));
+                let args = vec![set, 0.into(), now, 8.into()];
+                let op = Op::Call { sys: Sys::RtSigtimedwait, args, expect: Expect::Whatever };
+                let taken = Fact::Made(to.to.scratch());
+                let makes = vec![Fact::Settled, taken.clone()];
+                let needs = std::mem::replace(&mut needs, vec![taken]);
+                to.to.step(Moment::Link, NAME, Actor::Thread(Tid(parent)), op, needs, makes);
+            }
         }
     }
 }

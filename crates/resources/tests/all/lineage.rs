@@ -249,6 +249,26 @@ fn who_has_ended_ends_when_its_group_is_whole() {
 }
 
 #[test]
+fn who_has_left_his_group_makes_it_first() {
+    let model = tree(vec![process([10, 0, 10, 0]), process([11, 10, 10, 0]), process([12, 10, 11, 0])]);
+    let expected = ["t11 setpgid(0, 0)", "t12 setpgid(0, 11)", "t11 setpgid(0, 10)"];
+    let found: Vec<String> = steps(&model).into_iter().filter(|step| expected.contains(&&step[..])).collect();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn signals_of_ends_are_taken_one_by_one() {
+    let ended = |pid, signal| Process {
+        ended: Some(Ended::Process(0)),
+        exit_signal: Some(signal),
+        ..process([pid, 10, 10, 0])
+    };
+    let all = [(11, 17), (12, 17), (13, 10), (14, 40), (15, 40)].map(|(pid, signal)| ended(pid, signal));
+    let model = tree([vec![process([10, 0, 10, 0])], all.to_vec()].concat());
+    assert_eq!(steps(&model).iter().filter(|step| step.contains("rt_sigtimedwait")).count(), 4);
+}
+
+#[test]
 fn an_end_that_has_no_signal_is_told_by_none() {
     let child = Process { ended: Some(Ended::Process(0)), exit_signal: Some(0), ..process([11, 10, 10, 0]) };
     let model = tree(vec![process([10, 0, 10, 0]), child]);
@@ -261,7 +281,6 @@ fn an_end_that_has_no_signal_is_told_by_none() {
             "t11 setpgid(0, 10)",
             "t11 prctl(15, \"x\", 0, 0, 0)",
             "t11 end, with status 0x0",
-            "t10 rt_sigtimedwait([8 bytes], 0, [16 bytes], 8) (or not)",
         ]
     );
 }

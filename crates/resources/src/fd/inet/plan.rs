@@ -162,7 +162,8 @@ pub(crate) fn plan(to: &mut Planning<'_>) {
             Other::End(_) => {}
         }
     }
-    // Who takes connections gets them in this order: the kernel does not tell theirs, but numbers inodes as sockets are made.
+    // Who takes connections gets them in this order: the kernel does not tell theirs, but numbers the inodes of the sockets that one processor makes
+    // one after the other (fs/inode.c, `get_next_ino`).
     all.sort_by_key(|(_, socket)| socket.socket);
     for (descr, socket) in all.iter().copied() {
         match other(socket) {
