@@ -413,7 +413,6 @@ fn special() -> Vec<Case> {
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         // Who lives beside it opens the file, too.
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
-        Case::specimen(&["inotify-unread"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),
@@ -481,7 +480,7 @@ fn refused() -> Vec<Case> {
         Case::specimen(&["seccomp-hard"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["seccomp-sleeper"]).refused(&["seccomp", "only root"]).only(&[User]),
         Case::specimen(&["inotify-process"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
-        Case::specimen(&["lock-by-area"]).refused(&["by-area", "no descriptor shows a lock"]),
+        Case::specimen(&["lock-by-area"]).only(&[Root, User]),
         Case::specimen(&["pipe-packets-behind"]).refused(&["pipe:", "would be one with these"]),
         Case::specimen(&["inotify-lost"]).refused(&["inotify", "watch 1 is of inode", "not found"]),
         Case::specimen(&["signalling-directory"]).refused(&["fd ", "when the directory changes"]),

@@ -7,9 +7,9 @@
 //!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting. A lease is taken by who
 //!   had taken it, if he has the file, as its signals tell of his number; one that is being broken is broken again, by an open(2)
 //!   that nobody is told of
-//! - refused    a lock of flock(2) whose description only an area of memory keeps; by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
+//! - refused    by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
 //!   a file; the contents of a file with a lease that reading them would break
-//! - not kept   nobody has the lock while the tree is not there; for how long a lease is being broken already
+//! - not kept   one of a description that only an area of memory keeps: told; nobody has the lock while the tree is not there; for how long a lease is being broken already
 
 use super::{S_IFMT, S_IFREG, flags};
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Told, Trouble};
@@ -148,9 +148,9 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
     Some(Held { of, description: seen.description, process, number, exclusive, start, end, becomes: lock.becomes })
 }
 
-/// Locks that no descriptor shows: their descriptions are there only for areas of memory (flock(2), F_OFD_SETLK; munmap(2)). Of the second
-/// kind nobody tells whose it is.
-fn kept_by_areas(told: &[Told], from: &mut Capturing<'_>) -> Vec<Refusal> {
+/// Tells of locks that no descriptor shows: their descriptions may be there only for areas of memory (munmap(2)), as that of the JVM for what it
+/// tells of itself. Of F_OFD_SETLK nobody says whose it is.
+fn note_kept_by_areas(told: &[Told], from: &mut Capturing<'_>) {
     // Whose they are, each once.
     let mut shown: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
     for seen in told {
@@ -159,28 +159,23 @@ fn kept_by_areas(told: &[Told], from: &mut Capturing<'_>) -> Vec<Refusal> {
         }
     }
     let text = from.probe.host_text(LOCKED).unwrap_or_default();
-    let mut refusals = Vec::new();
     for lock in proc::locks(text.as_bytes()).into_iter().filter(|lock| !lock.waits) {
         let Some(path) = from.files.mapped((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
         let place = shown.get_mut(&(lock.class, lock.dev, lock.ino));
-        let shown = place.map(|left| left.pop_first().is_some() || lock.class == LockClass::Ofd);
+        let is_shown = place.is_some_and(|left| left.pop_first().is_some() || lock.class == LockClass::Ofd);
         let is_ours = u32::try_from(lock.pid).is_ok_and(|pid| from.probe.inner_tid(pid).is_some());
-        match lock.class {
-            _ if shown == Some(true) => {}
-            LockClass::Flock if is_ours => {
-                let why = "no descriptor shows a lock on it (flock): it would be lost, if an area of memory keeps it";
-                refusals.push(Refusal::new(path, why, "let the program open it and lock it again"));
-            }
-            LockClass::Ofd => {
-                from.note(
-                    path,
-                    "no descriptor shows a lock on it (F_OFD_SETLK): if an area of memory keeps it, it is lost",
-                );
-            }
-            _ => {}
+        let call = match lock.class {
+            LockClass::Flock if is_ours => "flock",
+            LockClass::Ofd => "F_OFD_SETLK",
+            _ => continue,
+        };
+        if !is_shown {
+            from.note(
+                path,
+                format!("no descriptor shows a lock on it ({call}): if an area of memory keeps it, it is lost"),
+            );
         }
     }
-    refusals
 }
 
 impl CaptureTree for FileLocks {
@@ -199,10 +194,7 @@ impl CaptureTree for FileLocks {
                 }
             }
         }
-        let refusals = kept_by_areas(&told, from);
-        if !refusals.is_empty() {
-            return Err(Trouble::Refused(refusals));
-        }
+        note_kept_by_areas(&told, from);
         Ok((!all.is_empty()).then_some(FileLocks { held: all }))
     }
 
