@@ -370,6 +370,13 @@ impl Timespec {
     }
 }
 
+impl Itimerspec {
+    /// A period and a time that is left, or a moment, in nanoseconds.
+    pub const fn from_nanos(interval: u64, value: u64) -> Self {
+        Itimerspec { interval: Timespec::from_nanos(interval), value: Timespec::from_nanos(value) }
+    }
+}
+
 impl CapHeader {
     /// `_LINUX_CAPABILITY_VERSION_3`: sets of 64 bits in two halves.
     pub const VERSION_3: u32 = 0x2008_0522;

@@ -22,7 +22,7 @@ use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
-use abi::layout::{Itimerspec, Timespec};
+use abi::layout::Itimerspec;
 use abi::signal::{KernelSigaction, settable};
 use abi::x86_64::{DispatchConfiguration, TASK_END, UserRegs};
 use abi::{Arg, Call, Errno, Fault, Sys, proc};
@@ -314,16 +314,14 @@ impl<'a> Execution<'a> {
         // One whose moment has come already keeps the step of its period.
         let missed = now.saturating_sub(moment).checked_div(period).map_or(0, |n| n + u64::from(now > moment));
         let next = moment.saturating_add(missed.saturating_mul(period));
-        let value = Timespec::from_nanos(next.saturating_sub(now).max(least));
-        Itimerspec { interval: Timespec::from_nanos(until.period), value }.to_bytes().to_vec()
+        Itimerspec::from_nanos(period, next.saturating_sub(now).max(least)).to_bytes().to_vec()
     }
 
     /// That moment as the clock of the tree counts.
     fn past(&self, ago: &Ago) -> Vec<u8> {
         // 0 would be no moment, but the end of the timer.
         let moment = self.clocks.unwrap_or_default().now(ago.clock).saturating_sub(ago.past).max(1);
-        let value = Timespec::from_nanos(moment);
-        Itimerspec { interval: Timespec::from_nanos(ago.period), value }.to_bytes().to_vec()
+        Itimerspec::from_nanos(ago.period, moment).to_bytes().to_vec()
     }
 
     fn args(&self, values: &[Value]) -> Vec<Arg> {

@@ -107,8 +107,9 @@ impl Sharing {
 /// Of these threads, those who have a list of what semaphores get back when they end. We have none of our own any more: to make a thread
 /// makes one (clone(2), CLONE_SYSVSEM).
 pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Vec<i32>, Fault> {
-    // SAFETY: takes an integer; nothing that we have done with semaphores is to be taken back.
-    if unsafe { libc::unshare(libc::CLONE_SYSVSEM) } != 0 {
+    // SAFETY: unshare with a number only; nothing that we have done with semaphores is to be taken back.
+    let unshared = unsafe { libc::unshare(libc::CLONE_SYSVSEM) };
+    if unshared != 0 {
         // Who may not ask is told nothing.
         return Ok(Vec::new());
     }

@@ -288,7 +288,7 @@ impl File {
     /// What is not here any more is made again as it was: at its path, or without a name where nothing can be made there, as the
     /// directory went with it.
     fn make_again(&self, id: u32, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
-        const WRITE_AND_ENTER: u32 = 3;
+        const WRITE_AND_ENTER: u32 = place::WRITE | place::EXECUTE;
         let directory = to.to.host.places.get(place::parent(&self.path.0));
         if directory.is_some_and(|directory| directory.access & WRITE_AND_ENTER == WRITE_AND_ENTER) {
             if to.to.options.files != FilePolicy::Saved {

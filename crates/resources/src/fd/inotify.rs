@@ -13,6 +13,7 @@
 //!   the user is told, as the program is not
 
 use super::place::{self, READ, Wanted};
+use super::procfile;
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
 use crate::task::{all, written};
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
@@ -173,8 +174,7 @@ impl<'a, 'b> Search<'a, 'b> {
 
 /// Whether a path of /proc leads to what is there only as long as a process is.
 fn is_of_process(path: &[u8]) -> bool {
-    let name = path.strip_prefix(b"/proc/").and_then(|rest| rest.split(|b| *b == b'/').next()).unwrap_or_default();
-    name.first().is_some_and(u8::is_ascii_digit) || name == b"self" || name == b"thread-self"
+    procfile::process(path).is_some() || path.starts_with(b"/proc/self/") || path.starts_with(b"/proc/thread-self/")
 }
 
 /// Below each of its directories a message bus has one of its own.

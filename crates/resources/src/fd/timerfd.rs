@@ -221,7 +221,7 @@ impl Kind for Timerfd {
         to.to.make(Self::NAME, descr, Sys::TimerfdCreate, vec![(self.clock as u64).into(), nonblock.into()]);
         let start = self.start(to);
         let (clock, period) = (self.decides(), self.period);
-        let value = Itimerspec { interval: Timespec::from_nanos(period), value: Timespec::from_nanos(start.value) };
+        let value = Itimerspec::from_nanos(period, start.value);
         let value = match start.until.filter(|_| time::is_kept(to)) {
             Some((moment, least)) => Value::Until(Until { clock, moment, least, period }),
             None => Value::Bytes(value.to_bytes().to_vec()),

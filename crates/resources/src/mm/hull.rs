@@ -91,7 +91,9 @@ fn widen(areas: &mut Cow<'_, [Area]>, of: &Area, range: (u64, u64), taken: &[(u6
     let met = &areas[first..last];
     let start = met.first().map_or(range.0, |a| a.start.min(range.0));
     let end = met.last().map_or(range.1, |a| a.end.max(range.1));
-    let is_there = matches!(met, [one] if (one.start, one.end) == (start, end));
+    if matches!(met, [one] if (one.start, one.end) == (start, end)) {
+        return;
+    }
     // With another protection than all have it would be set apart in vain (Documentation/mm/overcommit-accounting).
     let is_common = met.iter().all(|a| a.protection == of.protection);
     let hull = Area {
@@ -110,7 +112,7 @@ fn widen(areas: &mut Cow<'_, [Area]>, of: &Area, range: (u64, u64), taken: &[(u6
     // A stack is no stack in two pieces, and what it may grow into is not for others.
     let alike = !of.has("gd") && is_heir(&hull, of) && met.iter().all(|a| is_heir(&hull, a));
     let free = !taken.iter().any(|(from, to)| *from < end && start < *to);
-    if alike && free && !is_there {
+    if alike && free {
         areas.to_mut().splice(first..last, [hull]);
     }
 }

@@ -16,7 +16,6 @@ use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
 use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
-use abi::signal::Tick;
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Ago, Expect, Fact, Moment, Op, Refusal, Tid, Value};
@@ -193,16 +192,14 @@ fn waiting(at: At, to: &Planning<'_>) -> Vec<i32> {
     for state in p.threads.iter().flat_map(|t| &t.states) {
         let ThreadState::Signal(signal) = state else { continue };
         let all = signal.pending.iter().chain(&signal.process_pending);
-        let anew = all.filter(|info| ticks::is_sent_anew(info, &p.states));
-        ids.extend(anew.filter_map(|info| if let Some(Tick::Posix(id)) = info.tick() { Some(id) } else { None }));
+        ids.extend(all.filter_map(|info| ticks::sent_anew(info, &p.states)));
     }
     ids
 }
 
 impl PosixTimer {
     fn times(&self, value: u64) -> Value {
-        let value = Itimerspec { interval: Timespec::from_nanos(self.period), value: Timespec::from_nanos(value) };
-        Value::Bytes(value.to_bytes().to_vec())
+        Value::Bytes(Itimerspec::from_nanos(self.period, value).to_bytes().to_vec())
     }
 
     /// How one is set whose signal waits: to when it was due before that. So it sends that at once, and what is due then keeps its

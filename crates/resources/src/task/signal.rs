@@ -79,7 +79,7 @@ impl Capture for Signal {
         }
         let (pid, tid) = (u64::from(at.pid.0), u64::from(at.tid.0));
         let states = to.model.process(at.pid.0).map_or(&[][..], |p| &p.states);
-        let queued = |info: &&Siginfo| !ticks::is_sent_anew(info, states);
+        let queued = |info: &&Siginfo| ticks::sent_anew(info, states).is_none();
         for info in self.process_pending.iter().filter(queued) {
             let args = vec![pid.into(), (info.signo() as u64).into(), Value::Bytes(info.to_bytes().to_vec())];
             queue(Sys::RtSigqueueinfo, args, info, at, to);

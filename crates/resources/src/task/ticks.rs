@@ -21,17 +21,18 @@ fn goes_on(tick: Tick, states: &[ProcessState]) -> bool {
     })
 }
 
-/// Whether a periodic timer of the process sends that anew as soon as it is set: a POSIX timer whose signal waits rests until somebody takes
+/// The id of the periodic timer of the process that sends this anew as soon as it is set: a POSIX timer whose signal waits rests until somebody takes
 /// it, and counts what is due in between with it (timer_getoverrun(2)). What was sent before it was set anew is nobody's any more: then more than a period
 /// may be left.
-pub(crate) fn is_sent_anew(info: &Siginfo, states: &[ProcessState]) -> bool {
-    let Some(Tick::Posix(id)) = info.tick() else { return false };
-    states.iter().any(|state| match state {
+pub(crate) fn sent_anew(info: &Siginfo, states: &[ProcessState]) -> Option<i32> {
+    let Some(Tick::Posix(id)) = info.tick() else { return None };
+    let is_its = |state: &ProcessState| match state {
         ProcessState::PosixTimers(all) => {
             all.timers.iter().any(|timer| timer.id == id && (1..=timer.period).contains(&timer.left))
         }
         _ => false,
-    })
+    };
+    states.iter().any(is_its).then_some(id)
 }
 
 /// Takes out of what waits for a process what its timers sent since it was stopped.
