@@ -617,6 +617,9 @@ impl Request {
     }
 }
 
+/// Bytes that are wanted for each thread of a tree, about.
+const OF_THREAD: u64 = 24 << 10;
+
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     // Each process that is held takes some.
@@ -631,7 +634,7 @@ fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Err
     request.tree.is_guarded()?;
     request.tree.is_free()?;
     let _errors_only = job::ErrorsOnly::begin();
-    here::keep_memory();
+    here::keep_memory(OF_THREAD.saturating_mul(request.tree.threads));
     // Everything slow that needs no look at the tree comes before it is stopped.
     let output = request.output.as_deref().map(Output::create).transpose()?;
     let own = fs::File::open("/proc/self/exe").map_err(|e| Error::io("open", "/proc/self/exe", e))?;

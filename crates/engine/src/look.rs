@@ -18,6 +18,8 @@ pub struct Look {
     pub(crate) filtered: Option<u32>,
     /// A process of which a thread is traced, and by whom.
     pub(crate) traced: Option<(u32, u32)>,
+    /// How many threads it has.
+    pub(crate) threads: u64,
     /// Bytes of memory that an image of it will hold, about: what its processes have of their own (proc_pid_status(5)).
     pub(crate) memory: u64,
 }
@@ -25,11 +27,13 @@ pub struct Look {
 impl Look {
     /// Looks at the tree below a process; where there is none, there is nobody in it.
     pub fn at(root: i32) -> Look {
-        let mut look = Look { root, members: abi::gathered([root as u32]), filtered: None, traced: None, memory: 0 };
+        let mut look =
+            Look { root, members: abi::gathered([root as u32]), filtered: None, traced: None, threads: 0, memory: 0 };
         let mut next = vec![root as u32];
         while !next.is_empty() {
             let threads = threads(&next);
             next.clear();
+            look.threads += threads.len() as u64;
             for ((pid, _), (born, seen)) in threads.iter().zip(each(&threads, one)) {
                 next.extend(born.into_iter().filter(|child| look.members.insert(*child)));
                 look.filtered = look.filtered.or(seen.is_filtered.then_some(*pid));

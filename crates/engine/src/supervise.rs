@@ -196,6 +196,7 @@ const REPAINT: std::time::Duration = std::time::Duration::from_millis(30);
 /// Waits for the program's end, as its shell's job. Signals that come to us are passed on.
 pub fn stand_for(mut thawed: Thawed) -> Outcome {
     let _ = job::block_all();
+    tracee::here::give_back_memory();
     let pid = thawed.pid;
     if let Some(held) = &thawed.terminal {
         // Whatever was on the old terminal, this one shows something else. Who has none may take that for something else (httpd ends).

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::io::Read;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tracee::here::keep_memory;
 use tracee::procfs::both;
 
 /// An image that was read.
@@ -48,6 +49,7 @@ pub fn load(mut file: File) -> Result<Loaded, Error> {
 
 /// The same of an image that was opened.
 pub fn of_image(image: Image<File>) -> Result<Loaded, Error> {
+    keep_memory(OF_RECORDS.saturating_mul(image.records_len()));
     let mut model = Model::from_records(image.records())?;
     within(&model, &image)?;
     let late = image.late().and_then(|late| Ok(late.map(|bytes| Typed::from_bytes(&bytes)).transpose()?));
@@ -92,6 +94,9 @@ fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
         }
     }
 }
+
+/// Bytes that are wanted for each one of records, about.
+const OF_RECORDS: u64 = 6;
 
 /// For how long a thaw waits for what may pass.
 const PATIENCE: Duration = Duration::from_secs(1);

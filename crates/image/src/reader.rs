@@ -57,6 +57,11 @@ impl<S: Source> Image<S> {
         &self.records
     }
 
+    /// The length of all records together.
+    pub fn records_len(&self) -> u64 {
+        self.sections.iter().filter(|section| section.tag == Section::RECORDS).map(|section| section.len).sum()
+    }
+
     /// The records that must be understood and whose tag is not `known`: each is a reason to refuse.
     pub fn foreign(&self, known: impl Fn(Tag) -> bool) -> impl Iterator<Item = &RawRecord> {
         self.records.iter().filter(move |r| r.need == Need::Must && !known(r.tag))

@@ -458,8 +458,8 @@ pub struct Files {
     shown: HashMap<(u64, u64, Vec<u8>), u32>,
     known: BTreeMap<(u64, u64, Text), u32>,
     inodes: BTreeMap<(u64, u64), u32>,
-    /// Those that an area shows.
-    pub(crate) mapped: BTreeSet<u32>,
+    /// Those that an area shares with others.
+    pub(crate) shared: BTreeSet<u32>,
     /// Parts of shared memory that are in the image: object, offset and length.
     views: BTreeSet<(u64, u64, u64)>,
     /// Of files that can only be seen by what areas show of them: where in the image which page is.
@@ -509,9 +509,9 @@ impl Files {
         self.inodes.contains_key(&inode)
     }
 
-    /// The path of the file that this is, if an area of the tree shows it.
+    /// The path of the file that this is, if an area of the tree shares it with others.
     pub(crate) fn mapped(&self, inode: (u64, u64)) -> Option<String> {
-        let id = self.inodes.get(&inode).filter(|id| self.mapped.contains(id))?;
+        let id = self.inodes.get(&inode).filter(|id| self.shared.contains(id))?;
         Some(self.list[id].path.to_string())
     }
 

@@ -99,7 +99,7 @@ impl Batch {
     }
 }
 
-fn address(bytes: &[u8]) -> u64 {
+fn address<T>(bytes: &[T]) -> u64 {
     bytes.as_ptr().addr() as u64
 }
 
@@ -119,15 +119,37 @@ pub fn xfeatures() -> u64 {
     arch::xfeatures()
 }
 
-/// Memory that is free again is not given back to the kernel, as more will be wanted at once: for somebody who ends soon (mallopt(3)).
-pub fn keep_memory() {
+/// Memory that is free again is not given back to the kernel, as more will be wanted at once: for somebody who ends soon, or gives it
+/// back ([`give_back_memory`]). As much as is expected to be wanted is had in huge pages, where there are such (madvise(2)): of small
+/// ones each takes a fault of its own. What is not wanted after all takes address space only.
+pub fn keep_memory(expected: u64) {
     let settings =
-        [(libc::M_TOP_PAD, 1 << 20), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_MMAP_THRESHOLD, 1 << 25)];
+        [(libc::M_TOP_PAD, 1 << 20), (libc::M_TRIM_THRESHOLD, libc::c_int::MAX), (libc::M_MMAP_THRESHOLD, LARGEST)];
     for (what, bytes) in settings {
         // SAFETY: mallopt takes two numbers, and what it does not take it leaves as it is.
         unsafe { libc::mallopt(what, bytes) };
     }
+    let mut room: Vec<u8> = Vec::new();
+    let len = (expected as usize).min(LARGEST as usize - HUGE) / HUGE * HUGE;
+    // Free again it is the end of the heap, from which malloc(3) takes what it has nowhere else.
+    if len > 0 && room.try_reserve_exact(len + HUGE).is_ok() {
+        let at = address(room.spare_capacity_mut()).next_multiple_of(HUGE as u64);
+        // SAFETY: whole pages of what was reserved just now; how large a page is changes nothing of what is in it.
+        unsafe { libc::madvise(at as *mut libc::c_void, len, libc::MADV_HUGEPAGE) };
+    }
 }
+
+/// What is free again is the kernel's again (malloc_trim(3)).
+pub fn give_back_memory() {
+    // SAFETY: it takes a number, and touches only what nobody has.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// The largest piece that malloc(3) takes of its heap, and not by itself (mallopt(3), M_MMAP_THRESHOLD).
+const LARGEST: libc::c_int = 1 << 25;
+
+/// A huge page.
+const HUGE: usize = 2 << 20;
 
 /// Scheduling policy and parameters of this thread (sched_getattr(2)).
 pub fn scheduling() -> Option<SchedAttr> {

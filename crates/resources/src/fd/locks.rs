@@ -9,7 +9,7 @@
 //!   that nobody is told of
 //! - refused    by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
 //!   a file; the contents of a file with a lease that reading them would break
-//! - not kept   one of a description that only an area of memory keeps: told; nobody has the lock while the tree is not there; for how long a lease is being broken already
+//! - not kept   one of a description that only an area of memory keeps: told, if the area is shared (MAP_SHARED); nobody has the lock while the tree is not there; for how long a lease is being broken already
 
 use super::{S_IFMT, S_IFREG, flags};
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Told, Trouble};
@@ -149,8 +149,12 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
 }
 
 /// Tells of locks that no descriptor shows: their descriptions may be there only for areas of memory (munmap(2)), as that of the JVM for what it
-/// tells of itself. Of F_OFD_SETLK nobody says whose it is.
+/// tells of itself. Of F_OFD_SETLK nobody says whose it is. To read the text of all locks takes a grace period of RCU, in which the tree
+/// stands still (fs/locks.c, `locks_start`): only where there is such an area.
 fn note_kept_by_areas(told: &[Told], from: &mut Capturing<'_>) {
+    if from.files.shared.is_empty() {
+        return;
+    }
     // Whose they are, each once.
     let mut shown: BTreeMap<_, BTreeSet<u32>> = BTreeMap::new();
     for seen in told {

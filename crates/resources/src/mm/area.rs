@@ -353,7 +353,9 @@ fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     let name = odd.as_deref().unwrap_or(&area.name);
     let id = from.file((dev, area.inode), name, |probe| probe.stat(&link).ok())?;
     from.files.list.get_mut(&id).expect("it is known").page = huge::page(area);
-    from.files.mapped.insert(id);
+    if area.perms.shared {
+        from.files.shared.insert(id);
+    }
     if is_older(area, id, from)? {
         let why =
             "its file was written to since it was mapped, and an overlay keeps for the program what it was before";
