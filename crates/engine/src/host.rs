@@ -225,8 +225,9 @@ fn places(model: &Model) -> BTreeMap<Vec<u8>, PlaceFacts> {
         let inode = Some((m.dev(), m.ino()));
         Some(PlaceFacts { mode: m.mode(), link, access: access(at), live, rdev: m.rdev(), inode })
     };
-    let all = model.places().chain([temporary.as_os_str().as_bytes()]);
-    gathered(all.filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))))
+    // Many are in the same few directories.
+    let all: BTreeSet<&[u8]> = gathered(model.places().chain([temporary.as_os_str().as_bytes()]));
+    gathered(all.into_iter().filter_map(|bytes| Some((bytes.to_vec(), facts(bytes)?))))
 }
 
 /// Who has the named pipes open that the model names, as they are here.
@@ -235,7 +236,8 @@ fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
         let m = fs::metadata(path(bytes)).ok().filter(|m| m.file_type().is_fifo())?;
         Some((bytes.to_vec(), (m.dev(), m.ino())))
     };
-    let here: Vec<(Vec<u8>, (u64, u64))> = model.places().filter_map(inode).collect();
+    let all: BTreeSet<&[u8]> = gathered(model.places());
+    let here: Vec<(Vec<u8>, (u64, u64))> = all.into_iter().filter_map(inode).collect();
     let mut all = if here.is_empty() { HashMap::new() } else { crate::outside::openers(&BTreeSet::new()) };
     if !here.is_empty() {
         all.extend(crate::fifo::waiting());
@@ -245,20 +247,24 @@ fn openers(model: &Model) -> BTreeMap<Vec<u8>, u32> {
 
 /// Directories of files without a name that can hold such files here, all that the image has of them.
 fn scratch(model: &Model) -> BTreeSet<Vec<u8>> {
-    let (mut needed, mut there) = (HashMap::<u64, u64>::new(), BTreeMap::<Vec<u8>, (u64, u64)>::new());
+    let mut needed: BTreeMap<&[u8], u64> = BTreeMap::new();
     for file in model.files.values().filter(|f| f.is_gone()) {
-        let Some(parent) = path(&file.path.0).parent().filter(|parent| parent.is_absolute()) else { continue };
+        let Some(directory) = file.directory().filter(|directory| path(directory).is_absolute()) else { continue };
+        *needed.entry(directory).or_default() += file.contents.iter().flatten().map(|e| e.len).sum::<u64>();
+    }
+    let (mut there, mut of_device) = (Vec::new(), HashMap::<u64, u64>::new());
+    for (directory, bytes) in needed {
         let flags = OFlags::TMPFILE | OFlags::RDWR | OFlags::CLOEXEC;
-        let Ok(made) = rustix::fs::openat(CWD, parent, flags, Mode::from_raw_mode(0o600)) else { continue };
+        let Ok(made) = rustix::fs::openat(CWD, path(directory), flags, Mode::from_raw_mode(0o600)) else { continue };
         let (Ok(stat), Ok(system)) = (rustix::fs::fstat(&made), rustix::fs::fstatvfs(&made)) else { continue };
         // Some do not tell.
         let free = if system.f_blocks == 0 { u64::MAX } else { system.f_bavail.saturating_mul(system.f_frsize) };
-        *needed.entry(stat.st_dev).or_default() += file.contents.iter().flatten().map(|e| e.len).sum::<u64>();
-        there.insert(parent.as_os_str().as_bytes().to_vec(), (stat.st_dev, free));
+        *of_device.entry(stat.st_dev).or_default() += bytes;
+        there.push((directory.to_vec(), stat.st_dev, free));
     }
     // What it takes besides is a part of that.
-    let has_room = |(device, free): &(u64, u64)| needed.get(device).is_none_or(|bytes| free - free / 16 >= *bytes);
-    gathered(there.into_iter().filter(|(_, at)| has_room(at)).map(|(directory, _)| directory))
+    there.retain(|(_, device, free)| free - free / 16 >= of_device[device]);
+    gathered(there.into_iter().map(|(directory, ..)| directory))
 }
 
 /// Among so many a look begins.

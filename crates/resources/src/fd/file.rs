@@ -420,9 +420,7 @@ impl File {
     }
 
     fn make_unnamed(&self, descr: Descr, to: &mut Planning<'_>) {
-        let directory = self.path.0.iter().rposition(|b| *b == b'/').map(|i| &self.path.0[..i.max(1)]);
-        let scratch = directory.filter(|d| !self.in_memory() && to.to.host.scratch.contains(*d));
-        match scratch {
+        match self.directory().filter(|directory| to.to.host.scratch.contains(*directory)) {
             Some(directory) => {
                 let open_flags = u64::from(flags::TMPFILE | flags::RDWR);
                 let path = Text::from(directory).c_string();
@@ -441,6 +439,12 @@ impl File {
     /// Whether it is a file of memfd_create(2).
     pub(crate) fn in_memory(&self) -> bool {
         self.path.0.starts_with(MEMFD)
+    }
+
+    /// The directory where it was; `None`: it was in memory.
+    pub fn directory(&self) -> Option<&[u8]> {
+        let end = self.path.0.iter().rposition(|b| *b == b'/').filter(|_| !self.in_memory());
+        end.map(|end| &self.path.0[..end.max(1)])
     }
 
     /// Whether it had no name.
