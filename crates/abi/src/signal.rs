@@ -220,6 +220,13 @@ impl Siginfo {
         bytes.first_chunk().map(|chunk| Siginfo(*chunk))
     }
 
+    /// What a thread gets of a signal of which the kernel knows no more (kernel/signal.c, `collect_signal`): SI_USER, of nobody.
+    pub fn untold(signo: i32) -> Self {
+        let mut bytes = [0; 128];
+        bytes[..4].copy_from_slice(&signo.to_le_bytes());
+        Siginfo(bytes)
+    }
+
     /// As the kernel reads it.
     pub const fn to_bytes(&self) -> [u8; 128] {
         self.0

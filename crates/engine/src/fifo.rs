@@ -82,3 +82,9 @@ pub(crate) fn open(path: &Path, access: u32) -> Result<OwnedFd, Error> {
         _ => Err(refuse("something waits in it that is not the program's")),
     }
 }
+
+/// An end to read from a named pipe, by one to write; `None` where we may not.
+pub(crate) fn reader(writer: &OwnedFd) -> Option<OwnedFd> {
+    let link = format!("/proc/self/fd/{}", writer.as_raw_fd());
+    openat(CWD, link, OFlags::RDONLY | OFlags::NONBLOCK | OFlags::CLOEXEC, Mode::empty()).ok()
+}

@@ -2,6 +2,7 @@
 
 use crate::asked::Answers;
 use crate::envoys::Hired;
+use crate::fifo;
 use crate::flight::Flights;
 use crate::identify::{Table, file_stat};
 use crate::options::{self, New, Options};
@@ -9,7 +10,7 @@ use crate::outside::Outside;
 use crate::save::Saver;
 use crate::sockets;
 use crate::tree::{Links, Texts};
-use abi::consts::open::O_ACCMODE;
+use abi::consts::open::{O_ACCMODE, O_ASYNC};
 use abi::diag::{LinkSocket, LocalSockets};
 use abi::layout::FileStat;
 use abi::seccomp::Filter;
@@ -20,7 +21,7 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
 use resources::fd::place::parent;
 use resources::fd::{Listened, Seen};
-use resources::{Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
+use resources::{Buffers, Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -102,7 +103,10 @@ pub(crate) struct Standing<'a> {
 
 impl Standing<'_> {
     pub(crate) fn of(thread: &Stopped, index: usize) -> Result<Standing<'_>, Fault> {
-        let pending = |queue| Ok(thread.pending(queue)?.into_iter().map(Siginfo).collect());
+        let pending = |queue| {
+            let queued = thread.pending(queue)?.into_iter().map(Siginfo);
+            Ok(queued.chain(thread.unqueued(queue).map(Siginfo::untold)).collect())
+        };
         let of_process = if index == 0 { pending(tracee::Queue::Process)? } else { Vec::new() };
         Ok(Standing { thread, index, queues: [pending(tracee::Queue::Thread)?, of_process] })
     }
@@ -266,6 +270,23 @@ impl Target<'_, '_, '_, '_> {
         let mut whole = self.root.as_os_str().to_owned();
         whole.push(OsStr::from_bytes(path));
         whole.into()
+    }
+
+    /// What waits in a pipe, by an end to read from it.
+    fn peek_at(&self, pipe: &OwnedFd, fd: u32) -> Result<Buffers, Fault> {
+        // pipe(7): who has no privilege and many pipes can have no more that are large.
+        let call = |e| match e {
+            rustix::io::Errno::PERM => {
+                "make a pipe as large as one of it, for all pages that your user may have (sysctl fs.pipe-user-pages-soft) are in use"
+            }
+            _ => "tee",
+        };
+        let fault = |e| Fault::new(call(e), fd, std::io::Error::from(e));
+        let known = self.before.copies.take();
+        let mut copies = known.map_or_else(Copies::new, Ok).map_err(fault)?;
+        let all = copies.peek(pipe).map_err(fault)?;
+        self.before.copies.replace(Some(copies));
+        Ok(all)
     }
 
     /// Of what the tree is told.
@@ -550,21 +571,23 @@ impl Probe for Target<'_, '_, '_, '_> {
         Ok(numbers("/proc").filter(lives_there).collect())
     }
 
-    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
-        let pipe = self.descriptor(fd)?;
-        // pipe(7): who has no privilege and many pipes can have no more that are large.
-        let call = |e| match e {
-            rustix::io::Errno::PERM => {
-                "make a pipe as large as one of it, for all pages that your user may have (sysctl fs.pipe-user-pages-soft) are in use"
-            }
-            _ => "tee",
-        };
-        let fault = |e| Fault::new(call(e), fd, std::io::Error::from(e));
-        let known = self.before.copies.take();
-        let mut copies = known.map_or_else(Copies::new, Ok).map_err(fault)?;
-        let all = copies.peek(&pipe).map_err(fault)?;
-        self.before.copies.replace(Some(copies));
-        Ok(all)
+    fn peek(&self, fd: u32) -> Result<Buffers, Fault> {
+        self.peek_at(&self.descriptor(fd)?, fd)
+    }
+
+    fn peek_unread(&self, seen: &Seen) -> Result<Option<Buffers>, Fault> {
+        let inode = (seen.stat.dev, seen.stat.ino);
+        // Who waits for a reader would have had one, and who is sent signals is when a reader goes (fs/pipe.c, `pipe_release`).
+        let mut ends = self.table.descriptions.iter().filter(|other| (other.stat.dev, other.stat.ino) == inode);
+        let is_heard = self.listened().is_asked()
+            || self.hears_of(&seen.link.0, None)
+            || ends.any(|other| other.info.flags & O_ASYNC != 0)
+            || fifo::waiting().contains_key(&inode);
+        let opened = || fifo::reader(&self.descriptor(seen.fd).ok()?);
+        match if is_heard { None } else { opened() } {
+            Some(reader) => self.peek_at(&reader, seen.fd).map(Some),
+            None => Ok(None),
+        }
     }
 
     fn watches(&self, by: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
@@ -782,7 +805,7 @@ impl Copies {
     /// Everything in a pipe, by the buffers that hold it, and which of them are packets. A copy of each goes with all that it is
     /// (fs/splice.c, `splice_pipe_to_pipe`) into a pipe that has room for one besides a byte; a read goes on behind one that is none
     /// (fs/pipe.c, `pipe_read`). Both are empty again then, unless there was an error.
-    fn peek(&mut self, pipe: &OwnedFd) -> rustix::io::Result<Vec<(Vec<u8>, bool)>> {
+    fn peek(&mut self, pipe: &OwnedFd) -> rustix::io::Result<Buffers> {
         use rustix::pipe::{SpliceFlags, fcntl_getpipe_size, fcntl_setpipe_size, splice, tee};
         let ([copies, write], [read, next]) = (&self.all, &self.next);
         let capacity = fcntl_getpipe_size(pipe)?;

@@ -114,6 +114,9 @@ pub struct Message {
     pub flags: u32,
 }
 
+/// What waits in a pipe, buffer by buffer, and whether that is a packet.
+pub type Buffers = Vec<(Vec<u8>, bool)>;
+
 /// The raw observations. Each about one thread of a stopped process, or about the process.
 pub trait Probe {
     /// The text of /proc/PID/`name`.
@@ -277,9 +280,14 @@ pub trait Probe {
     fn neighbours(&self, _name: &str) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())
     }
-    /// What waits to be read in a pipe, buffer by buffer, and whether that is a packet; it stays there.
-    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
+    /// What waits to be read in a pipe; it stays there.
+    fn peek(&self, fd: u32) -> Result<Buffers, Fault> {
         Err(Fault::new("tee", fd, Errno::EINVAL))
+    }
+    /// The same of a named pipe that nobody has open to read, by an end to write into it. `None`: we may not open it, or somebody would be
+    /// told that we do.
+    fn peek_unread(&self, seen: &Seen) -> Result<Option<Buffers>, Fault> {
+        self.peek(seen.fd).map(Some)
     }
     /// Whether what an epoll instance watches under a number is what the number leads to now. `nth` counts its watches under
     /// that number, in the order of fdinfo. `None` where the kernel does not tell.

@@ -30,7 +30,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code; "mem-executed" mem::executed; "mem-sealed" mem::sealed;
     "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "huge-file" huge::file; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
-    "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread;
+    "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread; "signal-pending-untold" signals::pending_untold;
     "signal-stopped" signals::stopped;
     "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor; "timer-waits" timers::waits; "timer-waits-processor" timers::waits_for_processor;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
@@ -69,7 +69,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "memfd" memfds::kinds; "memfd-descriptions" memfds::descriptions; "memfd-areas" memfds::areas;
     "memfd-only-areas" memfds::only_areas; "memfd-of-memory" memfds::of_memory; "memfd-huge" memfds::huge;
     "pipe-bytes" pipes::bytes; "pipe-empty" pipes::empty; "pipe-full" pipes::full; "pipe-packets" pipes::packets;
-    "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread;
+    "pipe-ends" pipes::ends; "pipe-no-writer" pipes::no_writer; "pipe-no-reader" pipes::no_reader; "fifo" pipes::named; "fifo-ends" pipes::named_ends; "fifo-unread" pipes::named_unread; "fifo-unread-heard" pipes::named_unread_heard;
     "fifo-lone" pipes::named_lone; "fifo-twice" pipes::named_twice; "fifo-anew" pipes::named_anew;
     "eventfd" pipes::event_counts; "epoll-watches" pipes::watches; "epoll-moved" pipes::watches_moved; "epoll-many" pipes::watches_many; "epoll-used-up" pipes::watch_used_up;
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;

@@ -223,17 +223,33 @@ pub(crate) fn named_outside() -> Result<Living, String> {
 /// What was written into a named pipe, and can only be read by who opens it.
 pub(crate) fn named_unread(_: &[String]) -> Result<Living, String> {
     make_fifo()?;
-    let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
-    let writer = sys::open("fifo", libc::O_WRONLY)?;
-    sys::write(writer, b"left")?;
-    sys::close(reader);
+    let writer = leave()?;
     Living::reads(move |_| {
+        same("nobody reads", &libc::POLLERR, &(happens(writer) & libc::POLLERR))?;
         let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
         same("what was left", &b"left".to_vec(), &sys::read_up_to(reader, 10)?)?;
         sys::write(writer, b"left")?;
         sys::close(reader);
         Ok(())
     })
+}
+
+/// Likewise, and its writer is sent a signal when a reader goes (fcntl(2), O_ASYNC).
+pub(crate) fn named_unread_heard(_: &[String]) -> Result<Living, String> {
+    make_fifo()?;
+    let writer = leave()?;
+    fcntl(writer, libc::F_SETOWN, std::process::id() as i32)?;
+    fcntl(writer, libc::F_SETFL, libc::O_ASYNC)?;
+    Living::reads(|_| Ok(()))
+}
+
+/// Leaves something in the named pipe; gives an end to write.
+fn leave() -> Result<i32, String> {
+    let reader = sys::open("fifo", libc::O_RDONLY | libc::O_NONBLOCK)?;
+    let writer = sys::open("fifo", libc::O_WRONLY)?;
+    sys::write(writer, b"left")?;
+    sys::close(reader);
+    Ok(writer)
 }
 
 pub(crate) fn eventfd(count: u32, flags: i32) -> Result<i32, String> {

@@ -236,6 +236,33 @@ pub(crate) fn pending_thread(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Signals that wait and of which the kernel could not note by whom and how they were sent (RLIMIT_SIGPENDING): for the thread, and for the
+/// process.
+pub(crate) fn pending_untold(_: &[String]) -> Result<Living, String> {
+    block(&[libc::SIGUSR1, libc::SIGUSR2, REALTIME])?;
+    [libc::SIGUSR1, libc::SIGUSR2, REALTIME].into_iter().try_for_each(catch)?;
+    let none = libc::rlimit { rlim_cur: 0, rlim_max: 1000 };
+    // SAFETY: the kernel reads one structure.
+    must("setrlimit", unsafe { libc::setrlimit(libc::RLIMIT_SIGPENDING, &raw const none) })?;
+    queue(libc::SIGUSR1, 5)?;
+    // SAFETY: sends to ourselves.
+    must("kill", unsafe { libc::kill(libc::getpid(), REALTIME) })?;
+    // SAFETY: sends to ourselves.
+    must("tgkill", unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), libc::gettid(), libc::SIGUSR2) })?;
+    let waiting = || Ok::<_, String>([sys::status("SigPnd")?, sys::status("ShdPnd")?]);
+    let expected = waiting()?;
+    Living::reads(move |_| {
+        if LOGGED.load(SeqCst) == 0 {
+            same("SigPnd and ShdPnd", &expected, &waiting()?)?;
+            unblock(&[libc::SIGUSR1, libc::SIGUSR2, REALTIME])?;
+        }
+        let mut seen = logged();
+        seen.sort_unstable();
+        let of_nobody = |signal: i32| [i64::from(signal), 0, i64::from(libc::SI_USER)];
+        same("number, value, code", &[libc::SIGUSR1, libc::SIGUSR2, REALTIME].map(of_nobody).to_vec(), &seen)
+    })
+}
+
 fn senders() -> Outcome {
     let pid = i64::from(std::process::id());
     let length = LOGGED.load(SeqCst).min(LOG.len());

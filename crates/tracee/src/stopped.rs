@@ -201,6 +201,16 @@ impl Stopped {
         &self.waited[usize::from(queue == Queue::Process)]
     }
 
+    /// Signals that waited, and are in no queue: there was no room for what would tell of them (setrlimit(2), RLIMIT_SIGPENDING). Those of
+    /// job control are left out, as each takes others out of the queues whenever it is sent (signal(7)).
+    pub fn unqueued(&self, queue: Queue) -> impl Iterator<Item = i32> {
+        let waited = self.waited(queue).iter().map(|info| abi::signal::Siginfo(*info).signo());
+        let queued = waited.fold(0, |set, signal| set | 1u64 << (signal - 1));
+        const OF_JOBS: u64 = 1 << 17 | 1 << 18 | 1 << 19 | 1 << 20 | 1 << 21;
+        let set = self.flags.waits[usize::from(queue == Queue::Process)] & !queued & !OF_JOBS;
+        (1..=64).filter(move |signal| set >> (signal - 1) & 1 == 1)
+    }
+
     /// The process was stopped, or let go on, by somebody else meanwhile.
     pub(crate) fn see_event(&mut self, event: i32) {
         self.group_stop = group_stop(event);

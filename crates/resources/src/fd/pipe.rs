@@ -2,10 +2,11 @@
 //!
 //! - seen as    `pipe:[inode]`; of a named one, its path
 //! - captured   flags; at the reading end also what waits in it (by tee(2), nothing is read out of it) and its size, and
-//!   whether poll(2) tells of its end
+//!   whether poll(2) tells of its end; what waits in a named one that nobody reads, at the end to write, by one to read that is opened
 //! - recreated  `pipe2`, or by its path; a further description of an end by opening its link; F_SETPIPE_SZ, then the bytes are
 //!   written, write by write, in packet mode where they were packets (pipe(7)), so that as much more goes in
-//! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody can read now; packets
+//! - refused    a pipe that a process outside of the tree has too (`--external refuse`); a named one in which something waits that nobody has open to read, where whoever freezes may not,
+//!   or where that is told to somebody (inotify(7), O_ASYNC, who waits in open(2)); packets
 //!   behind bytes with which they would be one; by
 //!   the thaw, one that does not stand there, or that somebody there has open
 //! - not kept   what waits in one without a name that nobody has open to read: told. How much of its page a buffer has lost that was read
@@ -169,19 +170,20 @@ impl Kind for PipeEnd {
             );
             end.quiet = false;
         }
-        if !end.reads() && waits_for_nobody(seen, from)? {
-            if is_named(seen) {
-                let why = "something waits in it, and nobody has it open to read";
-                return Err(seen.refuse(why, "read it, or let the program close it").into());
-            }
-            from.note(seen.title(), "something waits in it that nobody has open to read: thawed, it is empty");
-        }
         if end.reads() {
             end.keep(from.probe.peek(seen.fd)?);
-            if end.runs_together() {
-                let why = "packets (O_DIRECT) wait in it behind other bytes, and would be one with these";
-                return Err(seen.refuse(why, "let the program read what waits in it").into());
+        } else if waits_for_nobody(seen, from)? {
+            match is_named(seen) {
+                // Whoever opens it next reads that.
+                true => end.keep(from.probe.peek_unread(seen)?.ok_or_else(|| unread(seen))?),
+                false => {
+                    from.note(seen.title(), "something waits in it that nobody has open to read: thawed, it is empty");
+                }
             }
+        }
+        if end.runs_together() {
+            let why = "packets (O_DIRECT) wait in it behind other bytes, and would be one with these";
+            return Err(seen.refuse(why, "let the program read what waits in it").into());
         }
         Ok(end)
     }
@@ -204,6 +206,12 @@ impl Kind for PipeEnd {
     fn object(&self) -> Option<u64> {
         Some(self.pipe)
     }
+}
+
+fn unread(seen: &Seen) -> Trouble {
+    let why =
+        "something waits in it, nobody has it open to read, and you may not, or somebody would be told that you do";
+    seen.refuse(why, "read it, or let the program close it").into()
 }
 
 /// That its other end is outside: a reason against it, or told.

@@ -1,7 +1,8 @@
 //! Signals of a thread: alternate stack, signals that wait. (The mask goes with the registers.)
 //!
 //! - seen as    `SigPnd`, `ShdPnd` of /proc/PID/status
-//! - captured   `sigaltstack` by the thread itself; both queues with PTRACE_PEEKSIGINFO, in their order, taken by nobody
+//! - captured   `sigaltstack` by the thread itself; both queues with PTRACE_PEEKSIGINFO, in their order, taken by nobody;
+//!   behind them those for which there was no room to note who sent them (setrlimit(2), RLIMIT_SIGPENDING)
 //! - recreated  `sigaltstack`; `rt_sigqueueinfo` and `rt_tgsigqueueinfo` to itself, which may carry any code; the stop of the first
 //!   process by the same signal as it begins to run, that of another as `job-stops` tells
 //! - not kept   what would stop a process that is stopped once more: what lets it go on takes that away (signal(7))

@@ -73,7 +73,7 @@ fn a_name_that_is_gone_is_told() {
 }
 
 #[test]
-fn what_nobody_can_read_now_is_refused() {
+fn what_nobody_has_open_to_read_is_kept() {
     let mut sample = sample("/run/fifo", &INFO.replace("0104000", "0100001"));
     let asked = |sample: &mut Recorded, waits: u32| {
         sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![waits.to_ne_bytes().to_vec()]);
@@ -81,8 +81,10 @@ fn what_nobody_can_read_now_is_refused() {
     asked(&mut sample, 5);
     assert!(describe(&sample, 40).is_ok(), "somebody reads");
     sample.ready = POLLERR;
-    let line = "fd 40 (/run/fifo): something waits in it, and nobody has it open to read";
-    assert_eq!(reasons(&refused(describe(&sample, 40))), [line]);
+    let line = "fd 40 (/run/fifo): something waits in it, nobody has it open to read, and you may not, or somebody would be told that you do";
+    assert_eq!(reasons(&refused(describe(&sample, 40))), [line], "it may not be opened");
+    sample.peeked.insert(40, vec![(b"waits".to_vec(), false)]);
+    assert_eq!(captured(&sample).0.waiting, [Blob(b"waits".to_vec())]);
     asked(&mut sample, 0);
     assert!(describe(&sample, 40).is_ok(), "nothing waits");
 }

@@ -33,13 +33,10 @@ pub(super) const FAMILY: Family = Family {
         Letter { sign: 'g', act: |w| signal(w, READER) },
         Letter { sign: 'u', act: |w| remove(w) },
     ],
-    rules: &[
-        Rule { text: "something waits in it, and nobody has it open to read", names: is_unread },
-        Rule {
-            text: "its other end is with nobody (and something waits in it), or with a process outside",
-            names: is_late,
-        },
-    ],
+    rules: &[Rule {
+        text: "its other end is with nobody (and something waits in it), or with a process outside",
+        names: is_late,
+    }],
     ask,
 };
 
@@ -173,13 +170,6 @@ fn waits(fd: i32) -> i32 {
 }
 
 /// A named one, nobody has it to read, and something is in it.
-fn is_unread(world: &World) -> bool {
-    let mut all = world.fds.iter().filter(|fd| **fd >= 0);
-    world.has("named")
-        && all.clone().all(|fd| access(*fd) == libc::O_WRONLY)
-        && all.next().is_some_and(|fd| waits(*fd) > 0)
-}
-
 /// Somebody has opened a named one to read when nobody wrote any more, but something was left in it: that there is no writer the kernel
 /// tells him when that is read (fs/pipe.c, `pipe_poll`).
 fn is_late(world: &World) -> bool {
@@ -266,7 +256,12 @@ fn ask(world: &mut World, story: &mut Story) {
         for flags in [libc::O_WRONLY, libc::O_RDONLY] {
             let opened = open(world.path(), flags);
             story.tell("opens by its name", opened.as_ref().map(|fd| happens(*fd)).map_err(|_| errno()));
-            opened.into_iter().for_each(|fd| let_go(fd, &[]));
+            if let Ok(fd) = opened {
+                if flags == libc::O_RDONLY {
+                    story.tell("gives by its name", everything(fd));
+                }
+                let_go(fd, &[]);
+            }
         }
     }
     for place in places {

@@ -15,8 +15,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Capturing, Description, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState, Queue, Removed,
-    Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Buffers, Capturing, Description, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState, Queue,
+    Removed, Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -431,8 +431,11 @@ impl Probe for Recorded {
     fn tables(&self) -> Vec<u32> {
         self.tables.clone()
     }
-    fn peek(&self, fd: u32) -> Result<Vec<(Vec<u8>, bool)>, Fault> {
+    fn peek(&self, fd: u32) -> Result<Buffers, Fault> {
         Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
+    }
+    fn peek_unread(&self, seen: &Seen) -> Result<Option<Buffers>, Fault> {
+        Ok(self.peeked.get(&seen.fd).cloned())
     }
     fn watches(&self, _: u32, number: u32, nth: u32) -> Result<Option<bool>, Fault> {
         Ok(self.watches.get(&(number, nth)).copied())
