@@ -177,6 +177,7 @@ const TREES: &[&str] = &[
     "inherited-split",
     "seqpacket-lone",
     "timer-waits",
+    "timer-overran",
     "timer-waits-processor",
     "clone-files",
     "clone-fs",

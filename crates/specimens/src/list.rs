@@ -32,7 +32,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;
     "signal-ignored" signals::ignored; "signal-pending" signals::pending; "signal-pending-thread" signals::pending_thread; "signal-pending-untold" signals::pending_untold;
     "signal-stopped" signals::stopped;
-    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor; "timer-waits" timers::waits; "timer-waits-processor" timers::waits_for_processor;
+    "itimers" timers::intervals; "alarm" timers::alarm; "alarm-rings" timers::ring; "timers-ring" timers::ring_in_turn; "posix-timers" timers::posix; "timers-processor" timers::of_processor; "timer-waits" timers::waits; "timer-overran" timers::overran; "timer-waits-processor" timers::waits_for_processor;
     "timerfd" timerfds::modes; "timerfd-alarms" timerfds::alarms; "timerfd-crowd" timerfds::crowd; "timerfd-ticks" timerfds::ticking; "timerfd-rings" timerfds::rings;
     "locks" locks::kinds; "lock-waits" locks::waits; "leases" locks::leases;
     "signalfd" signalfds::modes; "signalfd-watched" signalfds::watched; "signalfd-child" signalfds::child;

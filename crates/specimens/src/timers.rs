@@ -158,12 +158,66 @@ pub(crate) fn waits_for_processor(_: &[String]) -> Result<Living, String> {
     let due = || sys::soon("a tick", || (0..30).all(|_| compute().is_ok()) && signals::is_pending(45));
     due()?;
     Living::reads(move |_| {
-        let (set, time) = (signals::set_of(&[45]), libc::timespec { tv_sec: 2, tv_nsec: 0 });
-        // SAFETY: both live as long as the call.
-        let taken = unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) };
-        same("the signal that waited", &45, &taken)?;
+        taken(45)?;
         due()
     })
+}
+
+/// Periodic timers that had overrun when their last signals were taken (timer_getoverrun(2)): one that tells the process, and one that
+/// tells another thread, which takes its signal.
+pub(crate) fn overran(_: &[String]) -> Result<Living, String> {
+    signals::block(&[46, 47])?;
+    let first = create(libc::CLOCK_REALTIME, 46)?;
+    arm_long_ago(first, libc::CLOCK_REALTIME, 10)?;
+    taken(46)?;
+    let (done, made) = std::sync::mpsc::channel();
+    std::thread::spawn(move || {
+        let make = || {
+            // SAFETY: takes nothing.
+            let id = create_for(libc::CLOCK_MONOTONIC, 47, Some(unsafe { libc::gettid() }))?;
+            arm_long_ago(id, libc::CLOCK_MONOTONIC, 3)?;
+            taken(47)?;
+            Ok::<_, String>(id)
+        };
+        let _ = done.send(make());
+        loop {
+            std::thread::park();
+        }
+    });
+    let second = made.recv().map_err(|e| e.to_string())??;
+    let counts = move || Ok::<_, String>([overrun(first)?, overrun(second)?]);
+    same("how often they overran", &[10, 3], &counts()?)?;
+    Living::reads(move |_| {
+        same("how often they overran", &[10, 3], &counts()?)?;
+        for id in [first, second] {
+            sys::holds("what is left of the period", sys::Truth((1..PERIOD).contains(&left(id)?)))?;
+        }
+        same("whether their signals wait", &[false; 2], &[46, 47].map(signals::is_pending))
+    })
+}
+
+/// Seconds.
+const PERIOD: i64 = 30;
+
+fn overrun(id: i32) -> Result<i64, String> {
+    // SAFETY: takes an integer.
+    must("timer_getoverrun", unsafe { libc::syscall(libc::SYS_timer_getoverrun, id) })
+}
+
+/// So many periods, and some seconds, ago.
+fn arm_long_ago(id: i32, clock: i32, periods: i64) -> Outcome {
+    let at = |sec| libc::timespec { tv_sec: sec, tv_nsec: 0 };
+    let value =
+        libc::itimerspec { it_interval: at(PERIOD), it_value: at(sys::clock(clock) as i64 - PERIOD * periods - 5) };
+    let flag = libc::TIMER_ABSTIME;
+    // SAFETY: the value lives as long as the call.
+    must("timer_settime", unsafe { libc::syscall(libc::SYS_timer_settime, id, flag, &raw const value, 0) }).map(drop)
+}
+
+fn taken(signal: i32) -> Outcome {
+    let (set, time) = (signals::set_of(&[signal]), libc::timespec { tv_sec: 2, tv_nsec: 0 });
+    // SAFETY: both live as long as the call.
+    same("the signal", &signal, &unsafe { libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const time) })
 }
 
 /// Timers on the time that the processor has worked for the process, and for its only thread.
@@ -183,10 +237,17 @@ pub(crate) fn of_processor(_: &[String]) -> Result<Living, String> {
 }
 
 fn create(clock: i32, signal: i32) -> Result<i32, String> {
+    create_for(clock, signal, None)
+}
+
+/// One that tells this thread.
+fn create_for(clock: i32, signal: i32, thread: Option<i32>) -> Result<i32, String> {
     signals::catch(signal)?;
     // SAFETY: zero is a value of the type.
     let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
-    (event.sigev_notify, event.sigev_signo) = (libc::SIGEV_SIGNAL, signal);
+    let how = if thread.is_some() { libc::SIGEV_THREAD_ID } else { libc::SIGEV_SIGNAL };
+    (event.sigev_notify, event.sigev_signo) = (how, signal);
+    event.sigev_notify_thread_id = thread.unwrap_or(0);
     event.sigev_value.sival_ptr = (signal as usize * 1000) as *mut _;
     let mut id = 0;
     // SAFETY: the event is read and the id written during the call.

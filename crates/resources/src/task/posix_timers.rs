@@ -2,12 +2,13 @@
 //!
 //! - seen as    /proc/PID/timers
 //! - captured   id, clock, how it tells, from /proc; the time left and the period by `timer_gettime`, soon after the process was
-//!   stopped; not what they sent since (`ticks`)
+//!   stopped; not what they sent since (`ticks`); how often it had overrun when its last signal was taken by `timer_getoverrun`
 //! - recreated  `timer_create` with its id (PR_TIMER_CREATE_RESTORE_IDS, Linux 6.15; before that ids are counted up to
-//!   it), `timer_settime` last of all
+//!   it), `timer_settime` last of all; one that had overrun is set to a moment long ago, and the signal that it sends is taken
 //! - refused    a way of telling that is not known; the clock of another process, or of a device; that of a thread of which the kernel
 //!   does not tell which it is
-//! - not kept   of a timer whose signal waits, how often it overran before the thaw: the kernel tells it to nobody but who takes the signal
+//! - not kept   of a timer whose signal waits, how often it overran before the thaw: the kernel tells it to nobody but who takes the signal;
+//!   how often it had overrun of one of several with one signal, or that counts the time of a processor: told
 
 use super::ticks;
 use crate::{At, Capture, Capturing, Planning, Resource, ThreadState, Trouble};
@@ -16,7 +17,8 @@ use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
 use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
-use abi::{Arg, Call, Sys};
+use abi::signal::Siginfo;
+use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Ago, Expect, Fact, Moment, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
@@ -52,6 +54,11 @@ pub struct PosixTimer {
     /// Nanoseconds of the period; 0: once.
     #[n(7)]
     pub period: u64,
+    /// How often it had overrun when its last signal was taken (timer_getoverrun(2)), if it had.
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrun: Option<u64>,
 }
 
 /// All of them.
@@ -115,7 +122,11 @@ fn clock(
     })
 }
 
-fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &mut Capturing<'_>) -> Result<PosixTimer, Trouble> {
+fn timer(
+    seen: &proc::PosixTimer,
+    (times, overrun): (&Itimerspec, &Answer),
+    from: &mut Capturing<'_>,
+) -> Result<PosixTimer, Trouble> {
     let refuse = |why: &str| Refusal::new(format!("timer {}", seen.id), why, "let the program delete it");
     let thread = match seen.target {
         Target::Tid(outer) => match from.probe.inner_tid(outer) {
@@ -140,6 +151,7 @@ fn timer(seen: &proc::PosixTimer, times: &Itimerspec, from: &mut Capturing<'_>) 
         thread: thread.filter(|_| notify == SIGEV_THREAD_ID),
         left: times.value.to_nanos().unwrap_or(0),
         period: times.interval.to_nanos().unwrap_or(0),
+        overrun: overrun.result.ok().filter(|count| *count > 0),
     })
 }
 
@@ -148,12 +160,18 @@ impl Capture for PosixTimers {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut seen = proc::timers(&from.probe.text("timers")?)?;
         abi::sort_by_key(&mut seen, |t| t.id);
-        let ask =
-            |t: &proc::PosixTimer| Call::new(Sys::TimerGettime, [Arg::Int(t.id as u64), Arg::Out(Itimerspec::SIZE)]);
-        let calls: Vec<Call> = seen.iter().map(ask).collect();
+        let ask = |t: &proc::PosixTimer| {
+            let id = || Arg::Int(t.id as u64);
+            [Call::new(Sys::TimerGettime, [id(), Arg::Out(Itimerspec::SIZE)]), Call::new(Sys::TimerGetoverrun, [id()])]
+        };
+        let calls: Vec<Call> = seen.iter().flat_map(ask).collect();
         let answers = if calls.is_empty() { Vec::new() } else { super::all(from, &calls)? };
-        let times = answers.iter().filter_map(|a| Itimerspec::from_bytes(super::written(a)));
-        let timers: Result<Vec<_>, _> = seen.iter().zip(times).map(|(s, t)| timer(s, &t, from)).collect();
+        let told = answers
+            .as_chunks()
+            .0
+            .iter()
+            .filter_map(|[times, overrun]| Some((Itimerspec::from_bytes(super::written(times))?, overrun)));
+        let timers: Result<Vec<_>, _> = seen.iter().zip(told).map(|(s, (t, o))| timer(s, (&t, o), from)).collect();
         Ok(PosixTimers { timers: timers? })
     }
 
@@ -177,38 +195,67 @@ impl Capture for PosixTimers {
         }
         to.to.arm(Self::NAME, at.tid, Sys::Prctl, ids(0), Expect::Whatever);
         let waiting = waiting(at, to);
+        let anew: Vec<i32> = match to.model.process(at.pid.0) {
+            Some(p) => waiting.iter().filter_map(|info| ticks::sent_anew(info, &p.states)).collect(),
+            None => Vec::new(),
+        };
         for t in self.timers.iter().filter(|t| t.left != 0) {
-            let (flags, value) = if waiting.contains(&t.id) { t.anew() } else { (0, t.times(t.left)) };
+            let waits = anew.contains(&t.id);
+            let overran = t.overrun.filter(|_| t.period != 0 && !waits);
+            let again = overran.filter(|_| self.is_alone(t) && waiting.iter().all(|info| info.signo() != t.signal));
+            if overran.is_some() && again.is_none() {
+                to.to.note(format!("timer {}: how often it had overrun is not kept", t.id));
+            }
+            let sent = again.map(|_| Fact::Made(to.to.scratch()));
+            let is_anew = waits || again.is_some();
+            let (flags, value) = if is_anew { t.anew(again.unwrap_or(0)) } else { (0, t.times(t.left)) };
             let args = vec![(t.id as u64).into(), flags.into(), value, 0.into()];
-            to.to.start(Self::NAME, at.tid, Sys::TimerSettime, args, Expect::Success);
+            let op = Op::Call { sys: Sys::TimerSettime, args, expect: Expect::Success };
+            let makes = [Fact::Whole(at.tid)].into_iter().chain(sent.clone()).collect();
+            to.to.step(Moment::Start, Self::NAME, Actor::Thread(at.tid), op, vec![Fact::Settled], makes);
+            if let Some(sent) = sent {
+                take(t, at, sent, to);
+            }
         }
     }
 }
 
-/// The ids of those whose signals wait and are sent anew.
-fn waiting(at: At, to: &Planning<'_>) -> Vec<i32> {
+/// Who gets the signal of a timer takes it, and then knows how often it overran (kernel/time/posix-timers.c, `posixtimer_deliver_signal`).
+fn take(t: &PosixTimer, at: At, sent: Fact, to: &mut Planning<'_>) {
+    let (set, second) = (1u64 << (t.signal - 1), Timespec { sec: 1, nsec: 0 });
+    let args =
+        vec![Value::Bytes(set.to_ne_bytes().to_vec()), 0.into(), Value::Bytes(second.to_bytes().to_vec()), 8.into()];
+    let by = t.thread.map_or(at.tid, Tid);
+    let op = Op::Call { sys: Sys::RtSigtimedwait, args, expect: Expect::Exactly(t.signal as u64) };
+    to.to.step(Moment::Start, PosixTimers::NAME, Actor::Thread(by), op, vec![sent], vec![Fact::Whole(by)]);
+}
+
+/// All signals that wait for its process and its threads.
+fn waiting(at: At, to: &Planning<'_>) -> Vec<Siginfo> {
     let Some(p) = to.model.process(at.pid.0) else { return Vec::new() };
-    let mut ids = Vec::new();
-    for state in p.threads.iter().flat_map(|t| &t.states) {
-        let ThreadState::Signal(signal) = state else { continue };
-        let all = signal.pending.iter().chain(&signal.process_pending);
-        ids.extend(all.filter_map(|info| ticks::sent_anew(info, &p.states)));
-    }
-    ids
+    let signals = p.threads.iter().flat_map(|t| &t.states).filter_map(|state| match state {
+        ThreadState::Signal(signal) => Some(signal.pending.iter().chain(&signal.process_pending)),
+        _ => None,
+    });
+    signals.flatten().copied().collect()
 }
 
 impl PosixTimer {
+    fn is_of_processor(&self) -> bool {
+        matches!(self.clock, CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID | ..0)
+    }
+
     fn times(&self, value: u64) -> Value {
         Value::Bytes(Itimerspec::from_nanos(self.period, value).to_bytes().to_vec())
     }
 
-    /// How one is set whose signal waits: to when it was due before that. So it sends that at once, and what is due then keeps its
-    /// step. The time of a processor has hardly begun where the thread is made anew.
-    fn anew(&self) -> (u64, Value) {
+    /// How one is set whose signal waits, or was taken when it had overrun so often: to when it was due before that. So it sends that at
+    /// once, and what is due then keeps its step. The time of a processor has hardly begun where the thread is made anew.
+    fn anew(&self, overrun: u64) -> (u64, Value) {
         let value = match self.clock {
-            CLOCK_PROCESS_CPUTIME_ID | CLOCK_THREAD_CPUTIME_ID | ..0 => self.times(1),
+            _ if self.is_of_processor() => self.times(1),
             clock => {
-                let past = self.period.saturating_sub(self.left);
+                let past = self.period.saturating_sub(self.left).saturating_add(self.period.saturating_mul(overrun));
                 Value::Ago(Ago { clock, past, period: self.period })
             }
         };
@@ -217,6 +264,14 @@ impl PosixTimer {
 }
 
 impl PosixTimers {
+    /// Whether it sends a signal that no other one sends, and counts a time that goes on here.
+    fn is_alone(&self, timer: &PosixTimer) -> bool {
+        let tells = timer.notify != SIGEV_NONE && (1..=64).contains(&timer.signal);
+        tells
+            && !timer.is_of_processor()
+            && self.timers.iter().filter(|other| other.signal == timer.signal).count() == 1
+    }
+
     fn plan_gap(&self, id: i32, at: At, to: &mut Planning<'_>) {
         let event = Sigevent { notify: SIGEV_NONE, ..Sigevent::default() };
         let clock = 1; // CLOCK_MONOTONIC

@@ -180,6 +180,7 @@ impl Recorded {
         it.answer(Sys::ClockGettime, &[], Ok(0), vec![[100u64.to_ne_bytes(), 5u64.to_ne_bytes()].concat()]);
         it.answer(Sys::Getitimer, &[], Ok(0), vec![vec![0; 32]]);
         it.answer(Sys::TimerGettime, &[], Ok(0), vec![vec![0; 32]]);
+        it.answer(Sys::TimerGetoverrun, &[], Ok(0), vec![]);
         it.answer(Sys::Prlimit64, &[], Ok(0), vec![vec![0xff; 16]]);
         it.answer(Sys::Brk, &[], Ok(0x5555_0000_0000), vec![]);
         it.answer(Sys::Fcntl, &[], Ok(65536), vec![]);
