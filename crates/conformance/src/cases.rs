@@ -20,6 +20,7 @@ const PLAIN: &[&str] = &[
     "mem-grows-down",
     "mem-named",
     "mem-light-guard",
+    "mem-light-guards",
     "mem-sparse",
     "mem-shared-anonymous",
     "mem-read-only-file",
@@ -120,6 +121,7 @@ const PLAIN: &[&str] = &[
     "shm-shared",
     "shm-removed",
     "shm-pieces",
+    "shm-overlaid",
     "shm-apart",
     "sem-values",
     "sem-waits",
@@ -250,6 +252,7 @@ const MOVING: &[&str] = &[
     "namespaces",
     // It is made again as a file in memory.
     "mem-shared-parts",
+    "mem-shown-in-part",
 ];
 
 /// What an older kernel does not have, or does not tell of; and what is filtered, as whoever is filtered himself may not see to it.
@@ -258,6 +261,7 @@ fn is_new(name: &str) -> bool {
     // a thread is told since 6.4.
     let lacks = [
         "mem-light-guard",
+        "mem-light-guards",
         "family-leader-ended",
         "leader-ended",
         "stop-odd",
@@ -402,6 +406,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["fifo-lone"]).but(&[PidNs]),
         Case::specimen(&["fifo-twice"]).but(&[PidNs]),
         Case::specimen(&["fifo-anew"]).refused(&["fifo", "with nobody (and something waits in it)"]),
+        // Who may not look at what no area shows is not told of its end.
+        Case::specimen(&["mem-shown-in-part"]).but(&[User]),
         Case::specimen(&["fifo-unread"]).but(&[PidNs]),
         Case::specimen(&["fifo-unread-heard"]).refused(&["fifo", "nobody has it open to read"]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),

@@ -424,6 +424,7 @@ fn wanted(
             match which {
                 Which::Unchanged => own_of_files.push(from..to),
                 _ if guard => guards.push(from..to),
+                Which::Guards => {}
                 _ => runs.push((from, to, *which)),
             }
         }

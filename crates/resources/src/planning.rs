@@ -240,7 +240,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         planning = all_steps(model, host, options, namespaces, first);
     }
     let Planning { base, reserve, .. } = planning;
-    let staging = planning.staging.range;
+    let staging = planning.staging.whole();
     let numbers = u64::from(base + planning.to.descriptions());
     if numbers > host.max_files {
         let why =

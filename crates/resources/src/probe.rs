@@ -27,6 +27,8 @@ pub enum Which {
     Unchanged,
     /// All that can be read, but zeroes.
     All,
+    /// None: only its guards are told.
+    Guards,
 }
 
 /// Which queue of pending signals.

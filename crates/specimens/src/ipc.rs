@@ -1,6 +1,8 @@
 //! System V IPC: segments, sets and queues. They outlive us, so each is written down for whoever removes them (`specimen forget`).
 
+use crate::kin;
 use crate::life::Living;
+use crate::mem::{ANONYMOUS, Area};
 use crate::queues;
 use crate::sys::{self, Outcome, fine, holds, must, pattern, same, same_bytes};
 use std::io::Write;
@@ -76,8 +78,12 @@ struct Attached {
 
 impl Attached {
     fn new(id: i32, length: usize, flags: i32) -> Result<Attached, String> {
-        // SAFETY: the kernel chooses a free place.
-        let start = unsafe { libc::shmat(id, std::ptr::null(), flags) };
+        Attached::new_at(id, length, 0, flags)
+    }
+
+    fn new_at(id: i32, length: usize, at: usize, flags: i32) -> Result<Attached, String> {
+        // SAFETY: the kernel takes a free place, or says that this one is not.
+        let start = unsafe { libc::shmat(id, at as *const _, flags) };
         must("shmat", start as i64).map(|start| Attached { start: start as usize, length })
     }
 
@@ -226,6 +232,46 @@ pub(crate) fn pieces(_: &[String]) -> Result<Living, String> {
         same_bytes("a page that is not shown", &pattern(3, PAGE), &hidden)?;
         same_bytes("the last page", &pattern(7, PAGE), &last)
     })
+}
+
+/// An attachment in which something of one's own stands, of which a part was moved behind it, and one that has grown beyond its end; had by a
+/// child as well.
+pub(crate) fn overlaid(_: &[String]) -> Result<Living, String> {
+    let id = segment(libc::IPC_PRIVATE, 8 * PAGE, 0o600)?;
+    let free = free(40)?;
+    let area = Attached { length: 12 * PAGE, ..Attached::new_at(id, 8 * PAGE, free, 0)? };
+    (0..8).for_each(|n| area.page(n).copy_from_slice(&pattern(n as u64, PAGE)));
+    let grown = Attached::new_at(id, 8 * PAGE, free + 20 * PAGE, 0)?;
+    let at = |page: usize| (free + page * PAGE) as *mut libc::c_void;
+    let fixed = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: parts of our own attachments and what is behind them, where nothing else is.
+    unsafe {
+        let own = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+        must("mmap", libc::mmap(at(3), 2 * PAGE, libc::PROT_READ | libc::PROT_WRITE, own, -1, 0) as i64)?;
+        must("mremap", libc::mremap(at(6), 2 * PAGE, 2 * PAGE, fixed, at(10)) as i64)?;
+        must("mremap", libc::mremap(at(20), 8 * PAGE, 12 * PAGE, 0) as i64)?;
+    }
+    area.page(3).fill(7);
+    let look = move || {
+        for (page, part) in [(0, 0), (5, 5), (10, 6), (11, 7)] {
+            same_bytes(&format!("page {page}"), &pattern(part, PAGE), area.page(page))?;
+        }
+        same_bytes("one's own", &[7; PAGE], area.page(3))?;
+        same_bytes("the last one of what has grown", &pattern(7, PAGE), grown.page(7))?;
+        same("the hole", &false, &area.shown(6)?.contains("-s "))
+    };
+    let child = kin::child(move || Ok(move |_: &str| look().map(|()| "fine".to_owned())))?;
+    Living::reads(move |_| {
+        look()?;
+        child.says("look", "fine")
+    })
+}
+
+/// Where so many pages are free.
+fn free(pages: usize) -> Result<usize, String> {
+    let area = Area::map(pages * PAGE, libc::PROT_NONE, ANONYMOUS, -1)?;
+    area.forget()?;
+    Ok(area.start)
 }
 
 /// Not attached at all.

@@ -423,6 +423,44 @@ pub(crate) fn light_guard(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// The same in shared memory, and in memory that was locked then (mlock(2)).
+pub(crate) fn light_guards(_: &[String]) -> Result<Living, String> {
+    const MADV_GUARD_INSTALL: i32 = 102;
+    let shared = Area::map(8 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    let locked = Area::map(8 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    for area in [shared, locked] {
+        area.bytes().copy_from_slice(&pattern(12, 8 * PAGE));
+        area.part(2 * PAGE, PAGE).advise(MADV_GUARD_INSTALL)?;
+    }
+    // SAFETY: changes nothing of what is there; what is guarded cannot be brought in, which it says.
+    unsafe { libc::mlock(locked.start as *const _, locked.length) };
+    same("whether it is locked", &true, &locked.line("VmFlags")?.contains("lo"))?;
+    Living::reads(move |_| {
+        for area in [shared, locked] {
+            same("what is guarded", &false, &touchable(area.start + 2 * PAGE)?)?;
+            same_bytes("before it", &pattern(12, 2 * PAGE), area.part(0, 2 * PAGE).bytes_read())?;
+            same_bytes("behind it", &pattern(12, 8 * PAGE)[3 * PAGE..], area.part(3 * PAGE, 5 * PAGE).bytes_read())?;
+        }
+        same("whether it is locked", &true, &locked.line("VmFlags")?.contains("lo"))
+    })
+}
+
+/// Shared memory of which no area shows the middle, nor the end.
+pub(crate) fn shown_in_part(_: &[String]) -> Result<Living, String> {
+    let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    area.bytes().copy_from_slice(&pattern(13, 16 * PAGE));
+    area.part(4 * PAGE, 2 * PAGE).forget()?;
+    area.part(12 * PAGE, 4 * PAGE).forget()?;
+    Living::reads(move |_| {
+        // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)).
+        let again = unsafe { libc::mremap(area.start as *mut _, 0, 16 * PAGE, libc::MREMAP_MAYMOVE) };
+        let again = Area { start: must("mremap", again as i64)? as usize, length: 16 * PAGE };
+        let all = again.bytes_read();
+        again.forget()?;
+        same_bytes("all of it", &pattern(13, 16 * PAGE), all)
+    })
+}
+
 /// 64 GiB of addresses with a hundred pages in use.
 pub(crate) fn sparse(_: &[String]) -> Result<Living, String> {
     let area = Area::map(64 << 30, READ_WRITE, ANONYMOUS | libc::MAP_NORESERVE, -1)?;

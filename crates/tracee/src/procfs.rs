@@ -12,6 +12,9 @@ use std::thread;
 /// Enough for nearly every file of /proc; larger ones take more and larger reads.
 const ENOUGH: usize = 4096;
 
+/// The most at once: who asks a file of /proc/sys for 4 MiB is told that there is not so much memory (fs/proc/proc_sysctl.c).
+const MOST: usize = 1 << 20;
+
 thread_local! {
     /// What a thread reads into. To clear, and to have brought into memory, takes longer than most texts do.
     static ROOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -103,7 +106,8 @@ fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Ve
             if room.len() - filled < ENOUGH {
                 room.resize(ENOUGH.max(filled) * 8, 0);
             }
-            let last = file.read(&mut room[filled..])?;
+            let end = room.len().min(filled + MOST);
+            let last = file.read(&mut room[filled..end])?;
             filled += last;
             if is_last(last) {
                 return Ok(room[..filled].to_vec());
@@ -116,6 +120,16 @@ fn all_of(mut file: File, is_last: impl Fn(usize) -> bool) -> std::io::Result<Ve
 mod tests {
     use super::*;
     use std::net::UdpSocket;
+    use std::os::fd::AsRawFd;
+
+    #[test]
+    fn a_long_text_is_no_hindrance_to_a_short_one() {
+        let long = "x".repeat(MOST * 9);
+        let file = rustix::fs::memfd_create("long", rustix::fs::MemfdFlags::CLOEXEC).map(File::from).expect("a file");
+        std::fs::write(format!("/proc/self/fd/{}", file.as_raw_fd()), &long).expect("room");
+        assert!(read(format!("/proc/self/fd/{}", file.as_raw_fd())).expect("its text") == long.as_bytes());
+        assert_eq!(read("/proc/sys/kernel/random/boot_id").expect("an id").len(), 37);
+    }
 
     /// A table far longer than one read or one room for it, as that of a server with hundreds of connections.
     #[test]

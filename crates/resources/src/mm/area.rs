@@ -6,7 +6,7 @@
 //! - refused    devices, files of huge pages that had a name (of memory: `mm::huge`), userfaultfd, keys, secret memory, shadow
 //!   stacks: each by name, and in the list of what is not supported; memory without a name that a process outside
 //!   of the tree shares, if one of them writes
-//! - not kept   on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
+//! - not kept   what no area shows of shared memory, where whoever freezes may not look at it (CAP_CHECKPOINT_RESTORE); on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
 
 use super::heritage::Kept;
 use super::huge;
@@ -27,6 +27,7 @@ use abi::{Arg, Call, Errno, Sys, proc};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 pub(crate) const NAME: &str = "area";
 
@@ -301,10 +302,35 @@ fn as_file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Backing, Troub
     Ok(Backing::File { file: file(area, from)?, offset: area.offset })
 }
 
-/// From here on, shared memory of which there is a private view is a file. So is what a thaw made of it: files are counted alike.
+/// From here on, shared memory of which there is a private view is a file, and so is that of which areas do not show all, or more than
+/// there is (mremap(2), remap_file_pages(2)). So is what a thaw made of it: files are counted alike.
 pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
-    let mut private = areas.iter().filter(|area| [NO_FILE, AS_FILE].contains(&&area.name[..]) && !area.perms.shared);
-    private.try_for_each(|area| file(area, from).map(drop))
+    let private = |area: &&proc::Area| [NO_FILE, AS_FILE].contains(&&area.name[..]) && !area.perms.shared;
+    areas.iter().filter(private).try_for_each(|area| file(area, from).map(drop))?;
+    let mut objects: BTreeMap<u64, Vec<&proc::Area>> = BTreeMap::new();
+    for area in areas.iter().filter(|area| area.name == NO_FILE && area.perms.shared && huge::page(area) == 0) {
+        objects.entry(area.inode).or_default().push(area);
+    }
+    objects.retain(|object, _| !from.files.is_shared(*object));
+    for mut areas in objects.into_values() {
+        abi::sort_by_key(&mut areas, |area| area.offset);
+        // How much is shown from the beginning on, without a hole.
+        let reach = |shown: u64, area: &&proc::Area| {
+            let end = area.offset + (area.end - area.start);
+            if area.offset <= shown { shown.max(end) } else { shown }
+        };
+        let (first, shown) = (areas[0], areas.iter().fold(0, reach));
+        // Only who has CAP_CHECKPOINT_RESTORE may ask how much there is (proc_pid_map_files(5)).
+        match from.probe.stat(&format!("map_files/{:x}-{:x}", first.start, first.end)) {
+            Ok(stat) if stat.size as u64 != shown => _ = file(first, from)?,
+            Err(_) if areas.iter().any(|area| area.offset > shown) || first.offset > 0 => {
+                let whole = "no area shows all of it: what is in the rest, which you may not look at, is lost";
+                from.note(format!("shared memory at {:x}-{:x}", first.start, first.end), whole);
+            }
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 /// Memory without a name becomes the program's own: what it or a process outside writes, the other sees no more. What nobody
@@ -449,8 +475,8 @@ fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: 
     to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
 }
 
-/// Whatever is asked for an area once its pages are in.
-pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) {
+/// Whatever is asked for an area once its pages are in; it was placed with that protection, and there may be guards in it.
+pub(crate) fn finish(area: &Area, (placed, is_guarded): (u64, bool), pid: Pid, to: &mut Planning<'_>) {
     let mut later = |sys, args, expect| {
         let op = Op::Call { sys, args, expect };
         let makes = vec![Fact::Whole(Tid(pid.0))];
@@ -477,7 +503,7 @@ pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) 
         // may be, too, what is behind the end of its file; or there may be more than may be locked.
         const LOST: &str = "areas of memory that were locked (mlock) may not be, or not be all in memory";
         let is_usable = u64::from(area.protection) & (PROT_READ | PROT_WRITE | PROT_EXEC) != 0;
-        let expect = if is_usable { Expect::OrTold(LOST) } else { Expect::Whatever };
+        let expect = if is_usable && !is_guarded { Expect::OrTold(LOST) } else { Expect::Whatever };
         later(Sys::Mlock2, vec![area.start.into(), area.len().into(), on_fault.into()], expect);
     }
     for (code, advice) in ADVICE {

@@ -1,53 +1,59 @@
 //! Areas that show System V shared memory.
 //!
-//! An attachment shows all of a segment, so it is made before any other area stands, and what the program had taken away of
-//! it is taken away again (munmap(2)): something else may have stood there.
+//! An attachment shows all of a segment, and what the program had taken away of it is taken away again (munmap(2)). Where something else
+//! stands there by now, or a part is not where the whole could be (mremap(2)), it is made at another place, the *room*, and its parts
+//! are moved to where they were.
 
 use super::area::{self, Area, Backing};
-use crate::Planning;
+use crate::{Model, Planning};
 use abi::Sys;
 use abi::consts::ipc::{SHM_EXEC, SHM_RDONLY};
-use plan::{Actor, Expect, Fact, Ipc, Moment, Object, Op, Pid, Refusal, Tid};
+use abi::consts::mmap::MREMAP_MAYMOVE_FIXED;
+use plan::{Actor, Expect, Fact, Ipc, Moment, Object, Op, Pid, Tid, Value};
 use std::collections::BTreeMap;
 
 /// One call of shmat(2), as far as areas still tell of it.
 struct Attachment<'a> {
     id: u32,
     start: u64,
-    end: u64,
+    len: u64,
     /// Ascending.
     areas: Vec<&'a Area>,
 }
 
 /// By segment and by where its first byte is, or would be.
-fn attachments<'a>(areas: &'a [Area], to: &Planning<'_>) -> Vec<Attachment<'a>> {
+fn attachments<'a>(areas: &'a [Area], model: &Model) -> Vec<Attachment<'a>> {
     let mut all: BTreeMap<(u32, u64), Vec<&Area>> = BTreeMap::new();
     for area in areas {
         if let Backing::Segment { id, offset } = area.backing {
-            all.entry((id, area.start - offset)).or_default().push(area);
+            all.entry((id, area.start.wrapping_sub(offset))).or_default().push(area);
         }
     }
     let attachment = |((id, start), areas)| {
-        let len = to.model.segment(id).expect("the image was looked at").len();
-        Attachment { id, start, end: start + len, areas }
+        let len = model.segment(id).expect("the image was looked at").len();
+        Attachment { id, start, len, areas }
     };
     all.into_iter().map(attachment).collect()
 }
 
 impl Attachment<'_> {
-    /// Whether it would stand where an area of the other one is: so it was made first.
-    fn covers(&self, other: &Attachment<'_>) -> bool {
-        other.areas.iter().any(|a| a.start < self.end && self.start < a.end)
+    /// Whether it can be made where it is: nothing of the process but its own parts stands there.
+    fn is_plain(&self, all: &[Area]) -> bool {
+        let Some(end) = self.start.checked_add(self.len) else { return false };
+        let is_own = |area: &Area| self.areas.iter().any(|own| own.start == area.start);
+        let is_within = |area: &&Area| self.start <= area.start && area.end <= end;
+        self.areas.iter().all(is_within)
+            && !all.iter().any(|area| area.start < end && self.start < area.end && !is_own(area))
     }
 
     /// What of it is not there any more.
     fn gaps(&self) -> Vec<(u64, u64)> {
-        let starts = self.areas.iter().map(|a| a.start).chain([self.end]);
+        let starts = self.areas.iter().map(|a| a.start).chain([self.start + self.len]);
         let ends = [self.start].into_iter().chain(self.areas.iter().map(|a| a.end));
         ends.zip(starts).filter(|(end, start)| end < start).collect()
     }
 
-    fn place(&self, pid: Pid, to: &mut Planning<'_>) {
+    fn place(&self, room: Option<u64>, pid: Pid, to: &mut Planning<'_>) {
         let may_write = self.areas.iter().any(|a| a.may_write);
         let executes = self.areas.iter().any(|a| u64::from(a.protection) & area::PROT_EXEC != 0);
         let flags = if may_write { 0 } else { SHM_RDONLY } | if executes { SHM_EXEC } else { 0 };
@@ -60,10 +66,24 @@ impl Attachment<'_> {
             let mapped = vec![Fact::Mapped(pid)];
             to.to.step(Moment::Place, area::NAME, Actor::Thread(Tid(pid.0)), op, needs.clone(), mapped);
         };
-        let args = vec![u64::from(self.id).into(), self.start.into(), flags.into()];
-        call(Sys::Shmat, args, Expect::Exactly(self.start));
-        for (start, end) in self.gaps() {
-            call(Sys::Munmap, vec![start.into(), (end - start).into()], Expect::Success);
+        let at = room.unwrap_or(self.start);
+        call(Sys::Shmat, vec![u64::from(self.id).into(), at.into(), flags.into()], Expect::Exactly(at));
+        match room {
+            None => {
+                for (start, end) in self.gaps() {
+                    call(Sys::Munmap, vec![start.into(), (end - start).into()], Expect::Success);
+                }
+            }
+            Some(room) => {
+                for area in &self.areas {
+                    let offset = area.start.wrapping_sub(self.start);
+                    // More than there is, it has become by growing.
+                    let (from, len) = (room + offset, area.len().min(self.len - offset));
+                    let to = [from, len, area.len(), MREMAP_MAYMOVE_FIXED, area.start].map(Value::Int).to_vec();
+                    call(Sys::Mremap, to, Expect::Exactly(area.start));
+                }
+                call(Sys::Munmap, vec![room.into(), self.len.into()], Expect::Success);
+            }
         }
         for a in self.areas.iter().filter(|a| u64::from(a.protection) != protection) {
             let args = vec![a.start.into(), a.len().into(), u64::from(a.protection).into()];
@@ -72,24 +92,26 @@ impl Attachment<'_> {
     }
 }
 
-/// Attaches all that these areas show. To be asked for before any other area.
+/// How much room it takes to attach what these areas show.
+pub(super) fn room(areas: &[Area], model: &Model) -> u64 {
+    attachments(areas, model).iter().filter(|one| !one.is_plain(areas)).map(|one| one.len).max().unwrap_or(0)
+}
+
+/// Attaches all that these areas show.
 pub(crate) fn place(areas: &[Area], pid: Pid, to: &mut Planning<'_>) {
-    let mut left = attachments(areas, to);
-    while !left.is_empty() {
-        let next = (0..left.len()).find(|n| !left.iter().enumerate().any(|(m, a)| m != *n && a.covers(&left[*n])));
-        let Some(next) = next else {
-            let why = "pieces of attached segments stand so that no order of attachments leads there";
-            to.to.refuse(Refusal::new("shared memory", why, "this is not supported"));
-            return;
-        };
-        left.remove(next).place(pid, to);
+    let (room, _) = to.staging.room;
+    for attachment in attachments(areas, to.model) {
+        attachment.place(Some(room).filter(|_| !attachment.is_plain(areas)), pid, to);
     }
 }
 
 /// The addresses that attachments take for a moment, whatever of them the areas show.
 pub(crate) fn ranges(areas: &[Area], length: impl Fn(u32) -> Option<u64>) -> Vec<(u64, u64)> {
     let whole = |area: &Area| match area.backing {
-        Backing::Segment { id, offset } => Some((area.start - offset, area.start - offset + length(id)?)),
+        Backing::Segment { id, offset } => {
+            let start = area.start.checked_sub(offset)?;
+            Some((start, start.checked_add(length(id)?)?))
+        }
         _ => None,
     };
     areas.iter().filter_map(whole).collect()

@@ -8,6 +8,7 @@
 
 use super::area::{self, Area, Backing, PROT_READ, PROT_WRITE};
 use super::huge;
+use super::segment;
 use super::space::Space;
 use crate::{Model, Planning};
 use abi::Sys;
@@ -24,6 +25,8 @@ pub(crate) struct Staging {
     objects: BTreeMap<u64, (u64, u64, bool)>,
     /// First address and the one behind the last.
     pub(crate) range: (u64, u64),
+    /// Behind them, where segments are attached from which parts are taken.
+    pub(crate) room: (u64, u64),
 }
 
 impl Staging {
@@ -46,12 +49,18 @@ impl Staging {
             staging.objects.insert(object, (end, len, thin));
             end += len.next_multiple_of(PAGE);
         }
-        if end > 0 {
-            let start = free(model, end);
+        let room = model.spaces().map(|space| segment::room(&space.areas, model)).max().unwrap_or(0);
+        if end + room > 0 {
+            let start = free(model, end + room);
             staging.objects.values_mut().for_each(|(at, ..)| *at += start);
-            staging.range = (start, start + end);
+            (staging.range, staging.room) = ((start, start + end), (start + end, start + end + room));
         }
         staging
+    }
+
+    /// All that it takes.
+    pub(crate) fn whole(&self) -> (u64, u64) {
+        (self.range.0, self.room.1)
     }
 
     /// Whether the object is had by birth.

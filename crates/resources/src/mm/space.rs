@@ -196,11 +196,13 @@ impl Capture for Space {
         }
         staging.leave(at.pid, to);
         self.plan_pages(heritage, at, to);
+        // What is locked takes no guards any more.
+        self.plan_guards(at, to);
         for area in &self.areas {
             let of = areas.partition_point(|a| a.end <= area.start);
-            area::finish(area, placed[of], at.pid, to);
+            let is_guarded = self.guards.iter().any(|(start, end)| *start < area.end && area.start < *end);
+            area::finish(area, (placed[of], is_guarded), at.pid, to);
         }
-        self.plan_guards(at, to);
         self.plan_marks(at, to);
         if self.lock_future {
             const MCL_FUTURE: u64 = 2;
@@ -372,6 +374,9 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
     let mut all = Vec::new();
     let mut shown = Vec::new();
     for a in areas {
+        if matches!(a.backing, Backing::File { .. } | Backing::Shared { .. }) && a.shared && a.page == 0 {
+            all.push((a.start..a.end, Which::Guards));
+        }
         match (&a.backing, a.shared) {
             // What is in a segment belongs to the whole tree.
             // Rings are as new.

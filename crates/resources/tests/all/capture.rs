@@ -302,7 +302,17 @@ fn what_timers_sent_since_the_stop_is_left_out() {
     const KERNEL: i32 = 0x80;
     const TIMER: i32 = -2;
     let mut process = model("sleep").processes.remove(0);
-    let timer = |id, left| PosixTimer { id, clock: 1, signal: 40, value: 0, notify: 0, thread: None, left, period: 0 };
+    let timer = |id, left| PosixTimer {
+        id,
+        clock: 1,
+        signal: 40,
+        value: 0,
+        notify: 0,
+        thread: None,
+        left,
+        period: 0,
+        overrun: None,
+    };
     for state in &mut process.states {
         match state {
             ProcessState::Itimers(timers) => timers.armed = vec![Itimer { which: 0, left: 5, period: 0 }],

@@ -392,6 +392,7 @@ fn timers(threads: Vec<u32>) -> impl Strategy<Value = PosixTimers> {
         thread,
         left,
         period,
+        overrun: period.checked_rem(7),
     });
     btree_map(0..100i32, timer, 0..3).prop_map(|all| {
         let timers = all.into_iter().map(|(id, timer)| PosixTimer { id, ..timer });

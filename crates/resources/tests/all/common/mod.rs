@@ -464,7 +464,7 @@ impl Probe for Recorded {
     }
     /// The first page of every area that may have been written.
     fn save_memory(&self, areas: &[(Range<u64>, Which)]) -> Result<Saved, Fault> {
-        let wanted = areas.iter().filter(|(_, which)| *which != Which::Changed);
+        let wanted = areas.iter().filter(|(_, which)| !matches!(which, Which::Changed | Which::Guards));
         let extents = wanted.enumerate().map(|(n, (range, _))| page(range.start, n)).collect();
         Ok(Saved { extents, guards: self.guards.clone() })
     }
