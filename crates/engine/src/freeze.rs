@@ -31,7 +31,7 @@ use resources::{
     ThreadState, TreeState, Trouble,
 };
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
@@ -205,7 +205,7 @@ fn capture(
     let mut findings = Findings::default();
     tree.forget_own_terminals();
     one_namespace(tree, &mut findings);
-    own_undo(tree, &mut findings)?;
+    before.with_undo = own_undo(tree, &mut findings)?;
     let apart = apart::refusals(&tree.members)?;
     if !apart.is_empty() {
         // No envoy visits such a thread: the number of its socket means something else there.
@@ -249,7 +249,8 @@ fn capture(
     all.last(last, &mut records, &mut captured)?;
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
-    let too_many = too_many(&captured.model);
+    captured.model.files = std::mem::take(&mut all.files.list);
+    let too_many = too_many(&captured.model, !all.findings.is_against());
     match request.ending {
         Ending::RunOn if request.output.is_some() => {
             let pid = tree.members[0].pid as u32;
@@ -264,7 +265,6 @@ fn capture(
         }
     }
     all.findings.end()?;
-    captured.model.files = all.files.list;
     conclude(tree, &mut captured)?;
     Ok(captured)
 }
@@ -274,10 +274,16 @@ fn against(note: &Note) -> Option<Refusal> {
     note.first.map(|first| Refusal::new(note.what.clone(), note.why.clone(), first).of(note.pid as i32))
 }
 
-/// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to.
-fn too_many(model: &Model) -> Option<Refusal> {
+/// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to. Where it may be
+/// close, a plan tells, if the tree `is_whole`.
+fn too_many(model: &Model, is_whole: bool) -> Option<Refusal> {
+    /// A description takes that many numbers at most.
+    const EACH: u64 = 3;
     let most = raise_file_limit();
-    let needed = resources::numbers(model, most);
+    let mut needed = resources::numbers(model, most);
+    if is_whole && needed <= most && EACH * needed > most {
+        needed = needed.max(crate::survey(model).map_or(0, |host| resources::numbers_here(model, &host)));
+    }
     let why = || format!("{needed} descriptors are needed to make the tree again, and you may have {most}");
     (needed > most).then(|| {
         Refusal::new("limits", why(), "raise that here, and where it is thawed: ulimit -Hn, up to sysctl fs.nr_open")
@@ -329,16 +335,18 @@ fn lead(member: &Member) -> i32 {
     member.process.as_ref().map_or(member.pid, |p| p.threads()[0].tid())
 }
 
-/// Each process has changes of semaphores of its own to be taken back, as far as there are any.
-fn own_undo(tree: &Tree, findings: &mut Findings) -> Result<(), Error> {
+/// Each process has changes of semaphores of its own to be taken back, as far as there are any. Gives whose threads may have some, if that
+/// is known.
+fn own_undo(tree: &Tree, findings: &mut Findings) -> Result<Option<BTreeSet<i32>>, Error> {
     let living = tree.members.iter().filter(|m| m.process.is_some());
     let pids: BTreeMap<i32, i32> = abi::gathered(living.map(|member| (lead(member), member.pid)));
-    let all = tracee::sys::with_undo(pids.keys().copied())?;
+    let Some(all) = tracee::sys::with_undo(pids.keys().copied())? else { return Ok(None) };
+    let with_some = abi::gathered(all.iter().copied());
     for (member, first) in likeness::pairs(all, |a, b| Sharing::Undo.kcmp(*a, *b))? {
         let why = format!("what they get back at its end is also that of process {} (CLONE_SYSVSEM)", pids[&first]);
         findings.refusals.push(Refusal::new("semaphores", why, "this is not supported yet").of(pids[&member]));
     }
-    Ok(())
+    Ok(Some(with_some))
 }
 
 /// A tree is made again in one pid namespace.

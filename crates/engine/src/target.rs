@@ -53,6 +53,8 @@ pub(crate) struct Before {
     pub(crate) born: BTreeMap<i32, u32>,
     /// Those who have their memory in common with another one.
     pub(crate) share_memory: BTreeSet<i32>,
+    /// Threads that have a list of what semaphores get back when they end, if that is known.
+    pub(crate) with_undo: Option<BTreeSet<i32>>,
     /// Our own namespaces: links of /proc/self.
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What other processes have.
@@ -543,6 +545,10 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn wait_channel(&self) -> Vec<u8> {
         self.with(|_, t| t.wait_channel().to_vec())
+    }
+
+    fn may_have_undo(&self) -> bool {
+        self.before.with_undo.as_ref().is_none_or(|all| all.contains(&self.pid))
     }
 
     fn inner_tid(&self, outer: u32) -> Option<u32> {

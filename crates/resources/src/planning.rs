@@ -177,6 +177,14 @@ pub fn numbers(model: &Model, most: u64) -> u64 {
     u64::from(reserve(model, (0, most), needed)) + u64::from(needed)
 }
 
+/// How many numbers a thaw on this host needs, by whoever has hardly anything open, which takes a plan to know. The ids of the tree may be
+/// taken.
+pub fn numbers_here(model: &Model, host: &Host) -> u64 {
+    let (options, host) = (Options::default(), Host { highest_fd: 0, ..host.clone() });
+    let planning = steps(model, &host, &options, Namespaces::Same);
+    u64::from(planning.base + planning.to.descriptions())
+}
+
 /// Where the tree can live with the ids that it had, or why nowhere.
 fn namespaces(model: &Model, host: &Host, options: &Options) -> Result<Namespaces, Vec<Refusal>> {
     let taken: Vec<u32> = model.ids().into_iter().chain(model.leaders()).filter(|id| host.taken.contains(id)).collect();
@@ -231,14 +239,7 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
         Ok(n) => (n, Vec::new()),
         Err(r) => (Namespaces::Same, r),
     };
-    // How many descriptions are made only the steps tell.
-    let limits = (host.highest_fd, host.max_files);
-    let mut planning = all_steps(model, host, options, namespaces, reserve(model, limits, 0));
-    let needed = reserved(model) + planning.to.descriptions();
-    let first = reserve(model, limits, needed);
-    if first != planning.reserve {
-        planning = all_steps(model, host, options, namespaces, first);
-    }
+    let mut planning = steps(model, host, options, namespaces);
     let Planning { base, reserve, .. } = planning;
     let staging = planning.staging.whole();
     let numbers = u64::from(base + planning.to.descriptions());
@@ -263,7 +264,17 @@ pub fn plan(model: &Model, host: &Host, options: &Options) -> Result<Plan, Vec<R
     }
 }
 
-/// What every resource asks for, where the numbers from `reserve` on are free.
+/// What every resource asks for.
+fn steps<'a>(model: &'a Model, host: &'a Host, options: &'a Options, namespaces: Namespaces) -> Planning<'a> {
+    // How many descriptions are made only the steps tell.
+    let limits = (host.highest_fd, host.max_files);
+    let planning = all_steps(model, host, options, namespaces, reserve(model, limits, 0));
+    let needed = reserved(model) + planning.to.descriptions();
+    let first = reserve(model, limits, needed);
+    if first == planning.reserve { planning } else { all_steps(model, host, options, namespaces, first) }
+}
+
+/// The same, where the numbers from `reserve` on are free.
 fn all_steps<'a>(
     model: &'a Model,
     host: &'a Host,

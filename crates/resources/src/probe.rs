@@ -282,6 +282,10 @@ pub trait Probe {
     fn neighbours(&self, _name: &str) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())
     }
+    /// Whether semaphores may get something back when the process ends (semop(2), SEM_UNDO).
+    fn may_have_undo(&self) -> bool {
+        true
+    }
     /// What waits to be read in a pipe; it stays there.
     fn peek(&self, fd: u32) -> Result<Buffers, Fault> {
         Err(Fault::new("tee", fd, Errno::EINVAL))

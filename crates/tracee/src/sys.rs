@@ -105,13 +105,12 @@ impl Sharing {
 }
 
 /// Of these threads, those who have a list of what semaphores get back when they end. We have none of our own any more: to make a thread
-/// makes one (clone(2), CLONE_SYSVSEM).
-pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Vec<i32>, Fault> {
+/// makes one (clone(2), CLONE_SYSVSEM). `None`: nobody tells.
+pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Option<Vec<i32>>, Fault> {
     // SAFETY: unshare with a number only; nothing that we have done with semaphores is to be taken back.
     let unshared = unsafe { libc::unshare(libc::CLONE_SYSVSEM) };
     if unshared != 0 {
-        // Who may not ask is told nothing.
-        return Ok(Vec::new());
+        return Ok(None);
     }
     // SAFETY: takes nothing.
     let own = unsafe { libc::gettid() };
@@ -124,7 +123,7 @@ pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Vec<i32>, Fault> {
             Err(fault) => return Err(fault),
         }
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// kcmp(2) of two descriptors: `Equal` when they are the same open file description, else a lasting order.

@@ -12,7 +12,8 @@
 //! - not kept   of a set that the program may not read; of threads that do not share it with the first one (clone(2) without
 //!   CLONE_SYSVSEM)
 //!
-//! The program itself is asked: they belong to it. What remains in it is an entry of zeroes for each set that it may use.
+//! The program itself is asked: they belong to it. What remains in it is an entry of zeroes for each set that it may use. Who has no
+//! list of such changes (kcmp(2), KCMP_SYSVSEM), as who has one thread and never asked for any, is not asked.
 
 use super::sem::{self, Set};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};
@@ -196,7 +197,8 @@ fn settled(sets: &[(u32, Semid)], from: &Capturing<'_>) -> Result<Vec<Change>, T
 
 impl Capture for SemUndo {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let changes = settled(&sem::sets(from)?, from)?;
+        // To be asked leaves something in it, which shows in sets when it ends.
+        let changes = if from.probe.may_have_undo() { settled(&sem::sets(from)?, from)? } else { Vec::new() };
         from.files.ipc.sets.extend(changes.iter().map(|c| c.set));
         Ok(SemUndo { changes })
     }
