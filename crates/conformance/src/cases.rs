@@ -124,6 +124,7 @@ const PLAIN: &[&str] = &[
     "shm-overlaid",
     "shm-apart",
     "sem-values",
+    "sem-cut",
     "sem-waits",
     "msg-queues",
     "posix-semaphore",

@@ -17,7 +17,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::Path;
-use tracee::ipc::find_mqueue;
+use tracee::ipc::{find_mqueue, semaphores};
 
 /// Only the first user namespace has all ids as they are (user_namespaces(7)).
 pub(crate) fn is_first_user_namespace() -> bool {
@@ -54,6 +54,9 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         files: files(model),
         scratch: scratch(model),
         places: places(model),
+        semaphores: gathered(
+            model.undone().into_iter().filter_map(|(set, count)| Some((set, semaphores(set, count)?))),
+        ),
         temporary: std::env::temp_dir().into_os_string().into_vec(),
         spare: spare(model),
         taken: gathered(model.ids().into_iter().chain(model.leaders()).filter(|id| is_taken(*id, end))),

@@ -85,6 +85,9 @@ pub struct Host {
     /// The places that the image names, as they are here; a missing one is not in the map.
     #[serde(with = "crate::paths::map", default)]
     pub places: BTreeMap<Vec<u8>, PlaceFacts>,
+    /// The values of the semaphores of sets that the program changes back when it ends, as far as they are here.
+    #[serde(default)]
+    pub semaphores: BTreeMap<u32, Vec<u16>>,
     /// Processes that have a named pipe open that the image names, or wait for that, by its path: one of each, of those that can be seen.
     #[serde(with = "crate::paths::map", default)]
     pub openers: BTreeMap<Vec<u8>, u32>,

@@ -3,6 +3,7 @@
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
 use crate::fd::{epoll, file::File, inet, locks, packet, place, unix, uring};
+use crate::ipc::undo;
 use crate::list::encode;
 use crate::mm::{huge, ring, segment};
 use crate::task::ticks;
@@ -212,6 +213,21 @@ impl Model {
     /// The segment with this id.
     pub(crate) fn segment(&self, id: u32) -> Option<&ipc::shm::Segment> {
         self.segments().find(|s| s.id == id)
+    }
+
+    /// The sets of semaphores that get something back when its processes end, and how many semaphores they have.
+    pub fn undone(&self) -> BTreeMap<u32, usize> {
+        let count = |change: undo::Change| Some((change.set, self.semaphores(change.set)?.values.len()));
+        abi::gathered(self.changes().filter_map(count))
+    }
+
+    /// What is added to semaphores when its processes end.
+    pub(crate) fn changes(&self) -> impl Iterator<Item = undo::Change> {
+        let states = self.processes.iter().flat_map(|p| &p.states);
+        states
+            .filter_map(|s| if let ProcessState::SemUndo(all) = s { Some(&all.changes) } else { None })
+            .flatten()
+            .copied()
     }
 
     /// The set of semaphores with this id.

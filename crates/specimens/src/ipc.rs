@@ -410,6 +410,30 @@ pub(crate) fn semaphores(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Changes that can be taken back in part only, as somebody else has taken of what they gave: by the process itself, and by two of which one
+/// gives back what the other one takes.
+pub(crate) fn semaphores_cut(_: &[String]) -> Result<Living, String> {
+    let add = |id: i32, number: u16, change: i16, flags: i16| {
+        operate(id, &[(number, change, flags)]).map_err(|errno| format!("semop: errno {errno}"))
+    };
+    let id = set(libc::IPC_PRIVATE, &[0, 1])?;
+    add(id, 0, 3, SEM_UNDO)?;
+    add(id, 1, -1, SEM_UNDO)?;
+    let child = kin::child(move || {
+        add(id, 1, 5, SEM_UNDO)?;
+        Ok(|_: &str| Ok(String::new()))
+    })?;
+    child.says("are you there", "")?;
+    add(id, 0, -2, 0)?;
+    add(id, 1, -3, 0)?;
+    Living::reads(move |_| {
+        same("values", &vec![1, 2], &values(id, 2)?)?;
+        add(id, 0, 4, SEM_UNDO)?;
+        add(id, 0, -4, SEM_UNDO)?;
+        child.says("are you there", "")
+    })
+}
+
 /// A thread that waits for a semaphore: no freeze wakes it.
 pub(crate) fn semaphore_waits(_: &[String]) -> Result<Living, String> {
     let id = set(libc::IPC_PRIVATE, &[0])?;

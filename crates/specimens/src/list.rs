@@ -77,7 +77,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "terminal-nonblocking" terminal::nonblocking;
     "threads" threads::start; "thread-second" threads::second; "thread-apart" threads::apart;
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-overlaid" ipc::overlaid; "shm-apart" ipc::apart; "shm-huge" ipc::huge;
-    "sem-values" ipc::semaphores; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
+    "sem-values" ipc::semaphores; "sem-cut" ipc::semaphores_cut; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;
     "mq-named" queues::named; "mq-nameless" queues::nameless; "mq-waits" queues::waits; "mq-notices" queues::notices;
     "mq-refused" queues::notice_refused; "mq-long" queues::large;

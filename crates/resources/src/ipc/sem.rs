@@ -10,14 +10,14 @@
 //! Which sets belong to a tree in a namespace that it shares with others: see [`super::claim`], and those of which one of its
 //! processes has changes to take back.
 
-use super::{Claim, Perm, claim, ipc_perm, note_left, note_shared, objects, set, strangers, unreadable, whole};
+use super::{Claim, Perm, claim, ipc_perm, note_left, note_shared, objects, set, strangers, undo, unreadable, whole};
 use crate::task::written;
 use crate::{At, CaptureTree, Capturing, Planning, Resource, Trouble};
 use abi::consts::ipc::{GETALL, GETPID, SETALL};
 use abi::layout::Semid;
 use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use minicbor::{Decode, Encode};
-use plan::{Ipc, Object};
+use plan::{Fact, Ipc, Object};
 use serde::{Deserialize, Serialize};
 
 /// A set.
@@ -122,6 +122,11 @@ impl Set {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = Object { kind: Ipc::Sem, id: self.id };
         if !to.make_object(SysvSem::NAME, object, (&self.perm, Some(self.values.len() as u64), 0), at) {
+            if let Some(operations) = undo::to_set_right(self, to).filter(|_| to.existing(object).is_none()) {
+                let nothing = || Call::new(Sys::Semctl, [self.id.into(), 0, GETPID].map(Arg::Int));
+                let call = if operations.is_empty() { nothing() } else { undo::call(self.id, &operations) };
+                to.object_call(SysvSem::NAME, at, call, vec![Fact::Born(at.tid)], vec![Fact::Holds(object)]);
+            }
             return;
         }
         let values = self.values.iter().flat_map(|v| v.to_ne_bytes()).collect();

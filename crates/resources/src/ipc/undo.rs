@@ -6,7 +6,8 @@
 //!   (EAGAIN). So a list that first moves the value out of the way, then reaches for that limit, and at last wants what nobody can
 //!   have, tells by its error how much was there (ipc/sem.c, perform_atomic_semop_slow)
 //! - recreated  in a set that was made again, by two operations for each, one with the mark and one without, which change
-//!   nothing else. In a set that was found, the end of the program has taken the changes back: they are made again
+//!   nothing else. In a set that was found, the end of the program has taken the changes back: they are made again. Where the kernel has
+//!   stopped at 0 on the way, its values are set to what they were, if they are what the ends may have left; else they stay
 //! - refused    what several processes have in common (clone(2) with CLONE_SYSVSEM), by the engine; a set that others use so
 //!   much that its values do not stand still. A thaw fails where others have taken by then what the program had
 //! - not kept   of a set that the program may not read; of threads that do not share it with the first one (clone(2) without
@@ -23,6 +24,7 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Ipc, Moment, Object, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 
 /// What is added to a semaphore at the end of the process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -106,7 +108,7 @@ fn question(set: u32, mut operations: Vec<Sembuf>) -> Call {
     call(set, &operations)
 }
 
-fn call(set: u32, operations: &[Sembuf]) -> Call {
+pub(super) fn call(set: u32, operations: &[Sembuf]) -> Call {
     let bytes = operations.iter().flat_map(Sembuf::to_bytes).collect();
     Call::new(Sys::Semop, [Arg::Int(set.into()), Arg::Bytes(bytes), Arg::Int(operations.len() as u64)])
 }
@@ -208,8 +210,10 @@ impl Capture for SemUndo {
             let object = Object { kind: Ipc::Sem, id: change.set };
             let set = to.model.semaphores(change.set).expect("the image was looked at");
             let (operations, needs) = match to.existing(object) {
-                Some(_) => (change.beside(set), vec![Fact::Born(at.tid), Fact::Holds(object)]),
-                None => (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)]),
+                None if to_set_right(set, to).is_none() => {
+                    (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)])
+                }
+                _ => (change.beside(set), vec![Fact::Born(at.tid), Fact::Holds(object)]),
             };
             let bytes = operations.iter().flat_map(Sembuf::to_bytes).collect();
             let args = vec![u64::from(change.set).into(), Value::Bytes(bytes), (operations.len() as u64).into()];
@@ -217,6 +221,31 @@ impl Capture for SemUndo {
             to.to.step(Moment::Fill, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
         }
     }
+}
+
+/// Operations on a set that was found which undo what the ends of the program's processes have done to its values, where that depends on
+/// more than the changes: no value is below 0, nor above 32767 (ipc/sem.c, `exit_sem`), and nobody knows who ended first. `None`: to
+/// make each change again will do.
+pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Sembuf>> {
+    let now = to.to.host.semaphores.get(&set.id)?;
+    let mut sums: BTreeMap<u16, [i32; 2]> = BTreeMap::new();
+    for change in to.model.changes().filter(|change| change.set == set.id) {
+        sums.entry(change.number).or_default()[usize::from(change.value < 0)] += i32::from(change.value);
+    }
+    let (mut is_cut, mut all) = (false, Vec::new());
+    for (number, [up, down]) in sums {
+        let (was, now) = (i32::from(set.values[usize::from(number)]), i32::from(*now.get(usize::from(number))?));
+        let after = |sums: [i32; 2]| sums.into_iter().fold(was, |value, sum| (value + sum).clamp(0, SEMVMX));
+        let (one, other, simple) = (after([up, down]), after([down, up]), was + up + down);
+        let change = match (one.min(other)..=one.max(other)).contains(&now) {
+            _ if one == simple && other == simple => -(up + down),
+            true => was - now,
+            false => 0,
+        };
+        is_cut |= one != simple || other != simple;
+        all.extend(add(number, change, Mark::Plain));
+    }
+    is_cut.then_some(all)
 }
 
 impl Change {
