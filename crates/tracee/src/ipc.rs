@@ -280,6 +280,16 @@ pub fn remove_mqueue(name: &[u8]) {
     unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
 }
 
+/// The values of a set of so many semaphores (semctl(2), GETALL); `None` where there is none, or it is another one.
+pub fn semaphores(set: u32, count: usize) -> Option<Vec<u16>> {
+    /// More than any set has (linux/sem.h).
+    const MOST: usize = 1 << 16;
+    let mut values = vec![0u16; MOST];
+    // SAFETY: the kernel writes one value for each semaphore of the set, for which there is room.
+    let r = unsafe { libc::semctl(set as i32, 0, libc::GETALL, values.as_mut_ptr()) };
+    (r >= 0).then(|| values[..count.min(MOST)].to_vec())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -313,14 +323,4 @@ mod tests {
         assert_eq!(look(Sys::Shmget, id), None);
         assert_eq!(Window::open(std::process::id() as i32, id, 1).unwrap_err().errno, Errno::EINVAL);
     }
-}
-
-/// The values of a set of so many semaphores (semctl(2), GETALL); `None` where there is none, or it is another one.
-pub fn semaphores(set: u32, count: usize) -> Option<Vec<u16>> {
-    /// More than any set has (linux/sem.h).
-    const MOST: usize = 1 << 16;
-    let mut values = vec![0u16; MOST];
-    // SAFETY: the kernel writes one value for each semaphore of the set, for which there is room.
-    let r = unsafe { libc::semctl(set as i32, 0, libc::GETALL, values.as_mut_ptr()) };
-    (r >= 0).then(|| values[..count.min(MOST)].to_vec())
 }

@@ -5,7 +5,7 @@
 //!   the machine and which number it is known again, and limits of one of its own that are not the kernel's usual ones
 //! - recreated  where the tree had one of its own, or is thawed in a pid namespace of its own: `unshare(CLONE_NEWIPC)` by the
 //!   first stub, before any other is born of it; limits by a write to /proc/sys/kernel
-//! - refused    one of its own in which processes live that are not of the tree
+//! - refused    one of its own in which there is something, and processes live that are not of the tree
 //! - not kept   of one of its own: POSIX message queues (mq_overview(7)) that no process has open, `fs.mqueue.*` and
 //!   `kernel.shm_rmid_forced`, which the user is told; the limits, where it is thawed without root, likewise
 //!
@@ -104,11 +104,14 @@ impl CaptureTree for IpcNamespace {
         }
         if own {
             if let Some(pid) = from.probe.neighbours("ns/ipc")?.first() {
-                let why = format!(
-                    "process {pid}, outside of the tree, lives in its IPC namespace, which is not that of the freezer"
-                );
-                let remedy = "freeze that one with it, or run cryopid inside that namespace (nsenter)";
-                return Err(Refusal::new("ns/ipc", why, remedy).into());
+                let who = format!("process {pid}, outside of the tree, lives in its IPC namespace");
+                // Where nobody has made anything yet, they have nothing in common.
+                if from.files.ipc.kept > 0 || !from.files.ipc.queues.is_empty() {
+                    let why = format!("{who}, which is not that of the freezer, and there are objects in it");
+                    let remedy = "end that one, or run cryopid inside that namespace (nsenter)";
+                    return Err(Refusal::new("ns/ipc", why, remedy).into());
+                }
+                from.note("ns/ipc", format!("{who}, in which there is nothing: thawed, each has one of its own"));
             }
             let lost = "POSIX message queues in it that no process has open, fs.mqueue and kernel.shm_rmid_forced are not kept";
             from.note("ns/ipc", format!("it has an IPC namespace of its own: {lost}"));
