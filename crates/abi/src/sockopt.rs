@@ -194,6 +194,7 @@ options! {
         TCP_TX_DELAY 37 4;
         TCP_RTO_MAX_MS 44 4;
         TCP_RTO_MIN_US 45 4;
+        TCP_DELACK_MAX_US 46 4;
     }
     /// Of UDP (linux/udp.h).
     UDP of IPPROTO_UDP {

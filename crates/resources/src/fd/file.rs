@@ -13,7 +13,7 @@ use super::{S_IFREG, flags, memfd, place};
 use crate::mm::huge;
 use crate::{Capturing, Planning, Text, Trouble};
 use abi::Sys;
-use abi::consts::cap::CAP_CHOWN;
+use abi::consts::cap::{CAP_CHOWN, CAP_DAC_OVERRIDE};
 use abi::consts::fd::AT_FDCWD;
 use abi::layout::FileStat;
 use image::Extent;
@@ -276,7 +276,11 @@ impl File {
     fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         if to.to.host.files.contains_key(&self.path.0) && !self.may_be_opened(open_flags, to) {
             let why = "whoever thaws may not open it as the program had it open";
-            to.to.refuse(Refusal::new(self.path.to_string(), why, "thaw it as root"));
+            let remedy = match to.to.host.has(CAP_DAC_OVERRIDE) {
+                true => "let it be written to again (chattr -i, mount -o remount,rw)",
+                false => "thaw it as root",
+            };
+            to.to.refuse(Refusal::new(self.path.to_string(), why, remedy));
             return;
         }
         // One that was made without a name (O_TMPFILE), and has got one since (linkat(2)), is opened by that.

@@ -71,6 +71,10 @@ pub(super) fn file(seen: &Seen, from: &mut Capturing<'_>) -> Result<u32, Trouble
             Err(fault) if fault.errno == Errno::EACCES && !must => {
                 from.note(seen.title(), "you may not open it yourself: thaw it as root");
             }
+            Err(fault) if fault.errno == Errno::EACCES => {
+                let why = "it has no name, and its contents you may not read yourself";
+                return Err(seen.refuse(why, "freeze it as root").into());
+            }
             // Whoever opens it, to read it, breaks a lease of the program (fcntl(2)).
             Err(fault) if fault.errno == Errno::EAGAIN && !must => {
                 let why = "its contents are not in the image: to read them breaks a lease of the program, or is for it to allow (fanotify)";
