@@ -421,6 +421,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         // Who lives beside it opens the file, too.
+        Case::specimen(&["inotify-deep"]).but(&[PidNs]),
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),

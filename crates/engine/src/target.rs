@@ -21,7 +21,7 @@ use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
 use image::Extent;
 use resources::fd::place::parent;
 use resources::fd::{Listened, Seen};
-use resources::{Buffers, Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
+use resources::{Buffers, Entry, Holder, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Told, Which};
 use rustix::fs::{Access, AtFlags, CWD};
 use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -415,9 +415,14 @@ impl Probe for Target<'_, '_, '_, '_> {
         Some([directory, entry.file_name().as_bytes()].concat())
     }
 
-    fn entries(&self, directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn entries(&self, directory: &[u8]) -> Vec<Entry> {
         let entries = std::fs::read_dir(self.inside(directory)).into_iter().flatten().flatten();
-        entries.map(|entry| (entry.ino(), entry.file_name().into_vec())).collect()
+        let entry = |entry: std::fs::DirEntry| Entry {
+            ino: entry.ino(),
+            is_directory: entry.file_type().is_ok_and(|kind| kind.is_dir()),
+            name: entry.file_name().into_vec(),
+        };
+        entries.map(entry).collect()
     }
 
     fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {

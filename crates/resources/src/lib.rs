@@ -27,8 +27,8 @@ pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;
 pub use planning::{Planning, never_made, numbers, numbers_here, plan};
 pub use probe::{
-    Buffers, Capturing, External, Files, Holder, Keep, Message, Probe, Queue, Removed, Saved, SavedSegment, Still, Tcp,
-    Told, Which,
+    Buffers, Capturing, Entry, External, Files, Holder, Keep, Message, Probe, Queue, Removed, Saved, SavedSegment,
+    Still, Tcp, Told, Which,
 };
 pub use text::{Blob, Text};
 pub use trouble::Trouble;

@@ -116,6 +116,17 @@ pub struct Message {
     pub flags: u32,
 }
 
+/// What a directory has below a name.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Its inode number.
+    pub ino: u64,
+    /// The name.
+    pub name: Vec<u8>,
+    /// Whether it is a directory.
+    pub is_directory: bool,
+}
+
 /// What waits in a pipe, buffer by buffer, and whether that is a packet.
 pub type Buffers = Vec<(Vec<u8>, bool)>;
 
@@ -173,8 +184,8 @@ pub trait Probe {
     fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
         None
     }
-    /// Inode number and name of each that stands in a directory, likewise; nothing where one may not look.
-    fn entries(&self, _directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    /// What stands in a directory, likewise; nothing where one may not look.
+    fn entries(&self, _directory: &[u8]) -> Vec<Entry> {
         Vec::new()
     }
     /// The path of what has a handle (open_by_handle_at(2)) in the file system that is mounted at a place, likewise; `None`:

@@ -68,6 +68,19 @@ pub(crate) fn unopened(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// A file some directories below the working directory, which is not open, and of whose directories none is watched.
+pub(crate) fn deep(_: &[String]) -> Result<Living, String> {
+    fine("mkdir", std::fs::create_dir_all("some/way/down"))?;
+    fine("write", std::fs::write("some/way/down/there", "x"))?;
+    let fd = inotify(libc::IN_NONBLOCK)?;
+    let id = watch(fd, "some/way/down/there", libc::IN_MODIFY)?;
+    Living::reads(move |_| {
+        same("an event", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100]))?;
+        append("some/way/down/there")?;
+        same("what is told", &vec![(id, libc::IN_MODIFY, String::new())], &events(fd)?)
+    })
+}
+
 /// A tree of directories that is watched in part: by ids of which some between are gone, once for one event only, and by an
 /// epoll instance. Nothing of what happens at first is to be heard.
 pub(crate) fn watches(_: &[String]) -> Result<Living, String> {

@@ -16,13 +16,13 @@ use super::place::{self, READ, Wanted};
 use super::procfile;
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
 use crate::task::{all, written};
-use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
+use crate::{At, Capturing, Entry, Planning, Probe, Resource, Text, Trouble};
 use abi::proc::{self, InotifyWatch};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 const FIONREAD: u64 = 0x541b;
 /// An event without a name (inotify(7), `struct inotify_event`).
@@ -135,7 +135,7 @@ impl<'a, 'b> Search<'a, 'b> {
         Ok(())
     }
 
-    /// Where it is likely: the working directory, what the tree has open and where that is, the words of the command line, the
+    /// Where it is likely: the working directory and what is below it, what the tree has open and where that is, the words of the command line, the
     /// directories that the environment names, those of a message bus (dbus-daemon(1)), and what is in directories that are watched.
     fn by_guesses(&mut self) -> Result<(), Trouble> {
         let probe = self.from.probe;
@@ -153,21 +153,37 @@ impl<'a, 'b> Search<'a, 'b> {
             self.is_at(&bus);
             self.next.extend([base, bus]);
         }
-        self.next.push(cwd);
+        self.next.push(cwd.clone());
         while let Some(directory) = self.next.pop().filter(|_| !self.is_done()) {
             if self.seen.insert(directory.clone()) {
                 self.look_into(&directory);
             }
         }
+        self.below(cwd);
         Ok(())
     }
 
-    fn look_into(&mut self, directory: &[u8]) {
+    /// Gives the directories in it.
+    fn look_into(&mut self, directory: &[u8]) -> Vec<Vec<u8>> {
         let below = directory.strip_suffix(b"/").unwrap_or(directory);
-        for (ino, name) in self.from.probe.entries(directory) {
+        let mut directories = Vec::new();
+        for Entry { ino, name, is_directory } in self.from.probe.entries(directory) {
+            let path = [below, b"/", &name].concat();
             if self.wanted.contains_key(&ino) {
-                self.is_at(&[below, b"/", &name].concat());
+                self.is_at(&path);
             }
+            directories.extend(is_directory.then_some(path));
+        }
+        directories
+    }
+
+    /// In all that is below a directory, what is nearer first; but the tree stands still meanwhile.
+    fn below(&mut self, directory: Vec<u8>) {
+        const MOST: usize = 2000;
+        let mut next = VecDeque::from([directory]);
+        for _ in 0..MOST {
+            let Some(directory) = next.pop_front().filter(|_| !self.is_done()) else { return };
+            next.extend(self.look_into(&directory));
         }
     }
 }

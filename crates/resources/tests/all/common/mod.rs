@@ -15,8 +15,8 @@ use plan::{FileFacts, Host, Options, PlaceFacts, Plan, Refusal, Terminal};
 use resources::fd::Seen;
 use resources::tree::process::{Fd, Process, Shares};
 use resources::{
-    Buffers, Capturing, Description, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState, Queue,
-    Removed, Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
+    Buffers, Capturing, Description, Entry, Files, Holder, Keep, Message, Model, Probe, ProcessModel, ProcessState,
+    Queue, Removed, Saved, SavedSegment, Still, Text, ThreadModel, ThreadState, Told, TreeState, Trouble, Which,
 };
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -330,10 +330,14 @@ impl Probe for Recorded {
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
         self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
     }
-    fn entries(&self, directory: &[u8]) -> Vec<(u64, Vec<u8>)> {
+    fn entries(&self, directory: &[u8]) -> Vec<Entry> {
         let below = [directory.strip_suffix(b"/").unwrap_or(directory), b"/"].concat();
         let name = |path: &[u8]| Some(path.strip_prefix(&below[..])?.to_vec()).filter(|n| !n.contains(&b'/'));
-        self.paths.iter().filter_map(|(path, stat)| Some((stat.ino, name(path)?))).collect()
+        let is_directory = |stat: &FileStat| stat.mode & 0o17_0000 == 0o4_0000;
+        let entry = |(path, stat): (&Vec<u8>, &FileStat)| {
+            Some(Entry { ino: stat.ino, name: name(path)?, is_directory: is_directory(stat) })
+        };
+        self.paths.iter().filter_map(entry).collect()
     }
     fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {
         self.handles.get(&(mount_point.to_vec(), kind, handle.to_vec())).cloned()
