@@ -9,9 +9,9 @@
 //! - refused    one that a process outside of the tree has too; more messages than go through an envoy at once; a full one, where
 //!   whoever freezes cannot see who else waits for it; messages in one which the program may not open for reading and
 //!   writing; who is told by a thread (SIGEV_THREAD), or by a signal whose value matters; where its name is taken
-//! - not kept   the value that comes with the signal, where the handler takes none
+//! - not kept   the value that comes with the signal, where the handler takes none; a queue that nobody of the tree has open
 //!
-//! What becomes of a queue where it is still there, or not, is told in `ipc`: a queue is treated as an object of System V IPC is.
+//! What becomes of a queue where it is still there, or not, is told in `ipc`: a queue that is open is treated as an object of System V IPC is.
 
 use super::file::may_give;
 use super::rotation::{self, Waiting, refused};
