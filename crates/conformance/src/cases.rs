@@ -283,6 +283,7 @@ pub fn all() -> Vec<Case> {
     cases.extend(FILTERED.iter().map(|name| Case::specimen(&[name]).but(&[User])));
     cases.extend(HUGE.iter().map(|name| huge(name)));
     cases.extend(special());
+    cases.extend(fifos());
     cases.extend(sockets());
     let older = |case: Case| if is_new(&case.name) { case.but(&[Older]) } else { case };
     cases.into_iter().map(older).chain(refused()).collect()
@@ -356,6 +357,19 @@ fn sockets() -> Vec<Case> {
     ]
 }
 
+/// Named pipes: who lives beside it has them open, too.
+fn fifos() -> Vec<Case> {
+    vec![
+        Case::specimen(&["fifo"]).but(&[PidNs]),
+        Case::specimen(&["fifo-ends"]).but(&[PidNs]),
+        Case::specimen(&["fifo-lone"]).but(&[PidNs]),
+        Case::specimen(&["fifo-twice"]).but(&[PidNs]),
+        Case::specimen(&["fifo-anew"]).refused(&["fifo", "with nobody (and something waits in it)"]),
+        Case::specimen(&["fifo-unread"]).but(&[PidNs]),
+        Case::specimen(&["fifo-unread-heard"]).refused(&["fifo", "nobody has it open to read"]),
+    ]
+}
+
 fn special() -> Vec<Case> {
     let with = |name, steps: &[Step]| {
         let mut case = Case::specimen(&[name]);
@@ -401,15 +415,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["file-published"]).but(&[PidNs]),
         Case::specimen(&["inet-shut"]).only(&[Root, User, WithLibs, Again]),
         Case::specimen(&["tcp-in-turn"]).only(&[Root, User, WithLibs, Again]),
-        Case::specimen(&["fifo"]).but(&[PidNs]),
-        Case::specimen(&["fifo-ends"]).but(&[PidNs]),
-        Case::specimen(&["fifo-lone"]).but(&[PidNs]),
-        Case::specimen(&["fifo-twice"]).but(&[PidNs]),
-        Case::specimen(&["fifo-anew"]).refused(&["fifo", "with nobody (and something waits in it)"]),
         // Who may not look at what no area shows is not told of its end. It is made again as a file in memory.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["mem-shown-in-part"]) }.but(&[User]),
-        Case::specimen(&["fifo-unread"]).but(&[PidNs]),
-        Case::specimen(&["fifo-unread-heard"]).refused(&["fifo", "nobody has it open to read"]),
         Case::specimen(&["memfd-of-memory"]).but(&[User]),
         Case::specimen(&["dumpable"]).but(&[User]),
         Case::specimen(&["ipc-namespace"]).but(&[User]),
@@ -421,8 +428,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["executable"]).but(&[WithLibs]),
         Case::specimen(&["arguments", "one", "two words", "ü"]),
         // Who lives beside it opens the file, too.
-        Case::specimen(&["inotify-deep"]).but(&[PidNs]),
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
+        Case::specimen(&["inotify-deep"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),

@@ -319,8 +319,11 @@ impl<'a> Execution<'a> {
 
     /// That moment as the clock of the tree counts.
     fn past(&self, ago: &Ago) -> Vec<u8> {
+        let now = self.clocks.unwrap_or_default().now(ago.clock);
+        // A clock that has not run for so long keeps the step at least.
+        let past = if ago.past < now { ago.past } else { ago.past.checked_rem(ago.period).unwrap_or(ago.past) };
         // 0 would be no moment, but the end of the timer.
-        let moment = self.clocks.unwrap_or_default().now(ago.clock).saturating_sub(ago.past).max(1);
+        let moment = now.saturating_sub(past).max(1);
         Itimerspec::from_nanos(ago.period, moment).to_bytes().to_vec()
     }
 

@@ -282,7 +282,8 @@ fn too_many(model: &Model, is_whole: bool) -> Option<Refusal> {
     let most = raise_file_limit();
     let mut needed = resources::numbers(model, most);
     if is_whole && needed <= most && EACH * needed > most {
-        needed = needed.max(crate::survey(model).map_or(0, |host| resources::numbers_here(model, &host)));
+        let here = resources::numbers_here(model, || crate::survey(model).ok());
+        needed = here.map_or_else(|| needed + resources::numbers_in_passing(model), |here| needed.max(here));
     }
     let why = || format!("{needed} descriptors are needed to make the tree again, and you may have {most}");
     (needed > most).then(|| {

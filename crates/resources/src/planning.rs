@@ -1,10 +1,10 @@
 //! From a model and a host to a plan, or to every reason why not.
 
 use crate::fd::file::{Access, File};
-use crate::fd::{epoll, inet, procfile, signalling, unix, uring};
+use crate::fd::{epoll, inet, locks, procfile, signalling, unix, uring};
 use crate::mm::heritage::Heritage;
-use crate::mm::huge;
 use crate::mm::shared::Staging;
+use crate::mm::{huge, segment};
 use crate::tree::{lineage, process, stops};
 use crate::{At, Description, Model, ProcessModel};
 use abi::consts::cap::CAP_SYS_ADMIN;
@@ -177,12 +177,26 @@ pub fn numbers(model: &Model, most: u64) -> u64 {
     u64::from(reserve(model, (0, most), needed)) + u64::from(needed)
 }
 
+/// How many more it may be, about: files without a name are made by two others.
+pub fn numbers_in_passing(model: &Model) -> u64 {
+    const OTHERS: u64 = 64;
+    OTHERS + 2 * model.files.values().filter(|file| file.is_gone()).count() as u64
+}
+
 /// How many numbers a thaw on this host needs, by whoever has hardly anything open, which takes a plan to know. The ids of the tree may be
 /// taken.
-pub fn numbers_here(model: &Model, host: &Host) -> u64 {
-    let (options, host) = (Options::default(), Host { highest_fd: 0, ..host.clone() });
+/// `None` where some would be told that anybody looks at their files (inotify(7), fcntl(2), F_SETLEASE): what may be there is not looked at
+/// while they stand still.
+pub fn numbers_here(model: &Model, host: impl FnOnce() -> Option<Host>) -> Option<u64> {
+    let listens = |d: &Description| matches!(d, Description::Inotify(_) | Description::Fanotify(_));
+    let is_leased = model.locks().any(|held| held.of == locks::Of::Lease);
+    if is_leased || model.descriptions.values().any(listens) {
+        return None;
+    }
+    let host = host()?;
+    let (options, host) = (Options::default(), Host { highest_fd: 0, ..host });
     let planning = steps(model, &host, &options, Namespaces::Same);
-    u64::from(planning.base + planning.to.descriptions())
+    Some(u64::from(planning.base + planning.to.descriptions()))
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.
@@ -222,6 +236,7 @@ fn fresh(host: &Host) -> Result<Namespaces, Vec<Refusal>> {
 pub fn never_made(model: &Model) -> Vec<Refusal> {
     [
         lineage::refusals(model),
+        segment::refusals(model),
         epoll::refusals(model),
         uring::refusals(model),
         unix::plan::refusals(model),

@@ -535,7 +535,7 @@ impl Files {
     }
 
     /// The path of the file that this is, if an area of the tree shares it with others.
-    pub(crate) fn mapped(&self, inode: (u64, u64)) -> Option<String> {
+    pub(crate) fn shared_with(&self, inode: (u64, u64)) -> Option<String> {
         let id = self.inodes.get(&inode).filter(|id| self.shared.contains(id))?;
         Some(self.list[id].path.to_string())
     }

@@ -100,7 +100,7 @@ fn process(p: &ProcessModel, model: &Model) -> Found {
         match state {
             ProcessState::Space(s) => {
                 space(s)?;
-                s.areas.iter().try_for_each(|a| attached(a, model))?;
+                s.areas.iter().try_for_each(|a| attached(a, &s.areas, model))?;
                 s.areas.iter().try_for_each(|a| made_of(a, model))?;
                 s.areas.iter().try_for_each(|a| shown(a, model))?;
             }
@@ -169,13 +169,16 @@ fn backing(a: &Area) -> Found {
     holds(offset.checked_add(a.len()).is_some(), || format!("what stands at {:x} has no end", a.start))
 }
 
-/// What an area shows of a segment begins within it.
-fn attached(a: &Area, model: &Model) -> Found {
+/// What an area shows of a segment is of it, or goes on behind its end as it has grown.
+fn attached(a: &Area, all: &[Area], model: &Model) -> Found {
     let Backing::Segment { id, offset } = a.backing else { return Ok(()) };
     let segment = model.segment(id).ok_or_else(|| format!("segment {id} is not in the image"))?;
-    holds(offset % PAGE == 0 && offset < segment.len(), || {
-        format!("what stands at {:x} is no part of segment {id}", a.start)
-    })
+    let goes_on = |before: &Area| {
+        let Backing::Segment { id: other, offset: at } = before.backing else { return false };
+        before.end == a.start && other == id && at.checked_add(before.len()) == Some(offset)
+    };
+    let is_part = offset % PAGE == 0 && (offset < segment.len() || all.iter().any(goes_on));
+    holds(is_part, || format!("what stands at {:x} is no part of segment {id}", a.start))
 }
 
 /// What an area shows of a ring of io_uring or of a socket, that one is there.

@@ -445,12 +445,14 @@ pub(crate) fn light_guards(_: &[String]) -> Result<Living, String> {
     })
 }
 
-/// Shared memory of which no area shows the middle, nor the end.
+/// Shared memory of which no area shows the middle, nor the end, and of which a part has a name, if the kernel gives any.
 pub(crate) fn shown_in_part(_: &[String]) -> Result<Living, String> {
     let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
     area.bytes().copy_from_slice(&pattern(13, 16 * PAGE));
     area.part(4 * PAGE, 2 * PAGE).forget()?;
     area.part(12 * PAGE, 4 * PAGE).forget()?;
+    let (part, name) = (area.part(0, PAGE), c"a part");
+    let _ = sys::prctl(libc::PR_SET_VMA, [0, part.start as u64, part.length as u64, name.as_ptr() as u64]);
     Living::reads(move |_| {
         // SAFETY: an old size of zero makes a second area of the same shared pages (mremap(2)).
         let again = unsafe { libc::mremap(area.start as *mut _, 0, 16 * PAGE, libc::MREMAP_MAYMOVE) };

@@ -130,7 +130,8 @@ pub fn keep_memory(expected: u64) {
         unsafe { libc::mallopt(what, bytes) };
     }
     let mut room: Vec<u8> = Vec::new();
-    let len = (expected as usize).min(LARGEST as usize - HUGE) / HUGE * HUGE;
+    // With what it takes besides, no piece by itself.
+    let len = (expected as usize).min(LARGEST as usize - 2 * HUGE) / HUGE * HUGE;
     // Free again it is the end of the heap, from which malloc(3) takes what it has nowhere else.
     if len > 0 && room.try_reserve_exact(len + HUGE).is_ok() {
         let at = address(room.spare_capacity_mut()).next_multiple_of(HUGE as u64);

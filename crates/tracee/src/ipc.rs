@@ -280,14 +280,19 @@ pub fn remove_mqueue(name: &[u8]) {
     unsafe { libc::syscall(libc::SYS_mq_unlink, name.as_ptr()) };
 }
 
-/// The values of a set of so many semaphores (semctl(2), GETALL); `None` where there is none, or it is another one.
+/// The values of a set of so many semaphores (semctl(2), GETALL); `None` where there is none, or it has not so many.
 pub fn semaphores(set: u32, count: usize) -> Option<Vec<u16>> {
-    /// More than any set has (linux/sem.h).
-    const MOST: usize = 1 << 16;
-    let mut values = vec![0u16; MOST];
-    // SAFETY: the kernel writes one value for each semaphore of the set, for which there is room.
+    // SAFETY: zeroes are a value of the type.
+    let mut about: libc::semid_ds = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel writes one structure.
+    let known = unsafe { libc::semctl(set as i32, 0, libc::IPC_STAT, &raw mut about) };
+    if known < 0 || about.sem_nsems != count as u64 {
+        return None;
+    }
+    let mut values = vec![0u16; count];
+    // SAFETY: one value for each semaphore, for which there is room: a set keeps its size, and no other one gets its id.
     let r = unsafe { libc::semctl(set as i32, 0, libc::GETALL, values.as_mut_ptr()) };
-    (r >= 0).then(|| values[..count.min(MOST)].to_vec())
+    (r >= 0).then_some(values)
 }
 
 #[cfg(test)]

@@ -164,7 +164,7 @@ fn note_kept_by_areas(told: &[Told], from: &mut Capturing<'_>) {
     }
     let text = from.probe.host_text(LOCKED).unwrap_or_default();
     for lock in proc::locks(text.as_bytes()).into_iter().filter(|lock| !lock.waits) {
-        let Some(path) = from.files.mapped((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
+        let Some(path) = from.files.shared_with((proc::makedev(lock.dev.0, lock.dev.1), lock.ino)) else { continue };
         let place = shown.get_mut(&(lock.class, lock.dev, lock.ino));
         let is_shown = place.is_some_and(|left| left.pop_first().is_some() || lock.class == LockClass::Ofd);
         let is_ours = u32::try_from(lock.pid).is_ok_and(|pid| from.probe.inner_tid(pid).is_some());

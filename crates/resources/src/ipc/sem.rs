@@ -122,10 +122,20 @@ impl Set {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = Object { kind: Ipc::Sem, id: self.id };
         if !to.make_object(SysvSem::NAME, object, (&self.perm, Some(self.values.len() as u64), 0), at) {
-            if let Some(operations) = undo::to_set_right(self, to).filter(|_| to.existing(object).is_none()) {
-                let nothing = || Call::new(Sys::Semctl, [self.id.into(), 0, GETPID].map(Arg::Int));
-                let call = if operations.is_empty() { nothing() } else { undo::call(self.id, &operations) };
-                to.object_call(SysvSem::NAME, at, call, vec![Fact::Born(at.tid)], vec![Fact::Holds(object)]);
+            if let Some(right) = undo::to_set_right(self, to).filter(|_| to.existing(object).is_none()) {
+                let mut before = Fact::Born(at.tid);
+                for call in undo::calls_for(self, &right) {
+                    let done = Fact::Made(to.to.scratch());
+                    to.object_call(
+                        SysvSem::NAME,
+                        at,
+                        call,
+                        vec![std::mem::replace(&mut before, done.clone())],
+                        vec![done],
+                    );
+                }
+                let look = Call::new(Sys::Semctl, [self.id.into(), 0, GETPID].map(Arg::Int));
+                to.object_call(SysvSem::NAME, at, look, vec![before], vec![Fact::Holds(object)]);
             }
             return;
         }

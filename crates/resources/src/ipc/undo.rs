@@ -108,7 +108,7 @@ fn question(set: u32, mut operations: Vec<Sembuf>) -> Call {
     call(set, &operations)
 }
 
-pub(super) fn call(set: u32, operations: &[Sembuf]) -> Call {
+fn call(set: u32, operations: &[Sembuf]) -> Call {
     let bytes = operations.iter().flat_map(Sembuf::to_bytes).collect();
     Call::new(Sys::Semop, [Arg::Int(set.into()), Arg::Bytes(bytes), Arg::Int(operations.len() as u64)])
 }
@@ -210,10 +210,17 @@ impl Capture for SemUndo {
             let object = Object { kind: Ipc::Sem, id: change.set };
             let set = to.model.semaphores(change.set).expect("the image was looked at");
             let (operations, needs) = match to.existing(object) {
-                None if to_set_right(set, to).is_none() => {
-                    (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)])
+                Some(_) => {
+                    let value = i32::from(set.values[usize::from(change.number)]);
+                    (change.beside(value), vec![Fact::Born(at.tid), Fact::Holds(object)])
                 }
-                _ => (change.beside(set), vec![Fact::Born(at.tid), Fact::Holds(object)]),
+                None => match to_set_right(set, to).and_then(|all| all.into_iter().find(|r| r.number == change.number))
+                {
+                    None => (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)]),
+                    Some(right) => {
+                        (change.beside(right.now + right.change), vec![Fact::Born(at.tid), Fact::Holds(object)])
+                    }
+                },
             };
             let bytes = operations.iter().flat_map(Sembuf::to_bytes).collect();
             let args = vec![u64::from(change.set).into(), Value::Bytes(bytes), (operations.len() as u64).into()];
@@ -226,7 +233,7 @@ impl Capture for SemUndo {
 /// Operations on a set that was found which undo what the ends of the program's processes have done to its values, where that depends on
 /// more than the changes: no value is below 0, nor above 32767 (ipc/sem.c, `exit_sem`), and nobody knows who ended first. `None`: to
 /// make each change again will do.
-pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Sembuf>> {
+pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Right>> {
     let now = to.to.host.semaphores.get(&set.id)?;
     let mut sums: BTreeMap<u16, [i32; 2]> = BTreeMap::new();
     for change in to.model.changes().filter(|change| change.set == set.id) {
@@ -243,16 +250,29 @@ pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Sembuf>> 
             false => 0,
         };
         is_cut |= one != simple || other != simple;
-        all.extend(add(number, change, Mark::Plain));
+        all.push(Right { number, now, change });
     }
     is_cut.then_some(all)
 }
 
+/// How one value is set right.
+#[derive(Clone, Copy)]
+pub(super) struct Right {
+    number: u16,
+    now: i32,
+    change: i32,
+}
+
+/// The calls for it, of which none takes more operations than any kernel does.
+pub(super) fn calls_for(set: &Set, all: &[Right]) -> Vec<Call> {
+    let operations: Vec<Sembuf> = all.iter().flat_map(|right| add(right.number, right.change, Mark::Plain)).collect();
+    operations.chunks(6 * GROUP).map(|some| call(set.id, some)).collect()
+}
+
 impl Change {
     /// Operations that leave the value as it is: in parts of which each has room above or below it.
-    fn beside(self, set: &Set) -> Vec<Sembuf> {
+    fn beside(self, value: i32) -> Vec<Sembuf> {
         const PART: i32 = SEMVMX / 2;
-        let value = i32::from(set.values[usize::from(self.number)]);
         let (mut left, mut all) = (i32::from(self.value), Vec::new());
         while left != 0 {
             let part = left.clamp(-PART, PART);

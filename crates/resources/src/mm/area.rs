@@ -263,7 +263,8 @@ pub(crate) fn capture(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Are
         // A private map of the device has a name that is not gone.
         Some(_) if !area.perms.shared => Backing::Anonymous,
         Some(_) => Backing::Shared { object: area.inode, offset: area.offset },
-        None if area.name.starts_with(b"[anon_shmem:") => Backing::Shared { object: area.inode, offset: area.offset },
+        None if area.name.starts_with(NAMED) && from.files.has_inode(inode) => as_file(area, from)?,
+        None if area.name.starts_with(NAMED) => Backing::Shared { object: area.inode, offset: area.offset },
         None if area.inode == 0 => Backing::Anonymous,
         None => Backing::File { file: file(area, from)?, offset: area.offset },
     };
@@ -302,13 +303,17 @@ fn as_file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<Backing, Troub
     Ok(Backing::File { file: file(area, from)?, offset: area.offset })
 }
 
+/// Shared memory of which a part has a name of its own (PR_SET_VMA).
+const NAMED: &[u8] = b"[anon_shmem:";
+
 /// From here on, shared memory of which there is a private view is a file, and so is that of which areas do not show all, or more than
 /// there is (mremap(2), remap_file_pages(2)). So is what a thaw made of it: files are counted alike.
 pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<(), Trouble> {
     let private = |area: &&proc::Area| [NO_FILE, AS_FILE].contains(&&area.name[..]) && !area.perms.shared;
     areas.iter().filter(private).try_for_each(|area| file(area, from).map(drop))?;
     let mut objects: BTreeMap<u64, Vec<&proc::Area>> = BTreeMap::new();
-    for area in areas.iter().filter(|area| area.name == NO_FILE && area.perms.shared && huge::page(area) == 0) {
+    let is_object = |area: &&proc::Area| area.name == NO_FILE || area.name.starts_with(NAMED);
+    for area in areas.iter().filter(is_object).filter(|area| area.perms.shared && huge::page(area) == 0) {
         objects.entry(area.inode).or_default().push(area);
     }
     objects.retain(|object, _| !from.files.is_shared(*object));
@@ -324,7 +329,7 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
         match from.probe.stat(&format!("map_files/{:x}-{:x}", first.start, first.end)) {
             Ok(stat) if stat.size as u64 != shown => _ = file(first, from)?,
             Err(_) if areas.iter().any(|area| area.offset > shown) || first.offset > 0 => {
-                let whole = "no area shows all of it: what is in the rest, which you may not look at, is lost";
+                let whole = "its areas do not show all of it: what nobody shows, which you may not look at, is lost";
                 from.note(format!("shared memory at {:x}-{:x}", first.start, first.end), whole);
             }
             _ => {}
@@ -376,7 +381,7 @@ fn file(area: &proc::Area, from: &mut Capturing<'_>) -> Result<u32, Trouble> {
     // A newline of a name may be four other characters: the link tells.
     let odd = area.name.contains(&b'\n').then(|| from.probe.link(&link).ok()).flatten();
     // The link tells of the very file, but only to who has CAP_CHECKPOINT_RESTORE.
-    let name = odd.as_deref().unwrap_or(&area.name);
+    let name = if area.name.starts_with(NAMED) { NO_FILE } else { odd.as_deref().unwrap_or(&area.name) };
     let id = from.file((dev, area.inode), name, |probe| probe.stat(&link).ok())?;
     from.files.list.get_mut(&id).expect("it is known").page = huge::page(area);
     if area.perms.shared {

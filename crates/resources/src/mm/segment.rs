@@ -8,8 +8,8 @@ use super::area::{self, Area, Backing};
 use crate::{Model, Planning};
 use abi::Sys;
 use abi::consts::ipc::{SHM_EXEC, SHM_RDONLY};
-use abi::consts::mmap::MREMAP_MAYMOVE_FIXED;
-use plan::{Actor, Expect, Fact, Ipc, Moment, Object, Op, Pid, Tid, Value};
+use abi::consts::mmap::{MREMAP_MAYMOVE_FIXED, PAGE};
+use plan::{Actor, Expect, Fact, Ipc, Moment, Object, Op, Pid, Refusal, Tid, Value};
 use std::collections::BTreeMap;
 
 /// One call of shmat(2), as far as areas still tell of it.
@@ -17,6 +17,8 @@ struct Attachment<'a> {
     id: u32,
     start: u64,
     len: u64,
+    /// The size of its pages.
+    page: u64,
     /// Ascending.
     areas: Vec<&'a Area>,
 }
@@ -30,8 +32,8 @@ fn attachments<'a>(areas: &'a [Area], model: &Model) -> Vec<Attachment<'a>> {
         }
     }
     let attachment = |((id, start), areas)| {
-        let len = model.segment(id).expect("the image was looked at").len();
-        Attachment { id, start, len, areas }
+        let segment = model.segment(id).expect("the image was looked at");
+        Attachment { id, start, len: segment.len(), page: segment.page.max(PAGE), areas }
     };
     all.into_iter().map(attachment).collect()
 }
@@ -51,6 +53,18 @@ impl Attachment<'_> {
         let starts = self.areas.iter().map(|a| a.start).chain([self.start + self.len]);
         let ends = [self.start].into_iter().chain(self.areas.iter().map(|a| a.end));
         ends.zip(starts).filter(|(end, start)| end < start).collect()
+    }
+
+    /// What of it follows each other.
+    fn runs(&self) -> Vec<(u64, u64)> {
+        let mut runs: Vec<(u64, u64)> = Vec::new();
+        for area in &self.areas {
+            match runs.last_mut().filter(|(_, end)| *end == area.start) {
+                Some((_, end)) => *end = area.end,
+                None => runs.push((area.start, area.end)),
+            }
+        }
+        runs
     }
 
     fn place(&self, room: Option<u64>, pid: Pid, to: &mut Planning<'_>) {
@@ -75,12 +89,12 @@ impl Attachment<'_> {
                 }
             }
             Some(room) => {
-                for area in &self.areas {
-                    let offset = area.start.wrapping_sub(self.start);
+                for (start, end) in self.runs() {
+                    let offset = start.wrapping_sub(self.start);
                     // More than there is, it has become by growing.
-                    let (from, len) = (room + offset, area.len().min(self.len - offset));
-                    let to = [from, len, area.len(), MREMAP_MAYMOVE_FIXED, area.start].map(Value::Int).to_vec();
-                    call(Sys::Mremap, to, Expect::Exactly(area.start));
+                    let (from, len) = (room + offset, (end - start).min(self.len.saturating_sub(offset)));
+                    let to = [from, len, end - start, MREMAP_MAYMOVE_FIXED, start].map(Value::Int).to_vec();
+                    call(Sys::Mremap, to, Expect::Exactly(start));
                 }
                 call(Sys::Munmap, vec![room.into(), self.len.into()], Expect::Success);
             }
@@ -92,9 +106,25 @@ impl Attachment<'_> {
     }
 }
 
-/// How much room it takes to attach what these areas show.
-pub(super) fn room(areas: &[Area], model: &Model) -> u64 {
-    attachments(areas, model).iter().filter(|one| !one.is_plain(areas)).map(|one| one.len).max().unwrap_or(0)
+/// How much room it takes to attach what these areas show, and what it is aligned to.
+pub(super) fn room(areas: &[Area], model: &Model) -> (u64, u64) {
+    let all = attachments(areas, model);
+    let odd = || all.iter().filter(|one| !one.is_plain(areas));
+    (odd().map(|one| one.len).max().unwrap_or(0), odd().map(|one| one.page).max().unwrap_or(PAGE))
+}
+
+/// Nobody can make what begins behind the end of its segment: what was before it, by which it has grown, is gone.
+pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
+    let beyond = |one: &Attachment<'_>| one.runs().iter().any(|(start, _)| start.wrapping_sub(one.start) >= one.len);
+    let refuse = |pid: u32| {
+        let why = "a part of it stands behind the end of an attached segment, by which it has grown (mremap)";
+        Refusal::new("shared memory", why, "let the program unmap that").of(pid as i32)
+    };
+    model
+        .own_spaces()
+        .filter(|(_, space)| attachments(&space.areas, model).iter().any(beyond))
+        .map(|(pid, _)| refuse(pid))
+        .collect()
 }
 
 /// Attaches all that these areas show.

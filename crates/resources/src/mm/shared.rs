@@ -49,11 +49,14 @@ impl Staging {
             staging.objects.insert(object, (end, len, thin));
             end += len.next_multiple_of(PAGE);
         }
-        let room = model.spaces().map(|space| segment::room(&space.areas, model)).max().unwrap_or(0);
+        let rooms: Vec<(u64, u64)> = model.spaces().map(|space| segment::room(&space.areas, model)).collect();
+        let room = rooms.iter().map(|(len, _)| *len).max().unwrap_or(0);
+        let align = rooms.iter().map(|(_, align)| *align).max().unwrap_or(PAGE);
         if end + room > 0 {
-            let start = free(model, end + room);
+            let start = free(model, end + align + room);
             staging.objects.values_mut().for_each(|(at, ..)| *at += start);
-            (staging.range, staging.room) = ((start, start + end), (start + end, start + end + room));
+            let (end, room_at) = (start + end, (start + end).next_multiple_of(align));
+            (staging.range, staging.room) = ((start, end), (room_at, room_at + room));
         }
         staging
     }

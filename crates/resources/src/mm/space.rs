@@ -374,7 +374,10 @@ fn wanted(areas: &[Area], seen: &[proc::Area], from: &mut Capturing<'_>) -> Resu
     let mut all = Vec::new();
     let mut shown = Vec::new();
     for a in areas {
-        if matches!(a.backing, Backing::File { .. } | Backing::Shared { .. }) && a.shared && a.page == 0 {
+        if matches!(a.backing, Backing::File { .. } | Backing::Shared { .. } | Backing::Segment { .. })
+            && a.shared
+            && a.page == 0
+        {
             all.push((a.start..a.end, Which::Guards));
         }
         match (&a.backing, a.shared) {

@@ -111,7 +111,8 @@ impl CaptureTree for IpcNamespace {
                     let remedy = "end that one, or run cryopid inside that namespace (nsenter)";
                     return Err(Refusal::new("ns/ipc", why, remedy).into());
                 }
-                from.note("ns/ipc", format!("{who}, in which there is nothing: thawed, each has one of its own"));
+                let nothing = "in which there is nothing of System V, nor a queue that the tree has open";
+                from.note("ns/ipc", format!("{who}, {nothing}: thawed, each has one of its own"));
             }
             let lost = "POSIX message queues in it that no process has open, fs.mqueue and kernel.shm_rmid_forced are not kept";
             from.note("ns/ipc", format!("it has an IPC namespace of its own: {lost}"));

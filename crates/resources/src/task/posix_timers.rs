@@ -8,7 +8,8 @@
 //! - refused    a way of telling that is not known; the clock of another process, or of a device; that of a thread of which the kernel
 //!   does not tell which it is
 //! - not kept   of a timer whose signal waits, how often it overran before the thaw: the kernel tells it to nobody but who takes the signal;
-//!   how often it had overrun of one of several with one signal, or that counts the time of a processor: told
+//!   how often it had overrun of one of several with one signal, or that counts the time of a processor: told; more than its clock has had
+//!   time for where it is thawed (`--time host`)
 
 use super::ticks;
 use crate::{At, Capture, Capturing, Planning, Resource, ThreadState, Trouble};
@@ -17,12 +18,14 @@ use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
 use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
-use abi::signal::Siginfo;
+use abi::signal::{SIGKILL, SIGSTOP, Siginfo};
 use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Ago, Expect, Fact, Moment, Op, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 
+/// Signals that nobody takes (sigwaitinfo(2)).
+const NEVER_TAKEN: [i32; 2] = [SIGKILL, SIGSTOP];
 /// Up to this id it is worth while to count.
 const COUNTED: i32 = 1024;
 
@@ -266,7 +269,8 @@ impl PosixTimer {
 impl PosixTimers {
     /// Whether it sends a signal that no other one sends, and counts a time that goes on here.
     fn is_alone(&self, timer: &PosixTimer) -> bool {
-        let tells = timer.notify != SIGEV_NONE && (1..=64).contains(&timer.signal);
+        let tells =
+            timer.notify != SIGEV_NONE && (1..=64).contains(&timer.signal) && !NEVER_TAKEN.contains(&timer.signal);
         tells
             && !timer.is_of_processor()
             && self.timers.iter().filter(|other| other.signal == timer.signal).count() == 1
