@@ -32,10 +32,11 @@ fn attachments<'a>(areas: &'a [Area], model: &Model) -> Vec<Attachment<'a>> {
         }
     }
     let attachment = |((id, start), areas)| {
-        let segment = model.segment(id).expect("the image was looked at");
-        Attachment { id, start, len: segment.len(), page: segment.page.max(PAGE), areas }
+        // In a tree of which not all could be captured it may be missing.
+        let segment = model.segment(id)?;
+        Some(Attachment { id, start, len: segment.len(), page: segment.page.max(PAGE), areas })
     };
-    all.into_iter().map(attachment).collect()
+    all.into_iter().filter_map(attachment).collect()
 }
 
 impl Attachment<'_> {
