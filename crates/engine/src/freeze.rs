@@ -274,17 +274,11 @@ fn against(note: &Note) -> Option<Refusal> {
     note.first.map(|first| Refusal::new(note.what.clone(), note.why.clone(), first).of(note.pid as i32))
 }
 
-/// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to. Where it may be
-/// close, a plan tells, if the tree `is_whole`.
+/// Who may have no more descriptors when he thaws it than now could not make it again: an ordinary user has no way to. There is a plan only
+/// of a tree that `is_whole`.
 fn too_many(model: &Model, is_whole: bool) -> Option<Refusal> {
-    /// A description takes that many numbers at most.
-    const EACH: u64 = 3;
     let most = raise_file_limit();
-    let mut needed = resources::numbers(model, most);
-    if is_whole && needed <= most && EACH * needed > most {
-        let here = resources::numbers_here(model, || crate::survey(model).ok());
-        needed = here.map_or_else(|| needed + resources::numbers_in_passing(model), |here| needed.max(here));
-    }
+    let needed = resources::numbers(model, most, || if is_whole { crate::survey(model).ok() } else { None });
     let why = || format!("{needed} descriptors are needed to make the tree again, and you may have {most}");
     (needed > most).then(|| {
         Refusal::new("limits", why(), "raise that here, and where it is thawed: ulimit -Hn, up to sysctl fs.nr_open")

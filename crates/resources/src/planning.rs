@@ -171,32 +171,27 @@ fn reserve(model: &Model, (highest, most): (u32, u64), needed: u32) -> u32 {
     above
 }
 
-/// How many numbers of descriptors a thaw needs at least, by whoever may have so many.
-pub fn numbers(model: &Model, most: u64) -> u64 {
-    let needed = reserved(model) + model.descriptions.keys().next_back().map_or(0, |last| last + 1);
-    u64::from(reserve(model, (0, most), needed)) + u64::from(needed)
-}
-
-/// How many more it may be, about: files without a name are made by two others.
-pub fn numbers_in_passing(model: &Model) -> u64 {
+/// How many numbers of descriptors a thaw needs, by whoever may have so many, and has hardly anything open. Where it may be close, a plan for
+/// this host tells, or, where there is none, it is what it may be, about.
+pub fn numbers(model: &Model, most: u64, host: impl FnOnce() -> Option<Host>) -> u64 {
+    /// A description takes that many numbers at most: files without a name are made by two others.
+    const EACH: u64 = 3;
     const OTHERS: u64 = 64;
-    OTHERS + 2 * model.files.values().filter(|file| file.is_gone()).count() as u64
-}
-
-/// How many numbers a thaw on this host needs, by whoever has hardly anything open, which takes a plan to know. The ids of the tree may be
-/// taken.
-/// `None` where some would be told that anybody looks at their files (inotify(7), fcntl(2), F_SETLEASE): what may be there is not looked at
-/// while they stand still.
-pub fn numbers_here(model: &Model, host: impl FnOnce() -> Option<Host>) -> Option<u64> {
-    let listens = |d: &Description| matches!(d, Description::Inotify(_) | Description::Fanotify(_));
-    let is_leased = model.locks().any(|held| held.of == locks::Of::Lease);
-    if is_leased || model.descriptions.values().any(listens) {
-        return None;
+    let needed = reserved(model) + model.descriptions.keys().next_back().map_or(0, |last| last + 1);
+    let least = u64::from(reserve(model, (0, most), needed)) + u64::from(needed);
+    if least > most || EACH * least <= most {
+        return least;
     }
-    let host = host()?;
+    // What may be there is not looked at where somebody is told of that, and stands still.
+    let listens = |d: &Description| matches!(d, Description::Inotify(_) | Description::Fanotify(_));
+    let is_heard = model.descriptions.values().any(listens) || model.locks().any(|held| held.of == locks::Of::Lease);
+    let Some(host) = (if is_heard { None } else { host() }) else {
+        return least + OTHERS + (EACH - 1) * model.files.values().filter(|file| file.is_gone()).count() as u64;
+    };
     let (options, host) = (Options::default(), Host { highest_fd: 0, ..host });
+    // The ids of the tree may be taken.
     let planning = steps(model, &host, &options, Namespaces::Same);
-    Some(u64::from(planning.base + planning.to.descriptions()))
+    least.max(u64::from(planning.base + planning.to.descriptions()))
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.

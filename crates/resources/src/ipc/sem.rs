@@ -122,17 +122,12 @@ impl Set {
     fn plan(&self, at: At, to: &mut Planning<'_>) {
         let object = Object { kind: Ipc::Sem, id: self.id };
         if !to.make_object(SysvSem::NAME, object, (&self.perm, Some(self.values.len() as u64), 0), at) {
-            if let Some(right) = undo::to_set_right(self, to).filter(|_| to.existing(object).is_none()) {
+            if let Some(right) = undo::to_set_right(self, to) {
                 let mut before = Fact::Born(at.tid);
                 for call in undo::calls_for(self, &right) {
                     let done = Fact::Made(to.to.scratch());
-                    to.object_call(
-                        SysvSem::NAME,
-                        at,
-                        call,
-                        vec![std::mem::replace(&mut before, done.clone())],
-                        vec![done],
-                    );
+                    let needs = vec![std::mem::replace(&mut before, done.clone())];
+                    to.object_call(SysvSem::NAME, at, call, needs, vec![done]);
                 }
                 let look = Call::new(Sys::Semctl, [self.id.into(), 0, GETPID].map(Arg::Int));
                 to.object_call(SysvSem::NAME, at, look, vec![before], vec![Fact::Holds(object)]);

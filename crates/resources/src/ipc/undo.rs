@@ -206,21 +206,19 @@ impl Capture for SemUndo {
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
+        let mut rights: BTreeMap<u32, BTreeMap<u16, Right>> = BTreeMap::new();
         for change in &self.changes {
             let object = Object { kind: Ipc::Sem, id: change.set };
             let set = to.model.semaphores(change.set).expect("the image was looked at");
-            let (operations, needs) = match to.existing(object) {
-                Some(_) => {
-                    let value = i32::from(set.values[usize::from(change.number)]);
-                    (change.beside(value), vec![Fact::Born(at.tid), Fact::Holds(object)])
-                }
-                None => match to_set_right(set, to).and_then(|all| all.into_iter().find(|r| r.number == change.number))
-                {
-                    None => (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)]),
-                    Some(right) => {
-                        (change.beside(right.now + right.change), vec![Fact::Born(at.tid), Fact::Holds(object)])
-                    }
-                },
+            let right = rights.entry(change.set).or_insert_with(|| to_set_right(set, to).unwrap_or_default());
+            // What it is by then, where somebody sees to that.
+            let value = match right.get(&change.number) {
+                Some(right) => Some(right.now + right.change),
+                None => to.existing(object).map(|_| i32::from(set.values[usize::from(change.number)])),
+            };
+            let (operations, needs) = match value {
+                Some(value) => (change.beside(value), vec![Fact::Born(at.tid), Fact::Holds(object)]),
+                None => (add(change.number, -i32::from(change.value), Mark::Undo), vec![Fact::Born(at.tid)]),
             };
             let bytes = operations.iter().flat_map(Sembuf::to_bytes).collect();
             let args = vec![u64::from(change.set).into(), Value::Bytes(bytes), (operations.len() as u64).into()];
@@ -230,16 +228,17 @@ impl Capture for SemUndo {
     }
 }
 
-/// Operations on a set that was found which undo what the ends of the program's processes have done to its values, where that depends on
-/// more than the changes: no value is below 0, nor above 32767 (ipc/sem.c, `exit_sem`), and nobody knows who ended first. `None`: to
-/// make each change again will do.
-pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Right>> {
-    let now = to.to.host.semaphores.get(&set.id)?;
+/// What undoes, in a set that was found, what the ends of the program's processes have done to its values, by the numbers of these, where that
+/// depends on more than the changes: no value is below 0, nor above 32767 (ipc/sem.c, `exit_sem`), and nobody knows who ended first.
+/// `None`: it is made again, or to make each change again will do.
+pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<BTreeMap<u16, Right>> {
+    let is_made = to.existing(Object { kind: Ipc::Sem, id: set.id }).is_some();
+    let now = to.to.host.semaphores.get(&set.id).filter(|_| !is_made)?;
     let mut sums: BTreeMap<u16, [i32; 2]> = BTreeMap::new();
     for change in to.model.changes().filter(|change| change.set == set.id) {
         sums.entry(change.number).or_default()[usize::from(change.value < 0)] += i32::from(change.value);
     }
-    let (mut is_cut, mut all) = (false, Vec::new());
+    let (mut is_cut, mut all) = (false, BTreeMap::new());
     for (number, [up, down]) in sums {
         let (was, now) = (i32::from(set.values[usize::from(number)]), i32::from(*now.get(usize::from(number))?));
         let after = |sums: [i32; 2]| sums.into_iter().fold(was, |value, sum| (value + sum).clamp(0, SEMVMX));
@@ -250,7 +249,7 @@ pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Right>> {
             false => 0,
         };
         is_cut |= one != simple || other != simple;
-        all.push(Right { number, now, change });
+        all.insert(number, Right { now, change });
     }
     is_cut.then_some(all)
 }
@@ -258,14 +257,13 @@ pub(super) fn to_set_right(set: &Set, to: &Planning<'_>) -> Option<Vec<Right>> {
 /// How one value is set right.
 #[derive(Clone, Copy)]
 pub(super) struct Right {
-    number: u16,
     now: i32,
     change: i32,
 }
 
 /// The calls for it, of which none takes more operations than any kernel does.
-pub(super) fn calls_for(set: &Set, all: &[Right]) -> Vec<Call> {
-    let operations: Vec<Sembuf> = all.iter().flat_map(|right| add(right.number, right.change, Mark::Plain)).collect();
+pub(super) fn calls_for(set: &Set, all: &BTreeMap<u16, Right>) -> Vec<Call> {
+    let operations: Vec<Sembuf> = all.iter().flat_map(|(n, right)| add(*n, right.change, Mark::Plain)).collect();
     operations.chunks(6 * GROUP).map(|some| call(set.id, some)).collect()
 }
 

@@ -200,7 +200,8 @@ impl Capture for Space {
         self.plan_guards(at, to);
         for area in &self.areas {
             let of = areas.partition_point(|a| a.end <= area.start);
-            let is_guarded = self.guards.iter().any(|(start, end)| *start < area.end && area.start < *end);
+            let next = self.guards.partition_point(|(_, end)| *end <= area.start);
+            let is_guarded = self.guards.get(next).is_some_and(|(start, _)| *start < area.end);
             area::finish(area, (placed[of], is_guarded), at.pid, to);
         }
         self.plan_marks(at, to);
