@@ -9,6 +9,7 @@ use crate::objects::{Made, Objects};
 use crate::pseudo;
 use crate::removed;
 use crate::replace::Replaced;
+use crate::rooms::{Room, birth_of, rooms, sizes};
 use crate::sockets;
 use crate::supervise::Held;
 use crate::thaw::{Loaded, Thawed};
@@ -39,20 +40,24 @@ use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::path::Path;
+use std::time::{Duration, Instant};
 use tracee::fault::point;
 use tracee::here::Passing;
 use tracee::message::send;
 use tracee::stub::{Begun, Clocks, Ground, HeldCalls, Kind, Nest, Newborn, Part, Stubs};
 use tracee::{here, ipc, job};
 
-/// The largest read of pages at once, and the most pieces of one (limits.h, IOV_MAX).
+/// The largest read of pages at once, that of a thread beside another one, and the most pieces of one (limits.h, IOV_MAX).
 const READ_MAX: u64 = 64 << 20;
+const READ_BESIDE: u64 = 2 << 20;
 const PIECES_MAX: usize = 1000;
 /// What does not succeed where others keep a port, and what can be done.
 const CONNECT: &str =
     "a connection within the tree (where others keep its port: end who has it, or try again in a minute)";
 /// Bytes of pages that are read in one batch with what else their thread does; of more the progress is told.
 const AT_ONCE: u64 = 4 << 20;
+/// How often it is asked whether somebody wants it to be given up.
+const OFTEN: Duration = Duration::from_millis(1);
 /// Calls that wait to be made together.
 const BATCH: usize = 4096;
 
@@ -126,8 +131,8 @@ struct Execution<'a> {
     signals: Vec<(Tid, i32)>,
     /// Threads whose system calls come back to them.
     dispatches: Vec<(Tid, &'a DispatchConfiguration)>,
-    /// Every thread of the tree in the order of their births, with the one that makes it.
-    born: Vec<(u32, u32)>,
+    /// Every thread of the tree in the order of their births.
+    rooms: Vec<Room>,
     /// The clocks of the tree, from the first birth on.
     clocks: Option<Clocks>,
 }
@@ -172,9 +177,8 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
     let _errors_only = job::ErrorsOnly::begin();
     let quiet = Quiet::new();
     raise_file_limit();
-    // The first one is born first, to nobody.
-    let born: Vec<(u32, u32)> = plan.steps.iter().filter_map(birth_of).collect();
-    let (ground, hop) = hole(loaded, plan.staging, born.len())?;
+    let rooms = rooms(&plan.steps);
+    let (ground, hop) = hole(loaded, plan.staging, Ground::size(&sizes(&rooms)))?;
     let mut execution = Execution {
         plan,
         loaded,
@@ -199,13 +203,18 @@ pub(crate) fn execute(plan: &Plan, loaded: &Loaded, progress: &mut dyn Progress)
         states: Vec::new(),
         signals: Vec::new(),
         dispatches: Vec::new(),
-        born,
+        rooms,
         clocks: None,
     };
     let image = loaded.image.source().as_raw_fd();
     here::duplicate(image, execution.image_number()).map_err(|e| Fault::new("dup3", "the image", e))?;
+    let mut asked = None::<Instant>;
     for (n, step) in plan.steps.iter().enumerate() {
-        may_go_on("the thaw")?;
+        // To ask takes as long as many a step does.
+        if asked.is_none_or(|at| at.elapsed() > OFTEN) {
+            may_go_on("the thaw")?;
+            asked = Some(Instant::now());
+        }
         execution.step(n, step)?;
     }
     let thawed = execution.commit()?;
@@ -218,16 +227,6 @@ fn kind(birth: &Birth) -> Kind {
     match *birth {
         Birth::Process { flags, exit_signal } => Kind::Process { flags, exit_signal },
         _ => Kind::Thread,
-    }
-}
-
-/// Who is born by a step, and who makes it.
-fn birth_of(step: &Step) -> Option<(u32, u32)> {
-    match (&step.op, step.actor) {
-        (Op::Clone { tid, birth: Birth::Thread { of } }, _) => Some((tid.0, of.0)),
-        (Op::Clone { tid, .. }, Actor::Thread(by)) => Some((tid.0, by.0)),
-        (Op::Clone { tid, .. }, _) => Some((tid.0, 0)),
-        _ => None,
     }
 }
 
@@ -251,7 +250,7 @@ fn no_vdso() -> Error {
 }
 
 /// Room where neither the tree nor we have anything: for the ground, and behind it for the kernel's areas on the way.
-fn hole(loaded: &Loaded, staging: (u64, u64), threads: usize) -> Result<(u64, u64), Error> {
+fn hole(loaded: &Loaded, staging: (u64, u64), ground: u64) -> Result<(u64, u64), Error> {
     const LOW: u64 = 0x1000_0000;
     const HIGH: u64 = 0x7f00_0000_0000;
     // Stacks and heaps grow into what is beside them.
@@ -259,12 +258,12 @@ fn hole(loaded: &Loaded, staging: (u64, u64), threads: usize) -> Result<(u64, u6
     let ours = own_areas()?.into_iter().map(|a| (a.start, a.end));
     let mut taken: Vec<(u64, u64)> = ours.chain(loaded.model.ranges()).chain([staging]).collect();
     abi::sort(&mut taken);
-    let need = Ground::size(threads) + (1 << 20);
+    let need = ground + (1 << 20);
     let mut free = LOW;
     for (start, end) in taken.into_iter().chain([(HIGH, HIGH)]) {
         if start.saturating_sub(free) > need + 2 * APART {
             let at = (free + APART).next_multiple_of(PAGE);
-            return Ok((at, at + Ground::size(threads).next_multiple_of(PAGE)));
+            return Ok((at, at + ground.next_multiple_of(PAGE)));
         }
         free = free.max(end);
     }
@@ -356,7 +355,7 @@ impl<'a> Execution<'a> {
                 Ok(())
             }
             (Op::Pages { extents }, Actor::Thread(tid)) if extents.iter().map(|e| e.len).sum::<u64>() <= AT_ONCE => {
-                for group in groups(extents) {
+                for group in groups(extents, READ_MAX) {
                     self.make_room(tid, step)?;
                     let (call, expect) = self.read_into_place(&group);
                     self.put_off(tid, Waiting { n, step, expect }, call);
@@ -568,10 +567,11 @@ impl<'a> Execution<'a> {
             Namespaces::Pid => Nest::Pid,
             Namespaces::UserPid { uid, gid } => Nest::UserPid { uid, gid },
         };
-        let ground = Ground::map(self.ground, self.born.len())?;
+        let ground = Ground::map(self.ground, &sizes(&self.rooms))?;
         let reserve = self.plan.reserve as i32;
         self.clocks = self.plan.clocks.map(|c| Clocks::starting(c.monotonic, c.boottime));
-        let stubs = Stubs::first(&self.born, nest, self.clocks, ground, reserve)?;
+        let born: Vec<(u32, u32)> = self.rooms.iter().map(|room| (room.tid, room.by)).collect();
+        let stubs = Stubs::first(&born, nest, self.clocks, ground, reserve)?;
         let rseq = stubs.inherited_rseq();
         self.stubs = Some(stubs);
         let mut calls = Vec::new();
@@ -742,20 +742,39 @@ impl<'a> Execution<'a> {
         self.succeed(tid, vec![Call::new(Sys::Shmdt, [Arg::Int(at)])]).map(drop)
     }
 
-    /// Pages are read straight into place, as many runs at once as lie one behind the other in the image.
+    /// Pages are read straight into place, as many runs at once as lie one behind the other in the image. Where there is another
+    /// thread with room for it, it reads every other group meanwhile.
     fn pages(&mut self, tid: Tid, extents: &[Extent]) -> Result<(), Error> {
-        for group in groups(extents) {
+        let readers: Vec<Tid> = [tid].into_iter().chain(self.helper_of(tid)).collect();
+        let most = if readers.len() > 1 { READ_BESIDE } else { READ_MAX };
+        let mut reading = VecDeque::new();
+        for (n, group) in groups(extents, most).into_iter().enumerate() {
             may_go_on("the thaw")?;
-            let (call, expect) = self.read_into_place(&group);
-            let got = self.succeed(tid, vec![call])?[0];
-            let Expect::Exactly(bytes) = expect else { unreachable!("a read gives what there is") };
-            if got != bytes {
-                return Err(Fault::new(format!("preadv of {bytes} bytes gave {got}"), tid, Errno::EIO).into());
+            if reading.len() == readers.len() {
+                reading.pop_front().map_or(Ok(()), |one| self.are_read(one))?;
             }
-            self.read += bytes;
-            self.progress.done(self.read);
+            let ((call, expect), by) = (self.read_into_place(&group), readers[n % readers.len()]);
+            reading.push_back((self.stubs().begin(by.0, &[call])?, expect, by));
         }
+        reading.into_iter().try_for_each(|one| self.are_read(one))
+    }
+
+    fn are_read(&mut self, (begun, expect, by): (Begun, Expect, Tid)) -> Result<(), Error> {
+        let fault = |got: String, e| Fault::new(format!("preadv gave {got}"), by, e);
+        let got = self.stubs().finish(begun)?.remove(0).result.map_err(|e| fault("an error".to_string(), e))?;
+        let Expect::Exactly(bytes) = expect else { unreachable!("a read gives what there is") };
+        if got != bytes {
+            return Err(fault(format!("{got} bytes of {bytes}"), Errno::EIO).into());
+        }
+        self.read += bytes;
+        self.progress.done(self.read);
         Ok(())
+    }
+
+    /// A further thread of the same process that has as much room for calls as its first one.
+    fn helper_of(&self, tid: Tid) -> Option<Tid> {
+        let own = |room: &&Room| room.by == tid.0 && room.bytes == Ground::ROOM && room.is_thread;
+        self.rooms.iter().find(own).map(|room| Tid(room.tid))
     }
 
     /// The call that reads one of the [`groups`] into place.
@@ -971,13 +990,10 @@ impl<'a> Execution<'a> {
         for s in &states {
             regs.push(self.interrupted(s)?);
         }
-        self.leave_ground()?;
+        self.leave_ground(&states, &regs)?;
         let signals = std::mem::take(&mut self.signals);
         let dispatches = std::mem::take(&mut self.dispatches);
         let stubs = self.stubs();
-        for (s, regs) in states.iter().zip(&regs) {
-            stubs.set(s.tid.0, regs, s.xstate, s.mask)?;
-        }
         // They have made their last call as stubs.
         dispatches.iter().try_for_each(|(tid, config)| stubs.set_dispatch(tid.0, config))?;
         for (tid, signal) in signals {
@@ -1032,8 +1048,8 @@ impl<'a> Execution<'a> {
     }
 
     /// The last of us goes out of the processes: our descriptors in them, and the memory that we share. What processes share
-    /// with each other is left once.
-    fn leave_ground(&mut self) -> Result<(), Error> {
+    /// with each other is left once. Each thread gets its state when it has no more to do for that.
+    fn leave_ground(&mut self, states: &[State<'_>], regs: &[UserRegs]) -> Result<(), Error> {
         let numbers = vec![u64::from(self.plan.reserve), u64::from(self.plan.base) - 1, 0];
         let ground = self.stubs().ground();
         let memory = vec![ground.start, ground.end - ground.start];
@@ -1045,7 +1061,14 @@ impl<'a> Execution<'a> {
             let space = p.shares.space.is_none().then(|| (Sys::Munmap, memory.clone()));
             all.push(HeldCalls { tid, gate, calls: files.into_iter().chain(space).collect() });
         }
-        Ok(self.stubs().call_held(&all)?)
+        let at_work: HashSet<u32> = all.iter().filter(|held| !held.calls.is_empty()).map(|held| held.tid).collect();
+        let stubs = self.stubs();
+        let set = |works: bool| {
+            let mut some = states.iter().zip(regs).filter(|(s, _)| at_work.contains(&s.tid.0) == works);
+            some.try_for_each(|(s, regs)| stubs.set(s.tid.0, regs, s.xstate, s.mask))
+        };
+        stubs.call_held(&all, || set(false))?;
+        Ok(set(true)?)
     }
 }
 
@@ -1063,19 +1086,19 @@ fn typed_again(terminal: Option<&Held>, typing: &Typing) -> Option<String> {
 }
 
 /// Runs of the image that one preadv can take.
-fn groups(extents: &[Extent]) -> Vec<Vec<Extent>> {
+fn groups(extents: &[Extent], most: u64) -> Vec<Vec<Extent>> {
     let mut all: Vec<Vec<Extent>> = Vec::new();
     let mut bytes = 0;
     for whole in extents {
         let mut done = 0;
         while done < whole.len {
-            let len = (whole.len - done).min(READ_MAX);
+            let len = (whole.len - done).min(most);
             let e = Extent { at: whole.at + done, len, offset: whole.offset + done };
             done += len;
             match all.last_mut() {
                 Some(group)
                     if group.len() < PIECES_MAX
-                        && bytes + len <= READ_MAX
+                        && bytes + len <= most
                         && group.last().is_some_and(|l| l.offset + l.len == e.offset) =>
                 {
                     bytes += len;

@@ -30,6 +30,7 @@ mod progress;
 mod pseudo;
 mod removed;
 mod replace;
+mod rooms;
 mod save;
 mod sockets;
 mod supervise;

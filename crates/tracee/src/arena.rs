@@ -5,15 +5,16 @@ use crate::{EnvoyError, arch, fault, sys};
 use abi::consts::mmap::PAGE;
 use abi::layout::Msghdr;
 use abi::{Answer, Arg, Call, Fault, Place, Sys};
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Its bytes; only those that are used exist.
+/// Its bytes, where it is not told otherwise; only those that are used exist.
 pub(crate) const SIZE: usize = 1 << 20;
 
 /// What an argument points to begins at a multiple of this.
-const ALIGN: usize = 16;
+pub(crate) const ALIGN: usize = 16;
 /// Where in an entry its result stands.
 const RESULT_AT: usize = 56;
 /// Bytes of an `iovec`.
@@ -24,6 +25,7 @@ const PIECE: usize = 16;
 pub(crate) struct Arena {
     ours: *mut u8,
     theirs: u64,
+    size: usize,
     /// In what it is mapped; `None`: somebody else unmaps it.
     _hall: Option<Arc<Hall>>,
 }
@@ -90,12 +92,13 @@ impl Arena {
             std::mem::forget(Arc::clone(hall));
             return Err(Fault::new(format!("mmap({SIZE})"), "the arena", why));
         }
-        Ok(Arena { ours: ours.cast(), theirs, _hall: Some(Arc::clone(hall)) })
+        Ok(Arena { ours: ours.cast(), theirs, size: SIZE, _hall: Some(Arc::clone(hall)) })
     }
 
-    /// The arena at an address that is ours as well as theirs, and that somebody else unmaps.
-    pub(crate) fn at(address: u64) -> Arena {
-        Arena { ours: std::ptr::without_provenance_mut(address as usize), theirs: address, _hall: None }
+    /// The arena at addresses that are ours as well as theirs, and that somebody else unmaps.
+    pub(crate) fn at(range: Range<u64>) -> Arena {
+        let size = (range.end - range.start) as usize;
+        Arena { ours: std::ptr::without_provenance_mut(range.start as usize), theirs: range.start, size, _hall: None }
     }
 
     /// Its address in the process.
@@ -113,10 +116,10 @@ impl Arena {
         self.store(ENTRIES_AT + entry * ENTRY + 64, &[arena, socket].map(u64::to_le_bytes).concat())
     }
 
-    /// Puts bytes where no entry is in the way; gives their address in the process. They stay until the next batch.
+    /// Puts bytes where the entries of batches are; gives their address in the process. They stay until the next batch.
     pub(crate) fn lend(&self, bytes: &[u8]) -> Result<u64, Fault> {
-        self.store(SIZE / 2, bytes)?;
-        Ok(self.theirs + (SIZE / 2) as u64)
+        self.store(ENTRIES_AT, bytes)?;
+        Ok(self.theirs + ENTRIES_AT as u64)
     }
 
     /// Its address in the process.
@@ -145,27 +148,27 @@ impl Arena {
     pub(crate) fn put_for_guest(&self, n: usize, calls: &[Call]) -> Result<(Batch, u64), EnvoyError> {
         let room = calls.iter().map(need).sum::<usize>();
         let first = GUESTS_AT + n * room;
-        assert!(first + room <= SIZE, "there is room for the guest");
+        assert!(first + room <= self.size, "there is room for the guest");
         Ok((self.put_from(first, calls.len(), calls)?, self.theirs + first as u64))
     }
 
     fn store(&self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
         fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
-        assert!(at + bytes.len() <= SIZE, "a store goes into the arena");
+        assert!(at + bytes.len() <= self.size, "a store goes into the arena");
         // SAFETY: the range lies in our mapping, as just asserted; nobody who runs now reads or stores there.
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), self.ours.add(at), bytes.len()) };
         Ok(())
     }
 
     fn load(&self, at: usize, into: &mut [u8]) {
-        assert!(at + into.len() <= SIZE, "a load comes from the arena");
+        assert!(at + into.len() <= self.size, "a load comes from the arena");
         // SAFETY: the range lies in our mapping, as just asserted, apart from any memory of Rust; whose it is has answered and does not store.
         unsafe { std::ptr::copy_nonoverlapping(self.ours.add(at), into.as_mut_ptr(), into.len()) };
     }
 
     /// Stores as many of the calls, from the first, as there is room for.
     pub(crate) fn put<'c>(&self, calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<Batch, EnvoyError> {
-        let entries = fitting(calls.clone())?;
+        let entries = fitting(self.size, calls.clone())?;
         self.put_from(ENTRIES_AT, entries, calls)
     }
 
@@ -241,7 +244,7 @@ impl Arena {
         fault::point().map_err(|e| Fault::new("store", "the arena", e))?;
         let at = *free;
         *free += len.next_multiple_of(ALIGN);
-        assert!(at + len <= SIZE, "room is in the arena");
+        assert!(at + len <= self.size, "room is in the arena");
         // SAFETY: the range lies in our mapping, as just asserted; nobody who runs now reads or stores there.
         unsafe { std::ptr::write_bytes(self.ours.add(at), 0, len) };
         outs.push((n, at, len));
@@ -297,9 +300,9 @@ fn need(call: &Call) -> usize {
     ENTRY + call.args.iter().map(arg).sum::<usize>()
 }
 
-/// How many of the calls go into one batch. Those that have to do with each other are not parted.
-fn fitting<'c>(calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<usize, EnvoyError> {
-    let mut left = SIZE - ENTRIES_AT;
+/// How many of the calls go into one batch in an arena of that size. Those that have to do with each other are not parted.
+fn fitting<'c>(size: usize, calls: impl IntoIterator<Item = &'c Call> + Clone) -> Result<usize, EnvoyError> {
+    let mut left = size - ENTRIES_AT;
     let mut count = 0;
     for call in calls.clone() {
         match left.checked_sub(need(call)) {
@@ -319,23 +322,23 @@ mod tests {
     #[test]
     fn a_batch_ends_where_the_arena_is_full() {
         let calls = vec![Call::new(Sys::Read, [0.into(), Arg::Out(300_000), 300_000.into()]); 7];
-        assert_eq!(fitting(&calls).unwrap(), 3);
+        assert_eq!(fitting(SIZE, &calls).unwrap(), 3);
         let calls = vec![Call::new(Sys::Getpid, []); 20_000];
-        assert_eq!(fitting(&calls).unwrap(), (SIZE - ENTRIES_AT) / ENTRY);
+        assert_eq!(fitting(SIZE, &calls).unwrap(), (SIZE - ENTRIES_AT) / ENTRY);
     }
 
     #[test]
     fn a_call_larger_than_the_arena_is_told() {
         let call = Call::new(Sys::Read, [0.into(), Arg::Out(SIZE), 0.into()]);
-        assert_eq!(fitting(&[call]), Err(EnvoyError::TooLarge(Sys::Read)));
+        assert_eq!(fitting(SIZE, &[call]), Err(EnvoyError::TooLarge(Sys::Read)));
     }
 
     #[test]
     fn calls_that_have_to_do_with_each_other_are_not_parted() {
         let mut calls = vec![Call::new(Sys::Read, [0.into(), Arg::Out(300_000), 300_000.into()]); 7];
         calls.push(Call::new(Sys::Write, [1.into(), Arg::At(Place::Out(0, 0)), 1.into()]));
-        assert_eq!(fitting(&calls), Err(EnvoyError::TooLarge(Sys::Read)));
+        assert_eq!(fitting(SIZE, &calls), Err(EnvoyError::TooLarge(Sys::Read)));
         calls.drain(2..7);
-        assert_eq!(fitting(&calls).unwrap(), 3);
+        assert_eq!(fitting(SIZE, &calls).unwrap(), 3);
     }
 }

@@ -105,8 +105,8 @@ impl Start {
 
 impl Stubs {
     /// The first thread of the first process, in `nest`, waiting for calls. `born` are the ids that it and all further threads shall
-    /// have, in the order of their births, each with the thread that makes it; of the first one that says nothing. The numbers
-    /// from `reserve` on, one for each thread, are ours until the commit.
+    /// have, in the order of their births, each with the thread that makes it; of the first one that says nothing. The ground has an
+    /// arena for each. The numbers from `reserve` on, one for each thread, are ours until the commit.
     pub fn first(
         born: &[(u32, u32)],
         nest: Nest,
@@ -114,7 +114,7 @@ impl Stubs {
         ground: Ground,
         reserve: RawFd,
     ) -> Result<Stubs, Fault> {
-        assert!(born.len() <= ground.slots, "the ground has a slot for each thread");
+        assert!(born.len() <= ground.slots(), "the ground has a slot for each thread");
         let (mut threads, mut unborn) = (BTreeMap::new(), BTreeMap::<u32, Unborn>::new());
         for (slot, (tid, _)) in born.iter().enumerate() {
             let arena = Arena::at(ground.arena(slot));
@@ -129,7 +129,7 @@ impl Stubs {
         drop(other);
         let ours = vec![own.as_raw_fd()];
         (first.number, first.socket) = (Some(reserve), Some(own));
-        let mut start = Start { code: ground.at, arena: ground.arena(0), socket: reserve, ours, clocks };
+        let mut start = Start { code: ground.at, arena: ground.arena(0).start, socket: reserve, ours, clocks };
         let (pid, init) = match nest {
             Nest::Same => (born_here(root, &start)?, None),
             _ => born_in(nest, root, &mut start).map(|(pid, init)| (pid, Some(init)))?,
@@ -195,7 +195,7 @@ impl Stubs {
     fn clone_by(&mut self, by: u32, newborns: &[Newborn]) -> Result<(), Fault> {
         let number = |newborn: &Newborn| self.threads[&newborn.tid].number.expect("it was sent just now");
         let twins: Vec<(u64, RawFd)> =
-            newborns.iter().map(|n| (self.ground.arena(self.threads[&n.tid].slot), number(n))).collect();
+            newborns.iter().map(|n| (self.ground.arena(self.threads[&n.tid].slot).start, number(n))).collect();
         let own_table = newborns.iter().zip(&twins).filter(|(n, _)| n.flags() & libc::CLONE_FILES as u64 == 0);
         self.unborn.entry(by).or_default().useless.extend(own_table.map(|(_, (_, number))| number));
         let (stub, body) = self.parts(by);

@@ -163,9 +163,12 @@ impl Stubs {
     }
 
     /// Each of these held threads makes its calls, through a `syscall` instruction of its own; none of its memory is needed. They
-    /// make them beside each other.
-    pub fn call_held(&self, all: &[HeldCalls]) -> Result<(), Fault> {
+    /// make them beside each other, and whatever else there is to be done for others is done while they make the first.
+    pub fn call_held(&self, all: &[HeldCalls], mut meanwhile: impl FnMut() -> Result<(), Fault>) -> Result<(), Fault> {
         let most = all.iter().map(|one| one.calls.len()).max().unwrap_or(0);
+        if most == 0 {
+            return meanwhile();
+        }
         for n in 0..most {
             let making: Vec<_> = all.iter().filter_map(|o| Some((self.held(o.tid), o.gate, o.calls.get(n)?))).collect();
             for (tid, gate, (sys, args)) in &making {
@@ -175,6 +178,9 @@ impl Stubs {
             for (tid, ..) in &making {
                 await_syscall_stop(*tid)?;
                 ptrace::syscall(*tid, 0)?;
+            }
+            if n == 0 {
+                meanwhile()?;
             }
             for (tid, _, (sys, _)) in &making {
                 await_syscall_stop(*tid)?;
