@@ -215,8 +215,14 @@ impl<'a> Saver<'a> {
         let mut saved = Saved::default();
         if !self.doomed {
             let (mut runs, mut known) = (Vec::new(), Vec::new());
-            for (start, end, which) in wanted(pagemap, areas, &mut saved.guards)? {
-                runs.extend(self.pieces(pagemap, (start, end), which, &mut known)?);
+            let wanted = wanted(pagemap, areas, &mut saved.guards)?;
+            let mut rest = &wanted[..];
+            while let Some((first, ..)) = rest.first() {
+                let (some, further) = rest.split_at(near(rest));
+                let behind = behind_all(pagemap, some)?;
+                let behind = |at: u64| behind[((at - first) / PAGE) as usize];
+                some.iter().for_each(|run| runs.extend(self.pieces(*run, behind, &mut known)));
+                rest = further;
             }
             self.runs(memory, runs, &mut saved.extents)?;
             if !known.is_empty() {
@@ -265,19 +271,18 @@ impl<'a> Saver<'a> {
     /// A run, cut where pages begin or end that relatives may have too. Those that are in the image go to `known`.
     fn pieces(
         &self,
-        pagemap: &File,
-        (start, end): (u64, u64),
-        which: Which,
+        (start, end, which): (u64, u64, Which),
+        behind: impl Fn(u64) -> Behind,
         known: &mut Vec<Extent>,
-    ) -> Result<Vec<Run>, Fault> {
-        if !matches!(which, Which::Made | Which::Changed) {
-            return Ok(vec![Run { at: start, len: (end - start) as usize, which, sharing: Sharing::Own }]);
+    ) -> Vec<Run> {
+        if !which.may_be_common() {
+            return vec![Run { at: start, len: (end - start) as usize, which, sharing: Sharing::Own }];
         }
         let known_frame = |frame: u64| self.common.as_ref().and_then(|c| c.places.get(&Key::Frame(frame)));
         let mut pieces: Vec<(u64, u64, Sharing)> = Vec::new();
-        for (at, behind) in (start..end).step_by(PAGE as usize).zip(tracee::behind(pagemap, start, end)?) {
+        for at in (start..end).step_by(PAGE as usize) {
             let next = at + PAGE;
-            match (behind, pieces.last_mut()) {
+            match (behind(at), pieces.last_mut()) {
                 (Behind::Own, Some(last)) if last.1 == at && last.2 == Sharing::Own => last.1 = next,
                 (Behind::Own, _) => pieces.push((at, next, Sharing::Own)),
                 (Behind::Common(frame), _) => match frame.and_then(known_frame) {
@@ -289,7 +294,7 @@ impl<'a> Saver<'a> {
             }
         }
         let run = |(start, end, sharing)| Run { at: start, len: (end - start) as usize, which, sharing };
-        Ok(pieces.into_iter().map(run).collect())
+        pieces.into_iter().map(run).collect()
     }
 
     /// Reads the runs of a batch and appends what of them is to be kept.
@@ -433,6 +438,23 @@ fn wanted(
     runs.extend(unchanged(areas, &own_of_files));
     runs.sort_unstable_by_key(|(start, ..)| *start);
     Ok(runs)
+}
+
+/// How many of these runs, which ascend, are so near to each other that what stands behind them is asked at once.
+fn near(runs: &[(u64, u64, Which)]) -> usize {
+    const GAP: u64 = 64 * PAGE;
+    const MOST: u64 = 4096 * PAGE;
+    let is_near = |two: &&[(u64, u64, Which)]| two[1].0 - two[0].1 <= GAP && two[1].1 - runs[0].0 <= MOST;
+    1 + runs.windows(2).take_while(is_near).count()
+}
+
+/// What stands behind the pages from the first of these runs to the last; nothing where that does not matter.
+fn behind_all(pagemap: &File, runs: &[(u64, u64, Which)]) -> Result<Vec<Behind>, Fault> {
+    let mut matters = runs.iter().filter(|(.., which)| which.may_be_common());
+    match (runs.first(), matters.next_back()) {
+        (Some((start, ..)), Some((_, end, _))) => tracee::behind(pagemap, *start, *end),
+        _ => Ok(Vec::new()),
+    }
 }
 
 /// The parts of areas that were not written to, `own` being those that were, ascending.

@@ -31,6 +31,13 @@ pub enum Which {
     Guards,
 }
 
+impl Which {
+    /// Whether relatives may have the same pages since fork(2).
+    pub fn may_be_common(self) -> bool {
+        matches!(self, Which::Made | Which::Changed)
+    }
+}
+
 /// Which queue of pending signals.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Queue {

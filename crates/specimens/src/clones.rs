@@ -235,12 +235,18 @@ pub(crate) fn root_leader_ended(_: &[String]) -> Result<Living, String> {
     let own = std::process::id() as i32;
     // A signal to the process waits; none of its threads takes it.
     let waits = signals::block(&[libc::SIGUSR1]).and_then(|()| kin::signal(own, libc::SIGUSR1));
-    let waits = waits.and_then(|()| sys::status("ShdPnd"));
+    // SIGWINCH, which every thaw sends, is there until the thread takes it that looks.
+    let waiting = || {
+        let set = sys::status("ShdPnd")?;
+        let bits = u64::from_str_radix(&set, 16).map_err(|e| format!("{set}: {e}"))?;
+        Ok::<u64, String>(bits & !(1 << (libc::SIGWINCH - 1)))
+    };
+    let waits = waits.and_then(|()| waiting());
     std::thread::spawn(move || {
         let ended = sys::soon("the end of its first thread", || state(own) == Some('Z'));
         let living = Living::reads(move |_| {
             same("the state of the first", &Some('Z'), &state(own))?;
-            same("the signal that waits", &waits.clone(), &sys::status("ShdPnd"))
+            same("the signal that waits", &waits.clone(), &waiting())
         });
         let status = ended.and(living).map_or(2, |living| i32::from(life::live(living) != ExitCode::SUCCESS));
         std::process::exit(status)
