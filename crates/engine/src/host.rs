@@ -8,7 +8,7 @@ use abi::{gathered, proc};
 use plan::{FileFacts, Host, Inherited, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -188,7 +188,7 @@ fn is_absent(address: &SocketAddr) -> bool {
 fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
     let facts = |file: &resources::fd::file::File| {
         let bytes = file.path.0.clone();
-        let m = fs::metadata(path(&bytes)).ok()?;
+        let m = statx(CWD, path(&bytes), AtFlags::empty(), StatxFlags::BASIC_STATS).ok()?;
         let build_id = || {
             let mut head = Vec::new();
             File::open(path(&bytes)).ok()?.take(4096).read_to_end(&mut head).ok()?;
@@ -198,13 +198,14 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
         Some((
             bytes.clone(),
             FileFacts {
-                mode: m.mode(),
-                size: m.size(),
-                mtime: (m.mtime(), m.mtime_nsec() as u32),
+                mode: m.stx_mode.into(),
+                size: m.stx_size,
+                mtime: (m.stx_mtime.tv_sec, m.stx_mtime.tv_nsec),
                 build_id,
-                names: m.nlink(),
+                names: m.stx_nlink.into(),
                 access: access(path(&bytes)),
-                inode: Some((m.dev(), m.ino())),
+                appends_only: m.stx_attributes.contains(StatxAttributes::APPEND),
+                inode: Some((proc::makedev(m.stx_dev_major, m.stx_dev_minor), m.stx_ino)),
             },
         ))
     };

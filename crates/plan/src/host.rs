@@ -23,6 +23,9 @@ pub struct FileFacts {
     /// What whoever thaws may do with it: bits of access(2), 4 to read, 2 to write, 1 to execute.
     #[serde(default = "anything")]
     pub access: u32,
+    /// Whether it may be written at its end only (chattr(1), `a`), by whomever.
+    #[serde(default)]
+    pub appends_only: bool,
     /// Device and inode number.
     #[serde(default)]
     pub inode: Option<(u64, u64)>,

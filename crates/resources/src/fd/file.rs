@@ -178,6 +178,7 @@ impl File {
             build_id: self.build_id.as_ref().map(|b| b.0.clone()),
             names: self.names,
             access: READ | WRITE,
+            appends_only: false,
             inode: None,
         }
     }
@@ -270,14 +271,16 @@ impl File {
     /// Whether it is here, and whoever thaws may open it with these flags.
     pub(crate) fn may_be_opened(&self, open_flags: u32, to: &Planning<'_>) -> bool {
         let needed = place::access_of(open_flags);
-        to.to.host.files.get(&self.path.0).is_some_and(|here| needed & !here.access == 0)
+        let appends = needed & place::WRITE == 0 || open_flags & flags::APPEND != 0;
+        let may = |here: &FileFacts| needed & !here.access == 0 && (appends || !here.appends_only);
+        to.to.host.files.get(&self.path.0).is_some_and(may)
     }
 
     fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
         if to.to.host.files.contains_key(&self.path.0) && !self.may_be_opened(open_flags, to) {
             let why = "whoever thaws may not open it as the program had it open";
             let remedy = match to.to.host.has(CAP_DAC_OVERRIDE) {
-                true => "let it be written to again (chattr -i, mount -o remount,rw)",
+                true => "let it be written to again (chattr -ia, mount -o remount,rw)",
                 false => "thaw it as root",
             };
             to.to.refuse(Refusal::new(self.path.to_string(), why, remedy));

@@ -529,6 +529,23 @@ fn open_files_by_policy() {
     }
 }
 
+/// A file is opened in it with these flags, which may be written at its end only (chattr(1)).
+#[test]
+fn a_file_that_only_grows() {
+    let (mut model, mut host) = sleep();
+    host.files.get_mut(&b"/tmp/out"[..]).unwrap().appends_only = true;
+    let mut with = |flags: u32| {
+        let out = |d: &&mut resources::Description| matches!(d, resources::Description::Regular(f) if f.flags & 3 == 1);
+        let Some(resources::Description::Regular(file)) = model.descriptions.values_mut().find(out) else {
+            panic!("it writes a file")
+        };
+        file.flags = flags;
+        open_file(&model, &host, FilePolicy::Strict).0
+    };
+    assert_eq!(with(0o2001), [""; 0]);
+    assert_eq!(with(1), ["/tmp/out: whoever thaws may not open it as the program had it open"]);
+}
+
 #[test]
 fn a_file_that_is_put_back() {
     let (mut model, mut host) = sleep();

@@ -625,6 +625,7 @@ fn facts(file: &resources::fd::file::File) -> FileFacts {
         build_id,
         names: file.names,
         access: 7,
+        appends_only: false,
         inode: None,
     }
 }
