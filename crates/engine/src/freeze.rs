@@ -3,6 +3,7 @@
 use crate::ahead::Ahead;
 use crate::apart;
 use crate::asked::{Answers, Asks};
+use crate::ends::Ends;
 use crate::envoys::{After, Hired, Ready, Recruits, Source};
 use crate::execute::raise_file_limit;
 use crate::flight::Flights;
@@ -12,7 +13,6 @@ use crate::identify;
 use crate::likeness;
 use crate::outside::Outside;
 use crate::save::{Encoded, Saver};
-use crate::sockets;
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
 use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
@@ -33,7 +33,6 @@ use resources::{
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::PathBuf;
 use std::sync::mpsc::channel;
 use std::thread;
@@ -698,7 +697,7 @@ fn end(
     let (size, published) = publish(writer, model)?;
     done.size = size;
     done.notes.extend(tree.held().zip(waiting).filter_map(|(process, waiting)| note_arrived(process, waiting)));
-    let connections = connections(model, &tree);
+    let ends = Ends::of(model, &tree);
     // A tree that runs on has no image: nobody shall believe that it is in one.
     let (ended, survivors) = match tree.kill() {
         Ok(ended) => ended,
@@ -707,7 +706,7 @@ fn end(
             return Err(e);
         }
     };
-    connections.into_iter().for_each(sockets::cut);
+    ends.end();
     done.notes.extend(survivors.into_iter().map(|fault| format!("it is in the image and could not be ended: {fault}")));
     done.paused = ended.iter().map(tracee::Ended::at).max().map_or(Duration::ZERO, |at| at - since);
     if let (Some(image), Some(late)) = (&published, late) {
@@ -716,24 +715,6 @@ fn end(
     // Its shell hears of the end now, and not before: it would read what was typed for the program.
     drop(ended);
     Ok(())
-}
-
-/// Copies of one end of each connection within the tree. Closed as its processes end, it would keep its addresses for a minute
-/// (TIME_WAIT), so that no thaw could have them. What we cannot have a copy of does so.
-fn connections(model: &Model, tree: &Tree) -> Vec<OwnedFd> {
-    // To end the tree takes some, too.
-    const OTHERS: u64 = 64;
-    let mut copies: Vec<OwnedFd> = Vec::new();
-    let connections = model.connections();
-    let most = if connections.is_empty() { 0 } else { raise_file_limit().saturating_sub(OTHERS) };
-    for (n, fd) in connections {
-        let copy = tree.members[n].process.as_ref().and_then(|process| process.descriptor(fd as i32).ok());
-        copies.extend(copy);
-        if copies.last().is_some_and(|last| last.as_raw_fd() as u64 >= most) {
-            break;
-        }
-    }
-    copies
 }
 
 /// Finishes the image, looks at it once more, and gives it its name. Gives its length, and what has that name.

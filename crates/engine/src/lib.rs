@@ -11,6 +11,7 @@ mod ahead;
 mod apart;
 mod asked;
 mod bound;
+mod ends;
 mod envoys;
 mod error;
 mod execute;

@@ -170,6 +170,10 @@ macro_rules! resources {
             pub(crate) fn is_of_each(&self) -> bool {
                 match self { $(Description::$dn(k) => fd::Kind::is_of_each(k),)* }
             }
+            /// See [`fd::Kind::ends_slowly`].
+            pub(crate) fn ends_slowly(&self) -> bool {
+                match self { $(Description::$dn(k) => fd::Kind::ends_slowly(k),)* }
+            }
             /// See [`fd::Kind::is_in_proc`].
             pub(crate) fn is_in_proc(&self) -> bool {
                 match self { $(Description::$dn(k) => fd::Kind::is_in_proc(k),)* }

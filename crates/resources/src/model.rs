@@ -7,7 +7,7 @@ use crate::ipc::undo;
 use crate::list::encode;
 use crate::mm::{huge, ring, segment};
 use crate::task::ticks;
-use crate::tree::process::Process;
+use crate::tree::process::{Fd, Process};
 use crate::validate::validate;
 use crate::{Description, Note, ProcessState, Still, Text, ThreadState, TreeState};
 use crate::{ipc, ns};
@@ -284,8 +284,8 @@ impl Model {
             Some(Description::InetSocket(s)) => Some(s),
             _ => None,
         };
-        let fds = || self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)));
-        let had: BTreeSet<u64> = abi::gathered(fds().filter_map(|(_, fd)| Some(inet_socket(&fd.description)?.socket)));
+        let had: BTreeSet<u64> =
+            abi::gathered(self.fds().filter_map(|(_, fd)| Some(inet_socket(&fd.description)?.socket)));
         let all = inet::plan::by_number(self);
         // Of what is in flight no process has a descriptor. One that was told of the end of the other stands still when that is closed: the other way round it would go to TIME_WAIT.
         let is_chosen = |s: &inet::InetSocket, peer: u64| {
@@ -294,10 +294,25 @@ impl Model {
             other.is_none_or(|other| (ended(s), s.socket) < (ended(other), other.socket))
         };
         let is_one = |id: &u32| inet_socket(id).is_some_and(|s| s.peer.is_some_and(|peer| is_chosen(s, peer)));
-        let mut ends: Vec<_> = fds().filter(|(_, fd)| is_one(&fd.description)).collect();
-        abi::sort_by_key(&mut ends, |(_, fd)| fd.description);
-        ends.dedup_by_key(|(_, fd)| fd.description);
-        ends.into_iter().map(|(n, fd)| (n, fd.number)).collect()
+        self.having(is_one)
+    }
+
+    /// What takes the kernel long to end, likewise.
+    pub fn slow_to_end(&self) -> Vec<(usize, u32)> {
+        self.having(|id| self.descriptions.get(id).is_some_and(Description::ends_slowly))
+    }
+
+    /// Each of these descriptions once: the place of a process that has it, and its descriptor.
+    fn having(&self, is_one: impl Fn(&u32) -> bool) -> Vec<(usize, u32)> {
+        let mut all: Vec<_> = self.fds().filter(|(_, fd)| is_one(&fd.description)).collect();
+        abi::sort_by_key(&mut all, |(_, fd)| fd.description);
+        all.dedup_by_key(|(_, fd)| fd.description);
+        all.into_iter().map(|(n, fd)| (n, fd.number)).collect()
+    }
+
+    /// Every descriptor, with the place of the process that has it.
+    fn fds(&self) -> impl Iterator<Item = (usize, &Fd)> {
+        self.processes.iter().enumerate().flat_map(|(n, p)| p.process.fds.iter().map(move |fd| (n, fd)))
     }
 
     /// Those of AF_INET and AF_INET6.

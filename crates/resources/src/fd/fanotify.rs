@@ -136,6 +136,11 @@ impl Kind for Fanotify {
         if refusals.is_empty() { Ok(fanotify) } else { Err(Trouble::Refused(refusals)) }
     }
 
+    /// fs/notify/mark.c, `fsnotify_wait_marks_destroyed`.
+    fn ends_slowly(&self) -> bool {
+        true
+    }
+
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         to.to.make(
             Self::NAME,

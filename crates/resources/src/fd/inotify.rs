@@ -291,6 +291,11 @@ impl Kind for Inotify {
         if refusals.is_empty() { Ok(inotify) } else { Err(Trouble::Refused(refusals)) }
     }
 
+    /// fs/notify/mark.c, `fsnotify_wait_marks_destroyed`.
+    fn ends_slowly(&self) -> bool {
+        true
+    }
+
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         to.to.make(Self::NAME, descr, Sys::InotifyInit1, vec![u64::from(self.flags & flags::NONBLOCK).into()]);
         let mut adding = Adding { descr, begun: None, to };

@@ -142,6 +142,11 @@ pub trait Kind: Resource {
     fn is_of_each(&self) -> bool {
         false
     }
+    /// Whether the kernel waits for all processors before one of them is no more (synchronize_srcu): many end beside each other as soon as
+    /// one does.
+    fn ends_slowly(&self) -> bool {
+        false
+    }
     /// Whether it is of the /proc in which the tree lives ([`place::is_in_proc`]): in a new pid namespace it is as those are.
     fn is_in_proc(&self) -> bool {
         false
