@@ -6,6 +6,7 @@ use crate::identify;
 use crate::likeness;
 use crate::look::children;
 use crate::unfit::{filtered_just_now, seize_error};
+use abi::Errno;
 use abi::proc::{self, Stat, Status};
 use resources::Trouble;
 use resources::fd::Seen;
@@ -90,10 +91,14 @@ impl Tree {
     /// Stops every process below `root`, and it.
     pub(crate) fn seize(root: i32) -> Result<Tree, Error> {
         let _hurry = Hurry::begin();
-        for _ in 0..TRIES {
-            let tree = Tree::seize_once(root)?;
-            if !tree.held().any(Process::has_run_on) {
-                return Ok(tree);
+        for n in 1..=TRIES {
+            match Tree::seize_once(root) {
+                Ok(tree) if tree.held().any(Process::has_run_on) => {}
+                // A thread that we hold ends when another one executes a program.
+                Err(Error::Fault(fault)) if fault.errno == Errno::ESRCH && n < TRIES => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                seized => return seized,
             }
         }
         let why = "threads of it are still leaving what an earlier freeze that was killed has left";

@@ -55,10 +55,25 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
             {
                 Err(not_allowed(pid))
             }
-            _ => refuse("it is a part of the kernel", "name another process"),
+            _ => match flags(pid) {
+                flags if flags & PF_KTHREAD != 0 => refuse("it is a part of the kernel", "name another process"),
+                flags if flags & PF_EXITING != 0 => refuse("it is ending", "nothing of it will be left to freeze"),
+                // It executes a program just now.
+                _ => Ok(()),
+            },
         };
     }
     Ok(())
+}
+
+/// linux/sched.h.
+const PF_EXITING: u32 = 0x4;
+const PF_KTHREAD: u32 = 0x20_0000;
+
+/// What the kernel says of a process (proc_pid_stat(5), `flags`).
+fn flags(pid: i32) -> u32 {
+    let text = fs::read(format!("/proc/{pid}/stat")).unwrap_or_default();
+    proc::stat(&text).map_or(0, |stat| stat.flags)
 }
 
 /// Of a tree some of whose system calls are filtered, and which we may not touch: to stop a thread may be the end of it, as a

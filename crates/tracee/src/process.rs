@@ -34,7 +34,10 @@ pub enum Queue {
 /// How long a thread may take to stop.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(10);
 /// How often it is looked why it does not.
-const LOOK: Duration = Duration::from_millis(100);
+const LOOK: Duration = Duration::from_millis(20);
+/// How often it is tried to hold who may not be held, a millisecond after the other: when a thread executes a program, it takes the id
+/// of the first one, which just dies.
+const EXECS: u32 = 30;
 /// How often new threads may appear, or a program be executed, while we seize.
 const ROUNDS: u32 = 1000;
 /// How often threads that are leaving the envoy of an earlier freezer are let run on.
@@ -101,6 +104,11 @@ impl From<Fault> for Lost {
 
 /// Waits for the thread that was interrupted; whatever it meets before is passed on. Gives the signal of the stop.
 pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
+    await_event_beside(tid, || {})
+}
+
+/// The same; while it does not stop, something else is done now and then.
+fn await_event_beside(tid: i32, mut meanwhile: impl FnMut()) -> Result<i32, Lost> {
     let end = Instant::now() + PATIENCE;
     let mut watch = Watch::default();
     while Instant::now() < end {
@@ -108,7 +116,10 @@ pub(crate) fn await_event(tid: i32) -> Result<i32, Lost> {
             Some(Stop::Event(signal)) => return Ok(signal),
             Some(Stop::Exited) => return Err(Lost::Died),
             Some(stop) => ptrace::cont(tid, stop.signal_to_pass())?,
-            None => watch.look(tid).map_or(Ok(()), |child| Err(Lost::Vforked(child)))?,
+            None => {
+                meanwhile();
+                watch.look(tid).map_or(Ok(()), |child| Err(Lost::Vforked(child)))?;
+            }
         }
     }
     Err(Lost::Stuck)
@@ -627,8 +638,15 @@ impl Traced {
     }
 
     fn catch(&mut self, tid: i32) -> Result<bool, SeizeError> {
-        if let Err(fault) = ptrace::seize(tid, ptrace::O_TRACESYSGOOD) {
-            return self.not_caught(tid, fault);
+        let mut tries = 0;
+        while let Err(fault) = ptrace::seize(tid, ptrace::O_TRACESYSGOOD) {
+            tries += 1;
+            match self.not_caught(tid, fault) {
+                Err(SeizeError::Fault(fault)) if fault.errno == Errno::EPERM && tries < EXECS => {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                not_caught => return not_caught,
+            }
         }
         self.threads.insert(tid, None);
         match ptrace::interrupt(tid) {
@@ -649,7 +667,10 @@ impl Traced {
     }
 
     fn hold(&mut self, tid: i32) -> Result<(), SeizeError> {
-        match await_event(tid) {
+        // Who executes a program waits for the end of all others, and that is not complete before we have taken note of it (fs/exec.c,
+        // de_thread).
+        let has_ended = |tid: &i32| matches!(ptrace::look(*tid), Ok(Some(Stop::Exited)));
+        match await_event_beside(tid, || self.threads.retain(|other, _| *other == tid || !has_ended(other))) {
             Ok(event) => drop(self.threads.insert(tid, Some(event))),
             Err(Lost::Died) => drop(self.threads.remove(&tid)),
             Err(lost) => return Err(seize_error(lost, self.pid, tid)),
