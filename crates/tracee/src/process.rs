@@ -122,7 +122,8 @@ fn await_event_beside(tid: i32, mut meanwhile: impl FnMut()) -> Result<i32, Lost
             }
         }
     }
-    Err(Lost::Stuck)
+    // The child may not have slept all the time.
+    Err(vfork::awaited_by(tid).map_or(Lost::Stuck, Lost::Vforked))
 }
 
 /// A thread that is leaving an envoy goes to the entry of the last call that it makes there. It does not wait on the way.

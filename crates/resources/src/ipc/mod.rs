@@ -181,9 +181,8 @@ fn claim(perm: &IpcPerm, (users, is_used): (&[i32], bool), from: &Capturing<'_>)
     }
     let is_alone = from.probe.link("ns/pid").ok() == from.probe.own_link("ns/pid").ok();
     Ok(match users.is_empty() {
-        // By somebody who has no id where we are.
-        true if is_used && is_alone => Claim::Others,
-        true if is_alone => Claim::Kept,
+        // If it was used, then by somebody who has no id where we are, or whose end alone has shown in it (ipc/sem.c, exit_sem).
+        true if !is_used && is_alone => Claim::Kept,
         _ => Claim::Left,
     })
 }

@@ -199,8 +199,9 @@ fn settled(sets: &[(u32, Semid)], from: &Capturing<'_>) -> Result<Vec<Change>, T
 
 impl Capture for SemUndo {
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        // To be asked leaves something in it, which shows in sets when it ends.
-        let changes = if from.probe.may_have_undo() { settled(&sem::sets(from)?, from)? } else { Vec::new() };
+        // To be asked leaves something in it, which shows in sets when it ends: so nobody is asked of a set that was never used.
+        let used = |sets: Vec<(u32, Semid)>| sets.into_iter().filter(|(_, set)| set.used != 0).collect::<Vec<_>>();
+        let changes = if from.probe.may_have_undo() { settled(&used(sem::sets(from)?), from)? } else { Vec::new() };
         from.files.ipc.sets.extend(changes.iter().map(|c| c.set));
         Ok(SemUndo { changes })
     }

@@ -59,7 +59,7 @@ impl Kernel {
     fn call(&self, call: &Call) -> Answer {
         let numbers: Vec<u64> = call.args.iter().map(|a| if let Arg::Int(n) = a { *n } else { 0 }).collect();
         let values = self.values.borrow().iter().flat_map(|v| (*v as u16).to_ne_bytes()).collect();
-        let about = Semid { count: self.values.borrow().len() as u64, ..Semid::default() }.to_bytes().to_vec();
+        let about = Semid { count: self.values.borrow().len() as u64, used: 1, ..Semid::default() }.to_bytes().to_vec();
         let (result, out) = match (call.sys, &call.args[1..]) {
             (Sys::Semop, [Arg::Bytes(bytes), ..]) => {
                 let operations: Vec<_> = bytes.chunks(6).map(|b| Sembuf::from_bytes(b).unwrap()).collect();
@@ -490,13 +490,13 @@ fn what_others_used_last_is_theirs_and_what_nobody_uses_is_left() {
     apart.links.insert("ns/pid".into(), b"pid:[2]".to_vec());
     let (found, notes) = tree(&apart, &mut Files::default());
     assert_eq!((found.unwrap(), notes), (vec![], [("semaphore sets", 12), ("message queues", 13)].map(told).to_vec()));
-    // Somebody used it who has no id where everybody lives.
+    // Somebody used it who has no id where everybody lives; or it shows no more than that someone has ended who waited for it.
     let mut used = Semid { used: 1, count: 2, ..Semid::default() };
     used.perm.mode = 0o600;
     let mut it = sample(4000, [0, 0]);
     it.answer(Sys::Semctl, &[0, 0, 20], Ok(12), vec![used.to_bytes().to_vec()]);
     let (found, notes) = tree(&it, &mut Files::default());
-    assert_eq!((names(&found.unwrap()), notes), (vec!["sysv-msg", "ipcns"], vec![]));
+    assert_eq!((names(&found.unwrap()), notes), (vec!["sysv-msg", "ipcns"], vec![told(("semaphore sets", 12))]));
     // What a process has to take back makes it the tree's.
     let mut files = Files::default();
     files.ipc.sets.insert(12);
