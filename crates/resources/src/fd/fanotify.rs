@@ -11,12 +11,13 @@
 //!   ids of all processes then
 
 use super::inotify::{find, note_waiting, place_of};
-use super::place::{READ, Wanted};
+use super::place::Wanted;
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::fd::AT_FDCWD;
+use abi::consts::file_type::S_IFLNK;
 use abi::proc::{self, FanotifyMark, InotifyWatch};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Refusal, Value};
@@ -26,6 +27,7 @@ use serde::{Deserialize, Serialize};
 const FAN_NONBLOCK: u32 = 2;
 const CLASSES: u32 = 0xc;
 const MARK_ADD: u32 = 1;
+const MARK_DONT_FOLLOW: u32 = 4;
 const MARK_MOUNT: u32 = 0x10;
 const MARK_IGNORED_MASK: u32 = 0x20;
 const MARK_FILESYSTEM: u32 = 0x100;
@@ -87,13 +89,13 @@ fn mark(told: &FanotifyMark, of: u32, path: Vec<u8>) -> Mark {
 }
 
 /// The marks, those that are of one place by the mount that leads there; and those of which nobody knows the place.
-fn marks(told: &[FanotifyMark], from: &Capturing<'_>) -> Result<(Vec<Mark>, Vec<usize>), Trouble> {
+fn marks(told: &[FanotifyMark], seen: &Seen, from: &mut Capturing<'_>) -> Result<(Vec<Mark>, Vec<usize>), Trouble> {
     let mounts = proc::mountinfo(&from.probe.text_around("mountinfo")?)?;
     let watch = |(n, m): (usize, &FanotifyMark)| {
         let (ino, sdev, handle) = (m.ino?, m.sdev?, m.handle.clone());
         Some(InotifyWatch { wd: n as u32, ino, sdev, mask: 0, handle })
     };
-    let (found, _) = find(told.iter().enumerate().filter_map(watch).collect(), from)?;
+    let (found, _) = find(told.iter().enumerate().filter_map(watch).collect(), seen, from)?;
     let (mut all, mut lost) = (Vec::new(), Vec::new());
     for (n, m) in told.iter().enumerate() {
         let by = |of: u32, mount: Option<&proc::Mount>| mount.map(|mount| mark(m, of, mount.mount_point.clone()));
@@ -127,7 +129,7 @@ impl Kind for Fanotify {
             refusals.push(seen.refuse(why, "let the program close it"));
         }
         note_waiting(seen, from)?;
-        let (marks, lost) = marks(&told, from)?;
+        let (marks, lost) = marks(&told, seen, from)?;
         refusals.extend(lost.iter().map(|n| {
             let why = format!("its mark {} is of something whose path is not found", n + 1);
             seen.refuse(why, "it may have been removed; root finds what is elsewhere, by its handle")
@@ -164,15 +166,15 @@ impl Mark {
     /// Of events that are told, and of those that are not, each one call.
     fn plan(&self, descr: Descr, to: &mut Planning<'_>) {
         if self.description.is_none() {
-            let wanted = Wanted { what: "what is marked", kind: self.file_type, access: READ, flags: 0 };
-            wanted.look(&self.path, to);
+            Wanted::followed_unless_link("what is marked", self.file_type).look(&self.path, to);
         }
         let path = place_of(&self.path, self.description, to);
         let ignore = self.flags & MARK_IGNORE | if self.flags & MARK_IGNORE == 0 { MARK_IGNORED_MASK } else { 0 };
         let kept = self.flags & MARK_EVICTABLE;
         let calls = [(self.mask, kept), (self.ignored, ignore | self.flags & !MARK_IGNORE)];
         for (mask, flags) in calls.into_iter().filter(|(mask, _)| *mask != 0) {
-            let how = MARK_ADD | self.of | flags;
+            let itself = if self.file_type == S_IFLNK { MARK_DONT_FOLLOW } else { 0 };
+            let how = MARK_ADD | self.of | flags | itself;
             let numbers = [how.into(), mask.into(), AT_FDCWD].map(Value::Int);
             let args = [Value::Descr(descr)].into_iter().chain(numbers).chain([Value::Bytes(path.c_string())]);
             let op = Op::Call { sys: Sys::FanotifyMark, args: args.collect(), expect: Expect::Success };

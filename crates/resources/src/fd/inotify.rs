@@ -6,7 +6,7 @@
 //!   What was removed is found if the tree has it open
 //! - recreated  `inotify_init1`; `inotify_add_watch` as the last of all steps, so that nothing which the thaw does is an
 //!   event. Ids are given one after the other: those between are given to watches that are removed at once
-//! - refused    a watch whose inode is not found, or is a symbolic link; one of what is not on the host; ids that are too
+//! - refused    a watch whose inode is not found; one of what is not on the host; ids that are too
 //!   far apart; one that a process outside of the tree has too
 //! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
 //!   only by taking them, and nothing puts them back. They are lost as those are that come while the tree is frozen, and
@@ -17,6 +17,8 @@ use super::procfile;
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
 use crate::task::{all, written};
 use crate::{At, Capturing, Entry, Planning, Probe, Resource, Text, Trouble};
+use abi::consts::file_type::S_IFLNK;
+use abi::layout::FileStat;
 use abi::proc::{self, InotifyWatch};
 use abi::{Arg, Call, Sys};
 use minicbor::{Decode, Encode};
@@ -28,6 +30,7 @@ const FIONREAD: u64 = 0x541b;
 /// An event without a name (inotify(7), `struct inotify_event`).
 const EVENT_SIZE: u64 = 16;
 const IN_DELETE_SELF: u32 = 0x400;
+const IN_DONT_FOLLOW: u32 = 0x0200_0000;
 /// How many ids are given and taken back before their events are read away.
 const ROUND: u32 = 64;
 /// How many ids may have been given to watches that are gone.
@@ -83,6 +86,9 @@ struct Search<'a, 'b> {
     /// Directories to look into, and those that were.
     next: Vec<Vec<u8>>,
     seen: BTreeSet<Vec<u8>>,
+    /// Those of which somebody in the tree is told when they are read: what is found without is not looked for in them.
+    heard: BTreeSet<Vec<u8>>,
+    reads_heard: bool,
 }
 
 impl<'a, 'b> Search<'a, 'b> {
@@ -90,12 +96,24 @@ impl<'a, 'b> Search<'a, 'b> {
         let mut wanted: BTreeMap<u64, Vec<InotifyWatch>> = BTreeMap::new();
         watches.into_iter().for_each(|w| wanted.entry(w.ino).or_default().push(w));
         let of_processes = from.probe.stat_path(b"/proc").ok().flatten().map(|proc| proc.dev);
-        Search { from, wanted, found: Vec::new(), of_processes, next: Vec::new(), seen: BTreeSet::new() }
+        let (found, next) = (Vec::new(), Vec::new());
+        let (seen, heard) = (BTreeSet::new(), BTreeSet::new());
+        Search { from, wanted, found, of_processes, next, seen, heard, reads_heard: false }
     }
 
-    /// Whether a watch is of what stands at a path; a path leads to no link.
+    /// Whether a watch is of what stands at a path, or of the symbolic link that does (inotify(7), IN_DONT_FOLLOW).
     fn is_at(&mut self, path: &[u8]) {
-        let Ok(Some(there)) = self.from.probe.stat_path(path) else { return };
+        if let Ok(Some(link)) = self.from.probe.stat_link(path)
+            && link.mode & S_IFMT == S_IFLNK
+        {
+            self.is_of(path, link);
+        }
+        if let Ok(Some(there)) = self.from.probe.stat_path(path) {
+            self.is_of(path, there);
+        }
+    }
+
+    fn is_of(&mut self, path: &[u8], there: FileStat) {
         let is_of_process = self.of_processes == Some(there.dev) && is_of_process(path);
         let Some(watches) = self.wanted.get_mut(&there.ino).filter(|_| !is_of_process) else { return };
         let dev = (proc::major(there.dev), proc::minor(there.dev));
@@ -154,17 +172,32 @@ impl<'a, 'b> Search<'a, 'b> {
             self.next.extend([base, bus]);
         }
         self.next.push(cwd.clone());
-        while let Some(directory) = self.next.pop().filter(|_| !self.is_done()) {
-            if self.seen.insert(directory.clone()) {
-                self.look_into(&directory);
+        self.look_around(cwd.clone());
+        if !self.is_done() && !self.heard.is_empty() {
+            self.reads_heard = true;
+            self.next.extend(std::mem::take(&mut self.heard));
+            self.look_around(cwd);
+        }
+        Ok(())
+    }
+
+    /// In the directories that are next, and in what is below this one.
+    fn look_around(&mut self, directory: Vec<u8>) {
+        while let Some(next) = self.next.pop().filter(|_| !self.is_done()) {
+            if self.seen.insert(next.clone()) {
+                self.look_into(&next);
             }
         }
-        self.below(cwd);
-        Ok(())
+        self.below(directory);
     }
 
     /// Gives the directories in it.
     fn look_into(&mut self, directory: &[u8]) -> Vec<Vec<u8>> {
+        if !self.reads_heard && self.from.probe.hears_of(directory, None) {
+            self.seen.remove(directory);
+            self.heard.insert(directory.to_vec());
+            return Vec::new();
+        }
         let below = directory.strip_suffix(b"/").unwrap_or(directory);
         let mut directories = Vec::new();
         for Entry { ino, name, is_directory } in self.from.probe.entries(directory) {
@@ -214,7 +247,8 @@ fn found(w: InotifyWatch, path: &[u8], file_type: u32, description: Option<u32>)
 /// Where the watches lead, ascending by id; those that were not found.
 pub(super) fn find(
     watches: Vec<InotifyWatch>,
-    from: &Capturing<'_>,
+    seen: &Seen,
+    from: &mut Capturing<'_>,
 ) -> Result<(Vec<Watch>, Vec<InotifyWatch>), Trouble> {
     let mut search = Search::new(watches, from);
     search.by_handles()?;
@@ -222,8 +256,12 @@ pub(super) fn find(
         search.by_guesses()?;
     }
     search.by_descriptions();
-    abi::sort_by_key(&mut search.found, |w| w.wd);
-    Ok((search.found, search.wanted.into_values().flatten().collect()))
+    let Search { mut found, wanted, reads_heard, .. } = search;
+    abi::sort_by_key(&mut found, |w| w.wd);
+    if reads_heard {
+        from.note(seen.title(), "the program is told that directories were read: what it watches was looked for there");
+    }
+    Ok((found, wanted.into_values().flatten().collect()))
 }
 
 /// The refusal of a watch of which nobody knows where it leads.
@@ -278,7 +316,7 @@ impl Kind for Inotify {
         let mut refusals = common_refusals(seen);
         refusals.extend(shared_outside(seen, from)?);
         note_waiting(seen, from)?;
-        let (watches, lost) = find(proc::inotify_watches(&seen.info.text)?, from)?;
+        let (watches, lost) = find(proc::inotify_watches(&seen.info.text)?, seen, from)?;
         refusals.extend(lost.iter().map(|w| not_found(seen, w)));
         for w in watches.iter().filter(|w| w.description.is_none()) {
             place::note_closed(seen.title(), &w.path, READ, from);
@@ -345,13 +383,13 @@ impl Adding<'_, '_> {
     fn look(&mut self, w: &Watch) {
         let saved = self.to.model.files.values().any(|f| f.path == w.path && f.contents.is_some() && !f.is_gone());
         if !saved && w.description.is_none() {
-            let wanted = Wanted { what: "what is watched", kind: w.file_type, access: READ, flags: 0 };
-            wanted.look(&w.path, self.to);
+            Wanted::followed_unless_link("what is watched", w.file_type).look(&w.path, self.to);
         }
     }
 
     fn add(&mut self, wd: u32, w: &Watch, mask: u32) {
         let path = place_of(&w.path, w.description, self.to);
+        let mask = if w.file_type == S_IFLNK { mask | IN_DONT_FOLLOW } else { mask };
         let args = vec![Value::Descr(self.descr), Value::Bytes(path.c_string()), u64::from(mask).into()];
         self.call(Sys::InotifyAddWatch, args, Expect::Exactly(wd.into()));
     }

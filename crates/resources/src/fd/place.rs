@@ -114,7 +114,15 @@ pub(crate) struct Wanted<'a> {
     pub(crate) flags: u32,
 }
 
-impl Wanted<'_> {
+impl<'a> Wanted<'a> {
+    /// What is looked at, but for a symbolic link that is itself meant.
+    pub(crate) fn followed_unless_link(what: &'a str, kind: u32) -> Wanted<'a> {
+        match kind {
+            S_IFLNK => Wanted { what, kind, access: 0, flags: super::flags::NOFOLLOW },
+            _ => Wanted { what, kind, access: READ, flags: 0 },
+        }
+    }
+
     /// Refuses what does not stand there so.
     pub(crate) fn look(&self, path: &Text, to: &mut Planning<'_>) {
         let what = self.what;
