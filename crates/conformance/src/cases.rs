@@ -430,6 +430,7 @@ fn special() -> Vec<Case> {
         // Who lives beside it opens the file, too.
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
         Case::specimen(&["inotify-deep"]).but(&[PidNs]),
+        Case::specimen(&["inotify-link"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),

@@ -4,6 +4,7 @@ use crate::life::Living;
 use crate::pipes;
 use crate::sys::{self, Outcome, fcntl, fine, must, same};
 use std::ffi::CString;
+use std::os::unix::fs::MetadataExt;
 
 fn inotify(flags: i32) -> Result<i32, String> {
     // SAFETY: takes integers.
@@ -78,6 +79,22 @@ pub(crate) fn deep(_: &[String]) -> Result<Living, String> {
         same("an event", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100]))?;
         append("some/way/down/there")?;
         same("what is told", &vec![(id, libc::IN_MODIFY, String::new())], &events(fd)?)
+    })
+}
+
+/// A symbolic link itself, and not what it leads to.
+pub(crate) fn link(_: &[String]) -> Result<Living, String> {
+    fine("write", std::fs::write("led", "x"))?;
+    fine("symlink", std::os::unix::fs::symlink("led", "leads"))?;
+    let fd = inotify(libc::IN_NONBLOCK)?;
+    let id = watch(fd, "leads", libc::IN_ATTRIB | libc::IN_MODIFY | libc::IN_DONT_FOLLOW)?;
+    Living::reads(move |_| {
+        append("led")?;
+        same("an event", &Err(libc::EAGAIN), &sys::read(fd, &mut [0; 100]))?;
+        let metadata = fine("lstat", std::fs::symlink_metadata("leads"))?;
+        let (user, group) = (metadata.uid(), metadata.gid());
+        fine("lchown", std::os::unix::fs::lchown("leads", Some(user), Some(group)))?;
+        same("what is told", &vec![(id, libc::IN_ATTRIB, String::new())], &events(fd)?)
     })
 }
 

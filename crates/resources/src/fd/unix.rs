@@ -292,6 +292,13 @@ fn piece(
     }
 }
 
+/// Who sent something, by his id in the tree; 0: somebody else. Whoever looks is told it as his own pid namespace has it: we, or a process
+/// of the tree.
+fn member(pid: u32, is_ours: bool, from: &Capturing<'_>) -> u32 {
+    let its = if is_ours { from.probe.inner_tid(pid) } else { Some(pid).filter(|pid| from.probe.members().contains(pid)) };
+    its.filter(|_| pid != 0).unwrap_or(0)
+}
+
 /// From what [`Arg::Message`] gave.
 fn message_of(answer: &Answer, len: usize) -> Message {
     let [bytes, name, control, header] = &answer.out[..] else { unreachable!("a message has four parts") };
@@ -324,15 +331,14 @@ struct Queue {
 }
 
 impl Queue {
-    fn push(&mut self, piece: Message, sender: Option<Name>, from: &Capturing<'_>) {
+    fn push(&mut self, piece: Message, sender: Option<Name>) {
         self.at += piece.bytes.len();
         let goes_on = std::mem::replace(&mut self.goes_on, piece.bytes.len() < piece.len);
         match self.all.last_mut().filter(|_| goes_on) {
             Some(message) => return message.0.extend(piece.bytes),
             None => self.all.push(Blob(piece.bytes)),
         }
-        let whom = |pid: u32| from.probe.inner_tid(pid).filter(|_| pid != 0).unwrap_or(0);
-        let credentials = piece.credentials.map(|(pid, uid, gid)| (whom(pid), uid, gid));
+        let credentials = piece.credentials;
         if credentials.is_some() || sender.is_some() || !piece.rights.is_empty() {
             let message = self.all.len() as u32 - 1;
             self.ancillary.push(Ancillary { message, rights: piece.rights, credentials, sender });
@@ -400,6 +406,7 @@ impl<'a> Among<'a> {
         let writer = self.mutual().and_then(|peer| peer.name.as_deref()).map(Name::of);
         let is_ended = told.shutdown & RECEIVES != 0;
         let mut known = self.probe.messages(told.inode).map(Vec::into_iter);
+        let is_ours = known.is_some() || seen.in_flight;
         let mut queue = Queue::default();
         while there && (!is_stream || (queue.at as u64) < inq) {
             let behind = Some(queue.at).filter(|_| !queue.all.is_empty());
@@ -417,7 +424,8 @@ impl<'a> Among<'a> {
             if piece.bytes.is_empty() && (is_stream || !is_dgram && may_end) {
                 break;
             }
-            piece.credentials = piece.credentials.filter(|who| tells && *who != UNKNOWN);
+            let credentials = piece.credentials.filter(|who| tells && *who != UNKNOWN);
+            piece.credentials = credentials.map(|(pid, uid, gid)| (member(pid, is_ours, from), uid, gid));
             if queue.all.len() == MESSAGES {
                 return Ok(Err("more than 65536 messages wait in it"));
             }
@@ -428,7 +436,7 @@ impl<'a> Among<'a> {
             }
             queue.has_more |= piece.flags & MSG_CTRUNC != 0;
             queue.is_shown_once |= piece.bytes.is_empty() && !queue.all.is_empty();
-            queue.push(piece, sender.filter(|_| is_of_another), from);
+            queue.push(piece, sender.filter(|_| is_of_another));
         }
         let has_writer = told.peer == Some(0) || self.mutual().is_some() || told.name.is_some() && is_dgram;
         if !has_writer && !queue.all.is_empty() {
