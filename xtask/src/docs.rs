@@ -2,7 +2,7 @@
 
 use crate::manual;
 use crate::tidy::Finding;
-use crate::workspace::root;
+use crate::workspace::{root, texts};
 use clap::CommandFactory;
 use clap_complete::{Shell, generate};
 use std::collections::BTreeMap;
@@ -59,8 +59,8 @@ fn man(command: &clap::Command, name: &str, files: &mut BTreeMap<String, Vec<u8>
 fn coverage(rows: &[resources::Coverage]) -> String {
     let mut text = String::from(
         "# What is kept, and what is not\n\n\
-        Written by `cargo xtask docs` from the list of resources; `cryopid check PID` tells the same of one process.\n\
-        What a resource keeps of what it has, and what it refuses, is told at the top of its file in `crates/resources/src`.\n\n\
+        Written by `cargo xtask docs` from the list of resources and the heads of their files in `crates/resources/src`, which tell more;\n\
+        `cryopid check PID` tells the same of one process. What is refused, and what is not kept, of each is below.\n\n\
         | resource | kept for each |\n|---|---|\n",
     );
     for row in rows.iter().filter(|row| row.reason.is_empty()) {
@@ -71,7 +71,50 @@ fn coverage(rows: &[resources::Coverage]) -> String {
     for row in rows.iter().filter(|row| !row.reason.is_empty()) {
         text += &format!("| {} | {} |\n", row.name, row.reason);
     }
+    text += "\n## What is refused of a resource, and what is not kept of it\n";
+    let heads = heads();
+    for row in rows.iter().filter(|row| row.reason.is_empty()) {
+        text += &format!("\n### {}\n\n", row.name);
+        let limits = heads.get(row.name).into_iter().flatten();
+        let limits: Vec<_> = limits.filter(|(key, _)| [REFUSED, NOT_KEPT].contains(&&**key)).collect();
+        text += &limits.iter().map(|(key, told)| format!("- {key}: {told}\n")).collect::<String>();
+        text += if limits.is_empty() { "Nothing is, that is known.\n" } else { "" };
+    }
     text
+}
+
+const REFUSED: &str = "refused";
+const NOT_KEPT: &str = "not kept";
+
+/// What the head of a file tells, point by point: `- refused    why`.
+type Head = Vec<(String, String)>;
+
+/// The head of the file of each resource, by the name of the resource.
+fn heads() -> BTreeMap<String, Head> {
+    const NAME: &str = "const NAME: &'static str = \"";
+    let mut all = BTreeMap::new();
+    for text in texts("crates/resources/src") {
+        let names = text.split(NAME).skip(1).filter_map(|rest| Some(rest.split_once('"')?.0.to_owned()));
+        all.extend(names.map(|name| (name, head(&text))));
+    }
+    all
+}
+
+fn head(text: &str) -> Head {
+    let mut points = Head::new();
+    for line in text.lines().map_while(|line| line.strip_prefix("//!")) {
+        match (line.strip_prefix(" - "), line.strip_prefix("   ")) {
+            // The words stand in a column of their own.
+            (Some(point), _) => {
+                points.extend(point.split_once("  ").map(|(key, told)| (key.into(), told.trim().into())));
+            }
+            (_, Some(more)) => {
+                points.last_mut().into_iter().for_each(|(_, told)| *told += &format!(" {}", more.trim()))
+            }
+            _ => {}
+        }
+    }
+    points
 }
 
 /// Writes all of them.
@@ -124,6 +167,15 @@ mod tests {
     fn the_table_has_every_row() {
         let rows = resources::coverage();
         assert!(rows.iter().all(|row| coverage(&rows).contains(&format!("| {} |", row.name))));
+    }
+
+    #[test]
+    fn what_is_refused_is_told_of_those_that_tell_it() {
+        let text = "//! One.\n//!\n//! - seen as    a thing\n//! - refused    what is\n//!   far away\n//! - not kept   its end\n\nuse std;\n";
+        let told = [("seen as", "a thing"), ("refused", "what is far away"), ("not kept", "its end")];
+        assert_eq!(head(text), told.map(|(key, told)| (key.to_owned(), told.to_owned())));
+        let told = heads().values().flatten().filter(|(key, _)| key == REFUSED).count();
+        assert!(told > resources::coverage().iter().filter(|row| row.reason.is_empty()).count() / 2, "{told}");
     }
 
     #[test]

@@ -10,13 +10,13 @@
 //! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way; a message that
 //!   was begun and not sent (UDP_CORK, MSG_MORE); one that a process outside has too; a filter in eBPF; by the thaw, an address that
 //!   somebody else has or that needs a privilege, and raw sockets without CAP_NET_RAW
-//! - not kept   datagrams that wait in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
+//! - not kept   datagrams that wait in one of ICMP or a raw one, in one of UDP with UDP_GRO, in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
 //!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
 //!   looked at before. Groups of multicast on an interface that is not there: told. Such of a stream, or of another
 //!   network namespace than its process is in; a group of anycast. That a
 //!   program chooses among those with one address (SO_ATTACH_REUSEPORT_EBPF): told, where it may be so. By what error a connection ended: it is ECONNRESET. Headers of extensions
 //!   that are sent with each packet (IPV6_HOPOPTS and the like). Whether a connection of the newer family might have been one of the older
-//!   (IPV6_V6ONLY), which it says for the time after it (connect(2), AF_UNSPEC). Which directions of a raw socket are shut down, where the kernel does
+//!   (IPV6_V6ONLY), which it says for the time after it (connect(2), AF_UNSPEC). TCP_MAXSEG, TCP_WINDOW_CLAMP. Which directions of a raw socket are shut down, where the kernel does
 //!   not tell
 
 pub mod groups;

@@ -4,7 +4,7 @@
 //! - captured   path, flags, type of what stands there; whether it was removed; where a removed link leads
 //! - recreated  `openat` with the same flags, of the file of a socket of the tree when that has its name; a removed directory
 //!   or symbolic link is made and removed once more
-//! - refused    a place that is gone and was neither; one that is not on the host (see `place`)
+//! - refused    what never had a place (a pipe); a place that is gone and was neither; one that is not on the host (see `place`)
 
 use super::place::{self, Removed, Wanted};
 use super::procfile;

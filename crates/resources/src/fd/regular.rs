@@ -8,7 +8,8 @@
 //!   writes; one whose name is gone while another name of it, in another directory, is not; one that another mount hides; a file
 //!   that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives, and of those that have one
-//!   of /proc in common, in a new pid namespace (see `procfile`); extended attributes of one without a name: told
+//!   of /proc in common, in a new pid namespace (see `procfile`); extended attributes of one without a name: told. Blocks
+//!   that such a one had and did not use (fallocate(2)); that it was made without one (O_TMPFILE), which its flags tell
 
 use super::listened;
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};

@@ -15,7 +15,7 @@
 //!   eBPF (SO_ATTACH_BPF); by the thaw, where somebody else has its name
 //! - not kept   that a name without a file is free again, where one socket alone is left that was accepted from a listener that is
 //!   gone: it has that name as if by bind(2). The name of an other end that is closed: told. Of connections that nobody has accepted yet, that SO_PASSCRED was set after
-//!   they came. Which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
+//!   they came. Where urgent data were that are read already (SO_OOBINLINE): one read may go on behind that. Which process is at the other end (SO_PEERCRED): it is whoever thaws; if that is another user, it is told. Which
 //!   process sent what waits, where that is not of the tree, or where who thaws may not tell (scm_check_creds): told. Empty
 //!   messages that wait behind others, when they were looked at before (or, with the end behind them, in a socket that is in flight itself)
 
@@ -295,7 +295,8 @@ fn piece(
 /// Who sent something, by his id in the tree; 0: somebody else. Whoever looks is told it as his own pid namespace has it: we, or a process
 /// of the tree.
 fn member(pid: u32, is_ours: bool, from: &Capturing<'_>) -> u32 {
-    let its = if is_ours { from.probe.inner_tid(pid) } else { Some(pid).filter(|pid| from.probe.members().contains(pid)) };
+    let its =
+        if is_ours { from.probe.inner_tid(pid) } else { Some(pid).filter(|pid| from.probe.members().contains(pid)) };
     its.filter(|_| pid != 0).unwrap_or(0)
 }
 
@@ -604,7 +605,8 @@ impl Kind for UnixSocket {
             let why = "who sent what waits in it is not in the tree: thawed, it is told to be of another process";
             from.note(seen.title(), why);
         }
-        if among.told.peer == Some(0) && !among.is_cut && had_name(seen.fd, from)? {
+        let is_accepted = among.all.waits_for(among.told.inode).is_none();
+        if among.told.peer == Some(0) && is_accepted && !among.is_cut && had_name(seen.fd, from)? {
             from.note(
                 seen.title(),
                 "its other end is closed: thawed, nobody tells the name that it had (getpeername(2))",

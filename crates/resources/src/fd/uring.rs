@@ -5,8 +5,8 @@
 //!   how it was set up, as far as harmless questions tell. What was not submitted yet, and what was not taken yet, is memory
 //! - recreated  `io_uring_setup`; its memory where it was; as many requests to do nothing as were made. Then the memory is as it was
 //! - refused    one at which the kernel is at work, or may be: whose requests and completions are not as many (multishot requests,
-//!   and those that tell of no success, too); that a thread of the kernel polls, or that polls devices; with an eventfd,
-//!   registered files whose names no description has, or several, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
+//!   and those that tell of no success, too); of which more has completed than its queue has room for; that a thread of the kernel polls, or that polls devices; with an eventfd,
+//!   registered files whose names no description has, or several, registered descriptors of rings, provided buffers, personalities, restrictions, busy polling; that another thread than the first of its process
 //!   alone may use; that is in memory of the program's own (IORING_SETUP_NO_MMAP), or mapped in part; that made too many requests; whose
 //!   buffers may be those of another process; whose completions have two sizes (IORING_SETUP_CQE_MIXED), as far as memory shows
 //! - not kept   what the kernel tells nobody, which is told: hints of its setup (IORING_SETUP_COOP_TASKRUN and the like), personalities
@@ -110,6 +110,12 @@ fn list<'a>(info: &'a Fdinfo, key: &str) -> Vec<&'a [u8]> {
     let below = info.lines().skip_while(|(known, _)| *known != key.as_bytes()).skip(1);
     let numbered = below.take_while(|(place, _)| place.iter().all(u8::is_ascii_digit));
     numbered.take(info.number(key, 10).unwrap_or(0) as usize).map(|(_, value)| value).collect()
+}
+
+/// Whether completions wait for room in the queue of them.
+fn has_overflown(info: &Fdinfo) -> bool {
+    let mut listed = info.text.split(|b| *b == b'\n').skip_while(|line| !line.starts_with(b"CqOverflowList:")).skip(1);
+    listed.next().is_some_and(|line| line.trim_ascii_start().starts_with(b"user_data="))
 }
 
 /// A registered buffer, as `0x7f0000000000/4096`; what is none is an empty place.
@@ -369,6 +375,11 @@ impl Kind for Uring {
         // What it was like when all of the tree had just been stopped counts: what is done later, others have not seen.
         let now = proc::fdinfo(&from.probe.text(&format!("fdinfo/{}", seen.fd))?)?;
         let (before, counts) = (told(&seen.info), told(&now));
+        if has_overflown(&now) {
+            let why = "more has completed than its queue has room for, and only the kernel has the rest";
+            refusals.push(seen.refuse(why, "freeze it when the program has taken its completions (io_uring_enter(2))"));
+            return Err(Trouble::Refused(refusals));
+        }
         if counts.is_none() {
             refusals.push(seen.refuse("the kernel does not tell where it is", "try again, or with a newer kernel"));
             return Err(Trouble::Refused(refusals));
