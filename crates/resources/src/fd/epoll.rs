@@ -9,7 +9,7 @@
 //! - refused    a watch of what nobody in the tree has a number for, or of what is made by each who has it, by who has it not; an
 //!   instance that a process outside of the tree has too
 //! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready. That a used-up EPOLLONESHOT hears of
-//!   nothing, where what it watches cannot be written to: told
+//!   nothing, where what it watches cannot be written to: told. How it polls devices (EPIOCSPARAMS)
 
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Trouble};
