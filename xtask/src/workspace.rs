@@ -49,14 +49,6 @@ fn folder(manifest: &str) -> &str {
     manifest.trim_end_matches("/Cargo.toml").rsplit('/').next().unwrap_or(manifest)
 }
 
-/// The Rust files below a folder.
-pub(crate) fn texts(folder: &str) -> Vec<String> {
-    let mut paths = Vec::new();
-    collect(&root().join(folder), &mut paths).unwrap_or_else(|e| panic!("{folder}: {e}"));
-    let text = |path: PathBuf| std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{}: {e}", path.display()));
-    paths.into_iter().map(text).collect()
-}
-
 fn collect(at: &Path, into: &mut Vec<PathBuf>) -> std::io::Result<()> {
     for entry in std::fs::read_dir(at)? {
         let path = entry?.path();

@@ -1063,12 +1063,10 @@ impl<'a> Execution<'a> {
         }
         let at_work: HashSet<u32> = all.iter().filter(|held| !held.calls.is_empty()).map(|held| held.tid).collect();
         let stubs = self.stubs();
-        let set = |works: bool| {
-            let mut some = states.iter().zip(regs).filter(|(s, _)| at_work.contains(&s.tid.0) == works);
-            some.try_for_each(|(s, regs)| stubs.set(s.tid.0, regs, s.xstate, s.mask))
-        };
-        stubs.call_held(&all, || set(false))?;
-        Ok(set(true)?)
+        let (last, others): (Vec<_>, Vec<_>) = states.iter().zip(regs).partition(|(s, _)| at_work.contains(&s.tid.0));
+        let set = |(s, regs): &(&State<'_>, &UserRegs)| stubs.set(s.tid.0, regs, s.xstate, s.mask);
+        stubs.call_held(&all, || others.iter().try_for_each(set))?;
+        Ok(last.iter().try_for_each(set)?)
     }
 }
 

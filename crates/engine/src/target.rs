@@ -410,12 +410,18 @@ impl Probe for Target<'_, '_, '_, '_> {
     }
 
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
+        if self.listened().is_asked() {
+            return None;
+        }
         let mut entries = std::fs::read_dir(self.inside(directory)).ok()?.flatten();
         let entry = entries.find(|entry| entry.ino() == inode)?;
         Some([directory, entry.file_name().as_bytes()].concat())
     }
 
     fn entries(&self, directory: &[u8]) -> Vec<Entry> {
+        if self.listened().is_asked() {
+            return Vec::new();
+        }
         let entries = std::fs::read_dir(self.inside(directory)).into_iter().flatten().flatten();
         let entry = |entry: std::fs::DirEntry| Entry {
             ino: entry.ino(),
@@ -427,6 +433,9 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn path_of(&self, mount_point: &[u8], kind: i32, handle: &[u8]) -> Option<Vec<u8>> {
         use rustix::fs::OFlags;
+        if self.listened().is_asked() {
+            return None;
+        }
         let flags = (OFlags::DIRECTORY | OFlags::NOFOLLOW).bits() as i32;
         let mount = File::options().read(true).custom_flags(flags).open(self.inside(mount_point)).ok()?;
         // struct file_handle (linux/fcntl.h).

@@ -95,7 +95,7 @@ impl Tree {
             match Tree::seize_once(root) {
                 Ok(tree) if tree.held().any(Process::has_run_on) => {}
                 // A thread that we hold ends when another one executes a program.
-                Err(Error::Fault(fault)) if fault.errno == Errno::ESRCH && n < TRIES => {
+                Err(Error::Fault(fault)) if [Errno::ESRCH, Errno::ENOENT].contains(&fault.errno) && n < TRIES => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 seized => return seized,

@@ -57,7 +57,9 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
             }
             _ => match flags(pid) {
                 flags if flags & PF_KTHREAD != 0 => refuse("it is a part of the kernel", "name another process"),
-                flags if flags & PF_EXITING != 0 => refuse("it is ending", "nothing of it will be left to freeze"),
+                flags if flags & PF_EXITING != 0 && status.threads <= 1 => {
+                    refuse("it is ending", "nothing of it will be left to freeze")
+                }
                 // It executes a program just now.
                 _ => Ok(()),
             },

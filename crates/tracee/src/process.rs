@@ -20,6 +20,7 @@ use std::fs;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
+use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// Which queue of pending signals.
@@ -206,9 +207,14 @@ impl Caught {
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
         let asleep = abi::gathered(each(&tasks(pid), |tid| (*tid, Asleep::of(pid, *tid))));
         let since = Instant::now();
-        let mut traced = Traced { pid, threads: BTreeMap::new(), asleep };
+        let mut traced = Traced { pid, threads: BTreeMap::new(), asleep, seized: Arc::default() };
         traced.catch_all()?;
-        if traced.threads.is_empty() { Err(ended(pid)) } else { Ok(Caught { pidfd, since, traced }) }
+        match traced.threads.is_empty() {
+            false => Ok(Caught { pidfd, since, traced }),
+            true if has_ended(pidfd.as_fd(), Duration::ZERO) => Err(ended(pid)),
+            // All that were seen have ended, and another one lives: to be looked at anew.
+            true => Err(Fault::new("ptrace", pid, Errno::ESRCH).into()),
+        }
     }
 
     /// The ids of its threads.
@@ -598,12 +604,47 @@ struct Traced {
     threads: BTreeMap<i32, Option<i32>>,
     /// What was seen of them before.
     asleep: BTreeMap<i32, Asleep>,
+    /// Every thread that was ever seized.
+    seized: Arc<Mutex<Vec<i32>>>,
+}
+
+/// Takes note of the end of threads that we trace, while we may wait to trace another one: PTRACE_SEIZE waits for who executes a program
+/// (kernel/ptrace.c, `cred_guard_mutex`), and he for the end of all others, which is not complete before.
+struct Undertaker {
+    /// Until this is dropped he is at work.
+    alive: Option<mpsc::Sender<()>>,
+    thread: Option<std::thread::JoinHandle<()>>,
+}
+
+impl Drop for Undertaker {
+    fn drop(&mut self) {
+        self.alive = None;
+        self.thread.take().map(std::thread::JoinHandle::join);
+    }
+}
+
+impl Undertaker {
+    /// Without a further thread there is none.
+    fn begin(seized: &Arc<Mutex<Vec<i32>>>) -> Option<Undertaker> {
+        const OFTEN: Duration = Duration::from_millis(20);
+        let (alive, over) = mpsc::channel();
+        let seized = Arc::clone(seized);
+        let work = move || {
+            while over.recv_timeout(OFTEN) == Err(mpsc::RecvTimeoutError::Timeout) {
+                let all = seized.lock().unwrap_or_else(PoisonError::into_inner).clone();
+                all.iter().for_each(|tid| _ = ptrace::look(*tid));
+            }
+        };
+        let thread = std::thread::Builder::new().spawn(work).ok()?;
+        Some(Undertaker { alive: Some(alive), thread: Some(thread) })
+    }
 }
 
 impl Traced {
     /// Until we hold as many as there are; or, where one is dead and still counted, until two looks in a row show no new
     /// thread: a look may miss one while others end.
     fn catch_all(&mut self) -> Result<(), SeizeError> {
+        let _undertaker = if self.asleep.len() > 1 { Undertaker::begin(&self.seized) } else { None };
         let mut quiet = 0;
         for _ in 0..ROUNDS {
             quiet = if self.catch_new()? { 0 } else { quiet + 1 };
@@ -643,6 +684,8 @@ impl Traced {
         while let Err(fault) = ptrace::seize(tid, ptrace::O_TRACESYSGOOD) {
             tries += 1;
             match self.not_caught(tid, fault) {
+                // Whom we have caught by another id, before it executed a program.
+                Err(SeizeError::Traced { by }) if by == sys::own_tid() => break,
                 Err(SeizeError::Fault(fault)) if fault.errno == Errno::EPERM && tries < EXECS => {
                     std::thread::sleep(Duration::from_millis(1));
                 }
@@ -650,6 +693,7 @@ impl Traced {
             }
         }
         self.threads.insert(tid, None);
+        self.seized.lock().unwrap_or_else(PoisonError::into_inner).push(tid);
         match ptrace::interrupt(tid) {
             Err(fault) if !is_gone(&fault) => Err(fault.into()),
             _ => Ok(true),
@@ -668,15 +712,23 @@ impl Traced {
     }
 
     fn hold(&mut self, tid: i32) -> Result<(), SeizeError> {
-        // Who executes a program waits for the end of all others, and that is not complete before we have taken note of it (fs/exec.c,
-        // de_thread).
-        let has_ended = |tid: &i32| matches!(ptrace::look(*tid), Ok(Some(Stop::Exited)));
-        match await_event_beside(tid, || self.threads.retain(|other, _| *other == tid || !has_ended(other))) {
+        match await_event_beside(tid, || self.bury(tid)) {
             Ok(event) => drop(self.threads.insert(tid, Some(event))),
             Err(Lost::Died) => drop(self.threads.remove(&tid)),
+            Err(Lost::Fault(fault)) if is_gone(&fault) => drop(self.threads.remove(&tid)),
             Err(lost) => return Err(seize_error(lost, self.pid, tid)),
         }
         Ok(())
+    }
+
+    /// Takes note of the end of others than this thread. Who executes a program waits for the end of all, and that is not complete before
+    /// (fs/exec.c, `de_thread`); then it has the id of the first one, and may not have been told to stop by that.
+    fn bury(&mut self, but: i32) {
+        let before = self.threads.len();
+        self.threads.retain(|tid, _| *tid == but || !matches!(ptrace::look(*tid), Ok(Some(Stop::Exited))));
+        if self.threads.len() < before {
+            let _ = ptrace::interrupt(but);
+        }
     }
 }
 

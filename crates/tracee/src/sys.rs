@@ -104,6 +104,13 @@ impl Sharing {
     }
 }
 
+/// The id of the thread of ours that asks.
+pub(crate) fn own_tid() -> i32 {
+    // The function of libc is one that std refers to weakly: what is linked statically may have none.
+    // SAFETY: takes nothing.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
 /// Of these threads, those who have a list of what semaphores get back when they end. We have none of our own any more: to make a thread
 /// makes one (clone(2), CLONE_SYSVSEM). `None`: nobody tells.
 pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Option<Vec<i32>>, Fault> {
@@ -112,8 +119,7 @@ pub fn with_undo(tids: impl Iterator<Item = i32>) -> Result<Option<Vec<i32>>, Fa
     if unshared != 0 {
         return Ok(None);
     }
-    // SAFETY: takes nothing.
-    let own = unsafe { libc::gettid() };
+    let own = own_tid();
     let mut all = Vec::new();
     for tid in tids {
         match Sharing::Undo.kcmp(own, tid) {

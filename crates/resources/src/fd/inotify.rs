@@ -172,23 +172,18 @@ impl<'a, 'b> Search<'a, 'b> {
             self.next.extend([base, bus]);
         }
         self.next.push(cwd.clone());
-        self.look_around(cwd.clone());
-        if !self.is_done() && !self.heard.is_empty() {
-            self.reads_heard = true;
-            self.next.extend(std::mem::take(&mut self.heard));
-            self.look_around(cwd);
-        }
-        Ok(())
-    }
-
-    /// In the directories that are next, and in what is below this one.
-    fn look_around(&mut self, directory: Vec<u8>) {
-        while let Some(next) = self.next.pop().filter(|_| !self.is_done()) {
-            if self.seen.insert(next.clone()) {
-                self.look_into(&next);
+        while let Some(directory) = self.next.pop().filter(|_| !self.is_done()) {
+            if self.seen.insert(directory.clone()) {
+                self.look_into(&directory);
             }
         }
-        self.below(directory);
+        self.below([cwd].into());
+        let heard = std::mem::take(&mut self.heard);
+        if !self.is_done() && !heard.is_empty() {
+            self.reads_heard = true;
+            self.below(heard.into_iter().collect());
+        }
+        Ok(())
     }
 
     /// Gives the directories in it.
@@ -210,13 +205,15 @@ impl<'a, 'b> Search<'a, 'b> {
         directories
     }
 
-    /// In all that is below a directory, what is nearer first; but the tree stands still meanwhile.
-    fn below(&mut self, directory: Vec<u8>) {
+    /// In directories and all that is below them, what is nearer first; but the tree stands still meanwhile. In none twice.
+    fn below(&mut self, mut next: VecDeque<Vec<u8>>) {
         const MOST: usize = 2000;
-        let mut next = VecDeque::from([directory]);
+        let mut been = BTreeSet::new();
         for _ in 0..MOST {
             let Some(directory) = next.pop_front().filter(|_| !self.is_done()) else { return };
-            next.extend(self.look_into(&directory));
+            if been.insert(directory.clone()) {
+                next.extend(self.look_into(&directory));
+            }
         }
     }
 }

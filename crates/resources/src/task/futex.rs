@@ -4,6 +4,7 @@
 //! - seen as    nothing in /proc
 //! - captured   `get_robust_list`; PR_GET_TID_ADDRESS
 //! - recreated  `set_robust_list`, `set_tid_address`
+//! - not kept   to which word a waiter was moved (FUTEX_REQUEUE): it looks at the first one again, as after a wake-up that meant nothing
 
 use super::{ask_into, written};
 use crate::{At, Capture, Capturing, Planning, Resource, Trouble};

@@ -3,6 +3,7 @@
 //! - seen as    nothing in /proc but masks
 //! - captured   `rt_sigaction` of every signal, by the process itself
 //! - recreated  the same call, for those that are not the default ones: a process of a thaw is born with the default ones
+//! - not kept   nothing
 
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
 use abi::signal::{KernelSigaction, settable};
