@@ -212,8 +212,12 @@ impl Caught {
         match traced.threads.is_empty() {
             false => Ok(Caught { pidfd, since, traced }),
             true if has_ended(pidfd.as_fd(), Duration::ZERO) => Err(ended(pid)),
-            // All that were seen have ended, and another one lives: to be looked at anew.
-            true => Err(Fault::new("ptrace", pid, Errno::ESRCH).into()),
+            // All that were seen have ended, and another one lives: to be looked at anew. Or none could be seen.
+            true => {
+                let path = format!("/proc/{pid}/task");
+                let errno = fs::read_dir(&path).err().map_or(Errno::ESRCH, Errno::from);
+                Err(Fault::new(format!("open({path})"), pid, errno).into())
+            }
         }
     }
 
