@@ -27,6 +27,7 @@ mod status;
 mod stopped;
 pub mod stub;
 pub mod sys;
+mod undertaker;
 mod vfork;
 
 /// The code of the envoy as bytes, for both sides: a freeze puts it into the vdso of a victim, a thaw into a page.

@@ -9,6 +9,7 @@ use crate::procfs::{both, each, numbers, read_record};
 use crate::ptrace::{self, Stop};
 use crate::status::{self, Status};
 use crate::stopped::{State, set_right};
+use crate::undertaker::Undertaker;
 use crate::vfork::{self, Watch};
 use crate::{SeizeError, Stopped, arch, fault, sys};
 use abi::x86_64::UserRegs;
@@ -20,7 +21,6 @@ use std::fs;
 use std::marker::PhantomData;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, PoisonError, mpsc};
 use std::time::{Duration, Instant};
 
 /// Which queue of pending signals.
@@ -207,7 +207,7 @@ impl Caught {
         let pidfd = sys::pidfd_open(pid).map_err(gone)?;
         let asleep = abi::gathered(each(&tasks(pid), |tid| (*tid, Asleep::of(pid, *tid))));
         let since = Instant::now();
-        let mut traced = Traced { pid, threads: BTreeMap::new(), asleep, seized: Arc::default() };
+        let mut traced = Traced { pid, threads: BTreeMap::new(), asleep, undertaker: None };
         traced.catch_all()?;
         match traced.threads.is_empty() {
             false => Ok(Caught { pidfd, since, traced }),
@@ -608,47 +608,21 @@ struct Traced {
     threads: BTreeMap<i32, Option<i32>>,
     /// What was seen of them before.
     asleep: BTreeMap<i32, Asleep>,
-    /// Every thread that was ever seized.
-    seized: Arc<Mutex<Vec<i32>>>,
-}
-
-/// Takes note of the end of threads that we trace, while we may wait to trace another one: PTRACE_SEIZE waits for who executes a program
-/// (kernel/ptrace.c, `cred_guard_mutex`), and he for the end of all others, which is not complete before.
-struct Undertaker {
-    /// Until this is dropped he is at work.
-    alive: Option<mpsc::Sender<()>>,
-    thread: Option<std::thread::JoinHandle<()>>,
-}
-
-impl Drop for Undertaker {
-    fn drop(&mut self) {
-        self.alive = None;
-        self.thread.take().map(std::thread::JoinHandle::join);
-    }
-}
-
-impl Undertaker {
-    /// Without a further thread there is none.
-    fn begin(seized: &Arc<Mutex<Vec<i32>>>) -> Option<Undertaker> {
-        const OFTEN: Duration = Duration::from_millis(20);
-        let (alive, over) = mpsc::channel();
-        let seized = Arc::clone(seized);
-        let work = move || {
-            while over.recv_timeout(OFTEN) == Err(mpsc::RecvTimeoutError::Timeout) {
-                let all = seized.lock().unwrap_or_else(PoisonError::into_inner).clone();
-                all.iter().for_each(|tid| _ = ptrace::look(*tid));
-            }
-        };
-        let thread = std::thread::Builder::new().spawn(work).ok()?;
-        Some(Undertaker { alive: Some(alive), thread: Some(thread) })
-    }
+    /// While there are several to be caught.
+    undertaker: Option<Undertaker>,
 }
 
 impl Traced {
     /// Until we hold as many as there are; or, where one is dead and still counted, until two looks in a row show no new
     /// thread: a look may miss one while others end.
     fn catch_all(&mut self) -> Result<(), SeizeError> {
-        let _undertaker = if self.asleep.len() > 1 { Undertaker::begin(&self.seized) } else { None };
+        self.undertaker = (self.asleep.len() > 1).then(Undertaker::begin);
+        let caught = self.catch_each();
+        self.undertaker = None;
+        caught
+    }
+
+    fn catch_each(&mut self) -> Result<(), SeizeError> {
         let mut quiet = 0;
         for _ in 0..ROUNDS {
             quiet = if self.catch_new()? { 0 } else { quiet + 1 };
@@ -697,7 +671,7 @@ impl Traced {
             }
         }
         self.threads.insert(tid, None);
-        self.seized.lock().unwrap_or_else(PoisonError::into_inner).push(tid);
+        self.undertaker.iter().for_each(|undertaker| undertaker.learns_of(tid));
         match ptrace::interrupt(tid) {
             Err(fault) if !is_gone(&fault) => Err(fault.into()),
             _ => Ok(true),
@@ -725,8 +699,8 @@ impl Traced {
         Ok(())
     }
 
-    /// Takes note of the end of others than this thread. Who executes a program waits for the end of all, and that is not complete before
-    /// (fs/exec.c, `de_thread`); then it has the id of the first one, and may not have been told to stop by that.
+    /// Those who have ended are not held any more, this thread apart. It may be one that executes a program, by which they ended: then it
+    /// has the id of the first one, and may not have been told to stop by that.
     fn bury(&mut self, but: i32) {
         let before = self.threads.len();
         self.threads.retain(|tid, _| *tid == but || !matches!(ptrace::look(*tid), Ok(Some(Stop::Exited))));

@@ -86,7 +86,7 @@ struct Search<'a, 'b> {
     /// Directories to look into, and those that were.
     next: Vec<Vec<u8>>,
     seen: BTreeSet<Vec<u8>>,
-    /// Those of which somebody in the tree is told when they are read: what is found without is not looked for in them.
+    /// Those of which somebody in the tree is told when they are read. That is not done before all others were.
     heard: BTreeSet<Vec<u8>>,
     reads_heard: bool,
 }
@@ -189,7 +189,6 @@ impl<'a, 'b> Search<'a, 'b> {
     /// Gives the directories in it.
     fn look_into(&mut self, directory: &[u8]) -> Vec<Vec<u8>> {
         if !self.reads_heard && self.from.probe.hears_of(directory, None) {
-            self.seen.remove(directory);
             self.heard.insert(directory.to_vec());
             return Vec::new();
         }

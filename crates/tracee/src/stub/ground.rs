@@ -84,7 +84,7 @@ impl Drop for Ground {
     fn drop(&mut self) {
         let Range { start, end } = self.range();
         let address = std::ptr::without_provenance_mut(start as usize);
-        // SAFETY: our own mapping, of which no pointer is left: arenas live no longer than the stubs that hold the ground.
+        // SAFETY: all of our own mapping, of which no pointer is left: arenas live no longer than the stubs that hold the ground.
         unsafe { libc::munmap(address, (end - start) as usize) };
     }
 }
