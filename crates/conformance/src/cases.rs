@@ -431,6 +431,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["inotify-unopened"]).but(&[PidNs]),
         Case::specimen(&["inotify-deep"]).but(&[PidNs]),
         Case::specimen(&["inotify-link"]).but(&[PidNs]),
+        Case::specimen(&["inotify-unread"]).but(&[PidNs]),
         Case::specimen(&["chroot"]).only(&[Root, Snapshot, WithLibs, Again]),
         many(&["mem-many", "20000"]).only(&[Root]),
         Case { oracle: Oracle::Moves, ..Case::specimen(&["seccomp-sleeper"]) }.but(&[User]),

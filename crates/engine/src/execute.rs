@@ -23,6 +23,7 @@ use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
 use abi::consts::socket::AF_INET6;
+use abi::consts::socket::SIOCINQ as FIONREAD;
 use abi::layout::Itimerspec;
 use abi::signal::{KernelSigaction, settable};
 use abi::x86_64::{DispatchConfiguration, TASK_END, UserRegs};
@@ -393,6 +394,15 @@ impl<'a> Execution<'a> {
             }
             (Op::Calls(calls), Actor::Thread(tid)) => self.succeed(tid, calls.clone()).map(drop),
             (Op::Again { calls, times }, Actor::Thread(tid)) => self.again(tid, calls, *times),
+            (Op::Again { calls, times }, _) => {
+                for _ in 0..*times {
+                    for call in calls {
+                        self.expected(step, Expect::Success, here::call(call).result)?;
+                    }
+                }
+                Ok(())
+            }
+            (Op::Drain { descr, but }, _) => self.drain(*descr, *but),
             (Op::Map { descr, offset, at, len, protection }, Actor::Thread(tid)) => {
                 self.map(tid, [self.number(*descr), *offset, *at, *len, *protection])
             }
@@ -664,6 +674,21 @@ impl<'a> Execution<'a> {
         for first in (0..times).step_by(TOGETHER as usize) {
             may_go_on("the thaw")?;
             self.succeed(tid, (first..times.min(first + TOGETHER)).flat_map(|_| calls.to_vec()).collect())?;
+        }
+        Ok(())
+    }
+
+    fn drain(&self, descr: Descr, but: u64) -> Result<(), Error> {
+        let fd = Arg::Int(self.number(descr));
+        let answer = |call| {
+            let answer = here::call(&call);
+            answer.result.map(|_| answer.out).map_err(|e| Fault::new(call.sys.name(), descr, e))
+        };
+        let out = answer(Call::new(Sys::Ioctl, [fd.clone(), Arg::Int(FIONREAD), Arg::Out(4)]))?;
+        let waiting = out.first().and_then(|n| n[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
+        let surplus = u64::from(waiting).saturating_sub(but);
+        if surplus > 0 {
+            answer(Call::new(Sys::Read, [fd, Arg::Out(surplus as usize), Arg::Int(surplus)]))?;
         }
         Ok(())
     }

@@ -87,6 +87,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
         time_namespaces: Path::new("/proc/self/timens_offsets").exists(),
+        max_events: number("/proc/sys/fs/inotify/max_queued_events").map_or(0, |n| n.max(0) as u64),
         memfd_noexec: number("/proc/sys/vm/memfd_noexec").map(|n| n as u32),
         vdso: areas,
         vdso_sum: sum,

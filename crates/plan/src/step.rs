@@ -515,6 +515,13 @@ pub enum Op {
         /// How many times.
         times: u32,
     },
+    /// What waits in a description is read and thrown away, but for the last bytes of it.
+    Drain {
+        /// Of which.
+        descr: Descr,
+        /// How many bytes stay.
+        but: u64,
+    },
     /// A part of a file that takes no address from whoever maps it gets this one all the same.
     Map {
         /// The file.
@@ -850,6 +857,7 @@ impl fmt::Display for Op {
                 several(f, calls)?;
                 write!(f, ", {times} times")
             }
+            Op::Drain { descr, but } => write!(f, "read all that waits in {descr} but {but} bytes"),
             Op::Map { descr, offset, at, .. } => write!(f, "map {descr} from {offset:#x} on to {at:#x}"),
             Op::Make { sys, args, descrs } => {
                 let names: Vec<String> = descrs.iter().map(Descr::to_string).collect();

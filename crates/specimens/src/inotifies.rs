@@ -51,6 +51,34 @@ fn append(path: &str) -> Outcome {
     Ok(())
 }
 
+/// Events that the program has not read: it is told that some were lost, and what happens then.
+pub(crate) fn unread(_: &[String]) -> Result<Living, String> {
+    fine("create_dir", std::fs::create_dir("told"))?;
+    let fd = inotify(libc::IN_NONBLOCK)?;
+    let ids = [watch(fd, "told", libc::IN_CLOSE_WRITE)?, watch(fd, ".", libc::IN_DELETE_SELF)?];
+    fine("write", std::fs::write("told/before", "x"))?;
+    let epoll = pipes::epoll_of(&[fd])?;
+    let (mut last, mut count) = ("before".to_owned(), 0);
+    Living::reads(move |_| {
+        // The image has no events; who was not frozen has them.
+        let lost = vec![(-1, libc::IN_Q_OVERFLOW, String::new())];
+        let waited = vec![(ids[0], libc::IN_CLOSE_WRITE, last.clone())];
+        same("what is ready", &vec![fd as u64], &pipes::ready(epoll)?)?;
+        let told = events(fd)?;
+        sys::holds(&format!("this is told: {told:?}"), sys::Truth(told == lost || told == waited))?;
+        same("what is ready then", &Vec::<u64>::new(), &pipes::ready(epoll)?)?;
+        same("the watches", &2, &settings(fd)?.matches("inotify wd").count())?;
+        let mut happens = || {
+            count += 1;
+            last = format!("then-{count}");
+            fine("write", std::fs::write(format!("told/{last}"), "x"))
+        };
+        happens()?;
+        same("how many are told", &1, &events(fd)?.len())?;
+        happens()
+    })
+}
+
 /// A file that is open, and a watch that tells once of its being opened: nobody does that but the program itself.
 pub(crate) fn unopened(_: &[String]) -> Result<Living, String> {
     let name = "unopened";

@@ -47,7 +47,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "packets" nets::packets; "packet-rings" rings::unused; "packet-ring" rings::used;
     "tcp" tcp::within; "tcp-much" tcp::much; "tcp-shared" tcp::shared; "tcp-unread" tcp::unread; "tcp-urgent" tcp::urgent; "tcp-orphan" tcp::orphan;
     "signalling" signalling::kinds; "signalling-ends" signalling::ends; "signalling-directory" signalling::directory;
-    "inotify" inotifies::watches; "inotify-unopened" inotifies::unopened; "inotify-deep" inotifies::deep; "inotify-link" inotifies::link; "inotify-process" inotifies::of_process; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
+    "inotify" inotifies::watches; "inotify-unopened" inotifies::unopened; "inotify-unread" inotifies::unread; "inotify-deep" inotifies::deep; "inotify-link" inotifies::link; "inotify-process" inotifies::of_process; "inotify-removed" inotifies::removed; "inotify-lost" inotifies::lost;
     "fanotify" inotifies::fanotify; "fanotify-wide" inotifies::fanotify_wide; "fanotify-deciding" inotifies::fanotify_deciding;
     "pidfd" pidfds::kinds; "pidfd-inherited" pidfds::inherited; "pidfd-gone" pidfds::gone; "pidfd-refused" pidfds::refused;
     "procfiles" procfiles::kinds; "procfiles-whole" procfiles::whole; "procfile-gone" procfiles::gone; "namespaces" procfiles::namespaces; "namespace-of-others" procfiles::namespace_of_others;

@@ -10,7 +10,7 @@
 //! - not kept   events that wait, which is told; that an ordinary user had made the group, where root thaws it: it tells the
 //!   ids of all processes then
 
-use super::inotify::{find, note_waiting, place_of};
+use super::inotify::{find, place_of, waits};
 use super::place::Wanted;
 use super::{Kind, Seen, common_refusals, flags, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
@@ -128,7 +128,10 @@ impl Kind for Fanotify {
             let why = "it decides what other processes may do with files, and they would wait for it";
             refusals.push(seen.refuse(why, "let the program close it"));
         }
-        note_waiting(seen, from)?;
+        if waits(seen, from)? {
+            let why = "events wait that the program has not read, and will not read any more";
+            from.note(seen.title(), why);
+        }
         let (marks, lost) = marks(&told, seen, from)?;
         refusals.extend(lost.iter().map(|n| {
             let why = format!("its mark {} is of something whose path is not found", n + 1);

@@ -9,8 +9,8 @@
 //! - refused    a watch whose inode is not found; one of what is not on the host; ids that are too
 //!   far apart; one that a process outside of the tree has too
 //! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
-//!   only by taking them, and nothing puts them back. They are lost as those are that come while the tree is frozen, and
-//!   the user is told, as the program is not
+//!   only by taking them, and nothing puts them back. The user is told, and so is the program: it finds IN_Q_OVERFLOW in its queue, as
+//!   when more happens than that can hold, and looks anew
 
 use super::place::{self, READ, Wanted};
 use super::procfile;
@@ -29,8 +29,12 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 const FIONREAD: u64 = 0x541b;
 /// An event without a name (inotify(7), `struct inotify_event`).
 const EVENT_SIZE: u64 = 16;
+const IN_MODIFY: u32 = 2;
+const IN_ATTRIB: u32 = 4;
 const IN_DELETE_SELF: u32 = 0x400;
 const IN_DONT_FOLLOW: u32 = 0x0200_0000;
+/// The longest queue that is filled up, so that it says that it was.
+const QUEUE_MAX: u64 = 1 << 17;
 /// How many ids are given and taken back before their events are read away.
 const ROUND: u32 = 64;
 /// How many ids may have been given to watches that are gone.
@@ -69,6 +73,11 @@ pub struct Inotify {
     /// Ascending by id.
     #[n(1)]
     pub watches: Vec<Watch>,
+    /// Whether events waited that the image has not.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub lost: bool,
 }
 
 impl Resource for Inotify {
@@ -287,14 +296,9 @@ pub(super) fn ask_waiting(seen: &Seen) -> Call {
     Call::new(Sys::Ioctl, [Arg::Int(seen.fd.into()), Arg::Int(FIONREAD), Arg::Out(4)])
 }
 
-/// Events that wait make no way into the image.
-pub(super) fn note_waiting(seen: &Seen, from: &mut Capturing<'_>) -> Result<(), Trouble> {
-    let waiting = written(&all(from, &[ask_waiting(seen)])?[0]).iter().any(|byte| *byte != 0);
-    if waiting {
-        let why = "events wait that the program has not read, and will not read any more";
-        from.note(seen.title(), why);
-    }
-    Ok(())
+/// Whether events wait, which make no way into the image.
+pub(super) fn waits(seen: &Seen, from: &Capturing<'_>) -> Result<bool, Trouble> {
+    Ok(written(&all(from, &[ask_waiting(seen)])?[0]).iter().any(|byte| *byte != 0))
 }
 
 impl Kind for Inotify {
@@ -311,13 +315,17 @@ impl Kind for Inotify {
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
         let mut refusals = common_refusals(seen);
         refusals.extend(shared_outside(seen, from)?);
-        note_waiting(seen, from)?;
-        let (watches, lost) = find(proc::inotify_watches(&seen.info.text)?, seen, from)?;
-        refusals.extend(lost.iter().map(|w| not_found(seen, w)));
+        let lost = waits(seen, from)?;
+        if lost {
+            let why = "events wait that the program has not read: it will be told that some were lost (IN_Q_OVERFLOW)";
+            from.note(seen.title(), why);
+        }
+        let (watches, unknown) = find(proc::inotify_watches(&seen.info.text)?, seen, from)?;
+        refusals.extend(unknown.iter().map(|w| not_found(seen, w)));
         for w in watches.iter().filter(|w| w.description.is_none()) {
             place::note_closed(seen.title(), &w.path, READ, from);
         }
-        let inotify = Inotify { flags: seen.flags(), watches };
+        let inotify = Inotify { flags: seen.flags(), watches, lost };
         if refusals.is_empty() && inotify.is_too_far() {
             let why = format!("{} of its watches are gone, and the ids of the others are too high", inotify.gone());
             refusals.push(seen.refuse(why, "start the program anew"));
@@ -339,6 +347,9 @@ impl Kind for Inotify {
             adding.skip(next, w);
             adding.add(w.wd, w, w.mask);
             next = w.wd + 1;
+        }
+        if self.lost {
+            adding.overflow(next);
         }
     }
 
@@ -362,7 +373,10 @@ struct Adding<'a, 'b> {
 
 impl Adding<'_, '_> {
     fn call(&mut self, sys: Sys, args: Vec<Value>, expect: Expect) {
-        let op = Op::Call { sys, args, expect };
+        self.step(Op::Call { sys, args, expect });
+    }
+
+    fn step(&mut self, op: Op) {
         let (needs, makes) = match self.begun {
             // The first waits for everything, and the others for the first.
             None => (
@@ -388,6 +402,30 @@ impl Adding<'_, '_> {
         let mask = if w.file_type == S_IFLNK { mask | IN_DONT_FOLLOW } else { mask };
         let args = vec![Value::Descr(self.descr), Value::Bytes(path.c_string()), u64::from(mask).into()];
         self.call(Sys::InotifyAddWatch, args, Expect::Exactly(wd.into()));
+    }
+
+    /// The queue says that events were lost. It does so when it is full (fs/notify/notification.c, fsnotify_insert_event): of a file that
+    /// nobody else has, as many things are told as it holds; what tells of the end of that watch is too much; and all but the word of that, the last,
+    /// is read away. What happens meanwhile to what the program watches is among the lost.
+    fn overflow(&mut self, wd: u32) {
+        const LOST: &str = "an inotify instance does not tell that events were lost";
+        let holds = self.to.to.host.max_events;
+        if holds == 0 || holds > QUEUE_MAX {
+            return self.to.to.note(LOST);
+        }
+        let file = self.to.to.scratch();
+        self.to.to.make(Inotify::NAME, file, Sys::MemfdCreate, vec![Value::Bytes(b"events\0".to_vec()), 0.into()]);
+        let number = self.to.number(file);
+        let path = format!("/proc/self/fd/{number}\0").into_bytes();
+        let args = vec![Value::Descr(self.descr), Value::Bytes(path), u64::from(IN_MODIFY | IN_ATTRIB).into()];
+        self.call(Sys::InotifyAddWatch, args, Expect::ExactlyOrTold(wd.into(), LOST));
+        // Two of the same kind, one after the other, would be one.
+        let calls = [(Sys::Ftruncate, 0), (Sys::Fchmod, 0o600)];
+        let calls = calls.map(|(sys, value)| Call::new(sys, [number, value].map(Arg::Int))).into();
+        self.step(Op::Again { calls, times: holds.div_ceil(2) as u32 });
+        let args = vec![Value::Descr(self.descr), u64::from(wd).into()];
+        self.call(Sys::InotifyRmWatch, args, Expect::Whatever);
+        self.step(Op::Drain { descr: self.descr, but: EVENT_SIZE });
     }
 
     /// Ids are given one after the other (fs/notify/inotify/inotify_user.c, inotify_add_to_idr): those from `first` up to

@@ -41,7 +41,7 @@ fn record(mask: [(u32, &str, u32, u32); 2]) -> Inotify {
         file_type,
         description: None,
     };
-    Inotify { flags: 0o4000, watches: mask.map(watch).into() }
+    Inotify { flags: 0o4000, watches: mask.map(watch).into(), lost: false }
 }
 
 fn seen(sample: &Recorded) -> (Result<Description, Trouble>, Vec<String>) {
@@ -80,7 +80,7 @@ fn what_was_removed_is_found_if_it_is_open() {
     let mut model = model("sleep");
     let (mut watch, id) = (found.watches[1].clone(), *model.descriptions.keys().next().expect("something is open"));
     (watch.wd, watch.description) = (1, Some(id));
-    let inotify = |watch: &Watch| Description::Inotify(Inotify { flags: 0, watches: vec![watch.clone()] });
+    let inotify = |watch: &Watch| Description::Inotify(Inotify { flags: 0, watches: vec![watch.clone()], lost: false });
     model.descriptions.insert(40, inotify(&watch));
     model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
     survives(&model);
@@ -127,10 +127,30 @@ fn those_that_are_not_found_are_named() {
 #[test]
 fn events_that_wait_are_told() {
     let mut sample = sample();
-    sample.paths.insert(b"/home/me/one".into(), stat(0x3c4a7, 0o100_644));
-    sample.paths.insert(b"/home/me/two".into(), stat(0x2e1, 0o100_644));
+    sample.paths.insert(b"/home/me/one".into(), stat(0x3c4a7, 0o040_755));
+    sample.paths.insert(b"/home/me/two".into(), stat(0x2e1, 0o040_755));
     sample.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), vec![vec![16, 0, 0, 0]]);
-    assert_eq!(seen(&sample).1, ["events wait that the program has not read, and will not read any more"]);
+    let why = "events wait that the program has not read: it will be told that some were lost (IN_Q_OVERFLOW)";
+    let (Ok(Description::Inotify(found)), notes) = seen(&sample) else { panic!("it is one") };
+    assert_eq!((found.lost, &notes[..]), (true, &[why.to_owned()][..]));
+    let model = tree(found);
+    survives(&model);
+    let mut host = host("root", &model);
+    host.max_events = 16384;
+    let plan = planned(&model, &host);
+    let steps = steps(&plan, &["inotify"]);
+    let made = steps.iter().find_map(|step| step.split_once(" = memfd_create")?.0.split_once(" d")?.1.parse().ok());
+    let file = plan.base + made.unwrap_or(0);
+    let last = [
+        format!("inotify_add_watch(d40, \"/proc/self/fd/{file}\", 6) = 11"),
+        "ftruncate, the first of 2 calls, 8192 times".to_owned(),
+        "inotify_rm_watch(d40, 11)".to_owned(),
+        "read all that waits in d40 but 16 bytes".to_owned(),
+    ];
+    assert!(steps.iter().rev().zip(last.iter().rev()).all(|(step, part)| step.contains(part)), "{steps:#?}");
+    // One that is too long to be filled up.
+    host.max_events = 1 << 20;
+    assert_eq!(planned(&model, &host).notes, ["an inotify instance does not tell that events were lost"]);
 }
 
 #[test]

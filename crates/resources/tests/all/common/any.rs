@@ -131,9 +131,9 @@ fn watches() -> impl Strategy<Value = Inotify> {
     let watch = (text(), any::<u32>(), any::<u32>());
     let watch =
         watch.prop_map(|(path, mask, file_type)| inotify::Watch { wd: 0, path, mask, file_type, description: None });
-    (any::<u32>(), btree_map(1..99u32, watch, 0..4)).prop_map(|(flags, all)| {
+    (any::<u32>(), btree_map(1..99u32, watch, 0..4), any::<bool>()).prop_map(|(flags, all, lost)| {
         let watches = all.into_iter().map(|(wd, watch)| inotify::Watch { wd, ..watch }).collect();
-        Inotify { flags, watches }
+        Inotify { flags, watches, lost }
     })
 }
 
