@@ -206,11 +206,17 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
                 names: m.stx_nlink.into(),
                 access: access(path(&bytes)),
                 appends_only: m.stx_attributes.contains(StatxAttributes::APPEND),
+                is_own: is_own((m.stx_uid, m.stx_gid)),
                 inode: Some((proc::makedev(m.stx_dev_major, m.stx_dev_minor), m.stx_ino)),
             },
         ))
     };
     gathered(model.files.values().filter_map(facts))
+}
+
+/// Whether what has these is of our user and our group.
+pub(crate) fn is_own(owners: (u32, u32)) -> bool {
+    owners == tracee::here::owners()
 }
 
 /// What we may do there: bits of access(2).

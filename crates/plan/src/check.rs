@@ -74,6 +74,7 @@ fn made_once(step: &Step, made: &mut FxHashSet<String>) {
             HostEffect::Removed { descr, .. }
             | HostEffect::Mqueue { descr, .. }
             | HostEffect::Fifo { descr, .. }
+            | HostEffect::Own { descr, .. }
             | HostEffect::PseudoTerminal { descr, .. },
         ) => {
             vec![descr.to_string()]

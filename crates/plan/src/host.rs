@@ -26,6 +26,9 @@ pub struct FileFacts {
     /// Whether it may be written at its end only (chattr(1), `a`), by whomever.
     #[serde(default)]
     pub appends_only: bool,
+    /// Whether it belongs to the user and the group of whoever thaws.
+    #[serde(default)]
+    pub is_own: bool,
     /// Device and inode number.
     #[serde(default)]
     pub inode: Option<(u64, u64)>,

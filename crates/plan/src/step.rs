@@ -309,6 +309,15 @@ pub enum HostEffect {
         /// Access mode (open(2)); it never waits.
         access: u32,
     },
+    /// A file of the user and the group of whoever thaws is opened, whatever its permission bits say.
+    Own {
+        /// The description.
+        descr: Descr,
+        /// Its path.
+        path: Vec<u8>,
+        /// Access mode and status flags (open(2)).
+        flags: u32,
+    },
     /// A process is made and looked at, and ends with the thaw: descriptions of one that is no more.
     Ended {
         /// The descriptions, with what each is of, and flags.
@@ -810,6 +819,7 @@ impl fmt::Display for HostEffect {
                 let how = ["read", "write", "read and write"].get(*access as usize).unwrap_or(&"nothing");
                 write!(f, "{descr} = named pipe {}, open to {how} here alone", path.escape_ascii())
             }
+            HostEffect::Own { descr, path, .. } => write!(f, "{descr} = {}, as its owner", path.escape_ascii()),
             HostEffect::Ended { opened } => {
                 let names: Vec<String> = opened.iter().map(|(descr, ..)| descr.to_string()).collect();
                 write!(f, "{} = of a process that ends with this thaw", names.join(", "))

@@ -110,6 +110,7 @@ fn contents_are_the_same_by_time_or_by_build() {
         names: 1,
         access: 7,
         appends_only: false,
+        is_own: false,
         inode: None,
     };
     let with = |size, mtime, build_id: Option<Vec<u8>>| FileFacts { size, mtime, build_id, ..seen.clone() };

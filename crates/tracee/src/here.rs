@@ -3,7 +3,8 @@
 use crate::{arch, fault, sys};
 use abi::layout::{Msghdr, SchedAttr};
 use abi::sockopt::SockOpt;
-use abi::{Answer, Arg, Call, Errno, Place};
+use abi::{Answer, Arg, Call, Errno, Fault, Place};
+use std::ffi::CString;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -208,6 +209,53 @@ pub fn can_make_user_namespace() -> bool {
         Ok(0) => unsafe { libc::_exit(libc::unshare(libc::CLONE_NEWUSER)) },
         Ok(pid) => crate::stub::reap(pid) == Some(0),
         Err(_) => false,
+    }
+}
+
+/// Our effective user and group.
+pub fn owners() -> (u32, u32) {
+    // SAFETY: these calls only give numbers.
+    unsafe { (libc::geteuid(), libc::getegid()) }
+}
+
+/// Opens a file of our own user and group, whatever its permission bits say. A child does: in a user namespace that has both it has
+/// CAP_DAC_OVERRIDE over the file (user_namespaces(7); kernel/capability.c, `capable_wrt_inode_uidgid`).
+///
+/// # Errors
+/// Those of open(2), or no such child can be had.
+pub fn open_own(path: &[u8], flags: i32) -> Result<OwnedFd, Fault> {
+    let failed = |e| Fault::new("open", path.escape_ascii(), e);
+    let path = CString::new(path).map_err(|_| failed(Errno::EINVAL))?;
+    // Where the child puts it: both have the same table of descriptors.
+    let place = File::open("/dev/null").map_err(|e| failed(e.into()))?;
+    let (user, group) = owners();
+    let settings = [
+        (c"/proc/self/setgroups", "deny".to_owned()),
+        (c"/proc/self/uid_map", format!("{user} {user} 1")),
+        (c"/proc/self/gid_map", format!("{group} {group} 1")),
+    ];
+    let shares = (libc::CLONE_NEWUSER | libc::CLONE_FILES) as u64;
+    // SAFETY: the child makes system calls, and nothing else.
+    match unsafe { crate::stub::clone_self(shares, libc::SIGCHLD as u64, None) } {
+        // SAFETY: numbers, and what was there before the child; _exit runs nothing of the process whose copy it is.
+        Ok(0) => unsafe {
+            for (file, text) in &settings {
+                let fd = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
+                libc::write(fd, text.as_ptr().cast(), text.len());
+                libc::close(fd);
+            }
+            let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
+            let failed = fd < 0 || libc::dup3(fd, place.as_raw_fd(), libc::O_CLOEXEC) < 0;
+            let errno = if failed { *libc::__errno_location() } else { 0 };
+            libc::close(fd);
+            libc::_exit(errno)
+        },
+        Ok(pid) => match crate::stub::reap(pid) {
+            Some(0) => Ok(place.into()),
+            Some(errno) => Err(failed(Errno(errno))),
+            None => Err(failed(Errno::ESRCH)),
+        },
+        Err(e) => Err(failed(e)),
     }
 }
 

@@ -179,6 +179,7 @@ impl File {
             names: self.names,
             access: READ | WRITE,
             appends_only: false,
+            is_own: false,
             inode: None,
         }
     }
@@ -276,8 +277,21 @@ impl File {
         to.to.host.files.get(&self.path.0).is_some_and(may)
     }
 
+    /// Whether whoever thaws owns it, so that only its permission bits may be in the way: many a file is written by who has just made it, and
+    /// may be read only from then on.
+    fn is_own(&self, to: &Planning<'_>) -> bool {
+        let host = to.to.host;
+        host.user_namespaces && host.files.get(&self.path.0).is_some_and(|here| here.is_own && !here.appends_only)
+    }
+
     fn open_path(&self, descr: Descr, open_flags: u32, to: &mut Planning<'_>) {
+        // One that was made without a name (O_TMPFILE), and has got one since (linkat(2)), is opened by that.
+        let flags = open_flags & !flags::TMPFILE | flags::NOCTTY;
         if to.to.host.files.contains_key(&self.path.0) && !self.may_be_opened(open_flags, to) {
+            if self.is_own(to) {
+                let own = Op::Host(HostEffect::Own { descr, path: self.path.0.clone(), flags });
+                return to.to.step(Moment::Make, NAME, Actor::Thaw, own, vec![], vec![Fact::Made(descr)]);
+            }
             let why = "whoever thaws may not open it as the program had it open";
             let remedy = match to.to.host.has(CAP_DAC_OVERRIDE) {
                 true => "let it be written to again (chattr -ia, mount -o remount,rw)",
@@ -286,9 +300,7 @@ impl File {
             to.to.refuse(Refusal::new(self.path.to_string(), why, remedy));
             return;
         }
-        // One that was made without a name (O_TMPFILE), and has got one since (linkat(2)), is opened by that.
-        let open_flags = u64::from(open_flags & !flags::TMPFILE | flags::NOCTTY);
-        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), open_flags.into(), 0.into()];
+        let args = vec![AT_FDCWD.into(), Value::Bytes(self.path.c_string()), u64::from(flags).into(), 0.into()];
         to.to.make(NAME, descr, Sys::Openat, args);
     }
 

@@ -480,8 +480,30 @@ fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: 
     to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, needs, vec![Fact::Whole(Tid(pid.0))]);
 }
 
-/// Whatever is asked for an area once its pages are in; it was placed with that protection, and there may be guards in it.
-pub(crate) fn finish(area: &Area, (placed, is_guarded): (u64, bool), pid: Pid, to: &mut Planning<'_>) {
+/// Locks an area into memory if it was locked; there may be guards in it.
+pub(crate) fn lock(
+    area: &Area,
+    is_guarded: bool,
+    (needs, makes): (Vec<Fact>, Vec<Fact>),
+    pid: Pid,
+    to: &mut Planning<'_>,
+) {
+    if !area.has("lo") {
+        return;
+    }
+    let on_fault = u64::from(area.has("lf"));
+    // What cannot be brought in, as nobody may use it, is locked all the same (mm/mlock.c, do_mlock: ENOMEM, which says no more). So it
+    // may be, too, what is behind the end of its file; or there may be more than may be locked.
+    const LOST: &str = "areas of memory that were locked (mlock) may not be, or not be all in memory";
+    let is_usable = u64::from(area.protection) & (PROT_READ | PROT_WRITE | PROT_EXEC) != 0;
+    let expect = if is_usable && !is_guarded { Expect::OrTold(LOST) } else { Expect::Whatever };
+    let args = vec![area.start.into(), area.len().into(), on_fault.into()];
+    let op = Op::Call { sys: Sys::Mlock2, args, expect };
+    to.to.step(Moment::Fill, NAME, Actor::Thread(Tid(pid.0)), op, needs, makes);
+}
+
+/// Whatever is asked for an area once its pages are in, but for [`lock`]; it was placed with that protection.
+pub(crate) fn finish(area: &Area, placed: u64, pid: Pid, to: &mut Planning<'_>) {
     let mut later = |sys, args, expect| {
         let op = Op::Call { sys, args, expect };
         let makes = vec![Fact::Whole(Tid(pid.0))];
@@ -501,15 +523,6 @@ pub(crate) fn finish(area: &Area, (placed, is_guarded): (u64, bool), pid: Pid, t
             Value::Bytes(name.c_string()),
         ];
         later(Sys::Prctl, args, Expect::OrTold("areas of memory have lost their names (PR_SET_VMA_ANON_NAME)"));
-    }
-    if area.has("lo") {
-        let on_fault = u64::from(area.has("lf"));
-        // What cannot be brought in, as nobody may use it, is locked all the same (mm/mlock.c, do_mlock: ENOMEM, which says no more). So it
-        // may be, too, what is behind the end of its file; or there may be more than may be locked.
-        const LOST: &str = "areas of memory that were locked (mlock) may not be, or not be all in memory";
-        let is_usable = u64::from(area.protection) & (PROT_READ | PROT_WRITE | PROT_EXEC) != 0;
-        let expect = if is_usable && !is_guarded { Expect::OrTold(LOST) } else { Expect::Whatever };
-        later(Sys::Mlock2, vec![area.start.into(), area.len().into(), on_fault.into()], expect);
     }
     for (code, advice) in ADVICE {
         if area.has(&String::from_utf8_lossy(code)) {

@@ -33,6 +33,11 @@ impl Change {
         self.read.is_empty() && self.emptied.is_empty()
     }
 
+    /// Whether it empties anything in this range.
+    pub(crate) fn empties(&self, start: u64, end: u64) -> bool {
+        self.emptied.iter().any(|emptied| emptied.0 < end && start < emptied.1)
+    }
+
     /// Whether it writes into this range.
     pub(crate) fn reads_into(&self, start: u64, end: u64) -> bool {
         let at = self.read.partition_point(|e| e.at + e.len <= start);
@@ -195,7 +200,10 @@ pub(super) fn is_heir(maker: &Area, area: &Area) -> bool {
     // fork(2) leaves those out, or empties them (madvise(2)); and a stack is no stack in two pieces.
     let forked = !["dc", "wf", "dp"].iter().any(|flag| maker.has(flag) || area.has(flag));
     let whole = !area.has("gd") || area.start >= maker.start;
-    alike && small && !maker.shared && !area.shared && forked && whole && maker.flags == area.flags
+    // Nobody is born with what is locked (mlock(2)).
+    let rest = |flag: &&String| !["lo", "lf"].contains(&flag.as_str());
+    let same_flags = maker.flags.iter().filter(rest).eq(area.flags.iter().filter(rest));
+    alike && small && !maker.shared && !area.shared && forked && whole && same_flags
 }
 
 /// Those of whom others are born come after them.

@@ -200,9 +200,11 @@ impl Capture for Space {
         self.plan_guards(at, to);
         for area in &self.areas {
             let of = areas.partition_point(|a| a.end <= area.start);
-            let next = self.guards.partition_point(|(_, end)| *end <= area.start);
-            let is_guarded = self.guards.get(next).is_some_and(|(start, _)| *start < area.end);
-            area::finish(area, (placed[of], is_guarded), at.pid, to);
+            area::finish(area, placed[of], at.pid, to);
+            if !self.locks_early(area, heritage) {
+                let facts = (vec![Fact::Loaded(at.pid)], vec![Fact::Whole(at.tid)]);
+                area::lock(area, self.is_guarded(area), facts, at.pid, to);
+            }
         }
         self.plan_marks(at, to);
         if self.lock_future {
@@ -590,12 +592,27 @@ impl Space {
         heritage.areas(&self.areas).iter().map(|area| placed_as(area, reads(area))).collect()
     }
 
+    fn is_guarded(&self, area: &Area) -> bool {
+        let next = self.guards.partition_point(|(_, end)| *end <= area.start);
+        self.guards.get(next).is_some_and(|(start, _)| *start < area.end)
+    }
+
+    /// Whether an area is locked before heirs are born, who get no locks by that: later, all of it would be written to, so that nothing of
+    /// it would be common any more (mm/gup.c, `populate_vma_page_range`). What is locked cannot be emptied (madvise(2)).
+    fn locks_early(&self, area: &Area, heritage: &Heritage) -> bool {
+        let is_written = u64::from(area.protection) & PROT_WRITE != 0 && !area.shared && !area.has("lf");
+        is_written && heritage.is_seeded() && !self.is_guarded(area) && !heritage.after.empties(area.start, area.end)
+    }
+
     /// What heirs shall have from it comes before they are born, and what is its own when they are.
     fn plan_pages(&self, heritage: &Heritage, at: At, to: &mut Planning<'_>) {
         let mapped = vec![Fact::Mapped(at.pid)];
         if heritage.is_seeded() {
             let makes = vec![Fact::Seeded(at.pid), Fact::Loaded(at.pid)];
             Self::plan_change(&heritage.before, at, &mapped, &makes, to);
+            for area in self.areas.iter().filter(|area| self.locks_early(area, heritage)) {
+                area::lock(area, false, (mapped.clone(), makes.clone()), at.pid, to);
+            }
         }
         let born = heritage.heirs.iter().map(|pid| Fact::Born(Tid(*pid)));
         let needs: Vec<Fact> = mapped.into_iter().chain(born).collect();

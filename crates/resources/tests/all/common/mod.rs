@@ -626,6 +626,7 @@ fn facts(file: &resources::fd::file::File) -> FileFacts {
         names: file.names,
         access: 7,
         appends_only: false,
+        is_own: false,
         inode: None,
     }
 }
