@@ -943,9 +943,7 @@ impl<'a> Execution<'a> {
                 let opened = fifo::open(Path::new(OsStr::from_bytes(path)), *access)?;
                 self.put(opened, *descr)
             }
-            HostEffect::Own { descr, path, flags } => {
-                self.put(tracee::here::open_own(path, *flags as i32)?, *descr)
-            }
+            HostEffect::Own { descr, path, flags } => self.put(tracee::here::open_own(path, *flags as i32)?, *descr),
             HostEffect::Ended { opened } => self.ended(opened),
             HostEffect::PseudoTerminal { descr, number, flags } => self.pseudo_terminal(*descr, *number, *flags),
             HostEffect::Waiting { master, slave, lines, length, rest, shown } => {

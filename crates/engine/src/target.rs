@@ -3,8 +3,8 @@
 use crate::asked::Answers;
 use crate::envoys::Hired;
 use crate::fifo;
-use crate::host::is_own;
 use crate::flight::Flights;
+use crate::host::is_own;
 use crate::identify::{Table, file_stat};
 use crate::options::{self, New, Options};
 use crate::outside::Outside;
@@ -408,7 +408,8 @@ impl Probe for Target<'_, '_, '_, '_> {
     fn may(&self, path: &[u8], access: u32) -> bool {
         let (path, access) = (self.inside(path), Access::from_bits_truncate(access));
         // Whoever owns a file may read and write it, whatever its permission bits say.
-        let owns = |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
+        let owns =
+            |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
         rustix::fs::accessat(CWD, &path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
             || std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace()
     }

@@ -450,15 +450,28 @@ impl Process {
         let faults = sent.next().transpose().map(|_| sent.filter_map(Result::err).collect::<Vec<_>>());
         heir.into_iter().for_each(Heir::keep);
         let (at, faults) = (Instant::now(), faults?);
-        let end = |mut process: Process| {
-            process.stayed = None;
-            let others = std::mem::take(&mut process.traced).into_keys().filter(|tid| *tid != process.pid);
-            others.for_each(|tid| _ = ptrace::reap(tid, PATIENCE));
-            has_ended(process.pidfd(), PATIENCE);
-            Ended { pid: process.pid, at }
-        };
         let survives = |process: &Process| faults.iter().any(|fault| fault.whom == process.pid.to_string());
-        Ok((all.into_iter().filter(|process| !survives(process)).map(end).collect(), faults))
+        let mut ended: Vec<Process> = all.into_iter().filter(|process| !survives(process)).collect();
+        // The first process of a pid namespace ends when nobody is left in it: not a zombie, and no thread either
+        // (kernel/pid_namespace.c, `zap_pid_ns_processes`).
+        let is_first = |process: &Process| process.threads[0].inner_tid() == 1;
+        let have_first = ended.iter().any(is_first);
+        for process in ended.iter_mut().filter(|process| !is_first(process)) {
+            process.see_end();
+            if have_first {
+                take_note(process.pid);
+            }
+        }
+        ended.iter_mut().filter(|process| is_first(process)).for_each(Process::see_end);
+        Ok((ended.iter().map(|process| Ended { pid: process.pid, at }).collect(), faults))
+    }
+
+    /// Waits for the end of who was sent SIGKILL. Only its first thread is ours then.
+    fn see_end(&mut self) {
+        self.stayed = None;
+        let others = std::mem::take(&mut self.traced).into_keys().filter(|tid| *tid != self.pid);
+        others.for_each(|tid| _ = ptrace::reap(tid, PATIENCE));
+        has_ended(self.pidfd(), PATIENCE);
     }
 
     fn send_kill(&self) -> Result<(), Fault> {

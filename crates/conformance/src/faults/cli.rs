@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 22] = [
+    let sorts: [(&str, u32, Sort); 24] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -45,6 +45,8 @@ pub fn tests() -> Vec<Test> {
         ("a place that may not be entered", USER, closed_place),
         ("less than it had", USER, less),
         ("many open files", USER, many_files),
+        ("a file of one's own", USER, own_file),
+        ("first of a pid namespace", 0, first),
         ("a filter", USER, filter),
         ("other ends outside", USER, disconnected),
     ];
@@ -458,6 +460,31 @@ fn many_files(scene: &mut Scene) -> Outcome {
     terminal.exit()?;
     let mut terminal = scene.thaw(&scene.path("a.cryo"))?;
     super::answers(&mut terminal)
+}
+
+/// Who has made a file that may be read only from then on writes it on.
+fn own_file(scene: &mut Scene) -> Outcome {
+    const SCRIPT: &str =
+        "sh -c 'umask 0333; exec 3>own </dev/null >/dev/null 2>&1; sleep 1000 & echo one >&3; wait; echo two >&3' &
+until [ -s own ]; do sleep 0.1; done
+$0 freeze $! -q -o f.cryo || exit 7
+(until pkill -P $(pgrep -f '^sh -c umask') sleep; do sleep 0.1; done) & ./f.cryo && cat own && stat -c %a own";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
+    same("what it has written", &"one\ntwo\n444\n".to_owned(), &said.ended_with("a file of one's own", &[0])?.out)
+}
+
+/// The first process of a pid namespace, which ends when nobody else is left there, is so again.
+fn first(scene: &mut Scene) -> Outcome {
+    const SCRIPT: &str = "mkfifo in
+unshare -pf --mount-proc sh -c 'sleep 1000 & echo $$ >seen; read x <in; echo $$ $x >>seen; exit 5' </dev/null >/dev/null 2>&1 &
+until first=$(pgrep -P $!) && [ -s seen ]; do sleep 0.1; done
+timeout 15 $0 freeze $first -q -o f.cryo || exit 7
+echo goes on >in & ./f.cryo; echo $?; cat seen";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
+    let expected = "5\n1\n1 goes on\n".to_owned();
+    same("what it says of itself", &expected, &said.ended_with("the first of a pid namespace", &[0])?.out)
 }
 
 /// A filter of a pipeline: thawed in another one, it goes on with what comes there.

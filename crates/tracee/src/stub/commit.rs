@@ -1,5 +1,6 @@
 //! The end of a thaw: threads get their state, and are let go.
 
+use super::nest;
 use super::pass::send_fds;
 use super::{Fate, Part, Stubs};
 use crate::process::take_note;
@@ -38,6 +39,8 @@ impl Stubs {
     pub fn prepare(&mut self) -> Result<(), Fault> {
         match &self.init {
             None => Ok(()),
+            // It is in the tree itself.
+            Some(_) if self.root == nest::FIRST => Ok(()),
             Some(link) => {
                 let root = self.processes[&self.root].pidfd.try_clone();
                 let root = root.map_err(|e| Fault::new("dup", "a pidfd", e))?;

@@ -9,6 +9,9 @@ use std::io::{Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
 
+/// The id of the first process of a pid namespace.
+pub(super) const FIRST: u32 = 1;
+
 /// In which namespaces the first stub is born.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Nest {
@@ -121,18 +124,43 @@ fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, 
         Errno::EINVAL => make_slave(c"/proc"),
         _ => Err(word),
     })?;
-    first_process(ends)?;
+    // Who was the first process of such a namespace is so again.
+    let (mut ready, mut said) = UnixStream::pair().map_err(|e| Word::failed(5, Errno::from(e)))?;
+    if pid != FIRST {
+        first_process(ends)?;
+    }
     let clone_parent = libc::CLONE_PARENT as u64;
-    // SAFETY: the child only closes descriptors and jumps into the code of the envoy.
+    // SAFETY: the child only mounts /proc, closes descriptors and jumps into the code of the envoy.
     match unsafe { clone_self(clone_parent, 0, Some(pid)) } {
         Ok(0) => {
-            // SAFETY: two descriptors that the stub must not keep.
-            unsafe { (libc::close(ends.word.as_raw_fd()), libc::close(ends.init.as_raw_fd())) };
+            let word = if pid == FIRST { mount_proc().err().unwrap_or_default() } else { Word::default() };
+            let _ = said.write_all(&word.to_bytes());
+            let others = [ends.word.as_raw_fd(), ends.init.as_raw_fd(), said.as_raw_fd(), ready.as_raw_fd()];
+            // SAFETY: descriptors that the stub must not keep.
+            others.iter().for_each(|fd| _ = unsafe { libc::close(*fd) });
             start.begin()
         }
-        Ok(pid) => Ok(Word { stage: 0, errno: 0, pid }),
+        Ok(pid) => {
+            drop(said);
+            // SAFETY: kill reads no memory of ours.
+            let heard = heard(&mut ready).inspect_err(|_| _ = unsafe { libc::kill(pid, libc::SIGKILL) });
+            heard.map(|()| Word { stage: 0, errno: 0, pid })
+        }
         Err(e) => Err(Word::failed(0, e)),
     }
+}
+
+/// What a child has told.
+fn heard(ready: &mut UnixStream) -> Result<(), Word> {
+    let mut bytes = [0; 12];
+    ready.read_exact(&mut bytes).map_err(|e| Word::failed(6, Errno::from(e)))?;
+    let word = Word::from_bytes(bytes);
+    if word.errno == 0 { Ok(()) } else { Err(word) }
+}
+
+/// The /proc of the namespace of whoever mounts it.
+fn mount_proc() -> Result<(), Word> {
+    mount(6, c"/proc", c"proc", libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC)
 }
 
 fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> Result<(), Word> {
@@ -163,15 +191,11 @@ fn first_process(ends: &HelperEnds) -> Result<(), Word> {
         be_first(said, &ends.init);
     }
     drop(said);
-    let mut bytes = [0; 12];
-    ready.read_exact(&mut bytes).map_err(|e| Word::failed(6, Errno::from(e)))?;
-    let word = Word::from_bytes(bytes);
-    if word.errno == 0 { Ok(()) } else { Err(word) }
+    heard(&mut ready)
 }
 
 fn be_first(mut said: UnixStream, link: &UnixStream) -> ! {
-    let flags = libc::MS_NOSUID | libc::MS_NODEV | libc::MS_NOEXEC;
-    let word = mount(6, c"/proc", c"proc", flags).err().unwrap_or_default();
+    let word = mount_proc().err().unwrap_or_default();
     let _ = said.write_all(&word.to_bytes());
     drop(said);
     // As long as we kept what our maker has, nobody would see it close.
