@@ -24,6 +24,11 @@ impl Error {
         Error::Fault(Fault::new(call, whom, e))
     }
 
+    /// Whether there is nothing but what may be over in an instant.
+    pub(crate) fn may_pass(&self) -> bool {
+        matches!(self, Error::Refused(all) if all.iter().all(|refusal| refusal.may_pass))
+    }
+
     /// A single refusal.
     pub fn refuse(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Error {
         Error::Refused(vec![Refusal::new(what, why, remedy)])

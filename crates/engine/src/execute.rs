@@ -19,6 +19,7 @@ use abi::consts::mmap::{
     MAP_ABOVE4G, MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_PRIVATE, MAP_SHARED, MREMAP_MAYMOVE_FIXED, PAGE,
 };
 use abi::consts::open::O_WRONLY;
+use abi::consts::poll::POLLOUT;
 use abi::consts::rlimit::RLIMIT_CORE;
 use abi::consts::rseq::RSEQ_FLAG_UNREGISTER;
 use abi::consts::sigaction::SIG_SETMASK;
@@ -867,13 +868,30 @@ impl<'a> Execution<'a> {
     fn feed(&self, descr: Descr, packets: &[Vec<u8>]) -> Result<(), Error> {
         for (n, packet) in packets.iter().enumerate() {
             let args = [Arg::Int(self.number(descr)), Arg::Bytes(packet.clone()), Arg::Int(packet.len() as u64)];
-            let wrote = here::call(&Call::new(Sys::Write, args)).result;
+            let mut wrote = here::call(&Call::new(Sys::Write, args)).result;
+            // A connection takes the rest of much when the other end has told that it has the first of it.
+            while let Ok(len @ 1..) = wrote
+                && (len as usize) < packet.len()
+                && let Ok(more) = self.feed_more(descr, &packet[len as usize..])
+            {
+                wrote = Ok(len + more);
+            }
             if wrote != Ok(packet.len() as u64) {
                 let what = format!("{descr}, {} of {} pieces of what waited in it", n + 1, packets.len());
                 return Err(Fault::new("write", what, wrote.err().unwrap_or(Errno::ENOSPC)).into());
             }
         }
         Ok(())
+    }
+
+    /// How many of these bytes are written once there is room; an error where there comes none.
+    fn feed_more(&self, descr: Descr, bytes: &[u8]) -> Result<u64, Errno> {
+        const PATIENCE: u64 = 1000;
+        let number = self.number(descr);
+        let asked = [number as u32, POLLOUT.into()].map(u32::to_ne_bytes).concat();
+        here::call(&Call::new(Sys::Poll, [Arg::InOut(asked), 1.into(), PATIENCE.into()]));
+        here::call(&Call::new(Sys::Write, [number.into(), Arg::Bytes(bytes.to_vec()), Arg::Int(bytes.len() as u64)]))
+            .result
     }
 
     /// Who may not send it as that of another sends it as his own (net/core/scm.c, `scm_check_creds`).

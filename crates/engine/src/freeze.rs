@@ -33,7 +33,7 @@ use resources::{
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc::channel;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -248,6 +248,10 @@ fn capture(
     all.last(last, &mut records, &mut captured)?;
     // Who ends a tree that nobody can make again has lost it.
     all.findings.refusals.extend(resources::never_made(&captured.model));
+    if !all.findings.is_against() {
+        // Otherwise what is not there was refused.
+        all.findings.refusals.extend(resources::incomplete(&captured.model));
+    }
     captured.model.files = std::mem::take(&mut all.files.list);
     let too_many = too_many(&captured.model, !all.findings.is_against());
     match request.ending {
@@ -622,11 +626,26 @@ impl Request {
 /// Bytes that are wanted for each thread of a tree, about.
 const OF_THREAD: u64 = 24 << 10;
 
+/// For how long a tree is tried again that runs on for an instant between: what it has sent may have come by then.
+const PATIENCE: Duration = Duration::from_millis(200);
+
 /// Does what is asked, or nothing at all.
 pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {
     // Each process that is held takes some.
     raise_file_limit();
-    attempt(request, progress).map_err(too_many_files)
+    // A stream has the beginning of an image already.
+    let is_stream = request.output.as_deref().is_some_and(|output| output == Path::new("-"));
+    let (mut tries, mut end) = (0, None);
+    loop {
+        match attempt(request, progress) {
+            Err(e) if e.may_pass() && !is_stream && Instant::now() < *end.get_or_insert(Instant::now() + PATIENCE) => {
+                // Each time a little longer, so as not to keep step with the tree.
+                tries += 1;
+                thread::sleep(PATIENCE / 40 * tries);
+            }
+            done => return done.map_err(too_many_files),
+        }
+    }
 }
 
 fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {

@@ -100,8 +100,13 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
 
 /// Whether we have a capability.
 pub(crate) fn has_capability(capability: u32) -> bool {
+    capabilities() >> capability & 1 == 1
+}
+
+/// Those that we have, as bits.
+pub(crate) fn capabilities() -> u64 {
     let status = fs::read("/proc/self/status").ok().and_then(|text| proc::status(&text).ok());
-    status.is_some_and(|status| status.cap_eff >> capability & 1 == 1)
+    status.map_or(0, |status| status.cap_eff)
 }
 
 /// The lowest score of the tree that may be set, or our own. The kernel tells nobody how low a score may be (fs/proc/base.c,

@@ -4,7 +4,7 @@ use crate::asked::Answers;
 use crate::envoys::Hired;
 use crate::fifo;
 use crate::flight::Flights;
-use crate::host::is_own;
+use crate::host::{capabilities, is_own};
 use crate::identify::{Table, file_stat};
 use crate::options::{self, New, Options};
 use crate::outside::Outside;
@@ -78,6 +78,8 @@ pub(crate) struct Before {
     pub(crate) copies: RefCell<Option<Copies>>,
     /// Which sockets of messages are shut down, by their protocol.
     pub(crate) shut_down: RefCell<HashMap<u64, Arc<HashMap<u32, u8>>>>,
+    /// Our own capabilities.
+    pub(crate) capabilities: OnceCell<u64>,
 }
 
 impl Before {
@@ -412,6 +414,10 @@ impl Probe for Target<'_, '_, '_, '_> {
             |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
         rustix::fs::accessat(CWD, &path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
             || std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace()
+    }
+
+    fn is_able(&self, capability: u32) -> bool {
+        self.before.capabilities.get_or_init(capabilities) >> capability & 1 == 1
     }
 
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {

@@ -84,12 +84,11 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
 /// What is here, and the plan for it. What hinders it may be what is left for an instant of the program that was frozen just now: descriptors
 /// that wait in sockets, or are registered with rings, are closed behind its back (net/unix/garbage.c, io_uring/io_uring.c).
 fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
-    let passes = |e: &Error| matches!(e, Error::Refused(all) if all.iter().all(|refusal| refusal.may_pass));
     let end = Instant::now() + PATIENCE;
     loop {
         let host = crate::survey(&loaded.model)?;
         match plan_for(loaded, &host, options) {
-            Err(e) if passes(&e) && Instant::now() < end => std::thread::sleep(PATIENCE / 20),
+            Err(e) if e.may_pass() && Instant::now() < end => std::thread::sleep(PATIENCE / 20),
             plan => return Ok((host, plan?)),
         }
     }

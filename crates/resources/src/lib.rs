@@ -25,7 +25,7 @@ pub use fd::tty::{Typed, Waiting};
 pub use list::{Coverage, Description, ProcessState, ThreadState, TreeState, UNSUPPORTED, coverage};
 pub use model::{Model, ProcessModel, ThreadModel};
 pub use note::Note;
-pub use planning::{Planning, never_made, numbers, plan};
+pub use planning::{Planning, incomplete, never_made, numbers, plan};
 pub use probe::{
     Buffers, Capturing, Entry, External, Files, Holder, Keep, Message, Probe, Queue, Removed, Saved, SavedSegment,
     Still, Tcp, Told, Which,

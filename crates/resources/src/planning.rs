@@ -240,6 +240,11 @@ pub fn never_made(model: &Model) -> Vec<Refusal> {
     .concat()
 }
 
+/// Likewise, as something belongs to it that is not there: of a tree all of which was captured.
+pub fn incomplete(model: &Model) -> Vec<Refusal> {
+    inet::plan::torn(model)
+}
+
 /// The plan that makes the tree again on this host, in order, checked.
 ///
 /// # Panics

@@ -11,6 +11,7 @@ use abi::signal::Siginfo;
 use abi::sockopt::SocketKind;
 use abi::x86_64::{DispatchConfiguration, RseqConfiguration, UserRegs};
 use abi::{Answer, Call, Errno, Fault, proc};
+use core::net::SocketAddr;
 use image::Extent;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
@@ -185,6 +186,10 @@ pub trait Probe {
     }
     /// Whether we may do what we ask for (bits of access(2)) with what stands at a path, likewise; of what is not there, true.
     fn may(&self, _path: &[u8], _access: u32) -> bool {
+        true
+    }
+    /// Whether we have a capability (capabilities(7)).
+    fn is_able(&self, _capability: u32) -> bool {
         true
     }
     /// The path of a file with this inode number that stands in a directory, likewise.
@@ -504,6 +509,8 @@ pub struct Files {
     pub ipc: Used,
     /// The keyrings that were looked into.
     pub(crate) keyrings: Keyrings,
+    /// To whom sockets of messages send, by the text that tells it and inode number.
+    pub(crate) remotes: HashMap<&'static str, HashMap<u64, SocketAddr>>,
 }
 
 /// Keyrings, which have no file.
@@ -627,5 +634,10 @@ impl Capturing<'_> {
         if !self.notes.contains(&note) {
             self.notes.push(note);
         }
+    }
+
+    /// Tells of what we may not do ourselves, and a thaw must: so this user cannot thaw it.
+    pub(crate) fn note_beyond(&mut self, what: impl Into<String>, why: &str) {
+        self.note_first(what, format!("{why}: thaw it as root"), Some("freeze it as root"));
     }
 }

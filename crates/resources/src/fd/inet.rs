@@ -5,12 +5,14 @@
 //!   shut down; groups of multicast, see [`groups`]; what a connection or a socket of UDP has received and nobody has read, by MSG_PEEK
 //! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. Datagrams are sent
 //!   again from where they came, by whoever of the tree has that address. A TCP connection whose
-//!   other end is in the tree, or was and is closed, is made anew between the same addresses, and what waits is sent again. Any other
+//!   other end is in the tree, or was and is closed, or is to be accepted there, is made anew between the same addresses, and what waits is sent again. Any other
 //!   comes back as one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
-//! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way; a message that
+//! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way, or that nobody
+//!   has accepted yet and in which something was sent; a message that
 //!   was begun and not sent (UDP_CORK, MSG_MORE); one that a process outside has too; a filter in eBPF; by the thaw, an address that
-//!   somebody else has or that needs a privilege, and raw sockets without CAP_NET_RAW
-//! - not kept   datagrams that wait in one of ICMP or a raw one, in one of UDP with UDP_GRO, in one that shares its address (SO_REUSEADDR), or that came from an address that is not of the host
+//!   somebody else has. Without the privilege to make it again, by both (a snapshot tells it): a port that takes one, a raw socket
+//!   (CAP_NET_RAW), and a connection within the tree in which more waits than 1 MiB and net.core.rmem_max (CAP_NET_ADMIN)
+//! - not kept   datagrams that wait in one of ICMP or a raw one, in one of UDP with UDP_GRO, SO_BINDTODEVICE or SO_PEEK_OFF, in one that shares its address (SO_REUSEADDR, SO_REUSEPORT), or that came from an address that is not of the host
 //!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
 //!   looked at before. Groups of multicast on an interface that is not there: told. Such of a stream, or of another
 //!   network namespace than its process is in; a group of anycast. That a
@@ -22,17 +24,19 @@
 pub mod groups;
 pub(crate) mod plan;
 
-use super::socket::{self, Settings, ask, asks_settings, word};
+use super::socket::{self, HASTY, Settings, ask, asks_settings, word};
 use super::{Kind, Seen};
 use crate::task::written;
 use crate::{At, Blob, Capturing, Planning, Probe, Resource, Tcp, Trouble};
 use ::plan::{Descr, Refusal};
 use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IP_OPTIONS, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPV6_V6ONLY, MSG_DONTWAIT, MSG_PEEK, SIOCINQ,
-    SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW, SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE,
+    AF_INET, AF_INET6, IP_OPTIONS, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, IPV6_V6ONLY,
+    MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW,
+    SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE,
 };
 use abi::layout::Msghdr;
+use abi::sockopt::SocketKind;
 use abi::{Answer, Arg, Call, Errno, Fault, Place, Sys, proc};
 use core::net::{IpAddr, SocketAddr};
 use minicbor::{Decode, Encode};
@@ -145,6 +149,8 @@ const AGAIN_AT: usize = 208;
 const TCP_INFO_SIZE: usize = 216;
 /// tcp(7).
 const TCP: u64 = IPPROTO_TCP;
+/// icmp(7).
+const ICMP: u64 = 1;
 /// `struct sockaddr_in6`, the longest of both.
 const SOCKADDR: usize = 28;
 /// TCP_MAXSEG and TCP_WINDOW_CLAMP: of a connection the kernel tells what both ends agreed on.
@@ -186,11 +192,26 @@ fn length_of_options(bytes: &[u8]) -> usize {
     at.next_multiple_of(4).min(bytes.len())
 }
 
-/// To whom a raw socket sends: without a port, `getpeername` tells nothing (net/ipv4/af_inet.c, `inet_getname`).
-fn raw_remote(seen: &Seen, family: u64, from: &Capturing<'_>) -> Option<Blob> {
-    let path = if family == AF_INET { "/proc/net/raw" } else { "/proc/net/raw6" };
-    let line = proc::inet(&from.probe.host_text(path).ok()?).into_iter().find(|line| line.inode == seen.stat.ino)?;
-    let whom = Some(line.remote).filter(|_| line.state == TCP_ESTABLISHED)?;
+/// The texts of both families that tell of sockets of messages of a protocol.
+fn texts_of(kind: u64, protocol: u64) -> Option<[&'static str; 2]> {
+    match (kind, protocol) {
+        (RAW, _) => Some(["/proc/net/raw", "/proc/net/raw6"]),
+        (DGRAM, IPPROTO_UDP) => Some(["/proc/net/udp", "/proc/net/udp6"]),
+        (DGRAM, SOL_UDPLITE) => Some(["/proc/net/udplite", "/proc/net/udplite6"]),
+        (DGRAM, ICMP | IPPROTO_ICMPV6) => Some(["/proc/net/icmp", "/proc/net/icmp6"]),
+        _ => None,
+    }
+}
+
+/// To whom a socket of messages sends where that is no port: `getpeername` tells nothing then (net/ipv4/af_inet.c, `inet_getname`).
+fn told_remote(seen: &Seen, (family, kind, protocol): SocketKind, from: &mut Capturing<'_>) -> Option<Blob> {
+    let path = texts_of(kind, protocol)?[usize::from(family == AF_INET6)];
+    let probe = from.probe;
+    let read = || {
+        let all = proc::inet(&probe.host_text(path).unwrap_or_default()).into_iter();
+        abi::gathered(all.filter(|line| line.state == TCP_ESTABLISHED).map(|line| (line.inode, line.remote)))
+    };
+    let whom = *from.files.remotes.entry(path).or_insert_with(read).get(&seen.stat.ino)?;
     encoded(family, whom).map(Blob)
 }
 
@@ -274,7 +295,7 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     // Its port is its protocol.
     let own =
         address(local).filter(|own| !is_raw || proc::sockaddr(&own.0).is_some_and(|own| !own.ip().is_unspecified()));
-    let whom = address(remote).or_else(|| if is_raw { raw_remote(seen, family, from) } else { None });
+    let whom = address(remote).or_else(|| told_remote(seen, (family, kind, protocol), from));
     let socket = InetSocket {
         family,
         socket_type: kind,
@@ -400,6 +421,7 @@ impl Kind for InetSocket {
             if socket.is_tcp() {
                 socket.shutdown = 0;
             }
+            socket.note_beyond(seen, from);
             return Ok(InetSocket { socket: if socket.backlog.is_some() { seen.stat.ino } else { 0 }, ..socket });
         }
         socket.waiting = if readable == 0 { Blob::default() } else { Blob(from.probe.unread(seen.fd, readable)?) };
@@ -419,11 +441,17 @@ impl Kind for InetSocket {
             let why = "what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)";
             return Err(Trouble::Refused(vec![seen.refuse(why, "freeze it when it is read")]));
         }
+        socket.note_beyond(seen, from);
         Ok(socket)
     }
 
     /// By [`plan::plan`], which sees all of them.
     fn plan(&self, _: Descr, _: At, _: &mut Planning<'_>) {}
+}
+
+/// Whether somebody in the tree has the socket with this inode number.
+fn is_ours(inode: u64, from: &Capturing<'_>) -> bool {
+    from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes())
 }
 
 impl Asked {
@@ -444,20 +472,20 @@ impl Asked {
         }
         let (Some(local), Some(remote)) = (socket.local(), socket.remote()) else { return Ok(None) };
         let all = from.probe.connections()?;
-        let is_ours = |inode: &u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
-        let other = all.end(remote, local);
-        Ok(match other.map_or(0, |other| other.inode) {
+        Ok(match all.end(remote, local).map_or(0, |other| other.inode) {
             0 if self.state == TCP_CLOSE_WAIT => socket.is_local().then_some(0),
-            // Of one that waits to be accepted only what it has received is nowhere to be seen.
-            0 if self.state == TCP_ESTABLISHED
-                && socket.passed == (0, 0)
-                && other.is_some_and(|other| other.state == TCP_ESTABLISHED) =>
-            {
-                all.listener(remote).filter(is_ours)
-            }
-            0 => None,
-            inode => Some(inode).filter(|inode| *inode != seen.stat.ino && is_ours(inode)),
+            0 => self.taker(from)?,
+            inode => Some(inode).filter(|inode| *inode != seen.stat.ino && is_ours(*inode, from)),
         })
+    }
+
+    /// Who in the tree is to accept its connection: of one that nobody has accepted yet the other end has no descriptor, and has not ended.
+    fn taker(&self, from: &Capturing<'_>) -> Result<Option<u64>, Trouble> {
+        let (Some(local), Some(remote)) = (self.socket.local(), self.socket.remote()) else { return Ok(None) };
+        let all = from.probe.connections()?;
+        let other = all.end(remote, local).filter(|_| self.lives() && self.socket.protocol == TCP);
+        let waits = other.is_some_and(|end| end.inode == 0 && [TCP_ESTABLISHED, TCP_CLOSE_WAIT].contains(&end.state));
+        Ok(all.listener(remote).filter(|inode| waits && is_ours(*inode, from)))
     }
 
     /// Whether all that it has received can be read: not what stands behind urgent data, be that read or not (tcp(7)).
@@ -475,8 +503,8 @@ impl Asked {
         // Of several with one address nobody tells for whom they wait.
         let is_alone = !self.socket.settings.has("SO_REUSEPORT");
         let Some(local) = self.socket.local().filter(|_| self.wait != 0 && is_alone) else { return 0 };
-        let is_ours = |inode: &&u64| from.probe.is_in_tree(format!("socket:[{inode}]").as_bytes());
-        from.probe.connections().map_or(0, |all| all.pending(local).iter().filter(is_ours).count() as u32)
+        let count = |all: Vec<u64>| all.into_iter().filter(|inode| is_ours(*inode, from)).count() as u32;
+        from.probe.connections().map_or(0, |all| count(all.pending(local)))
     }
 
     /// With whom it has a connection.
@@ -517,10 +545,6 @@ impl Asked {
             if self.has_layer {
                 refuse("the kernel does something with its stream (TCP_ULP)", "let the program close it");
             }
-            if self.unsent != 0 && self.socket.peer != Some(0) {
-                let why = format!("{} bytes that it has written wait until its other end reads", self.unsent);
-                refuse(&why, "freeze it when they are read");
-            }
             if self.ready & POLLPRI != 0 {
                 refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
             }
@@ -531,15 +555,28 @@ impl Asked {
         if self.readable != 0 && self.socket.connected && self.socket.settings.has("SO_PEEK_OFF") {
             refuse("it is looked into from an offset on (SO_PEEK_OFF)", "freeze it when all is read");
         }
-        if self.socket.socket_type == DGRAM && self.unsent != 0 {
-            let why = "it has begun a message (UDP_CORK, MSG_MORE), or one has not left yet";
-            refuse(why, "freeze it when that is sent: try again");
-        }
         if !self.socket.is_known() {
             let why = format!("its protocol, {}, is not supported yet", self.socket.protocol);
             refuse(&why, "let the program close it");
         }
+        refusals.extend(self.on_its_way(from)?.map(|(why, remedy)| seen.refuse(why, remedy).passing()));
         Ok(refusals)
+    }
+
+    /// What it has sent, or is about to, and is nowhere to be seen: why, and what can be done.
+    fn on_its_way(&self, from: &Capturing<'_>) -> Result<Option<(String, &'static str)>, Trouble> {
+        let socket = &self.socket;
+        Ok(if socket.passed.0 + u64::from(self.unsent) != 0 && self.taker(from)?.is_some() {
+            Some((HASTY.0.into(), HASTY.1))
+        } else if self.unsent != 0 && socket.peer.is_some_and(|peer| peer != 0) {
+            let why = format!("{} bytes that it has written wait until its other end reads", self.unsent);
+            Some((why, "freeze it when they are read"))
+        } else if self.unsent != 0 && socket.socket_type == DGRAM {
+            let why = "it has begun a message (UDP_CORK, MSG_MORE), or one has not left yet";
+            Some((why.into(), "freeze it when that is sent: try again"))
+        } else {
+            None
+        })
     }
 
     /// What is not kept, or may not be.
@@ -603,6 +640,14 @@ impl InetSocket {
         self.is_tcp() && self.protocol == TCP && self.connected && are_addresses && is_one
     }
 
+    /// Tells of what whoever freezes it may not do himself: so he cannot thaw it.
+    fn note_beyond(&self, seen: &Seen, from: &mut Capturing<'_>) {
+        let probe = from.probe;
+        for (_, why) in self.beyond(&|right| probe.is_able(right), &|path| probe.host_text(path).ok()) {
+            from.note_beyond(seen.title(), &why);
+        }
+    }
+
     /// The address that it must have again.
     pub(crate) fn bound(&self) -> Option<SocketAddr> {
         self.local()
@@ -631,8 +676,7 @@ impl InetSocket {
 
     /// Whether what stands there in its address is a port: of an echo (icmp(7)) it is the identifier, which anybody may have.
     fn has_ports(&self) -> bool {
-        const ICMP: [u64; 2] = [1, 58];
-        self.socket_type != RAW && !ICMP.contains(&self.protocol)
+        self.socket_type != RAW && ![ICMP, IPPROTO_ICMPV6].contains(&self.protocol)
     }
 }
 

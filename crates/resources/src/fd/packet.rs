@@ -6,7 +6,7 @@
 //! - refused    one by whose rings (PACKET_RX_RING, PACKET_TX_RING) packets have passed: where in them kernel and program are nobody
 //!   tells, and only packets move it; rings of which a process has mapped a part, or that it has closed but for the memory; one whose
 //!   interface is gone, or whose fanout group is led by a program; one that a process outside has too; a filter in eBPF; by the thaw,
-//!   where an interface is not there, and without CAP_NET_RAW
+//!   where an interface is not there, and, as by the freeze of who ends what he could not thaw, without CAP_NET_RAW
 //! - not kept   packets that wait: told. Counts of packets (PACKET_STATISTICS). Where the kernel is in a ring of which the program has made
 //!   all memory zeroes again
 
@@ -171,6 +171,9 @@ pub(crate) fn shows(description: &Description, socket: u64, area: &Area) -> bool
     it.socket == socket && length(it.rings.iter().map(|(_, Blob(asked))| asked)) == area.len()
 }
 
+/// What is said to who may not make one.
+const RIGHT: &str = "only root, or who has CAP_NET_RAW, may have one";
+
 impl Resource for PacketSocket {
     const NAME: &'static str = "packet-socket";
 }
@@ -221,6 +224,9 @@ impl Kind for PacketSocket {
         }
         if from.probe.ready(seen.fd)? & POLLIN != 0 {
             from.note(seen.title(), "packets that wait in it are lost");
+        }
+        if !from.probe.is_able(CAP_NET_RAW) {
+            from.note_beyond(seen.title(), RIGHT);
         }
         Ok(PacketSocket {
             socket_type: told.kind,
@@ -288,8 +294,7 @@ impl PacketSocket {
     /// Whether it can be made here.
     fn check(&self, to: &mut Planning<'_>) {
         if !to.to.host.has(CAP_NET_RAW) {
-            let why = "only root, or who has CAP_NET_RAW, may have one";
-            to.to.refuse(Refusal::new("packet socket", why, "thaw it as root"));
+            to.to.refuse(Refusal::new("packet socket", RIGHT, "thaw it as root"));
         }
         let absent: Vec<_> = self.interfaces().filter(|it| index(it, to) == 0).collect();
         for interface in absent {

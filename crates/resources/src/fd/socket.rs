@@ -6,8 +6,8 @@ use crate::{Blob, Capturing, Planning, Trouble};
 use abi::consts::cap::CAP_NET_ADMIN;
 use abi::consts::fcntl::F_SETFL;
 use abi::consts::socket::{
-    SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_PASSPIDFD, SO_RCVBUF, SO_RCVBUFFORCE,
-    SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
+    IPPROTO_IP, SO_ATTACH_FILTER, SO_BUF_LOCK, SO_DOMAIN, SO_LOCK_FILTER, SO_PASSCRED, SO_PASSPIDFD, SO_RCVBUF,
+    SO_RCVBUFFORCE, SO_SNDBUF, SO_SNDBUFFORCE, SOL_SOCKET,
 };
 use abi::sockopt::{self, SocketKind};
 use abi::{Answer, Arg, Call, Errno, Sys};
@@ -34,6 +34,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub filter: Option<Blob>,
 }
+
+/// Why a connection of a tree is not kept that nobody has accepted yet, and what can be done.
+pub(super) const HASTY: (&str, &str) =
+    ("its connection waits to be accepted, and it has sent something already", "try again when it is accepted");
 
 /// The bits of [`Settings::chosen`].
 pub(super) const SEND: u32 = 1;
@@ -104,6 +108,10 @@ pub(super) fn asks_settings(fd: u32) -> Vec<Call> {
     calls
 }
 
+/// To set the type of service sets the priority, too (net/ipv4/ip_sockglue.c, `__ip_sock_set_tos`): that comes last.
+const TOS: (u64, u64) = (IPPROTO_IP, 1);
+const PRIORITY: (u64, u64) = (SOL_SOCKET, 12);
+
 /// Whether it tells who sends (unix(7)).
 const TELLS: (u64, u64) = (SOL_SOCKET, SO_PASSCRED);
 /// Likewise, by a pidfd.
@@ -161,7 +169,15 @@ impl Settings {
     pub(super) fn plan_at(&self, moments: [Moment; 2], by: &'static str, descr: Descr, to: &mut Planning<'_>) {
         const LOCK: (u64, u64) = (SOL_SOCKET, SO_LOCK_FILTER);
         let lost = Expect::OrTold("an option of a socket could not be set");
-        for (level, option, Blob(value)) in &self.options {
+        let is = |wanted| move |o: &&(u64, u64, Blob)| (o.0, o.1) == wanted;
+        let (mut all, priority) = self.options.iter().partition::<Vec<_>, _>(|o| !is(PRIORITY)(o));
+        let first = (PRIORITY.0, PRIORITY.1, Blob(vec![0; 4]));
+        match priority[..] {
+            // Somebody has set it to what a new one has.
+            [] if all.iter().any(|o| is(TOS)(o)) => all.push(&first),
+            _ => all.extend(priority),
+        }
+        for (level, option, Blob(value)) in all {
             let moment = match (*level, *option) {
                 // It locks the filter that is there.
                 LOCK => continue,

@@ -466,11 +466,11 @@ impl<'a> Among<'a> {
     }
 
     /// Why a socket cannot be kept for whom it is connected to.
-    fn ill_connected(&self, fd: u32) -> Result<Option<String>, Trouble> {
+    fn ill_connected(&self) -> Result<Option<String>, Trouble> {
         let told = &self.told;
         let Some(inode) = told.peer else { return Ok(None) };
-        if self.all.waits_for(told.inode).is_some_and(|listener| self.is_ours(listener)) {
-            return self.waits(fd);
+        if self.awaits() {
+            return Ok(None);
         }
         if inode == 0 || !self.is_ours(inode) {
             return self.outside();
@@ -506,12 +506,19 @@ impl<'a> Among<'a> {
         Ok(Some(format!("its other end is with {who}, outside of the tree")))
     }
 
-    /// Its connection was not accepted yet. What it has sent is nowhere to be seen until it is.
-    fn waits(&self, fd: u32) -> Result<Option<String>, Trouble> {
+    /// Whether somebody in the tree is to accept its connection.
+    fn awaits(&self) -> bool {
+        self.told.peer.is_some() && self.all.waits_for(self.told.inode).is_some_and(|listener| self.is_ours(listener))
+    }
+
+    /// Whether its connection was not accepted yet, and it has sent something: that is nowhere to be seen until it is.
+    fn is_hasty(&self, fd: u32) -> Result<bool, Trouble> {
+        if !self.awaits() {
+            return Ok(false);
+        }
         let asked = Call::new(Sys::Ioctl, [Arg::Int(fd.into()), SIOCOUTQ.into(), Arg::Out(4)]);
         let sent = self.probe.calls(&[asked])?;
-        let has_sent = sent[0].result.is_ok() && word(&sent[0], 0) != 0;
-        Ok(has_sent.then(|| "its connection waits to be accepted, and it has sent something already".into()))
+        Ok(sent[0].result.is_ok() && word(&sent[0], 0) != 0)
     }
 
     /// Why its name cannot be kept.
@@ -700,7 +707,7 @@ impl Among<'_> {
         let mut refuse = |why: &str, remedy: &str| refusals.push(seen.refuse(why, remedy));
         let closed = "use --external disconnect: thawed, the program finds it closed";
         let for_connection = if self.outside()?.is_some() { closed } else { remedy };
-        for (why, remedy) in [(self.ill_connected(seen.fd)?, for_connection), (self.ill_named()?, remedy)] {
+        for (why, remedy) in [(self.ill_connected()?, for_connection), (self.ill_named()?, remedy)] {
             why.into_iter().for_each(|why| refuse(&why, remedy));
         }
         if told.pending.contains(&0) {
@@ -720,6 +727,9 @@ impl Among<'_> {
         }
         if ready & POLLERR != 0 && (told.kind != SOCK_STREAM || told.peer != Some(0)) {
             refuse("an error waits to be told (SO_ERROR)", "freeze it when the program has heard of it");
+        }
+        if self.is_hasty(seen.fd)? {
+            refusals.push(seen.refuse(socket::HASTY.0, socket::HASTY.1).passing());
         }
         Ok(refusals)
     }

@@ -92,7 +92,7 @@ fn a_connection_by_policy() {
 /// Two lines of /proc/net/tcp: both ends of the connection of the [`sample`], with the inode numbers 77 and that of the other one.
 fn both_ends(other: u64, waits: u32) -> String {
     let line = |own: &str, other: &str, waits, inode| {
-        format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:{waits} 0:0 0 0 0 {inode}\n")
+        format!(" 0: 0100007F:{own} 0100007F:{other} 01 0:{waits:x} 0:0 0 0 0 {inode}\n")
     };
     line("1F90", "1A0B", waits, 77) + &line("1A0B", "1F90", 0, other)
 }
@@ -137,6 +137,36 @@ fn one_that_waits_for_a_listener_of_the_tree() {
     assert_eq!(captured(&sample, Tcp::Reset).0.unwrap().peer, None, "somebody else is to accept it");
     sample.held = vec![90];
     assert_eq!(captured(&sample, Tcp::Refuse).0.unwrap().peer, Some(90));
+    // What it has sent is nowhere to be seen.
+    let mut info = vec![0; 216];
+    (info[0], info[200]) = (ESTABLISHED, 5);
+    sample.answer(Sys::Getsockopt, &[40, 6, 11], Ok(0), vec![info]);
+    let line = format!("fd 40 ({LINK}): its connection waits to be accepted, and it has sent something already");
+    let refused = refused(captured(&sample, Tcp::Reset).0);
+    assert_eq!((reasons(&refused), refused[0].may_pass), (vec![line], true));
+}
+
+/// Who freezes it and may not do these could not thaw it.
+#[test]
+fn what_takes_a_privilege() {
+    const CAP_NET_BIND_SERVICE: u32 = 10;
+    const CAP_NET_ADMIN: u32 = 12;
+    let mut low = sample(LISTEN);
+    low.answer(Sys::Getsockname, &[40], Ok(0), vec![address(80)]);
+    let notes = |sample: &Recorded| captured(sample, Tcp::Refuse).1;
+    assert!(notes(&low).is_empty());
+    low.lacks = vec![CAP_NET_BIND_SERVICE];
+    assert_eq!(notes(&low), ["you may not use that port: thaw it as root"]);
+    low.host_texts.insert("/proc/sys/net/ipv4/ip_unprivileged_port_start".into(), "80\n".into());
+    assert!(notes(&low).is_empty());
+    let mut full = sample(ESTABLISHED);
+    full.unread = vec![0; 3 << 20];
+    full.answer(Sys::Ioctl, &[40, 0x541b], Ok(0), number(3 << 20));
+    full.host_texts.insert("/proc/net/tcp".into(), both_ends(78, 3 << 20));
+    (full.held, full.lacks) = (vec![78], vec![CAP_NET_ADMIN]);
+    assert_eq!(notes(&full), ["3145728 bytes wait in it, more than you may put there: thaw it as root"]);
+    full.host_texts.insert("/proc/sys/net/core/rmem_max".into(), "4194304\n".into());
+    assert!(notes(&full).is_empty());
 }
 
 #[test]
@@ -250,7 +280,10 @@ fn what_is_on_its_way_is_nowhere() {
     };
     assert!(sent(&one, &other).is_empty());
     let one = InetSocket { passed: (7, 0), ..one };
-    assert!(sent(&InetSocket { peer: Some(79), ..one.clone() }, &other)[0].contains("is not known"));
+    // Of one that is not there that is the reason, or why it is not there.
+    let torn = model_with([InetSocket { peer: Some(79), ..one.clone() }, other.clone()]);
+    assert!(resources::never_made(&torn).is_empty());
+    assert!(reasons(&resources::incomplete(&torn))[0].contains("is not known"));
     let line = "socket:[77]: bytes that it has sent have not reached the other end of its connection yet";
     assert_eq!(sent(&one, &other), [line]);
     assert!(sent(&one, &InetSocket { passed: (0, 7), ..other }).is_empty());
@@ -408,6 +441,35 @@ fn a_raw_socket() {
     let lines = steps(&planned(&model, &host("root", &model)), &["inet-socket"]);
     assert_eq!(lines[0], "make    inet-socket store    d40 = socket(2, 2051, 1)");
     assert!(lines[2].ends_with("connect(d40, [16 bytes], 16) (or it is told)"), "{lines:?}");
+}
+
+/// Likewise.
+#[test]
+fn one_of_messages_that_sends_to_no_port() {
+    for (protocol, text) in [(17, "/proc/net/udp"), (1, "/proc/net/icmp")] {
+        let mut sample = sample(LISTEN);
+        for (option, value) in [(3, 2), (38, protocol)] {
+            sample.answer(Sys::Getsockopt, &[40, 1, option], Ok(0), number(value));
+        }
+        assert_eq!(captured(&sample, Tcp::Refuse).0.unwrap().remote, None);
+        let line = "  29: 0100007F:1F90 0100007F:0000 01 00000000:00000000 00:00000000 00000000     0        0 77 2\n";
+        sample.host_texts.insert(text.into(), line.into());
+        assert_eq!(captured(&sample, Tcp::Refuse).0.unwrap().remote, Some(Blob(address(0))));
+    }
+}
+
+/// To set the type of service sets that.
+#[test]
+fn a_priority_comes_last() {
+    let option = |level, number, value: u8| (level, number, Blob(vec![value, 0, 0, 0]));
+    let order = |options| {
+        let lines = plan_of(InetSocket { settings: with(options), ..listener() });
+        let set = |line: &String| line.split_once("setsockopt(d40, ").map(|(_, args)| args[..5].to_owned());
+        lines.iter().filter(|line| line.ends_with("(or it is told)")).filter_map(set).collect::<Vec<_>>()
+    };
+    assert_eq!(order(vec![option(1, 12, 5), option(0, 1, 16)]), ["0, 1,", "1, 12"]);
+    assert_eq!(order(vec![option(0, 1, 16)]), ["0, 1,", "1, 12"], "it was set to what it is at first");
+    assert_eq!(order(vec![option(1, 12, 5)]), ["1, 12"]);
 }
 
 #[test]

@@ -39,6 +39,8 @@ const RELEASE: &str = "/proc/sys/kernel/osrelease";
 const SHARES_SINCE: [u32; 2] = [6, 3];
 /// Whether the address of a connection that has ended is given to the same anew: 1, or 2, over the loopback (ip-sysctl).
 const REUSE: &str = "/proc/sys/net/ipv4/tcp_tw_reuse";
+/// To how many bytes anybody may set the room of a receiver, which the kernel doubles (socket(7)).
+const ROOM: &str = "/proc/sys/net/core/rmem_max";
 const UNPRIVILEGED: &str = "/proc/sys/net/ipv4/ip_unprivileged_port_start";
 
 /// A socket with its description.
@@ -67,7 +69,7 @@ pub(crate) fn questions(model: &Model) -> Vec<String> {
     all.extend(bound().next().map(|_| UNPRIVILEGED.to_owned()));
     all.extend(model.inet_sockets().flat_map(super::groups::questions));
     let connected = model.inet_sockets().any(|s| s.connected);
-    all.extend([LOOPBACK, GIVEN, RELEASE, REUSE].into_iter().filter(|_| connected).map(str::to_owned));
+    all.extend([LOOPBACK, GIVEN, RELEASE, REUSE, ROOM].into_iter().filter(|_| connected).map(str::to_owned));
     abi::sort(&mut all);
     all.dedup();
     all
@@ -78,25 +80,23 @@ pub(crate) fn by_number(model: &Model) -> BTreeMap<u64, &InetSocket> {
     abi::gathered(model.inet_sockets().filter(|s| s.socket != 0).map(|s| (s.socket, s)))
 }
 
-/// Connections within the tree in which something is on its way, not there yet and not here any more; and those of which only one end
-/// is known.
+/// Connections within the tree in which something is on its way, not there yet and not here any more.
 pub(crate) fn refusals(model: &Model) -> Vec<Refusal> {
     let all = by_number(model);
-    let why = |s: &InetSocket| {
+    let has_more = |s: &&InetSocket| {
         let other = s.peer.and_then(|peer| all.get(&peer)).filter(|other| other.connected);
-        match other {
-            _ if !s.is_sound(&all) => {
-                Some(("the other end of its connection is not known", "let the program close it"))
-            }
-            Some(other) if s.passed.0 > other.passed.1 => {
-                Some(("bytes that it has sent have not reached the other end of its connection yet", "try again"))
-            }
-            _ => None,
-        }
+        s.is_sound(&all) && other.is_some_and(|other| s.passed.0 > other.passed.1)
     };
-    let refuse =
-        |s: &InetSocket| why(s).map(|(why, remedy)| Refusal::new(format!("socket:[{}]", s.socket), why, remedy));
-    model.inet_sockets().filter_map(refuse).collect()
+    let why = "bytes that it has sent have not reached the other end of its connection yet";
+    model.inet_sockets().filter(has_more).map(|s| s.refuse(why, "try again").passing()).collect()
+}
+
+/// Those of which only one end is known.
+pub(crate) fn torn(model: &Model) -> Vec<Refusal> {
+    let all = by_number(model);
+    let why = "the other end of its connection is not known";
+    let torn = model.inet_sockets().filter(|s| !s.is_sound(&all));
+    torn.map(|s| s.refuse(why, "let the program close it")).collect()
 }
 
 fn socket(description: &Description) -> Option<&InetSocket> {
@@ -240,6 +240,10 @@ fn share(descr: Descr, option: u64, value: u32, moment: Moment, to: &mut Plannin
 }
 
 impl InetSocket {
+    fn refuse(&self, why: &str, remedy: &str) -> Refusal {
+        Refusal::new(format!("socket:[{}]", self.socket), why, remedy)
+    }
+
     fn port(&self) -> Option<u16> {
         self.local().map(|local| local.port())
     }
@@ -467,16 +471,10 @@ impl InetSocket {
             let why = "a connection can only be made over the loopback, which is down here";
             to.to.refuse(Refusal::new("network", why, "ip link set lo up"));
         }
-        if self.waiting.0.len() > 2 * SENT && self.peer.is_some() && !to.to.host.has(CAP_NET_ADMIN) {
-            let why = format!("{} bytes wait in it, more than you may put there", self.waiting.0.len());
-            to.to.refuse(Refusal::new(format!("socket:[{}]", self.socket), why, "thaw it as root"));
-        }
-        if self.socket_type == RAW && !to.to.host.has(CAP_NET_RAW) {
-            let why = "only root, or who has CAP_NET_RAW, may have one";
-            to.to.refuse(Refusal::new("raw socket", why, "thaw it as root"));
+        for (what, why) in self.beyond(&|right| to.to.host.has(right), &|path| told.get(path).cloned()) {
+            to.to.refuse(Refusal::new(what, why, "thaw it as root"));
         }
         let Some(local) = self.bound() else { return };
-        let lowest = told.get(UNPRIVILEGED).and_then(|text| text.trim().parse().ok()).unwrap_or(1024);
         let (reuses, shares) = (self.settings.has("SO_REUSEADDR"), self.settings.has("SO_REUSEPORT"));
         let is_given = way == Way::Connects && self.may_share(told);
         let all = self.at_its_address(taken);
@@ -511,12 +509,31 @@ impl InetSocket {
         } else if self.is_tcp() && !reuses && all.iter().any(|other| ended(&other)) {
             let remedy = "try again in a minute";
             to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
-        } else if self.has_ports()
-            && local.port() != 0
-            && local.port() < lowest
-            && !to.to.host.has(CAP_NET_BIND_SERVICE)
-        {
-            to.to.refuse(Refusal::new(what, "you may not use that port", "thaw it as root"));
         }
+    }
+
+    /// What not everybody may do who makes it again: what it is about, and why. `may` tells of capabilities (capabilities(7)), and `told`
+    /// reads what stands in a file of the host.
+    pub(super) fn beyond(
+        &self,
+        may: &dyn Fn(u32) -> bool,
+        told: &dyn Fn(&str) -> Option<String>,
+    ) -> Vec<(String, String)> {
+        let number = |path: &str| told(path).and_then(|text| text.trim().parse::<usize>().ok());
+        let (waits, mut all) = (self.waiting.0.len(), Vec::new());
+        let is_much = self.peer.is_some() && waits > 2 * SENT && !may(CAP_NET_ADMIN);
+        if is_much && number(ROOM).is_none_or(|room| waits > room) {
+            let what = format!("socket:[{}]", self.socket);
+            all.push((what, format!("{waits} bytes wait in it, more than you may put there")));
+        }
+        if self.socket_type == RAW && !may(CAP_NET_RAW) {
+            all.push(("raw socket".into(), "only root, or who has CAP_NET_RAW, may have one".into()));
+        }
+        let local = self.bound().filter(|own| self.has_ports() && own.port() != 0 && !may(CAP_NET_BIND_SERVICE));
+        let is_low = |own: &SocketAddr| usize::from(own.port()) < number(UNPRIVILEGED).unwrap_or(1024);
+        if let Some(local) = local.filter(is_low) {
+            all.push((format!("socket {local}"), "you may not use that port".into()));
+        }
+        all
     }
 }

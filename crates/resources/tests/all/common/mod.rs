@@ -112,6 +112,8 @@ pub(crate) struct Recorded {
     pub(crate) tables: Vec<u32>,
     /// Paths at which we may do nothing.
     pub(crate) closed: Vec<Vec<u8>>,
+    /// Capabilities that whoever asks has not.
+    pub(crate) lacks: Vec<u32>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -326,6 +328,9 @@ impl Probe for Recorded {
     }
     fn may(&self, path: &[u8], _: u32) -> bool {
         !self.closed.iter().any(|closed| closed == path)
+    }
+    fn is_able(&self, capability: u32) -> bool {
+        !self.lacks.contains(&capability)
     }
     fn name_in(&self, directory: &[u8], inode: u64) -> Option<Vec<u8>> {
         self.names.get(&inode).filter(|name| name.starts_with(directory)).cloned()
