@@ -429,6 +429,10 @@ impl Probe for Target<'_, '_, '_, '_> {
         Some([directory, entry.file_name().as_bytes()].concat())
     }
 
+    fn has_room(&self, directory: &[u8]) -> bool {
+        rustix::fs::statvfs(self.inside(directory).as_path()).is_ok_and(|system| system.f_bavail > 0)
+    }
+
     fn entries(&self, directory: &[u8]) -> Vec<Entry> {
         if self.listened().is_asked() {
             return Vec::new();

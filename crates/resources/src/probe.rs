@@ -196,6 +196,10 @@ pub trait Probe {
     fn name_in(&self, _directory: &[u8], _inode: u64) -> Option<Vec<u8>> {
         None
     }
+    /// Whether more can be written into the file system of a directory, likewise.
+    fn has_room(&self, _directory: &[u8]) -> bool {
+        true
+    }
     /// What stands in a directory, likewise; nothing where one may not look.
     fn entries(&self, _directory: &[u8]) -> Vec<Entry> {
         Vec::new()
@@ -617,7 +621,7 @@ impl Capturing<'_> {
         if let Some(id) = self.files.shown.get(&key) {
             return Ok(*id);
         }
-        let seen = File::see(shown, ino, stat(self.probe), self)?;
+        let seen = File::see(shown, (dev, ino), stat(self.probe), self)?;
         let id = self.files.id(dev, ino, seen);
         self.files.shown.insert(key, id);
         Ok(id)

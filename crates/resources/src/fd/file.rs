@@ -6,7 +6,8 @@
 //!   it is put back
 //! - recreated  by opening the path; without a name, as an unnamed file on the same file system, or in memory
 //! - refused    a mapped file that has changed since, unless its contents are in the image
-//! - not kept   other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
+//! - not kept   that an area writes to a file which has a name in another directory only, where whoever freezes may not ask how many it
+//!   has: told; other names of a file without a name, and of one that is put back; the owner, when it is not the thawing
 //!   user's to give: of a file that is put back, both are told. Extended attributes (xattr(7))
 
 use super::{S_IFREG, flags, memfd, place};
@@ -113,13 +114,13 @@ pub(crate) fn split(shown: &[u8]) -> (Text, Standing) {
 }
 
 /// Another name that a file has in the same directory when its first one is gone. So sem_open(3) makes a file, and gives it
-/// the right name when it is whole (link(2)); where a file may not be asked how many names it has, only there it is looked for.
-fn other_name(path: &Text, inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Option<Text> {
+/// the right name when it is whole (link(2)). It is looked for, too, where the file may not be asked how many names it has.
+fn other_name(path: &Text, (dev, inode): (u64, u64), stat: Option<FileStat>, from: &Capturing<'_>) -> Option<Text> {
     let directory = &path.0[..=path.0.iter().rposition(|b| *b == b'/')?];
-    let looks = stat.map_or(directory == SHARED_MEMORY, |s| s.nlink > 0);
+    let looks = stat.map_or(!path.0.starts_with(MEMFD), |s| s.nlink > 0);
     let name = looks.then(|| from.probe.name_in(directory, inode)).flatten()?;
     let there = from.probe.stat_path(&name).ok().flatten()?;
-    (there.ino == inode && stat.is_none_or(|s| s.dev == there.dev)).then_some(Text(name))
+    ((there.dev, there.ino) == (stat.map_or(dev, |s| s.dev), inode)).then_some(Text(name))
 }
 
 fn mtime(stat: &FileStat) -> (i64, u32) {
@@ -129,7 +130,12 @@ fn mtime(stat: &FileStat) -> (i64, u32) {
 impl File {
     /// What is known of a file without its contents. `stat` is what the file itself told, `None` where only a
     /// privileged process may ask; then it must stand at its path.
-    pub fn see(shown: &[u8], inode: u64, stat: Option<FileStat>, from: &Capturing<'_>) -> Result<File, Trouble> {
+    pub fn see(
+        shown: &[u8],
+        (dev, inode): (u64, u64),
+        stat: Option<FileStat>,
+        from: &Capturing<'_>,
+    ) -> Result<File, Trouble> {
         let shown = if shown == NO_FILE { AS_FILE } else { shown };
         let (mut path, mut standing) = split(shown);
         // A name may really end like the mark of a name that is gone.
@@ -142,7 +148,7 @@ impl File {
             standing = Standing::Gone; // another file stands there now, or the name is hidden below a mount
         }
         if standing == Standing::Gone
-            && let Some(name) = other_name(&path, inode, stat, from)
+            && let Some(name) = other_name(&path, (dev, inode), stat, from)
         {
             at_path = from.probe.stat_path(&name.0)?;
             (path, standing) = (name, Standing::Named);
@@ -234,7 +240,12 @@ impl File {
     /// Whether it is POSIX shared memory, or a semaphore with a name (shm_overview(7), sem_overview(7)): files in a file system in
     /// memory.
     pub(crate) fn is_shared_memory(&self) -> bool {
-        self.standing == Standing::Named && self.path.0.starts_with(SHARED_MEMORY)
+        self.standing == Standing::Named && self.is_below_shared_memory()
+    }
+
+    /// Whether it is or was where that is.
+    pub(crate) fn is_below_shared_memory(&self) -> bool {
+        self.path.0.starts_with(SHARED_MEMORY)
     }
 
     fn changed_mapping(&self, to: &Planning<'_>) -> Refusal {

@@ -8,8 +8,8 @@
 //!   descriptions by opening its link, `lseek`; `F_ADD_SEALS` when all of it and every area of it is there
 //! - refused    one that a process outside of the tree has too, if one of them writes; executable ones where the host wants
 //!   none (vm.memfd_noexec); one of huge pages, of which too few are free
-//! - not kept   of one that is only mapped, seals and what no area shows, where whoever freezes may not open its link: the
-//!   program may neither. An offset that moves with that of a process outside of the tree: the user is told of relatives
+//! - not kept   of one that is only mapped, seals, what no area shows, and where in its last page it ends, where whoever freezes may
+//!   not open its link: the program may neither. An offset that moves with that of a process outside of the tree: the user is told of relatives
 
 use super::file::{File, NO_FILE};
 use super::regular::{Regular, file, held_outside};

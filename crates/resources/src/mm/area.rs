@@ -6,7 +6,8 @@
 //! - refused    devices, files of huge pages that had a name (of memory: `mm::huge`), userfaultfd, keys, secret memory, shadow
 //!   stacks: each by name, and in the list of what is not supported; memory without a name that a process outside
 //!   of the tree shares, if one of them writes
-//! - not kept   what no area shows of shared memory, where whoever freezes may not look at it (CAP_CHECKPOINT_RESTORE); on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
+//! - not kept   what no area shows of shared memory, where whoever freezes may not look at it (CAP_CHECKPOINT_RESTORE); that there is
+//!   nothing behind its end (SIGBUS), where relatives show more of it (mremap(2)) than the first process does, which is told; on a kernel built without them: names of areas, which is told, and advice about huge and equal pages; seals (mseal(2)), which is told
 
 use super::heritage::Kept;
 use super::huge;
@@ -316,8 +317,7 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
     for area in areas.iter().filter(is_object).filter(|area| area.perms.shared && huge::page(area) == 0) {
         objects.entry(area.inode).or_default().push(area);
     }
-    objects.retain(|object, _| !from.files.is_shared(*object));
-    for mut areas in objects.into_values() {
+    for (object, mut areas) in objects {
         abi::sort_by_key(&mut areas, |area| area.offset);
         // How much is shown from the beginning on, without a hole.
         let reach = |shown: u64, area: &&proc::Area| {
@@ -325,22 +325,47 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
             if area.offset <= shown { shown.max(end) } else { shown }
         };
         let (first, shown) = (areas[0], areas.iter().fold(0, reach));
-        // Only who has CAP_CHECKPOINT_RESTORE may ask how much there is (proc_pid_map_files(5)).
-        match from.probe.stat(&format!("map_files/{:x}-{:x}", first.start, first.end)) {
-            Ok(stat) if stat.size as u64 != shown => _ = file(first, from)?,
+        // Only who has CAP_CHECKPOINT_RESTORE may ask how much there is (proc_pid_map_files(5)); others see where nothing can be read.
+        let size =
+            from.probe.stat(&format!("map_files/{:x}-{:x}", first.start, first.end)).map(|stat| stat.size as u64);
+        let is_too_long = match size {
+            Ok(size) => size < shown,
+            Err(_) => last_that_is_read(&areas).is_some_and(|area| !is_there(area.end - PAGE, from)),
+        };
+        let what = format!("shared memory at {:x}-{:x}", first.start, first.end);
+        match size {
+            _ if from.files.is_shared(object) => {
+                if is_too_long {
+                    from.note(what, "what its areas show behind its end (SIGBUS) is there after the thaw, as zeroes");
+                }
+            }
+            Ok(size) if size != shown => _ = file(first, from)?,
             Err(_) if areas.iter().any(|area| area.offset > shown) || first.offset > 0 => {
                 let whole = "its areas do not show all of it: what nobody shows, which you may not look at, is lost";
-                from.note(format!("shared memory at {:x}-{:x}", first.start, first.end), whole);
+                from.note(what, whole);
             }
+            Err(_) if is_too_long => _ = file(first, from)?,
             _ => {}
         }
     }
     Ok(())
 }
 
+/// Of areas that show one object, that which goes farthest and may be read. Who reads what userfaultfd(2) watches would wait.
+fn last_that_is_read<'a>(areas: &[&'a proc::Area]) -> Option<&'a proc::Area> {
+    let is_read = |area: &&&proc::Area| area.perms.read && !area.has(b"um") && !area.has(b"ui");
+    areas.iter().filter(is_read).max_by_key(|area| area.offset + (area.end - area.start)).copied()
+}
+
+/// Whether there is a page at an address where one may read. Behind the end of what an area shows there is none (mmap(2), SIGBUS), which
+/// is EIO to who reads (fs/proc/base.c, `mem_rw`); so it is where a guard stands.
+pub(super) fn is_there(at: u64, from: &Capturing<'_>) -> bool {
+    !from.probe.memory(at, 1).is_err_and(|fault| fault.errno == Errno::EIO)
+}
+
 /// Memory without a name becomes the program's own: what it or a process outside writes, the other sees no more. What nobody
 /// writes is the same when it is a copy, as that of a file that a newer one has replaced.
-fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
+fn held_outside(area: &proc::Area, backing: &Backing, from: &mut Capturing<'_>) -> Result<Option<Refusal>, Trouble> {
     let nameless = match backing {
         Backing::Anonymous | Backing::Segment { .. } | Backing::Ring(_) | Backing::Uring { .. } => false,
         Backing::File { file, .. } => from.files.list[file].is_gone() && !from.files.list[file].is_fixed(),
@@ -352,15 +377,30 @@ fn held_outside(area: &proc::Area, backing: &Backing, from: &Capturing<'_>) -> R
     // Only who has CAP_CHECKPOINT_RESTORE may ask how many names are left.
     let link = from.probe.stat(&format!("map_files/{:x}-{:x}", area.start, area.end));
     let is_socket = matches!(backing, Backing::Socket { .. });
-    if !is_socket && area.has(b"mw") && link.is_ok_and(|stat| stat.nlink > 0) {
-        let why = "the name by which its file was opened is gone, and another name of it is not";
-        return Ok(Some(refuse(area, why, "put the old name back: ln")));
+    match link {
+        _ if is_socket || !area.has(b"mw") => {}
+        Ok(stat) if stat.nlink > 0 => {
+            let why = "the name by which its file was opened is gone, and another name of it is not";
+            return Ok(Some(refuse(area, why, "put the old name back: ln")));
+        }
+        Ok(_) => {}
+        Err(_) => note_names(area, backing, from),
     }
     let others = from.probe.other_users(proc::makedev(area.dev.0, area.dev.1), area.inode, &area.name)?;
     let other = others.iter().find(|other| other.writes || area.has(b"mw"));
     Ok(other.map(|other| {
         refuse(area, format!("process {}, outside of the tree, shares it", other.pid), "end that process first")
     }))
+}
+
+/// Tells that a file may have a name in another directory, where nobody may ask; of one that is open, its descriptor tells.
+fn note_names(area: &proc::Area, backing: &Backing, from: &mut Capturing<'_>) {
+    let Backing::File { file, .. } = backing else { return };
+    let file = &from.files.list[file];
+    if !file.in_memory() && !file.is_below_shared_memory() && from.probe.with_link(&area.name).is_empty() {
+        let why = "its name is gone, and whether it has another in some other directory you may not ask: what the program writes after the thaw would not be seen there";
+        from.note(file.path.to_string(), why);
+    }
 }
 
 /// Whether the program shows an earlier build than that at the path: where an overlay (which has no major number) copies what is written to for

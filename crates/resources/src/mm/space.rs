@@ -325,10 +325,6 @@ fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(
             }
         }
     }
-    let end = areas.iter().filter_map(|a| match a.backing {
-        Backing::File { offset, .. } => Some(offset + a.len()),
-        _ => None,
-    });
     let shown_end = shown.last_key_value().map_or(0, |(at, _)| at + PAGE);
     let mut extents: Vec<Extent> = Vec::new();
     for (at, offset) in shown.iter() {
@@ -337,7 +333,37 @@ fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(
             _ => extents.push(Extent { at: *at, len: PAGE, offset: *offset }),
         }
     }
-    Ok((extents, end.max().unwrap_or(0).max(shown_end)))
+    let mut size = shown_end.max(from.files.list[&id].size);
+    for area in &areas {
+        if let Backing::File { offset, .. } = area.backing {
+            size = size.max(offset + there_is(area, id, from)?);
+        }
+    }
+    Ok((extents, size))
+}
+
+/// How much of an area is not behind the end of its file, in whole pages; all, where that cannot be told from guards, from what may
+/// not be read, or from holes that a file system in memory has no room to fill.
+fn there_is(area: &Area, id: u32, from: &Capturing<'_>) -> Result<u64, Trouble> {
+    let is_there = |page: u64| area::is_there(area.start + page * PAGE, from);
+    let may_read = area.page == 0 && u64::from(area.protection) & PROT_READ != 0;
+    let (mut there, mut behind) = (0, area.len() / PAGE - 1);
+    if !may_read
+        || is_there(behind)
+        || !from.probe.save_memory(&[(area.start..area.end, Which::Guards)])?.guards.is_empty()
+    {
+        return Ok(area.len());
+    }
+    while there < behind {
+        let middle = there.midpoint(behind);
+        if is_there(middle) {
+            there = middle + 1;
+        } else {
+            behind = middle;
+        }
+    }
+    let has_room = from.files.list[&id].directory().is_none_or(|directory| from.probe.has_room(directory));
+    Ok(if has_room { there * PAGE } else { area.len() })
 }
 
 /// The parts of an area whose pages of the file are not there yet.

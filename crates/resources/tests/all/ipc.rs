@@ -665,7 +665,7 @@ fn with_shared_file(name: &str) -> Recorded {
         "7fffff000000-7fffff001000 rw-s 00000000 00:1b 77                         {name}\nVmFlags: rd wr sh mr mw me ms sd \n"
     );
     of.texts.insert("smaps".into(), (smaps + &line).into_bytes());
-    let stat = FileStat { ino: 77, size: 32, nlink: 1, mode: 0o100600, ..FileStat::default() };
+    let stat = FileStat { dev: 0x1b, ino: 77, size: 32, nlink: 1, mode: 0o100600, ..FileStat::default() };
     of.paths.insert(b"/dev/shm/x".to_vec(), stat);
     of
 }

@@ -8,7 +8,8 @@ use plan::{Host, Options};
 use resources::fd::file::{File, Standing};
 use resources::fd::{memfd::Memfd, regular::Regular};
 use resources::mm::area::{Area, Backing};
-use resources::{Capturing, Description, Files, Holder, Keep, Model, ProcessState, Trouble};
+use resources::mm::space::Space;
+use resources::{Capture, Capturing, Description, Files, Holder, Keep, Model, ProcessState, Trouble};
 
 const LINK: &str = "/memfd:keys (deleted)";
 const INFO: &str = "pos:\t777\nflags:\t0100002\nmnt_id:\t0\nino:\t8369\n";
@@ -278,6 +279,23 @@ fn what_only_areas_show() {
     assert_eq!(shown(&[(0x10000, "rw-p", 0), (0x20000, "rw-s", 0)]), [0, 1], "only what the shared one did not show");
     assert_eq!(shown(&[(0x10000, "rw-p", 0), (0x20000, "rw-s", 1)]), [0, 1]);
     assert_eq!(shown(&[(0x10000, "r--s", 4), (0x20000, "rw-p", 3), (0x30000, "rw-p", 5)]), [3, 4, 5]);
+}
+
+#[test]
+fn the_length_is_what_can_be_read_of_the_most_that_any_area_shows() {
+    let mut files = Files::default();
+    let mut size = |sample: &Recorded| {
+        let mut from = Capturing { probe: sample, files: &mut files, keep: Keep::default(), notes: &mut vec![] };
+        Space::capture(&mut from).unwrap();
+        files.list.values().find(|f| f.path.0.starts_with(b"/memfd:")).expect("it is mapped").size
+    };
+    let mut long = mapping(&[(0x10000, "rw-s", 0), (0x20000, "rw-s", 4)], LINK);
+    long.behind = Some(0x21000..0x22000);
+    assert_eq!(size(&long), 5 * 4096);
+    assert_eq!(size(&mapping(&[(0x10000, "rw-s", 0)], LINK)), 5 * 4096, "a relative shows less");
+    // What cannot be read may be a guard.
+    long.guards = vec![0x21000..0x22000];
+    assert_eq!(size(&long), 6 * 4096);
 }
 
 #[test]

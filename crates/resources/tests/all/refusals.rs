@@ -184,6 +184,25 @@ fn memory_without_a_name_that_others_share() {
 }
 
 #[test]
+fn a_mapped_file_that_may_have_another_name() {
+    let mut sample = with_area("rw-s", "/tmp/gone (deleted)");
+    let notes = |sample: &Recorded| {
+        let (mut files, mut notes) = (Files::default(), Vec::new());
+        let mut from = Capturing { probe: sample, files: &mut files, keep: Keep::default(), notes: &mut notes };
+        Space::capture(&mut from).unwrap();
+        let about = notes.into_iter().filter(|note| note.what.starts_with("/tmp/gone"));
+        (about.count(), files.list.values().any(|f| f.path.0 == b"/tmp/second" && !f.is_gone()))
+    };
+    assert_eq!(notes(&sample), (1, false));
+    sample.names.insert(77, b"/tmp/second".to_vec());
+    let stat = |dev| FileStat { dev, ino: 77, nlink: 1, ..FileStat::default() };
+    sample.paths.insert(b"/tmp/second".to_vec(), stat(2));
+    assert_eq!(notes(&sample), (1, false), "one of another file system");
+    sample.paths.insert(b"/tmp/second".to_vec(), stat(1));
+    assert_eq!(notes(&sample), (0, true));
+}
+
+#[test]
 fn a_watch_whose_number_leads_elsewhere() {
     let link = "anon_inode:[eventpoll]";
     // Two watches under number 41, as of eventfds of which one was put in the place of the other.

@@ -114,6 +114,8 @@ pub(crate) struct Recorded {
     pub(crate) closed: Vec<Vec<u8>>,
     /// Capabilities that whoever asks has not.
     pub(crate) lacks: Vec<u32>,
+    /// Addresses where nothing can be read.
+    pub(crate) behind: Option<Range<u64>>,
     /// Whether /proc/PID/map_files may be looked into.
     pub(crate) link_contents: Option<()>,
 }
@@ -366,6 +368,9 @@ impl Probe for Recorded {
         Ok(calls.iter().map(|c| self.call(c)).collect())
     }
     fn memory(&self, at: u64, len: usize) -> Result<Vec<u8>, Fault> {
+        if self.behind.as_ref().is_some_and(|behind| behind.contains(&at)) {
+            return Err(Fault::new("read", at, Errno::EIO));
+        }
         let mut bytes = self.memory.get(&at).cloned().unwrap_or_default();
         bytes.resize(len, 0);
         Ok(bytes)
