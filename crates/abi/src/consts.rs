@@ -75,6 +75,7 @@ pub mod madvise {
     pub const MADV_DONTNEED: u64 = 4;
     pub const MADV_DONTFORK: u64 = 10;
     pub const MADV_MERGEABLE: u64 = 12;
+    pub const MADV_UNMERGEABLE: u64 = 13;
     pub const MADV_HUGEPAGE: u64 = 14;
     pub const MADV_NOHUGEPAGE: u64 = 15;
     pub const MADV_DONTDUMP: u64 = 16;

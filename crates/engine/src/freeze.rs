@@ -16,7 +16,7 @@ use crate::save::{Encoded, Saver};
 use crate::target::{Before, Standing, Target, envoy_fault, own_namespaces, read_link};
 use crate::tree::{Links, Member, Texts, Tree};
 use crate::typed::{LATE, OWN, keep_typed, keyboard, own};
-use crate::unfit::{envoy_error, presentable, too_many_files};
+use crate::unfit::{envoy_error, gone, of_ended, presentable, too_many_files};
 use crate::{Error, Look, Output, Progress, Published};
 use abi::Machine;
 use abi::consts::cap::CAP_DAC_OVERRIDE;
@@ -665,11 +665,14 @@ fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Err
     let mut saver = RefCell::new(Saver::new(output, stub, &header, expected, progress)?);
     let mut before =
         Before { outside: Outside::look(members.clone()), own_links: own_namespaces(), ..Before::default() };
-    let mut tree = Tree::seize(pid)?;
+    let mut tree = Tree::seize(pid).map_err(|e| gone(e, pid))?;
     if tree.members.len() > 1 {
         saver.get_mut().expect_relatives();
     }
-    let Captured { model, waiting, notes } = capture(&mut tree, &mut before, &mut saver, request)?;
+    let stopped: Vec<(i32, i32)> =
+        tree.members.iter().filter(|m| m.process.is_some()).map(|m| (m.pid, lead(m))).collect();
+    let captured = capture(&mut tree, &mut before, &mut saver, request);
+    let Captured { model, waiting, notes } = captured.map_err(|e| of_ended(e, &stopped))?;
     let mut done = Done {
         name: model.name(),
         processes: model.processes.len(),

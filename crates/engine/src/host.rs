@@ -1,5 +1,6 @@
 //! Survey: what planning must know of this machine, looked at once. Nothing is made.
 
+use crate::unfit::too_many_processes;
 use crate::{Error, bound, sockets};
 use abi::consts::cap::CAP_SYS_ADMIN;
 use abi::consts::rlimit::RLIMIT_NOFILE;
@@ -85,7 +86,7 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         openers: openers(model),
         loginuid: number("/proc/self/loginuid").map(|id| id as u32),
         // Who may do it anyhow need not try.
-        user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || tracee::here::can_make_user_namespace(),
+        user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || can_make_user_namespace()?,
         time_namespaces: Path::new("/proc/self/timens_offsets").exists(),
         max_events: number("/proc/sys/fs/inotify/max_queued_events").map_or(0, |n| n.max(0) as u64),
         memfd_noexec: number("/proc/sys/vm/memfd_noexec").map(|n| n as u32),
@@ -96,6 +97,10 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         max_files: limits.get(RLIMIT_NOFILE as usize).map_or(1024, |l| l.1),
         limits,
     })
+}
+
+fn can_make_user_namespace() -> Result<bool, Error> {
+    tracee::here::can_make_user_namespace().map_err(|fault| too_many_processes(fault.into()))
 }
 
 /// Whether we have a capability.

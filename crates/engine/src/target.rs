@@ -413,7 +413,7 @@ impl Probe for Target<'_, '_, '_, '_> {
         let owns =
             |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
         rustix::fs::accessat(CWD, &path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
-            || std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace()
+            || std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace().unwrap_or(false)
     }
 
     fn is_able(&self, capability: u32) -> bool {
@@ -763,10 +763,6 @@ impl Probe for Target<'_, '_, '_, '_> {
             all
         };
         self.before.by_link.get_or_init(look).get(link).cloned().unwrap_or_default()
-    }
-
-    fn tables(&self) -> Vec<u32> {
-        self.table.numbers.keys().map(|pid| *pid as u32).collect()
     }
 
     fn other_sharers(&self, seen: &Seen) -> Result<Vec<u32>, Fault> {

@@ -1,6 +1,7 @@
 //! Thaw: read the image, survey the host, plan, and only then act.
 
 use crate::execute::execute;
+use crate::unfit::too_many_processes;
 use crate::{Error, Progress};
 use image::{Image, Source, VerifyError};
 use plan::{Host, Options, Pids, Plan};
@@ -138,9 +139,10 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
             Err(e) if (taken(&e) || removed(&e)) && tries.next().is_some() => {}
             Err(e) if taken(&e) && options.pids == Pids::Auto => {
                 let options = Options { pids: Pids::New, ..options.clone() };
-                return execute(&plan_for(loaded, &host, &options)?, loaded, progress);
+                let plan = plan_for(loaded, &host, &options)?;
+                return execute(&plan, loaded, progress).map_err(too_many_processes);
             }
-            result => return result,
+            result => return result.map_err(too_many_processes),
         }
     }
 }

@@ -5,6 +5,7 @@ use abi::{Errno, proc};
 use plan::Refusal;
 use resources::Trouble;
 use std::fs;
+use std::time::Duration;
 use tracee::{EnvoyError, SeizeError};
 
 /// ptrace(2), "Ptrace access mode checking".
@@ -38,7 +39,10 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
     }
     let status = match fs::read(format!("/proc/{pid}/status")) {
         Ok(text) => proc::status(&text).map_err(Trouble::from)?,
-        Err(e) => return Err(Error::io("open", format!("/proc/{pid}"), e)),
+        Err(e) => match Errno::from(e) {
+            Errno::ENOENT | Errno::ESRCH => return refuse(&format!("there is no process {pid}"), "look for it: ps -e"),
+            e => return Err(Error::io("open", format!("/proc/{pid}"), e)),
+        },
     };
     if status.tgid != pid as u32 {
         return refuse(&format!("it is a thread of process {}", status.tgid), "name the process");
@@ -137,6 +141,53 @@ pub(crate) fn too_many_files(e: Error) -> Error {
         Error::Fault(fault) if fault.errno == Errno::EMFILE => {
             let why = format!("cryopid may not have as many open files as it needs for this tree: {fault}");
             Error::refuse("limits", why, "raise it: ulimit -Hn (some four for each process)")
+        }
+        other => other,
+    }
+}
+
+/// An error in other words, if one of these processes, each given with a thread, has ended since they were stopped: nothing that was found
+/// then tells more than that.
+pub(crate) fn of_ended(e: Error, stopped: &[(i32, i32)]) -> Error {
+    // Who was just killed may take a moment to be seen so.
+    let looks = match e {
+        Error::Fault(_) => 20,
+        Error::Refused(_) => 1,
+        Error::Unguarded | Error::Image(_) => 0,
+    };
+    for n in 0..looks {
+        std::thread::sleep(Duration::from_millis(n.min(1)));
+        if let Some((pid, _)) = stopped.iter().find(|(_, tid)| has_ended(*tid)) {
+            let remedy = if *pid == stopped[0].0 { "name another process" } else { "try again" };
+            return Error::Refused(vec![Refusal::new("process", "it ended meanwhile", remedy).of(*pid)]);
+        }
+    }
+    e
+}
+
+/// The same of a process that was not stopped: others of its threads may live when the first has ended.
+pub(crate) fn gone(e: Error, pid: i32) -> Error {
+    match e {
+        Error::Fault(fault) if fault.errno == Errno::ESRCH => of_ended(Error::Fault(fault), &[(pid, pid)]),
+        other => other,
+    }
+}
+
+/// Whether a thread is there no more, or will not be.
+fn has_ended(tid: i32) -> bool {
+    !fs::exists(format!("/proc/{tid}")).unwrap_or(true) || flags(tid) & PF_EXITING != 0
+}
+
+/// A fault in other words, if it is that there may be no more processes (clone(2), EAGAIN).
+pub(crate) fn too_many_processes(e: Error) -> Error {
+    match e {
+        Error::Fault(fault) if fault.errno == Errno::EAGAIN && fault.call.starts_with("clone") => {
+            let most = rustix::process::getrlimit(rustix::process::Resource::Nproc).current;
+            let most = most.map_or("unlimited".into(), |most| most.to_string());
+            let why = format!(
+                "the user may not have as many processes and threads as it takes (RLIMIT_NPROC is {most}): {fault}"
+            );
+            Error::refuse("limits", why, "raise it: ulimit -u; or pids.max of the control group, if that is lower")
         }
         other => other,
     }

@@ -406,10 +406,6 @@ pub trait Probe {
     fn with_link(&self, _link: &[u8]) -> Vec<u32> {
         Vec::new()
     }
-    /// The processes of the tree that have a table of descriptors of their own, by their ids here.
-    fn tables(&self) -> Vec<u32> {
-        Vec::new()
-    }
     /// Processes outside the tree that have the same description.
     fn other_sharers(&self, _seen: &Seen) -> Result<Vec<u32>, Fault> {
         Ok(Vec::new())

@@ -202,13 +202,17 @@ pub fn rules_pid_namespace() -> bool {
 
 /// Whether we may make a user namespace: tried by a child, as too many settings have a say in it (user_namespaces(7),
 /// chroot(2), security modules).
-pub fn can_make_user_namespace() -> bool {
+///
+/// # Errors
+/// There may be no such child just now (clone(2), EAGAIN).
+pub fn can_make_user_namespace() -> Result<bool, Fault> {
     // SAFETY: the child makes two system calls and nothing else.
     match unsafe { crate::stub::clone_self(0, libc::SIGCHLD as u64, None) } {
         // SAFETY: numbers only; _exit runs nothing of the process whose copy it is.
         Ok(0) => unsafe { libc::_exit(libc::unshare(libc::CLONE_NEWUSER)) },
-        Ok(pid) => crate::stub::reap(pid) == Some(0),
-        Err(_) => false,
+        Ok(pid) => Ok(crate::stub::reap(pid) == Some(0)),
+        Err(e @ Errno::EAGAIN) => Err(Fault::new("clone3", "a child that makes a user namespace", e)),
+        Err(_) => Ok(false),
     }
 }
 

@@ -7,7 +7,7 @@
 //! - not kept   that it was opened by another name, or has other permissions there: told
 
 use super::file::{Standing, split};
-use super::place::{self, READ, Removed, WRITE, Wanted};
+use super::place::{self, Removed, Wanted};
 use super::{Kind, S_IFCHR, Seen, common_refusals, flags};
 use crate::{At, Capturing, Planning, Resource, Text, Trouble};
 use abi::Sys;
@@ -86,6 +86,7 @@ impl Kind for Chardev {
             let why = format!("{whom}, it is {path} as that is then, without {}", lost.join(", and "));
             from.note(seen.title(), why);
         }
+        wanted(seen.flags()).note(seen.title(), &path, from);
         Ok(Chardev { path, flags: seen.flags(), name: removed.as_ref().map(|_| name), removed })
     }
 
@@ -109,6 +110,11 @@ impl Kind for Chardev {
     }
 }
 
+/// What must stand there for one with these flags.
+fn wanted(flags: u32) -> Wanted<'static> {
+    Wanted { what: "a device", kind: S_IFCHR, access: place::access_of(flags), flags: 0 }
+}
+
 impl Chardev {
     /// What has its name must be that device.
     fn check(&self, to: &mut Planning<'_>) {
@@ -116,8 +122,7 @@ impl Chardev {
         if to.to.refused(&what) {
             return;
         }
-        let access = [READ, WRITE, READ | WRITE, READ | WRITE][(self.flags & flags::ACCMODE) as usize];
-        Wanted { what: "a device", kind: S_IFCHR, access, flags: 0 }.look(&self.path, to);
+        wanted(self.flags).look(&self.path, to);
         let is_it = |(minor, name): &(u32, &str)| {
             let there = to.to.host.places.get(&self.path.0).map(|place| place.rdev);
             self.path.0.strip_prefix(b"/dev/") == Some(name.as_bytes()) && there == Some(makedev(MEMORY, *minor))

@@ -1,17 +1,18 @@
 //! Epoll instance: a set of watched descriptors (epoll(7)).
 //!
 //! - seen as    `anon_inode:[eventpoll]`
-//! - captured   the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
+//! - captured   flags; the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
 //!   the inode where there is no kcmp; of many at once, `epoll_ctl` does, which finds what it is told to change to what it is
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
 //!   number and description. Where the number leads elsewhere by now, or nowhere, what is watched stands there for the time
 //!   of the call
 //! - refused    a watch of what nobody in the tree has a number for, or of what is made by each who has it, by who has it not; an
 //!   instance that a process outside of the tree has too
-//! - not kept   an edge that was seen: a watch with EPOLLET tells once more of what is ready. That a used-up EPOLLONESHOT hears of
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there.
+//!   An edge that was seen: a watch with EPOLLET tells once more of what is ready. That a used-up EPOLLONESHOT hears of
 //!   nothing, where what it watches cannot be written to: told. How it polls devices (EPIOCSPARAMS)
 
-use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, shared_outside};
+use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Trouble};
 use abi::consts::fd::{
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLOUT, EPOLLWAKEUP,
@@ -50,6 +51,11 @@ pub struct Epoll {
     /// Ascending by number.
     #[n(0)]
     pub watches: Vec<Watch>,
+    /// Status flags (open(2)).
+    #[n(1)]
+    #[cbor(default)]
+    #[serde(default)]
+    pub flags: u32,
 }
 
 impl Resource for Epoll {
@@ -154,11 +160,12 @@ impl Kind for Epoll {
             *before += 1;
         }
         abi::sort_by_key(&mut watches, |w| (w.fd, w.description));
-        if refusals.is_empty() { Ok(Epoll { watches }) } else { Err(Trouble::Refused(refusals)) }
+        if refusals.is_empty() { Ok(Epoll { watches, flags: seen.flags() }) } else { Err(Trouble::Refused(refusals)) }
     }
 
     fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
         to.to.make(Self::NAME, descr, Sys::EpollCreate1, vec![0.into()]);
+        set_status(Self::NAME, descr, (self.flags, 0), to);
         let fds = to.model.process(at.pid.0).map_or(&[][..], |p| &p.process.fds);
         let flags = |close_on_exec| if close_on_exec { u64::from(flags::CLOEXEC) } else { 0 };
         let own = |number: u32| {

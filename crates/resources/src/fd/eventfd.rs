@@ -6,9 +6,9 @@
 //! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
 //! - refused    one that a process outside of the tree has too. Where fdinfo does not tell the mode: one in flight, one that is full, and
 //!   any of a process for which the kernel does input and output, which may add to it meanwhile
-//! - not kept   nothing
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there
 
-use super::{Kind, Seen, common_refusals, flags, shared_outside};
+use super::{Kind, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::consts::fd::{EFD_SEMAPHORE, RWF_NOWAIT};
 use abi::{Arg, Call, Fault, Place, Sys};
@@ -99,6 +99,7 @@ impl Kind for Eventfd {
         let first = self.count.min(u32::MAX.into());
         let mode = if self.semaphore { EFD_SEMAPHORE } else { 0 } | u64::from(self.flags & flags::NONBLOCK);
         to.to.make(Self::NAME, descr, Sys::Eventfd2, vec![first.into(), mode.into()]);
+        set_status(Self::NAME, descr, (self.flags, self.flags & flags::NONBLOCK), to);
         if self.count > first {
             let packets = vec![(self.count - first).to_ne_bytes().to_vec()];
             let op = Op::Feed { descr, packets };

@@ -137,6 +137,9 @@ impl Kind for Fanotify {
             let why = format!("its mark {} is of something whose path is not found", n + 1);
             seen.refuse(why, "it may have been removed; root finds what is elsewhere, by its handle")
         }));
+        for mark in marks.iter().filter(|mark| mark.description.is_none()) {
+            mark.wanted().note(seen.title(), &mark.path, from);
+        }
         let fanotify = Fanotify { init, event_flags, flags: seen.flags(), marks };
         if refusals.is_empty() { Ok(fanotify) } else { Err(Trouble::Refused(refusals)) }
     }
@@ -166,10 +169,15 @@ impl Kind for Fanotify {
 }
 
 impl Mark {
+    /// What must stand there.
+    fn wanted(&self) -> Wanted<'static> {
+        Wanted::followed_unless_link("what is marked", self.file_type)
+    }
+
     /// Of events that are told, and of those that are not, each one call.
     fn plan(&self, descr: Descr, to: &mut Planning<'_>) {
         if self.description.is_none() {
-            Wanted::followed_unless_link("what is marked", self.file_type).look(&self.path, to);
+            self.wanted().look(&self.path, to);
         }
         let path = place_of(&self.path, self.description, to);
         let ignore = self.flags & MARK_IGNORE | if self.flags & MARK_IGNORE == 0 { MARK_IGNORED_MASK } else { 0 };

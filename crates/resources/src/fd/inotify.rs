@@ -8,13 +8,14 @@
 //!   event. Ids are given one after the other: those between are given to watches that are removed at once
 //! - refused    a watch whose inode is not found; one of what is not on the host; ids that are too
 //!   far apart; one that a process outside of the tree has too
-//! - not kept   before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there.
+//!   Before Linux 5.19, that a watch is for one event only. The id that the next watch gets, if that of the last one was removed; events that wait: they can be looked at
 //!   only by taking them, and nothing puts them back. The user is told, and so is the program: it finds IN_Q_OVERFLOW in its queue, as
 //!   when more happens than that can hold, and looks anew
 
-use super::place::{self, READ, Wanted};
+use super::place::Wanted;
 use super::procfile;
-use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, shared_outside};
+use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::task::{all, written};
 use crate::{At, Capturing, Entry, Planning, Probe, Resource, Text, Trouble};
 use abi::consts::file_type::S_IFLNK;
@@ -323,7 +324,7 @@ impl Kind for Inotify {
         let (watches, unknown) = find(proc::inotify_watches(&seen.info.text)?, seen, from)?;
         refusals.extend(unknown.iter().map(|w| not_found(seen, w)));
         for w in watches.iter().filter(|w| w.description.is_none()) {
-            place::note_closed(seen.title(), &w.path, READ, from);
+            w.wanted().note(seen.title(), &w.path, from);
         }
         let inotify = Inotify { flags: seen.flags(), watches, lost };
         if refusals.is_empty() && inotify.is_too_far() {
@@ -340,6 +341,7 @@ impl Kind for Inotify {
 
     fn plan(&self, descr: Descr, _: At, to: &mut Planning<'_>) {
         to.to.make(Self::NAME, descr, Sys::InotifyInit1, vec![u64::from(self.flags & flags::NONBLOCK).into()]);
+        set_status(Self::NAME, descr, (self.flags, self.flags & flags::NONBLOCK), to);
         let mut adding = Adding { descr, begun: None, to };
         let mut next = 1;
         for w in &self.watches {
@@ -355,6 +357,13 @@ impl Kind for Inotify {
 
     fn places(&self) -> Vec<&Text> {
         self.watches.iter().filter(|w| w.description.is_none()).map(|w| &w.path).collect()
+    }
+}
+
+impl Watch {
+    /// What must stand there.
+    fn wanted(&self) -> Wanted<'static> {
+        Wanted::followed_unless_link("what is watched", self.file_type)
     }
 }
 
@@ -393,7 +402,7 @@ impl Adding<'_, '_> {
     fn look(&mut self, w: &Watch) {
         let saved = self.to.model.files.values().any(|f| f.path == w.path && f.contents.is_some() && !f.is_gone());
         if !saved && w.description.is_none() {
-            Wanted::followed_unless_link("what is watched", w.file_type).look(&w.path, self.to);
+            w.wanted().look(&w.path, self.to);
         }
     }
 

@@ -3,16 +3,18 @@
 //! - seen as    `lock:` in the fdinfo of a descriptor; the text of /proc/locks
 //! - captured   kind, range, and whether it is exclusive
 //! - recreated  `flock` and `fcntl(F_OFD_SETLK)` on the description, `flock` by the process that asked for it, whose id the
-//!   kernel tells; `fcntl(F_SETLK)` by the process that had it, once nothing is closed in it any more: to close any
-//!   descriptor of a file gives up all locks that a process has on it. Who waits for a lock goes on waiting. A lease is taken by who
+//!   kernel tells; `fcntl(F_SETLK)` by the process that had it, or else by another with its table of descriptors, once nothing is
+//!   closed in that any more: to close any descriptor of a file gives up all locks that a process has on it. Who waits for
+//!   a lock goes on waiting. A lease is taken by who
 //!   had taken it, if he has the file, as its signals tell of his number; one that is being broken is broken again, by an open(2)
 //!   that nobody is told of
 //! - refused    by the thaw, where another process has a lock by then that does not allow ours; a lease of something else than
 //!   a file; the contents of a file with a lease that reading them would break
-//! - not kept   one of a description that only an area of memory keeps: told, if the area is shared (MAP_SHARED); nobody has the lock while the tree is not there; for how long a lease is being broken already
+//! - not kept   who had asked for one (F_GETLK), if it has ended and its table of descriptors has not: told;
+//!   one of a description that only an area of memory keeps: told, if the area is shared (MAP_SHARED); nobody has the lock while the tree is not there; for how long a lease is being broken already
 
 use super::{S_IFMT, S_IFREG, flags};
-use crate::{At, CaptureTree, Capturing, Planning, Resource, Told, Trouble};
+use crate::{At, CaptureTree, Capturing, Planning, ProcessModel, Resource, Told, Trouble};
 use abi::Sys;
 use abi::consts::fd::AT_FDCWD;
 use abi::proc::{self, Lock, LockClass};
@@ -70,6 +72,11 @@ pub struct Held {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub becomes: Option<u32>,
+    /// Who asked for a process's, if that was another one with the same table of descriptors: its id, or that which it had here, if it has ended.
+    #[n(8)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked: Option<u32>,
 }
 
 /// See the module.
@@ -105,14 +112,11 @@ pub(crate) fn is_kept(line: &[u8], mode: u32) -> bool {
     })
 }
 
-/// The process whose lock a descriptor shows, by its id here. A lock of one process is shown by the descriptors of all that have
-/// the same description (fs/locks.c, `__show_fd_locks`); one with its table of descriptors may have asked for it.
-fn owner(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) -> Option<u32> {
-    let asked = u32::try_from(lock.pid).ok()?;
-    if tables.contains(&asked) {
-        return Some(asked);
-    }
-    from.probe.inner_tid(asked).map(|_| seen.pid)
+/// Who asked for the lock of a process, if not that one (clone(2), CLONE_FILES): the owner is a table of descriptors, and it goes on when
+/// who asked has ended (fs/locks.c, `posix_same_owner`).
+fn asked(lock: &Lock, seen: &Told, from: &Capturing<'_>) -> Option<u32> {
+    let asked = u32::try_from(lock.pid).ok().filter(|asked| *asked != seen.pid)?;
+    Some(from.probe.inner_tid(asked).unwrap_or(asked))
 }
 
 /// Whether somebody else has the description who had taken the lease on it.
@@ -127,7 +131,7 @@ fn allows(flags: u32, exclusive: bool) -> bool {
     if exclusive { mode != 0 } else { mode != flags::WRONLY }
 }
 
-fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) -> Option<Held> {
+fn held(lock: &Lock, seen: &Told, from: &Capturing<'_>) -> Option<Held> {
     let Lock { exclusive, start, end, .. } = *lock;
     let of = match lock.class {
         LockClass::Posix => Of::Process,
@@ -139,13 +143,15 @@ fn held(lock: &Lock, seen: &Told, tables: &BTreeSet<u32>, from: &Capturing<'_>) 
     // What is being broken shows what it is to become.
     let exclusive = if lock.becomes.is_some() { seen.flags & flags::ACCMODE != flags::RDONLY } else { exclusive };
     let (process, number) = match of {
-        // By a descriptor of its own, and one that allows it.
-        Of::Process if owner(lock, seen, tables, from)? != seen.pid || !allows(seen.flags, exclusive) => return None,
+        // Only who has the table of the owner shows it (fs/locks.c, `__show_fd_locks`). By a descriptor that allows it.
+        Of::Process if !allows(seen.flags, exclusive) => return None,
         Of::Process | Of::Lease => (from.probe.inner_tid(seen.pid)?, seen.number),
         Of::Whole => (u32::try_from(lock.pid).ok().and_then(|pid| from.probe.inner_tid(pid)).unwrap_or(0), 0),
         Of::Description => (0, 0),
     };
-    Some(Held { of, description: seen.description, process, number, exclusive, start, end, becomes: lock.becomes })
+    let (description, becomes) = (seen.description, lock.becomes);
+    let asked = asked(lock, seen, from).filter(|_| of == Of::Process);
+    Some(Held { of, description, process, number, exclusive, start, end, becomes, asked })
 }
 
 /// Tells of locks that no descriptor shows: their descriptions may be there only for areas of memory (munmap(2)), as that of the JVM for what it
@@ -185,12 +191,11 @@ fn note_kept_by_areas(told: &[Told], from: &mut Capturing<'_>) {
 impl CaptureTree for FileLocks {
     fn capture(from: &mut Capturing<'_>) -> Result<Option<Self>, Trouble> {
         let told = from.probe.lines("lock");
-        let tables: BTreeSet<u32> = abi::gathered(from.probe.tables());
         let (mut known, mut all) = (BTreeSet::new(), Vec::new());
         for seen in &told {
             let locks = seen.lines.iter().filter_map(|line| proc::lock(line));
             for lock in locks.filter(|lock| !is_of_another(lock, seen, &told)) {
-                let Some(it) = held(&lock, seen, &tables, from) else { continue };
+                let Some(it) = held(&lock, seen, from) else { continue };
                 // Every descriptor of the file shows a lock of its process, and every one of a description the lock of that.
                 let whose = if it.of == Of::Process { it.process } else { it.description };
                 if known.insert((it.of, whose, lock.dev, lock.ino, it.start)) {
@@ -244,11 +249,21 @@ impl Held {
         to.to.step(Moment::Link, FileLocks::NAME, Actor::Thread(tid), op, needs, makes);
     }
 
+    /// By who had asked for it, if that lives with the table: F_GETLK tells of it.
     fn plan_of_process(&self, to: &mut Planning<'_>) {
+        let has_table = |p: &&ProcessModel| p.process.ended.is_none() && p.process.shares.files == Some(self.process);
+        let asked = self.asked.map(|asked| (asked, to.model.process(asked).filter(has_table)));
+        let by = Tid(asked.and_then(|(_, living)| living).map_or(self.process, |p| p.process.pid));
+        if let Some((asked, None)) = asked {
+            to.to.note(format!(
+                "process {asked} had asked for a lock of process {} and ended: it is told to be of the latter now (F_GETLK)",
+                self.process
+            ));
+        }
         let args = vec![u64::from(self.number).into(), F_SETLK.into(), flock(self)];
         let op = Op::Call { sys: Sys::Fcntl, args, expect: Expect::Success };
-        let (actor, made) = (Actor::Thread(Tid(self.process)), vec![Fact::Whole(Tid(self.process))]);
-        to.to.step(Moment::Arm, FileLocks::NAME, actor, op, vec![Fact::Closed(Pid(self.process))], made);
+        let needs = vec![Fact::Closed(Pid(self.process)), Fact::Born(by)];
+        to.to.step(Moment::Arm, FileLocks::NAME, Actor::Thread(by), op, needs, vec![Fact::Whole(by)]);
     }
 
     /// Who takes a lease gets its signals, unless somebody does already (fs/locks.c, `lease_setup`): here nobody does, until that is

@@ -37,6 +37,7 @@ pub use listened::Listened;
 use crate::{At, Capturing, Planning, Probe, Resource, Text, Trouble};
 pub(crate) use abi::consts::file_type::{S_IFBLK, S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK};
 
+use abi::consts::fcntl::F_SETFL;
 use abi::layout::FileStat;
 use abi::proc::Fdinfo;
 use abi::{Arg, Call, Sys};
@@ -194,6 +195,16 @@ pub(crate) fn note_shared_position(seen: &Seen, from: &mut Capturing<'_>) -> Res
         from.note(seen.title(), why);
     }
     Ok(())
+}
+
+/// Status flags of what is made by a call that takes none but those `given` (fcntl(2), F_SETFL). O_NOATIME only the owner may set, and that
+/// of anonymous inodes is root.
+pub(crate) fn set_status(by: &'static str, descr: Descr, (status, given): (u32, u32), to: &mut Planning<'_>) {
+    const SETTABLE: u32 = flags::NONBLOCK | flags::APPEND;
+    if (status ^ given) & SETTABLE != 0 {
+        let args = vec![plan::Value::Descr(descr), F_SETFL.into(), u64::from(status & SETTABLE).into()];
+        to.to.on_descr(Moment::Make, by, descr, Sys::Fcntl, args, Expect::Success);
+    }
 }
 
 /// `lseek` to where it stood.

@@ -59,6 +59,11 @@ fn target(seen: &Seen, from: &Capturing<'_>) -> Result<Text, Trouble> {
     }
 }
 
+/// What must stand there.
+fn wanted(kind: u32, flags: u32) -> Wanted<'static> {
+    Wanted { what: "a place that it has open (O_PATH)", kind, access: 0, flags }
+}
+
 impl Kind for OPath {
     fn knows(seen: &Seen) -> bool {
         seen.names_only()
@@ -80,6 +85,9 @@ impl Kind for OPath {
             return Err(seen.refuse(why, "let the program close it").into());
         }
         let in_proc = removed.is_none() && place::is_in_proc(seen, from)?;
+        if removed.is_none() && !in_proc {
+            wanted(file_type, seen.flags()).note(seen.title(), &path, from);
+        }
         Ok(OPath { path, flags: seen.flags(), file_type, removed, in_proc })
     }
 
@@ -97,8 +105,7 @@ impl Kind for OPath {
             let needs = vec![Fact::Bound(Descr(socket))];
             return to.to.step(Moment::Make, Self::NAME, Actor::Store, op, needs, vec![Fact::Made(descr)]);
         }
-        let what = "a place that it has open (O_PATH)";
-        Wanted { what, kind: self.file_type, access: 0, flags: self.flags }.look(&self.path, to);
+        wanted(self.file_type, self.flags).look(&self.path, to);
         if !self.in_proc || !procfile::opens_each(Self::NAME, descr, (&self.path, self.flags, 0), to) {
             to.to.make(Self::NAME, descr, Sys::Openat, args);
         }

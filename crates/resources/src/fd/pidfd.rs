@@ -6,7 +6,8 @@
 //!   namespace of who asks, and there is nobody yet when the store makes its descriptions
 //!   One of a process that is no more: `pidfd_open` of one that is made for that, and ended; those of one process together
 //! - refused    that of a process outside of the tree
-//! - not kept   that relatives have one description in common, of which its flag (O_NONBLOCK) tells, and an epoll instance that they have in
+//! - not kept   O_APPEND and O_NOATIME (fcntl(2)), which mean nothing there;
+//!   that relatives have one description in common, of which its flag (O_NONBLOCK) tells, and an epoll instance that they have in
 //!   common too: that watches what one of them has; told; the
 //!   inode number (fs/pidfs.c), which is another one for each process that ever was; how one ended that is
 //!   no more (PIDFD_GET_INFO); in a pid namespace of its own, the error of a signal for that (EINVAL, told). Before Linux 6.9 all of these are of one: nothing tells them apart

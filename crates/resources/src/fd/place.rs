@@ -123,6 +123,14 @@ impl<'a> Wanted<'a> {
         }
     }
 
+    /// Tells, when it is captured, of what we may not use so ([`note_closed`]). To look at a link takes only its directory.
+    pub(crate) fn note(&self, what: impl Into<String>, path: &Text, from: &mut Capturing<'_>) {
+        match self.kind {
+            S_IFLNK => note_closed(what, &Text::from(parent(&path.0)), ENTER, from),
+            _ => note_closed(what, path, self.access, from),
+        }
+    }
+
     /// Refuses what does not stand there so.
     pub(crate) fn look(&self, path: &Text, to: &mut Planning<'_>) {
         let what = self.what;

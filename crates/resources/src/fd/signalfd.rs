@@ -5,12 +5,13 @@
 //!   `signal` has them
 //! - recreated  `signalfd4`
 //! - refused    where fdinfo does not tell the signals
-//! - not kept   that a process outside of the tree has it too: told. Who reads gets its own signals, so only a new choice of
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there.
+//!   That a process outside of the tree has it too: told. Who reads gets its own signals, so only a new choice of
 //!   signals would be felt by both. An epoll watch on it is woken by the signals of the process that added it
 //!   (fs/signalfd.c, signalfd_poll), and nothing tells which one that was: it is added by the first that has the instance,
 //!   so where a parent added it and closed the instance since, its child is woken by its own signals instead
 
-use super::{Kind, Seen, common_refusals, flags};
+use super::{Kind, Seen, common_refusals, flags, set_status};
 use crate::{At, Capturing, Planning, Resource, Trouble};
 use abi::Sys;
 use minicbor::{Decode, Encode};
@@ -64,5 +65,6 @@ impl Kind for Signalfd {
         let signals = Value::Bytes(self.signals.to_ne_bytes().to_vec());
         let nonblock = u64::from(self.flags & flags::NONBLOCK);
         to.to.make(Self::NAME, descr, Sys::Signalfd4, vec![NEW.into(), signals, SET_SIZE.into(), nonblock.into()]);
+        set_status(Self::NAME, descr, (self.flags, self.flags & flags::NONBLOCK), to);
     }
 }

@@ -8,11 +8,12 @@
 //!   still with the clocks that count from the start of the machine: it has the rest that it had, less what these clocks have
 //!   gone on since the first birth
 //! - refused    one that a process outside of the tree has too; one that wakes the machine, where whoever thaws may not
-//! - not kept   that the time of day was set and this was not read yet (TFD_TIMER_CANCEL_ON_SET): it reads a number instead,
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there.
+//!   That the time of day was set and this was not read yet (TFD_TIMER_CANCEL_ON_SET): it reads a number instead,
 //!   and nothing tells such a timer that it was frozen; the user is told. That a timer was set to a moment, not to a rest,
 //!   where the clocks are not kept. Expirations of a relative one that come while the tree is made are not counted
 
-use super::{Kind, Seen, common_refusals, flags, shared_outside};
+use super::{Kind, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::ns::time::{self, Time};
 use crate::task::{all, written};
 use crate::{At, Capturing, Planning, Probe, Resource, Trouble};
@@ -219,6 +220,7 @@ impl Kind for Timerfd {
         self.check_alarm(to);
         let nonblock = u64::from(self.flags & flags::NONBLOCK);
         to.to.make(Self::NAME, descr, Sys::TimerfdCreate, vec![(self.clock as u64).into(), nonblock.into()]);
+        set_status(Self::NAME, descr, (self.flags, self.flags & flags::NONBLOCK), to);
         let start = self.start(to);
         let (clock, period) = (self.decides(), self.period);
         let value = Itimerspec::from_nanos(period, start.value);

@@ -510,7 +510,7 @@ pub(crate) fn call(moment: Moment, sys: Sys, args: Vec<Value>, expect: Expect, p
     to.to.step(moment, NAME, Actor::Thread(Tid(pid.0)), op, vec![Fact::Mapped(pid)], makes);
 }
 
-fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: Pid) {
+pub(super) fn advise(area: &Area, advice: u64, moment: Moment, to: &mut Planning<'_>, pid: Pid) {
     // A kernel built without huge pages or page merging goes on without them. What a fork or a core dump has of an area is
     // more than advice, and no kernel is without it.
     let expect = if BINDING.contains(&advice) { Expect::Success } else { Expect::Whatever };

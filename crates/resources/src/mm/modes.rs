@@ -3,17 +3,20 @@
 //! - seen as    /proc/PID/coredump_filter; the rest by `prctl`
 //! - captured   which areas a core dump has, whether memory may become executable (PR_SET_MDWE), whether equal pages are
 //!   merged (PR_SET_MEMORY_MERGE)
-//! - recreated  by a write to /proc where it is not as here; by `prctl`, once every area stands
+//! - recreated  by a write to /proc where it is not as here; by `prctl`, once every area stands; `madvise` for areas that are not
+//!   merged as the others are
 //! - refused    segments of its own (modify_ldt), tags in addresses (LAM)
 //! - not kept   nodes of memory of single areas (mbind(2)): the user is told. Keys that were allocated and guard nothing
 //!   (pkey_alloc(2))
 
+use super::area::Area;
 use crate::task::{ask, number, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
+use abi::consts::madvise::MADV_UNMERGEABLE;
 use abi::consts::prctl::{PR_GET_MDWE, PR_GET_MEMORY_MERGE, PR_SET_MDWE, PR_SET_MEMORY_MERGE};
 use abi::{Answer, Arg, Call, Sys, proc};
 use minicbor::{Decode, Encode};
-use plan::{Actor, Expect, Fact, Moment, Op, Refusal};
+use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
 
 /// What a survey has to read for it.
@@ -74,19 +77,36 @@ impl Capture for Modes {
         if let Some(filter) = self.core_dump.filter(|filter| Some(*filter) != here) {
             write_own(Self::NAME, "coredump_filter", &format!("{filter:#x}"), at, to);
         }
-        let mut set = |option: u64, value: u64, expect| {
-            let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
-            let op = Op::Call { sys: Sys::Prctl, args, expect };
-            let needs = vec![Fact::Settled, Fact::Loaded(at.pid)];
-            to.to.step(Moment::Arm, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
-        };
         if self.merge != 0 {
             // A kernel that merges no pages only needs more of them.
-            set(PR_SET_MEMORY_MERGE, self.merge, Expect::Whatever);
+            set(PR_SET_MEMORY_MERGE, self.merge, Expect::Whatever, at, to);
+            plan_unmerged(at, to);
         }
         if self.execution != 0 {
-            set(PR_SET_MDWE, self.execution, Expect::Success);
+            set(PR_SET_MDWE, self.execution, Expect::Success, at, to);
         }
+    }
+}
+
+/// By `prctl`, once every area stands.
+fn set(option: u64, value: u64, expect: Expect, at: At, to: &mut Planning<'_>) {
+    let args = vec![option.into(), value.into(), 0.into(), 0.into(), 0.into()];
+    call(Sys::Prctl, args, expect, at, to);
+}
+
+fn call(sys: Sys, args: Vec<Value>, expect: Expect, at: At, to: &mut Planning<'_>) {
+    let needs = vec![Fact::Settled, Fact::Loaded(at.pid)];
+    let op = Op::Call { sys, args, expect };
+    to.to.step(Moment::Arm, Modes::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Whole(at.tid)]);
+}
+
+/// What the program had taken out of merging, which all areas that could be merged have by now (mm/ksm.c, `ksm_enable_merge_any`).
+fn plan_unmerged(at: At, to: &mut Planning<'_>) {
+    let areas = to.model.space(at.pid.0).map_or(&[][..], |space| &space.areas);
+    let may_be = |area: &&Area| !area.shared && area.page == 0 && !area.is_droppable();
+    for area in areas.iter().filter(may_be).filter(|area| !area.has("mg")) {
+        let args = vec![area.start.into(), (area.end - area.start).into(), MADV_UNMERGEABLE.into()];
+        call(Sys::Madvise, args, Expect::Whatever, at, to);
     }
 }
 

@@ -12,6 +12,7 @@ use super::segment;
 use super::space::Space;
 use crate::{Model, Planning};
 use abi::Sys;
+use abi::consts::madvise::MADV_HUGEPAGE;
 use abi::consts::mmap::{MAP_ANONYMOUS, MAP_FIXED_NOREPLACE, MAP_NORESERVE, MAP_SHARED, MREMAP_MAYMOVE_FIXED, PAGE};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Tid, Value};
 use std::collections::{BTreeMap, BTreeSet};
@@ -110,6 +111,9 @@ impl Staging {
             if view.placed != PROT_READ | PROT_WRITE {
                 step(Sys::Mprotect, vec![start.into(), len.into(), view.placed.into()], Expect::Success);
             }
+            if view.area.has("hg") {
+                area::advise(view.area, MADV_HUGEPAGE, Moment::Place, to, pid);
+            }
         }
     }
 
@@ -176,9 +180,16 @@ pub(crate) fn place(object: u64, views: &[View<'_>], pid: Pid, to: &mut Planning
         let descr = make(end, to);
         return views.iter().for_each(|v| area::map(v.area, v.placed, Some((descr, v.offset)), pid, to));
     };
-    area::place(whole.area, whole.placed, pid, to);
+    // A further view begins with the advice of that of which it is made, and nothing takes that back.
+    let is_alike = views.iter().all(|v| v.area.has("hg") == whole.area.has("hg"));
+    let flags = whole.area.flags.iter().filter(|flag| is_alike || *flag != "hg").cloned().collect();
+    area::place(&Area { flags, ..whole.area.clone() }, whole.placed, pid, to);
     for view in views.iter().filter(|v| v.area.start != whole.area.start) {
         place_beside(view, whole, pid, to);
+    }
+    for view in views.iter().filter(|v| !is_alike && v.area.has("hg")) {
+        let args = vec![view.area.start.into(), view.area.len().into(), MADV_HUGEPAGE.into()];
+        area::call(Moment::Link, Sys::Madvise, args, Expect::Whatever, pid, to);
     }
 }
 

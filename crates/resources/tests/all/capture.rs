@@ -225,6 +225,24 @@ fn modes_of_memory() {
 }
 
 #[test]
+fn what_was_taken_out_of_merging_is_taken_out_again() {
+    let mut model = model("sleep");
+    let states = &mut model.processes[0].states;
+    for state in &mut *states {
+        if let ProcessState::Space(space) = state {
+            let private = space.areas.iter_mut().filter(|area| !area.shared);
+            private.skip(1).for_each(|area| area.flags.push("mg".into()));
+        }
+    }
+    states.retain(|state| !matches!(state, ProcessState::Modes(_)));
+    states.push(ProcessState::Modes(Modes { core_dump: None, execution: 0, merge: 1 }));
+    let lines = steps(&planned(&model, &host("root", &model)), &["memory-modes"]);
+    let at = |what: &str| lines.iter().position(|line| line.contains(what));
+    assert!(at("prctl(67, 1").expect("it is set") < at("madvise(").expect("one is taken out"), "{lines:#?}");
+    assert_eq!(lines.iter().filter(|line| line.contains("madvise(")).count(), 1);
+}
+
+#[test]
 fn nodes_of_memory() {
     let mut sample = Recorded::sample("sleep");
     assert_eq!(capture::<Sched>(&sample).unwrap().memory, None);

@@ -11,7 +11,10 @@ use resources::{Capturing, Description, Files, Keep, Model, Text};
 const INFO: &str = "pos:\t0\nflags:\t0100002\nmnt_id:\t26\nino:\t77\n";
 
 fn noted(link: &str, mode: u32) -> Vec<String> {
-    let mut sample = Recorded::sample("bash");
+    noted_by(Recorded::sample("bash"), link, mode)
+}
+
+fn noted_by(mut sample: Recorded, link: &str, mode: u32) -> Vec<String> {
     sample.open(40, link, mode, 0x103, INFO);
     sample.paths.insert(b"/dev/null".to_vec(), FileStat { mode: 0o020_666, rdev: 0x103, ..FileStat::default() });
     let (mut files, mut notes) = (Files::default(), Vec::new());
@@ -31,6 +34,13 @@ fn what_is_not_the_same_there_is_told() {
     assert_eq!(noted("/dev/null (deleted)", 0o020_666), [made]);
     assert_eq!(noted("/dev/null", 0o020_600), without("mode 0600 of user 0 and group 0"));
     assert_eq!(noted("/jail/n", 0o020_600), without("its own name, and mode 0600 of user 0 and group 0"));
+}
+
+#[test]
+fn one_that_we_may_not_open_is_told() {
+    let sample = Recorded { closed: vec![b"/dev/null".to_vec()], ..Recorded::sample("bash") };
+    let why = "you may not use /dev/null yourself as it does: allow it before you thaw it, or thaw it as root";
+    assert_eq!(noted_by(sample, "/dev/null", 0o020_666), [why]);
 }
 
 #[test]

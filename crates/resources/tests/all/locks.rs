@@ -28,7 +28,7 @@ fn a_lock_is_read_as_the_kernel_tells_it() {
 
 /// Process 100 and its child 101 have the same description, by number 3, and each a lock of its own by it.
 fn captured(lines: Vec<Told>) -> Option<FileLocks> {
-    let probe = Recorded { told: lines, tables: vec![100, 101], threads: vec![100, 101], ..Recorded::plain() };
+    let probe = Recorded { told: lines, threads: vec![100, 101], ..Recorded::plain() };
     let (mut files, mut notes) = (Files::default(), Vec::new());
     let mut from = Capturing { probe: &probe, files: &mut files, keep: Keep::default(), notes: &mut notes };
     FileLocks::capture(&mut from).expect("nothing is refused")
@@ -47,9 +47,9 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
     let all = captured(vec![
         // For reading only: it shows the lock, which nobody can have asked for by it.
         told(100, 3, 1, 0, &[OURS]),
-        told(100, 4, 2, 2, &[OURS, CHILDS, WHOLE]),
-        told(101, 4, 2, 2, &[OURS, CHILDS, WHOLE]),
-        // Of somebody outside, who has the description too.
+        told(100, 4, 2, 2, &[OURS, WHOLE]),
+        told(101, 4, 2, 2, &[CHILDS, WHOLE]),
+        // Of one that had the same table, and has ended.
         told(101, 5, 3, 2, &["4: POSIX  ADVISORY  WRITE 999 fe:00:8 0 EOF"]),
         // Asked for by its parent, which has closed it.
         told(101, 6, 4, 2, &[ASKED]),
@@ -57,8 +57,9 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
     let of = |process, exclusive, start, end| {
         let number = if process == 0 { 0 } else { 4 };
         let of = if process == 0 { Of::Whole } else { Of::Process };
-        Held { of, description: 2, process, number, exclusive, start, end, becomes: None }
+        Held { of, description: 2, process, number, exclusive, start, end, becomes: None, asked: None }
     };
+    let ended = Held { description: 3, number: 5, asked: Some(999), ..of(101, true, 0, None) };
     let asked = Held {
         of: Of::Whole,
         description: 4,
@@ -68,8 +69,9 @@ fn each_lock_is_kept_once_by_a_descriptor_of_its_own_process() {
         start: 0,
         end: None,
         becomes: None,
+        asked: None,
     };
-    let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59)), asked];
+    let expected = [of(100, true, 10, Some(19)), of(0, false, 0, None), of(101, true, 50, Some(59)), ended, asked];
     assert_eq!(all.expect("there are some").held, expected);
     assert_eq!(captured(vec![]), None);
 }
@@ -90,6 +92,7 @@ fn with_lock(of: Of) -> (Model, plan::Host) {
         start: 5,
         end: Some(9),
         becomes: None,
+        asked: None,
     };
     model.tree.push(TreeState::FileLocks(FileLocks { held: vec![held] }));
     (model, host)
@@ -110,6 +113,18 @@ fn a_process_asks_when_nothing_is_closed_any_more() {
 }
 
 #[test]
+fn a_lock_outlives_who_asked_for_it() {
+    let (mut model, host) = with_lock(Of::Process);
+    let Some(TreeState::FileLocks(locks)) = model.tree.last_mut() else { panic!("there is one") };
+    locks.held[0].asked = Some(99_999);
+    let plan = planned(&model, &host);
+    let step = plan.steps.iter().rfind(|s| matches!(&s.op, Op::Call { sys: Sys::Fcntl, .. })).expect("it asks");
+    assert_eq!(step.actor, Actor::Thread(Tid(model.processes[0].process.pid)));
+    assert!(plan.notes.iter().any(|note| note.contains("process 99999 had asked for a lock")), "{:?}", plan.notes);
+    survives(&model);
+}
+
+#[test]
 fn a_lease_is_of_who_took_it_and_shows_what_it_is_to_become() {
     const OURS: &str = "1: LEASE  BREAKING  UNLCK 101 fe:00:7 0 EOF";
     let all = captured(vec![
@@ -127,6 +142,7 @@ fn a_lease_is_of_who_took_it_and_shows_what_it_is_to_become() {
         start: 0,
         end: None,
         becomes,
+        asked: None,
     };
     assert_eq!(all.expect("there are some").held, [of(1, 5, true, Some(2)), of(2, 6, false, None)]);
     let (mut model, host) = with_lock(Of::Lease);

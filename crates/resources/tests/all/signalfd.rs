@@ -1,6 +1,7 @@
 //! Descriptors of signals: what a real kernel told of them, and how they are made again.
 
 use crate::common::*;
+use resources::fd::epoll::Epoll;
 use resources::fd::signalfd::Signalfd;
 use resources::{Capturing, Description, Files, Keep};
 
@@ -36,6 +37,20 @@ fn refused() {
     sample.open(40, LINK, 0o600, 0, "pos:\t0\nflags:\t02\nmnt_id:\t15\n");
     let line = format!("fd 40 ({LINK}): this kernel does not tell which signals it takes");
     assert_eq!(reasons(&crate::common::refused(describe(&sample, 40))), [line]);
+}
+
+/// What is set by fcntl(2) comes back so: O_APPEND, and O_NONBLOCK of what cannot be made with it; O_NOATIME does not.
+#[test]
+fn its_status_flags() {
+    let mut model = model("sleep");
+    let flags = 0o1_006_002;
+    model.descriptions.insert(40, Description::Signalfd(Signalfd { flags, ..RECORD }));
+    model.descriptions.insert(41, Description::Epoll(Epoll { watches: vec![], flags: 0o4002 }));
+    model.descriptions.insert(42, Description::Epoll(Epoll { watches: vec![], flags: 0o2 }));
+    let lines = steps(&planned(&model, &host("root", &model)), &["signalfd", "epoll"]);
+    let set: Vec<&str> = lines.iter().filter_map(|line| Some(&line[line.find("fcntl(")?..])).collect();
+    assert_eq!(set, ["fcntl(d40, 4, 3072)", "fcntl(d41, 4, 2048)"]);
+    survives(&model);
 }
 
 #[test]

@@ -123,6 +123,10 @@ fn a_link_is_never_opened_with_o_nofollow() {
 
 /// The calls for shared memory of which these parts are shown: address, length and offset in pages, and protection.
 fn shared_memory(parts: &[(u64, u64, u64, u8)]) -> Vec<String> {
+    shared_memory_with(parts, |_| {})
+}
+
+fn shared_memory_with(parts: &[(u64, u64, u64, u8)], change: impl Fn(&mut [Area])) -> Vec<String> {
     const PAGE: u64 = 4096;
     let mut model = model("sleep");
     for state in &mut model.processes[0].states {
@@ -139,11 +143,14 @@ fn shared_memory(parts: &[(u64, u64, u64, u8)]) -> Vec<String> {
                 page: 0,
             };
             space.areas.splice(0..0, parts.iter().map(area));
+            change(&mut space.areas[..parts.len()]);
         }
     }
     survives(&model);
     let all = steps(&planned(&model, &host("root", &model)), &["area"]);
-    let shared = |s: &&String| s.contains("mremap") || s.contains("x100001") || s.contains("x100021");
+    let shared = |s: &&String| {
+        s.contains("mremap") || s.contains("madvise(0x1") || s.contains("x100001") || s.contains("x100021")
+    };
     let call = |s: &String| s.split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
     all.iter()
         .filter(|s| shared(s) || s.contains("memfd") || s.contains("ftruncate") || s.contains("mprotect(0x1"))
@@ -161,6 +168,16 @@ fn the_area_that_shows_all_of_an_object_comes_first() {
         "mprotect(0x100000, 0x1000, 1)",
     ];
     assert_eq!(calls, expected);
+}
+
+#[test]
+fn a_further_view_has_its_own_advice() {
+    let parts = [(0x100, 1, 2, 3), (0x110, 4, 0, 3)];
+    let huge = |areas: &mut [Area]| areas.iter_mut().for_each(|area| area.flags.push("hg".into()));
+    let of = |calls: Vec<String>| calls.into_iter().map(|c| c[..8].to_owned()).collect::<Vec<_>>();
+    assert_eq!(of(shared_memory_with(&parts, huge)), ["mmap(0x1", "madvise(", "mremap(0"]);
+    let one = shared_memory_with(&parts, |areas| huge(&mut areas[1..]));
+    assert_eq!(of(one), ["mmap(0x1", "mremap(0", "madvise("]);
 }
 
 #[test]

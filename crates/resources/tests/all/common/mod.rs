@@ -108,8 +108,6 @@ pub(crate) struct Recorded {
     pub(crate) ready: u16,
     /// Its descriptions.
     pub(crate) descriptions: Vec<Told>,
-    /// Processes that have a table of descriptors.
-    pub(crate) tables: Vec<u32>,
     /// Paths at which we may do nothing.
     pub(crate) closed: Vec<Vec<u8>>,
     /// Capabilities that whoever asks has not.
@@ -442,9 +440,6 @@ impl Probe for Recorded {
     }
     fn descriptions(&self) -> Vec<Told> {
         self.descriptions.clone()
-    }
-    fn tables(&self) -> Vec<u32> {
-        self.tables.clone()
     }
     fn peek(&self, fd: u32) -> Result<Buffers, Fault> {
         Ok(self.peeked.get(&fd).cloned().unwrap_or_default())
