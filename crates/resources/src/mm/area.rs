@@ -334,11 +334,10 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
         };
         let what = format!("shared memory at {:x}-{:x}", first.start, first.end);
         match size {
-            _ if from.files.is_shared(object) => {
-                if is_too_long {
-                    from.note(what, "what its areas show behind its end (SIGBUS) is there after the thaw, as zeroes");
-                }
+            _ if from.files.is_shared(object) && is_too_long => {
+                from.note(what, "what its areas show behind its end (SIGBUS) is there after the thaw, as zeroes");
             }
+            _ if from.files.is_shared(object) => {}
             Ok(size) if size != shown => _ = file(first, from)?,
             Err(_) if areas.iter().any(|area| area.offset > shown) || first.offset > 0 => {
                 let whole = "its areas do not show all of it: what nobody shows, which you may not look at, is lost";
