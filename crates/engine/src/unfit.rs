@@ -39,10 +39,12 @@ pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
     }
     let status = match fs::read(format!("/proc/{pid}/status")) {
         Ok(text) => proc::status(&text).map_err(Trouble::from)?,
-        Err(e) => match Errno::from(e) {
-            Errno::ENOENT | Errno::ESRCH => return refuse(&format!("there is no process {pid}"), "look for it: ps -e"),
-            e => return Err(Error::io("open", format!("/proc/{pid}"), e)),
-        },
+        Err(e) => {
+            return Err(match Errno::from(e) {
+                Errno::ENOENT | Errno::ESRCH => Error::io("look for it", format!("process {pid}"), Errno::ESRCH),
+                e => Error::io("open", format!("/proc/{pid}"), e),
+            });
+        }
     };
     if status.tgid != pid as u32 {
         return refuse(&format!("it is a thread of process {}", status.tgid), "name the process");
