@@ -688,10 +688,12 @@ impl<'a> Execution<'a> {
         let out = answer(Call::new(Sys::Ioctl, [fd.clone(), Arg::Int(FIONREAD), Arg::Out(4)]))?;
         let waiting = out.first().and_then(|n| n[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
         let surplus = u64::from(waiting).saturating_sub(but);
-        if surplus > 0 {
-            answer(Call::new(Sys::Read, [fd, Arg::Out(surplus as usize), Arg::Int(surplus)]))?;
+        let read = answer(Call::new(Sys::Read, [fd, Arg::Out(surplus as usize), Arg::Int(surplus)]));
+        // Less than the first of them (inotify(7), EINVAL).
+        if surplus == 0 || read.as_ref().is_err_and(|fault| fault.errno == Errno::EINVAL) {
+            return Ok(());
         }
-        Ok(())
+        Ok(read.map(drop)?)
     }
 
     /// Where nothing but the wanted place is free, the kernel chooses that. Below 4 GiB, where only who may can fill what is
@@ -872,7 +874,7 @@ impl<'a> Execution<'a> {
             // A connection takes the rest of much when the other end has told that it has the first of it.
             while let Ok(len @ 1..) = wrote
                 && (len as usize) < packet.len()
-                && let Ok(more) = self.feed_more(descr, &packet[len as usize..])
+                && let Ok(more @ 1..) = self.feed_more(descr, &packet[len as usize..])
             {
                 wrote = Ok(len + more);
             }

@@ -261,10 +261,10 @@ fn capture(
         }
         _ => {
             all.findings.refusals.extend(too_many);
-            // Nobody could do more than who may use whatever the host lets anybody use.
-            if !has_capability(CAP_DAC_OVERRIDE) {
-                all.findings.refusals.extend(captured.notes.iter().filter_map(against));
-            }
+            // Who may use whatever the host lets anybody use may lack another capability all the same.
+            let uses_all = has_capability(CAP_DAC_OVERRIDE);
+            let counts = captured.notes.iter().filter(|note| !uses_all || note.is_beyond());
+            all.findings.refusals.extend(counts.filter_map(against));
         }
     }
     all.findings.end()?;
@@ -635,10 +635,12 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     raise_file_limit();
     // A stream has the beginning of an image already.
     let is_stream = request.output.as_deref().is_some_and(|output| output == Path::new("-"));
-    let (mut tries, mut end) = (0, None);
+    let root = request.tree.root;
+    let (mut tries, end, born) = (0, Instant::now() + PATIENCE, began(root));
     loop {
         match attempt(request, progress) {
-            Err(e) if e.may_pass() && !is_stream && Instant::now() < *end.get_or_insert(Instant::now() + PATIENCE) => {
+            // An id may be that of another process by now.
+            Err(e) if e.may_pass() && !is_stream && Instant::now() < end && born.is_some() && began(root) == born => {
                 // Each time a little longer, so as not to keep step with the tree.
                 tries += 1;
                 thread::sleep(PATIENCE / 40 * tries);
@@ -646,6 +648,12 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
             done => return done.map_err(too_many_files),
         }
     }
+}
+
+/// When a process began (proc_pid_stat(5), starttime).
+fn began(pid: i32) -> Option<u64> {
+    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
+    abi::proc::stat(&stat).ok().map(|stat| stat.starttime)
 }
 
 fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {

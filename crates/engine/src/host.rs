@@ -9,7 +9,7 @@ use abi::{gathered, proc};
 use plan::{FileFacts, Host, Inherited, PlaceFacts, Terminal};
 use resources::Model;
 use resources::mm::vdso;
-use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatxAttributes, StatxFlags, statx};
+use rustix::fs::{Access, AtFlags, CWD, Mode, OFlags, StatVfsMountFlags, StatxAttributes, StatxFlags, statx};
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ffi::OsStr;
 use std::fs::{self, File};
@@ -88,7 +88,6 @@ pub fn survey(model: &Model) -> Result<Host, Error> {
         // Who may do it anyhow need not try.
         user_namespaces: status.cap_eff >> CAP_SYS_ADMIN & 1 == 1 || can_make_user_namespace()?,
         time_namespaces: Path::new("/proc/self/timens_offsets").exists(),
-        max_events: number("/proc/sys/fs/inotify/max_queued_events").map_or(0, |n| n.max(0) as u64),
         memfd_noexec: number("/proc/sys/vm/memfd_noexec").map(|n| n as u32),
         vdso: areas,
         vdso_sum: sum,
@@ -216,12 +215,19 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
                 names: m.stx_nlink.into(),
                 access: access(path(&bytes)),
                 appends_only: m.stx_attributes.contains(StatxAttributes::APPEND),
-                is_own: is_own((m.stx_uid, m.stx_gid)),
+                is_own: is_own((m.stx_uid, m.stx_gid)) && are_bits_in_the_way(path(&bytes)),
                 inode: Some((proc::makedev(m.stx_dev_major, m.stx_dev_minor), m.stx_ino)),
             },
         ))
     };
     gathered(model.files.values().filter_map(facts))
+}
+
+/// Whether nothing but permission bits is in the way of who wants to write there: no mount that is read only, nor an attribute.
+fn are_bits_in_the_way(at: &Path) -> bool {
+    let is_writable = rustix::fs::statvfs(at).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
+    let may = rustix::fs::accessat(CWD, at, Access::WRITE_OK, AtFlags::EACCESS);
+    is_writable && may == Err(rustix::io::Errno::ACCESS)
 }
 
 /// Whether what has these is of our user and our group.

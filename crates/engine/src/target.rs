@@ -409,11 +409,17 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn may(&self, path: &[u8], access: u32) -> bool {
         let (path, access) = (self.inside(path), Access::from_bits_truncate(access));
-        // Whoever owns a file may read and write it, whatever its permission bits say.
+        rustix::fs::accessat(CWD, path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
+    }
+
+    fn may_open(&self, path: &[u8], access: u32) -> bool {
+        if self.may(path, access) {
+            return true;
+        }
+        let (path, access) = (self.inside(path), Access::from_bits_truncate(access));
         let owns =
             |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
-        rustix::fs::accessat(CWD, &path, access, AtFlags::EACCESS) != Err(rustix::io::Errno::ACCESS)
-            || std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace().unwrap_or(false)
+        std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace().unwrap_or(false)
     }
 
     fn is_able(&self, capability: u32) -> bool {

@@ -170,9 +170,6 @@ pub struct Host {
     /// Whether the kernel knows time namespaces.
     #[serde(default)]
     pub time_namespaces: bool,
-    /// How many events a new instance of inotify holds (sysctl fs.inotify.max_queued_events); 0: it cannot be told.
-    #[serde(default)]
-    pub max_events: u64,
     /// What the kernel does with a file in memory of which nobody says whether it may be executed (sysctl vm.memfd_noexec);
     /// `None`: it cannot be told.
     #[serde(default)]

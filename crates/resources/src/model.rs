@@ -2,7 +2,7 @@
 
 use crate::fd::mqueue::Mqueue;
 use crate::fd::tty::Typed;
-use crate::fd::{epoll, file::File, inet, locks, packet, place, unix, uring};
+use crate::fd::{epoll, file::File, inet, inotify, locks, packet, place, unix, uring};
 use crate::ipc::undo;
 use crate::list::encode;
 use crate::mm::{huge, ring, segment};
@@ -261,6 +261,7 @@ impl Model {
             inet::plan::questions(self),
             packet::questions(self),
             huge::questions(self),
+            inotify::questions(self),
             ring::questions(self),
             uring::questions(self),
         ]

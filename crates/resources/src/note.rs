@@ -23,6 +23,16 @@ pub struct Note {
     pub first: Option<&'static str>,
 }
 
+/// What is to be done where a capability is missing (capabilities(7)).
+pub(crate) const BEYOND: &str = "freeze it as root, with all capabilities";
+
+impl Note {
+    /// Whether the same user could not thaw it for want of a capability, even if it is root.
+    pub fn is_beyond(&self) -> bool {
+        self.first == Some(BEYOND)
+    }
+}
+
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {}: {}", self.pid, self.what, self.why)

@@ -188,6 +188,10 @@ pub trait Probe {
     fn may(&self, _path: &[u8], _access: u32) -> bool {
         true
     }
+    /// Whether we may open a regular file there so: whoever owns it may, whatever its permission bits say.
+    fn may_open(&self, path: &[u8], access: u32) -> bool {
+        self.may(path, access)
+    }
     /// Whether we have a capability (capabilities(7)).
     fn is_able(&self, _capability: u32) -> bool {
         true
@@ -638,6 +642,6 @@ impl Capturing<'_> {
 
     /// Tells of what we may not do ourselves, and a thaw must: so this user cannot thaw it.
     pub(crate) fn note_beyond(&mut self, what: impl Into<String>, why: &str) {
-        self.note_first(what, format!("{why}: thaw it as root"), Some("freeze it as root"));
+        self.note_first(what, format!("{why}: thaw it as root"), Some(crate::note::BEYOND));
     }
 }

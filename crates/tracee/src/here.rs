@@ -4,7 +4,7 @@ use crate::{arch, fault, sys};
 use abi::layout::{Msghdr, SchedAttr};
 use abi::sockopt::SockOpt;
 use abi::{Answer, Arg, Call, Errno, Fault, Place};
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -206,10 +206,11 @@ pub fn rules_pid_namespace() -> bool {
 /// # Errors
 /// There may be no such child just now (clone(2), EAGAIN).
 pub fn can_make_user_namespace() -> Result<bool, Fault> {
-    // SAFETY: the child makes two system calls and nothing else.
+    let own = OwnIds::new();
+    // SAFETY: the child makes system calls, and nothing else.
     match unsafe { crate::stub::clone_self(0, libc::SIGCHLD as u64, None) } {
-        // SAFETY: numbers only; _exit runs nothing of the process whose copy it is.
-        Ok(0) => unsafe { libc::_exit(libc::unshare(libc::CLONE_NEWUSER)) },
+        // SAFETY: numbers, and what was there before the child; _exit runs nothing of the process whose copy it is.
+        Ok(0) => unsafe { libc::_exit(if libc::unshare(libc::CLONE_NEWUSER) == 0 { own.map() } else { 1 }) },
         Ok(pid) => Ok(crate::stub::reap(pid) == Some(0)),
         Err(e @ Errno::EAGAIN) => Err(Fault::new("clone3", "a child that makes a user namespace", e)),
         Err(_) => Ok(false),
@@ -222,6 +223,43 @@ pub fn owners() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
+/// What a child writes to have our user and our group in its user namespace, and no others: where, and what.
+struct OwnIds([(&'static CStr, String); 3]);
+
+impl OwnIds {
+    fn new() -> OwnIds {
+        let (user, group) = owners();
+        OwnIds([
+            (c"/proc/self/setgroups", "deny".to_owned()),
+            (c"/proc/self/uid_map", format!("{user} {user} 1")),
+            (c"/proc/self/gid_map", format!("{group} {group} 1")),
+        ])
+    }
+
+    /// In the child: 0, or the error.
+    fn map(&self) -> i32 {
+        for (file, text) in &self.0 {
+            // SAFETY: a C string that lives longer than the call.
+            let fd = unsafe { libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
+            // SAFETY: the text lives longer than the call.
+            let wrote = unsafe { libc::write(fd, text.as_ptr().cast(), text.len()) };
+            let errno = last_errno();
+            // SAFETY: nobody else has the number.
+            unsafe { libc::close(fd) };
+            if wrote < 0 {
+                return errno;
+            }
+        }
+        0
+    }
+}
+
+/// That of the last call that failed.
+fn last_errno() -> i32 {
+    // SAFETY: the address is that of a number of this thread.
+    unsafe { *libc::__errno_location() }
+}
+
 /// Opens a file of our own user and group, whatever its permission bits say. A child does: in a user namespace that has both it has
 /// CAP_DAC_OVERRIDE over the file (user_namespaces(7); kernel/capability.c, `capable_wrt_inode_uidgid`).
 ///
@@ -232,35 +270,37 @@ pub fn open_own(path: &[u8], flags: i32) -> Result<OwnedFd, Fault> {
     let path = CString::new(path).map_err(|_| failed(Errno::EINVAL))?;
     // Where the child puts it: both have the same table of descriptors.
     let place = File::open("/dev/null").map_err(|e| failed(e.into()))?;
-    let (user, group) = owners();
-    let settings = [
-        (c"/proc/self/setgroups", "deny".to_owned()),
-        (c"/proc/self/uid_map", format!("{user} {user} 1")),
-        (c"/proc/self/gid_map", format!("{group} {group} 1")),
-    ];
+    let own = OwnIds::new();
     let shares = (libc::CLONE_NEWUSER | libc::CLONE_FILES) as u64;
     // SAFETY: the child makes system calls, and nothing else.
-    match unsafe { crate::stub::clone_self(shares, libc::SIGCHLD as u64, None) } {
-        // SAFETY: numbers, and what was there before the child; _exit runs nothing of the process whose copy it is.
-        Ok(0) => unsafe {
-            for (file, text) in &settings {
-                let fd = libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC);
-                libc::write(fd, text.as_ptr().cast(), text.len());
-                libc::close(fd);
-            }
-            let fd = libc::open(path.as_ptr(), flags | libc::O_CLOEXEC);
-            let failed = fd < 0 || libc::dup3(fd, place.as_raw_fd(), libc::O_CLOEXEC) < 0;
-            let errno = if failed { *libc::__errno_location() } else { 0 };
-            libc::close(fd);
-            libc::_exit(errno)
-        },
-        Ok(pid) => match crate::stub::reap(pid) {
-            Some(0) => Ok(place.into()),
-            Some(errno) => Err(failed(Errno(errno))),
-            None => Err(failed(Errno::ESRCH)),
-        },
-        Err(e) => Err(failed(e)),
+    let pid = unsafe { crate::stub::clone_self(shares, libc::SIGCHLD as u64, None) }.map_err(failed)?;
+    if pid == 0 {
+        let errno = match own.map() {
+            0 => open_at(&path, flags, place.as_raw_fd()),
+            errno => errno,
+        };
+        // SAFETY: a number; _exit runs nothing of the process whose copy it is.
+        unsafe { libc::_exit(errno) }
     }
+    match crate::stub::reap(pid) {
+        Some(0) => Ok(place.into()),
+        errno => Err(failed(Errno(errno.unwrap_or(libc::ESRCH)))),
+    }
+}
+
+/// In a child: opens what stands there as that number; 0, or the error.
+fn open_at(path: &CStr, flags: i32, place: i32) -> i32 {
+    // SAFETY: a C string that lives longer than the call.
+    let fd = unsafe { libc::open(path.as_ptr(), flags | libc::O_CLOEXEC) };
+    if fd < 0 {
+        return last_errno();
+    }
+    // SAFETY: numbers only; who made the child waits for it.
+    let moved = unsafe { libc::dup3(fd, place, libc::O_CLOEXEC) };
+    let errno = if moved < 0 { last_errno() } else { 0 };
+    // SAFETY: nobody else has the number.
+    unsafe { libc::close(fd) };
+    errno
 }
 
 /// A child of ours that does nothing, and is no more when this is dropped.

@@ -454,7 +454,7 @@ impl Process {
         let mut ended: Vec<Process> = all.into_iter().filter(|process| !survives(process)).collect();
         // The first process of a pid namespace ends when nobody is left in it: not a zombie, and no thread either
         // (kernel/pid_namespace.c, `zap_pid_ns_processes`).
-        let is_first = |process: &Process| process.threads[0].inner_tid() == 1;
+        let is_first = |process: &Process| Status::of(process.pid).is_ok_and(|status| status.inner == 1);
         let have_first = ended.iter().any(is_first);
         for process in ended.iter_mut().filter(|process| !is_first(process)) {
             process.see_end();

@@ -17,7 +17,7 @@ use super::place::Wanted;
 use super::procfile;
 use super::{Kind, S_IFDIR, S_IFMT, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::task::{all, written};
-use crate::{At, Capturing, Entry, Planning, Probe, Resource, Text, Trouble};
+use crate::{At, Capturing, Description, Entry, Model, Planning, Probe, Resource, Text, Trouble};
 use abi::consts::file_type::S_IFLNK;
 use abi::layout::FileStat;
 use abi::proc::{self, InotifyWatch};
@@ -34,6 +34,8 @@ const IN_MODIFY: u32 = 2;
 const IN_ATTRIB: u32 = 4;
 const IN_DELETE_SELF: u32 = 0x400;
 const IN_DONT_FOLLOW: u32 = 0x0200_0000;
+/// How many events a new instance holds (inotify(7)).
+const HOLDS: &str = "/proc/sys/fs/inotify/max_queued_events";
 /// The longest queue that is filled up, so that it says that it was.
 const QUEUE_MAX: u64 = 1 << 17;
 /// How many ids are given and taken back before their events are read away.
@@ -79,6 +81,12 @@ pub struct Inotify {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lost: bool,
+}
+
+/// What a survey has to read for them.
+pub(crate) fn questions(model: &Model) -> Vec<String> {
+    let lost = |description: &Description| matches!(description, Description::Inotify(it) if it.lost);
+    if model.descriptions.values().any(lost) { vec![HOLDS.to_owned()] } else { Vec::new() }
 }
 
 impl Resource for Inotify {
@@ -418,7 +426,8 @@ impl Adding<'_, '_> {
     /// is read away. What happens meanwhile to what the program watches is among the lost.
     fn overflow(&mut self, wd: u32) {
         const LOST: &str = "an inotify instance does not tell that events were lost";
-        let holds = self.to.to.host.max_events;
+        let told = self.to.to.host.told.get(HOLDS).and_then(|text| text.trim().parse().ok());
+        let holds: u64 = told.unwrap_or(0);
         if holds == 0 || holds > QUEUE_MAX {
             return self.to.to.note(LOST);
         }

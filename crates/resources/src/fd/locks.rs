@@ -115,7 +115,8 @@ pub(crate) fn is_kept(line: &[u8], mode: u32) -> bool {
 /// Who asked for the lock of a process, if not that one (clone(2), CLONE_FILES): the owner is a table of descriptors, and it goes on when
 /// who asked has ended (fs/locks.c, `posix_same_owner`).
 fn asked(lock: &Lock, seen: &Told, from: &Capturing<'_>) -> Option<u32> {
-    let asked = u32::try_from(lock.pid).ok().filter(|asked| *asked != seen.pid)?;
+    // In the /proc of another pid namespace who has ended is 0 (fs/locks.c, `locks_translate_pid`).
+    let asked = u32::try_from(lock.pid).ok().filter(|asked| *asked != seen.pid && *asked != 0)?;
     Some(from.probe.inner_tid(asked).unwrap_or(asked))
 }
 
@@ -256,7 +257,7 @@ impl Held {
         let by = Tid(asked.and_then(|(_, living)| living).map_or(self.process, |p| p.process.pid));
         if let Some((asked, None)) = asked {
             to.to.note(format!(
-                "process {asked} had asked for a lock of process {} and ended: it is told to be of the latter now (F_GETLK)",
+                "process {asked} had asked for a lock of process {} and ended, or has other descriptors now: it is told to be of the latter (F_GETLK)",
                 self.process
             ));
         }

@@ -96,10 +96,20 @@ pub(crate) fn access_of(open_flags: u32) -> u32 {
 /// Tells of a place that we may not use as a thaw must use it (bits of access(2)): so this user cannot thaw it.
 pub(crate) fn note_closed(what: impl Into<String>, path: &Text, access: u32, from: &mut Capturing<'_>) {
     if !from.may(path, access) {
-        let why =
-            format!("you may not use {path} yourself as it does: allow it before you thaw it, or thaw it as root");
-        from.note_first(what, why, Some("allow it (chmod), or freeze it as root"));
+        tell_closed(what, path, from);
     }
+}
+
+/// The same of a regular file, which is opened.
+pub(crate) fn note_closed_file(what: impl Into<String>, path: &Text, access: u32, from: &mut Capturing<'_>) {
+    if !from.may(path, access) && !from.probe.may_open(&path.0, access) {
+        tell_closed(what, path, from);
+    }
+}
+
+fn tell_closed(what: impl Into<String>, path: &Text, from: &mut Capturing<'_>) {
+    let why = format!("you may not use {path} yourself as it does: allow it before you thaw it, or thaw it as root");
+    from.note_first(what, why, Some("allow it (chmod), or freeze it as root"));
 }
 
 /// What must stand at a path on the host.

@@ -153,7 +153,7 @@ impl Kind for Regular {
         }
         note_shared_position(seen, from)?;
         if known.standing == Standing::Named {
-            place::note_closed(seen.title(), &known.path, place::access_of(seen.flags()), from);
+            place::note_closed_file(seen.title(), &known.path, place::access_of(seen.flags()), from);
         }
         let in_proc = place::is_in_proc(seen, from)?;
         // What was made without a name, and has one by now, is opened by that.

@@ -330,7 +330,7 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
             from.probe.stat(&format!("map_files/{:x}-{:x}", first.start, first.end)).map(|stat| stat.size as u64);
         let is_too_long = match size {
             Ok(size) => size < shown,
-            Err(_) => last_that_is_read(&areas).is_some_and(|area| !is_there(area.end - PAGE, from)),
+            Err(_) => ends_before(&areas, from)?,
         };
         let what = format!("shared memory at {:x}-{:x}", first.start, first.end);
         match size {
@@ -348,6 +348,13 @@ pub(crate) fn look_at_views(areas: &[proc::Area], from: &mut Capturing<'_>) -> R
         }
     }
     Ok(())
+}
+
+/// Whether one object ends before the last page that areas show of it.
+fn ends_before(areas: &[&proc::Area], from: &Capturing<'_>) -> Result<bool, Trouble> {
+    let Some(area) = last_that_is_read(areas) else { return Ok(false) };
+    let last = area.end - PAGE..area.end;
+    Ok(!is_there(last.start, from) && from.probe.save_memory(&[(last, crate::Which::Guards)])?.guards.is_empty())
 }
 
 /// Of areas that show one object, that which goes farthest and may be read. Who reads what userfaultfd(2) watches would wait.

@@ -290,7 +290,7 @@ fn note_closed(areas: &[Area], exe: u32, from: &mut Capturing<'_>) {
         // What is in the image needs nobody to open it, unless it is one's own data.
         let is_opened = file.standing == Standing::Named && (file.contents.is_none() || access & WRITE != 0);
         if is_opened && !file.is_shared_memory() {
-            place::note_closed(format!("the mapping of {}", file.path), &file.path.clone(), access, from);
+            place::note_closed_file(format!("the mapping of {}", file.path), &file.path.clone(), access, from);
         }
     }
 }
@@ -336,7 +336,8 @@ fn shown_of_gone(id: u32, areas: &[&Area], from: &mut Capturing<'_>) -> Result<(
     let mut size = shown_end.max(from.files.list[&id].size);
     for area in &areas {
         if let Backing::File { offset, .. } = area.backing {
-            size = size.max(offset + there_is(area, id, from)?);
+            let there = there_is(area, id, from)?;
+            size = size.max(if there > 0 { offset + there } else { 0 });
         }
     }
     Ok((extents, size))
@@ -363,7 +364,10 @@ fn there_is(area: &Area, id: u32, from: &Capturing<'_>) -> Result<u64, Trouble> 
         }
     }
     let has_room = from.files.list[&id].directory().is_none_or(|directory| from.probe.has_room(directory));
-    Ok(if has_room { there * PAGE } else { area.len() })
+    // That nothing can be read may be for want of memory, too.
+    let may_ask = || from.probe.stat(&format!("map_files/{:x}-{:x}", area.start, area.end)).is_ok();
+    let is_the_end = if there > 0 { is_there(there - 1) } else { may_ask() };
+    Ok(if has_room && is_the_end { there * PAGE } else { area.len() })
 }
 
 /// The parts of an area whose pages of the file are not there yet.

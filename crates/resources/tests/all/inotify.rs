@@ -136,7 +136,9 @@ fn events_that_wait_are_told() {
     let model = tree(found);
     survives(&model);
     let mut host = host("root", &model);
-    host.max_events = 16384;
+    let holds = "/proc/sys/fs/inotify/max_queued_events";
+    assert!(model.questions().contains(&holds.to_owned()));
+    host.told.insert(holds.to_owned(), "16384".to_owned());
     let plan = planned(&model, &host);
     let steps = steps(&plan, &["inotify"]);
     let made = steps.iter().find_map(|step| step.split_once(" = memfd_create")?.0.split_once(" d")?.1.parse().ok());
@@ -149,7 +151,7 @@ fn events_that_wait_are_told() {
     ];
     assert!(steps.iter().rev().zip(last.iter().rev()).all(|(step, part)| step.contains(part)), "{steps:#?}");
     // One that is too long to be filled up.
-    host.max_events = 1 << 20;
+    host.told.insert(holds.to_owned(), "1048576".to_owned());
     assert_eq!(planned(&model, &host).notes, ["an inotify instance does not tell that events were lost"]);
 }
 

@@ -198,14 +198,22 @@ impl Drop for Stubs {
             for body in self.processes.values() {
                 let _ = sys::pidfd_kill(body.pidfd.as_fd());
             }
+            // The kernel keeps a process until its tracer has taken note of the end of each of its threads; and the first one of a pid
+            // namespace until all others in it are no more.
+            let traced = self.threads.values().filter(|s| s.tie == Tie::Trace);
+            let is_leader = |tid: &i32| self.processes.values().any(|body| body.pid == *tid);
+            let (leaders, others): (Vec<i32>, Vec<i32>) = traced.filter_map(|s| s.tid).partition(is_leader);
+            others.into_iter().for_each(take_note);
+            if self.root == nest::FIRST {
+                let root = self.processes.get(&self.root).map(|body| body.pid);
+                leaders.into_iter().filter(|tid| Some(*tid) != root).for_each(take_note);
+            }
             // Makers come before what they made: the end of a parent makes its children ours.
             for process in &self.order {
                 let body = &self.processes[process];
-                // The kernel keeps a process until its tracer has taken note of the end of each of its threads.
-                let own = self.threads.values().filter(|s| s.process == Some(*process) && s.tie == Tie::Trace);
-                own.filter_map(|s| s.tid.filter(|tid| *tid != body.pid)).for_each(take_note);
-                has_ended(body.pidfd.as_fd(), Duration::from_secs(10));
-                reap(body.pid);
+                if has_ended(body.pidfd.as_fd(), Duration::from_secs(10)) {
+                    reap(body.pid);
+                }
             }
             std::mem::take(&mut self.unseen).into_iter().for_each(end);
         }

@@ -126,11 +126,13 @@ fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, 
     })?;
     // Who was the first process of such a namespace is so again.
     let (mut ready, mut said) = UnixStream::pair().map_err(|e| Word::failed(5, Errno::from(e)))?;
-    if pid != FIRST {
+    if pid == FIRST {
+        point(6)?;
+    } else {
         first_process(ends)?;
     }
     let clone_parent = libc::CLONE_PARENT as u64;
-    // SAFETY: the child only mounts /proc, closes descriptors and jumps into the code of the envoy.
+    // SAFETY: the child only mounts /proc, tells of it, closes descriptors and jumps into the code of the envoy.
     match unsafe { clone_self(clone_parent, 0, Some(pid)) } {
         Ok(0) => {
             let word = if pid == FIRST { mount_proc().err().unwrap_or_default() } else { Word::default() };
