@@ -688,12 +688,14 @@ impl<'a> Execution<'a> {
         let out = answer(Call::new(Sys::Ioctl, [fd.clone(), Arg::Int(FIONREAD), Arg::Out(4)]))?;
         let waiting = out.first().and_then(|n| n[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
         let surplus = u64::from(waiting).saturating_sub(but);
-        let read = answer(Call::new(Sys::Read, [fd, Arg::Out(surplus as usize), Arg::Int(surplus)]));
-        // Less than the first of them (inotify(7), EINVAL).
-        if surplus == 0 || read.as_ref().is_err_and(|fault| fault.errno == Errno::EINVAL) {
+        if surplus == 0 {
             return Ok(());
         }
-        Ok(read.map(drop)?)
+        match answer(Call::new(Sys::Read, [fd, Arg::Out(surplus as usize), Arg::Int(surplus)])) {
+            // Less than the first of them (inotify(7)).
+            Err(fault) if fault.errno == Errno::EINVAL => Ok(()),
+            read => Ok(read.map(drop)?),
+        }
     }
 
     /// Where nothing but the wanted place is free, the kernel chooses that. Below 4 GiB, where only who may can fill what is
