@@ -454,16 +454,20 @@ impl Process {
         let mut ended: Vec<Process> = all.into_iter().filter(|process| !survives(process)).collect();
         // The first process of a pid namespace ends when nobody is left in it: not a zombie, and no thread either
         // (kernel/pid_namespace.c, `zap_pid_ns_processes`).
-        let is_first = |process: &Process| Status::of(process.pid).is_ok_and(|status| status.inner == 1);
-        let have_first = ended.iter().any(is_first);
-        for process in ended.iter_mut().filter(|process| !is_first(process)) {
+        let first = ended.iter().position(Process::is_first_of_namespace);
+        for (_, process) in ended.iter_mut().enumerate().filter(|(n, _)| Some(*n) != first) {
             process.see_end();
-            if have_first {
+            if first.is_some() {
                 take_note(process.pid);
             }
         }
-        ended.iter_mut().filter(|process| is_first(process)).for_each(Process::see_end);
+        first.into_iter().for_each(|n| ended[n].see_end());
         Ok((ended.iter().map(|process| Ended { pid: process.pid, at }).collect(), faults))
+    }
+
+    fn is_first_of_namespace(&self) -> bool {
+        let of_leader = || Status::of(self.pid).is_ok_and(|status| status.inner == 1);
+        if self.leader_has_ended() { of_leader() } else { self.threads[0].inner_tid() == 1 }
     }
 
     /// Waits for the end of who was sent SIGKILL. Only its first thread is ours then.
