@@ -636,11 +636,17 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
     // A stream has the beginning of an image already.
     let is_stream = request.output.as_deref().is_some_and(|output| output == Path::new("-"));
     let root = request.tree.root;
-    let (mut tries, end, born) = (0, Instant::now() + PATIENCE, began(root));
+    let (mut tries, end, born) = (0, Instant::now() + PATIENCE, tracee::begun(root));
     loop {
         match attempt(request, progress) {
             // An id may be that of another process by now.
-            Err(e) if e.may_pass() && !is_stream && Instant::now() < end && born.is_some() && began(root) == born => {
+            Err(e)
+                if e.may_pass()
+                    && !is_stream
+                    && Instant::now() < end
+                    && born.is_ok()
+                    && tracee::begun(root) == born =>
+            {
                 // Each time a little longer, so as not to keep step with the tree.
                 tries += 1;
                 thread::sleep(PATIENCE / 40 * tries);
@@ -648,12 +654,6 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
             done => return done.map_err(too_many_files),
         }
     }
-}
-
-/// When a process began (proc_pid_stat(5), starttime).
-fn began(pid: i32) -> Option<u64> {
-    let stat = fs::read(format!("/proc/{pid}/stat")).ok()?;
-    abi::proc::stat(&stat).ok().map(|stat| stat.starttime)
 }
 
 fn attempt(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, Error> {

@@ -215,7 +215,7 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
                 names: m.stx_nlink.into(),
                 access: access(path(&bytes)),
                 appends_only: m.stx_attributes.contains(StatxAttributes::APPEND),
-                is_own: is_own((m.stx_uid, m.stx_gid)) && are_bits_in_the_way(path(&bytes)),
+                is_own: is_own(path(&bytes)),
                 inode: Some((proc::makedev(m.stx_dev_major, m.stx_dev_minor), m.stx_ino)),
             },
         ))
@@ -223,16 +223,18 @@ fn files(model: &Model) -> BTreeMap<Vec<u8>, FileFacts> {
     gathered(model.files.values().filter_map(facts))
 }
 
-/// Whether nothing but permission bits is in the way of who wants to write there: no mount that is read only, nor an attribute.
-fn are_bits_in_the_way(at: &Path) -> bool {
-    let is_writable = rustix::fs::statvfs(at).is_ok_and(|system| !system.f_flag.contains(StatVfsMountFlags::RDONLY));
-    let may = rustix::fs::accessat(CWD, at, Access::WRITE_OK, AtFlags::EACCESS);
-    is_writable && may == Err(rustix::io::Errno::ACCESS)
-}
-
-/// Whether what has these is of our user and our group.
-pub(crate) fn is_own(owners: (u32, u32)) -> bool {
-    owners == tracee::here::owners()
+/// Whether a file is of our user and our group, and nothing but permission bits is in the way of who reads and writes it: no mount that is
+/// read only, nor an attribute.
+pub(crate) fn is_own(at: &Path) -> bool {
+    let is_writable = |system: rustix::fs::StatVfs| !system.f_flag.contains(StatVfsMountFlags::RDONLY);
+    let by_bits = |access| {
+        let may = rustix::fs::accessat(CWD, at, access, AtFlags::EACCESS);
+        matches!(may, Ok(()) | Err(rustix::io::Errno::ACCESS))
+    };
+    fs::metadata(at).is_ok_and(|m| m.is_file() && (m.uid(), m.gid()) == tracee::here::owners())
+        && rustix::fs::statvfs(at).is_ok_and(is_writable)
+        && by_bits(Access::READ_OK)
+        && by_bits(Access::WRITE_OK)
 }
 
 /// What we may do there: bits of access(2).

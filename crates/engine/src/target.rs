@@ -417,9 +417,8 @@ impl Probe for Target<'_, '_, '_, '_> {
             return true;
         }
         let (path, access) = (self.inside(path), Access::from_bits_truncate(access));
-        let owns =
-            |m: std::fs::Metadata| m.is_file() && !access.contains(Access::EXEC_OK) && is_own((m.uid(), m.gid()));
-        std::fs::metadata(&path).is_ok_and(owns) && tracee::here::can_make_user_namespace().unwrap_or(false)
+        let by_bits = !access.contains(Access::EXEC_OK) && is_own(&path);
+        by_bits && tracee::here::can_make_user_namespace().unwrap_or(false)
     }
 
     fn is_able(&self, capability: u32) -> bool {

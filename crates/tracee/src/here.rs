@@ -206,7 +206,7 @@ pub fn rules_pid_namespace() -> bool {
 /// # Errors
 /// There may be no such child just now (clone(2), EAGAIN).
 pub fn can_make_user_namespace() -> Result<bool, Fault> {
-    let own = OwnIds::new();
+    let own = Ids::new(owners());
     // SAFETY: the child makes system calls, and nothing else.
     match unsafe { crate::stub::clone_self(0, libc::SIGCHLD as u64, None) } {
         // SAFETY: numbers, and what was there before the child; _exit runs nothing of the process whose copy it is.
@@ -223,13 +223,13 @@ pub fn owners() -> (u32, u32) {
     unsafe { (libc::geteuid(), libc::getegid()) }
 }
 
-/// What a child writes to have our user and our group in its user namespace, and no others: where, and what.
-struct OwnIds([(&'static CStr, String); 3]);
+/// What a child writes to have one user and one group in its user namespace, and no others: where, and what (user_namespaces(7): an
+/// unprivileged process may map its own ids, the group only once setgroups is denied).
+pub(crate) struct Ids([(&'static CStr, String); 3]);
 
-impl OwnIds {
-    fn new() -> OwnIds {
-        let (user, group) = owners();
-        OwnIds([
+impl Ids {
+    pub(crate) fn new((user, group): (u32, u32)) -> Ids {
+        Ids([
             (c"/proc/self/setgroups", "deny".to_owned()),
             (c"/proc/self/uid_map", format!("{user} {user} 1")),
             (c"/proc/self/gid_map", format!("{group} {group} 1")),
@@ -237,7 +237,7 @@ impl OwnIds {
     }
 
     /// In the child: 0, or the error.
-    fn map(&self) -> i32 {
+    pub(crate) fn map(&self) -> i32 {
         for (file, text) in &self.0 {
             // SAFETY: a C string that lives longer than the call.
             let fd = unsafe { libc::open(file.as_ptr(), libc::O_WRONLY | libc::O_CLOEXEC) };
@@ -270,7 +270,7 @@ pub fn open_own(path: &[u8], flags: i32) -> Result<OwnedFd, Fault> {
     let path = CString::new(path).map_err(|_| failed(Errno::EINVAL))?;
     // Where the child puts it: both have the same table of descriptors.
     let place = File::open("/dev/null").map_err(|e| failed(e.into()))?;
-    let own = OwnIds::new();
+    let own = Ids::new(owners());
     let shares = (libc::CLONE_NEWUSER | libc::CLONE_FILES) as u64;
     // SAFETY: the child makes system calls, and nothing else.
     let pid = unsafe { crate::stub::clone_self(shares, libc::SIGCHLD as u64, None) }.map_err(failed)?;

@@ -42,5 +42,5 @@ pub use error::{EnvoyError, SeizeError};
 pub use heir::{Heir, Legacy};
 pub use memory::Memory;
 pub use pagemap::{Behind, Categories, behind, scan};
-pub use process::{Caught, Descriptors, Ended, Process, Queue, Shown};
+pub use process::{Caught, Descriptors, Ended, Process, Queue, Shown, begun};
 pub use stopped::Stopped;

@@ -524,7 +524,7 @@ fn last_will(all: &[Process], began: &[u64]) -> Result<Heir, Fault> {
 }
 
 /// When a process began, which tells it from others of the same id.
-fn begun(pid: i32) -> Result<u64, Fault> {
+pub fn begun(pid: i32) -> Result<u64, Fault> {
     let text = read_record(format!("/proc/{pid}/stat"))?;
     abi::proc::stat(&text).map(|stat| stat.starttime).map_err(|e| Fault::new(e.to_string(), pid, Errno::EINVAL))
 }

@@ -462,16 +462,19 @@ fn many_files(scene: &mut Scene) -> Outcome {
     super::answers(&mut terminal)
 }
 
-/// Who has made a file that may be read only from then on writes it on.
+/// Who has made a file that may only be read from then on, or only be written to, reads and writes it on.
 fn own_file(scene: &mut Scene) -> Outcome {
-    const SCRIPT: &str =
-        "sh -c 'umask 0333; exec 3>own </dev/null >/dev/null 2>&1; sleep 1000 & echo one >&3; wait; echo two >&3' &
+    const SCRIPT: &str = "for mask in 0333 0466; do
+rm -f own f.cryo
+sh -c \"umask $mask; exec 3<>own </dev/null >/dev/null 2>&1; sleep 1000 & echo one >&3; wait; echo two >&3\" &
 until [ -s own ]; do sleep 0.1; done
 $0 freeze $! -q -o f.cryo || exit 7
-(until pkill -P $(pgrep -f '^sh -c umask') sleep; do sleep 0.1; done) & ./f.cryo && cat own && stat -c %a own";
+(until pkill -P $(pgrep -f \"^sh -c umask $mask\") sleep; do sleep 0.1; done) & ./f.cryo && stat -c %a own && chmod 600 own && cat own
+done";
     let cryopid = scene.kit.cryopid.display().to_string();
     let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
-    same("what it has written", &"one\ntwo\n444\n".to_owned(), &said.ended_with("a file of one's own", &[0])?.out)
+    let expected = "444\none\ntwo\n200\none\ntwo\n".to_owned();
+    same("what it has written", &expected, &said.ended_with("a file of one's own", &[0])?.out)
 }
 
 /// The first process of a pid namespace, which ends when nobody else is left there, is so again.

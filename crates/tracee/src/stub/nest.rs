@@ -3,6 +3,7 @@
 use super::births::Start;
 use super::clone_self;
 use super::pass::receive_fd;
+use crate::here::Ids;
 use crate::{fault, sys};
 use abi::{Errno, Fault};
 use std::io::{Read, Write};
@@ -109,7 +110,10 @@ fn made(nest: Nest, pid: u32, start: &Start, ends: &HelperEnds) -> Result<Word, 
         // SAFETY: unshare with numbers only.
         checked(1, unsafe { libc::unshare(libc::CLONE_NEWUSER) })?;
         point(2)?;
-        map_ids(uid, gid).map_err(|e| Word::failed(2, Errno::from(e)))?;
+        let errno = Ids::new((uid, gid)).map();
+        if errno != 0 {
+            return Err(Word::failed(2, Errno(errno)));
+        }
     }
     if let Some(clocks) = start.clocks {
         point(8)?;
@@ -173,13 +177,6 @@ fn mount(stage: u32, at: &std::ffi::CStr, kind: &std::ffi::CStr, flags: u64) -> 
 /// What is mounted below from now on is seen in this namespace only (mount_namespaces(7)).
 fn make_slave(at: &std::ffi::CStr) -> Result<(), Word> {
     mount(4, at, c"", libc::MS_REC | libc::MS_SLAVE)
-}
-
-/// user_namespaces(7): an unprivileged process may map its own ids, the group only once setgroups is denied.
-fn map_ids(uid: u32, gid: u32) -> std::io::Result<()> {
-    std::fs::write("/proc/self/setgroups", "deny")?;
-    std::fs::write("/proc/self/uid_map", format!("{uid} {uid} 1"))?;
-    std::fs::write("/proc/self/gid_map", format!("{gid} {gid} 1"))
 }
 
 /// Process 1 of the namespace: mounts its /proc, then waits to be told to stay.
