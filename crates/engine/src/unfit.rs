@@ -4,8 +4,8 @@ use crate::Error;
 use abi::{Errno, proc};
 use plan::Refusal;
 use resources::Trouble;
-use std::fs;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
 use tracee::{EnvoyError, SeizeError};
 
 /// ptrace(2), "Ptrace access mode checking".
@@ -24,13 +24,29 @@ fn is_above_us(pid: i32) -> bool {
     std::iter::successors(parent(&std::process::id()), parent).any(|above| above == pid as u32)
 }
 
+/// For how long the end of who started us is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Whether it is above us, and remains there: who leads a session was started by setsid(1) perhaps, which ends when it has forked.
+fn remains_above_us(pid: i32) -> bool {
+    let leads = rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid());
+    let end = Instant::now() + PATIENCE;
+    while is_above_us(pid) {
+        if !leads || Instant::now() > end {
+            return true;
+        }
+        thread::sleep(PATIENCE / 500);
+    }
+    false
+}
+
 /// What nobody can freeze, told before anything is touched.
 pub(crate) fn presentable(pid: i32) -> Result<(), Error> {
     let refuse = |why: &str, remedy: &str| Err(Error::refuse("process", why, remedy));
     if pid as u32 == std::process::id() {
         return refuse("this is cryopid itself", "name another process");
     }
-    if is_above_us(pid) {
+    if remains_above_us(pid) {
         let remedy = "run it from another terminal, or outside of that tree: setsid --fork cryopid …";
         return refuse("cryopid itself is in that tree", remedy);
     }
@@ -158,7 +174,7 @@ pub(crate) fn of_ended(e: Error, stopped: &[(i32, i32)]) -> Error {
         Error::Unguarded | Error::Image(_) => 0,
     };
     for n in 0..looks {
-        std::thread::sleep(Duration::from_millis(n.min(1)));
+        thread::sleep(Duration::from_millis(n.min(1)));
         if let Some((pid, _)) = stopped.iter().find(|(_, tid)| has_ended(*tid)) {
             let remedy = if *pid == stopped[0].0 { "name another process" } else { "try again" };
             return Error::Refused(vec![Refusal::new("process", "it ended meanwhile", remedy).of(*pid)]);
