@@ -203,6 +203,9 @@ pub mod socket {
     pub const IP_BIND_ADDRESS_NO_PORT: u64 = 24;
     pub const IP_LOCAL_PORT_RANGE: u64 = 51;
     pub const UDP_CORK: u64 = 1;
+    pub const UDP_ENCAP: u64 = 100;
+    pub const UDP_SEGMENT: u64 = 103;
+    pub const UDP_GRO: u64 = 104;
     pub const IPV6_V6ONLY: u64 = 26;
 
     pub const MSG_PEEK: u64 = 2;

@@ -413,7 +413,8 @@ fn special() -> Vec<Case> {
         Case::specimen(&["leases"]).but(&[PidNs]),
         Case::specimen(&["lease-mapped"]).only(&[Root, User, Again]),
         Case::specimen(&["file-published"]).but(&[PidNs]),
-        Case::specimen(&["inet-shut"]).only(&[Root, User, WithLibs, Again]),
+        Case::specimen(&["inet-shut-behind"]).only(&[Root, User, WithLibs, Again]),
+        Case::specimen(&["inet-segments"]).but(&[PidNs]),
         Case::specimen(&["tcp-in-turn"]).only(&[Root, User, WithLibs, Again]),
         // Who may not look at what no area shows is not told of its end. It is made again as a file in memory.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["mem-shown-in-part"]) }.but(&[User]),

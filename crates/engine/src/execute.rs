@@ -440,8 +440,7 @@ impl<'a> Execution<'a> {
             (Op::Datagrams { to, all, lost }, _) => {
                 for one in all {
                     let by = one.by.map(|by| self.number(by));
-                    let sent = sockets::send_to(self.number(*to), by, &one.from, &one.message);
-                    self.expected(step, Expect::OrTold(lost), sent)?;
+                    self.expected(step, Expect::OrTold(lost), sockets::send_to(self.number(*to), by, one))?;
                 }
                 Ok(())
             }

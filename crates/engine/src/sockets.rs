@@ -1,12 +1,12 @@
 //! What the kernel tells of sockets (sock_diag(7), proc_pid_net(5)), in the network namespace of whoever asks; and connections.
 
 use abi::consts::socket::{
-    AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPV6_V6ONLY,
-    SO_PEERCRED, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOL_SOCKET,
+    AF_INET, AF_INET6, IP_BIND_ADDRESS_NO_PORT, IP_LOCAL_PORT_RANGE, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_UDP,
+    IPV6_V6ONLY, SO_PEERCRED, SO_PROTOCOL, SO_RCVBUF, SO_RCVBUFFORCE, SO_REUSEADDR, SOL_SOCKET, UDP_SEGMENT,
 };
 use abi::diag::{self, LinkSocket, LocalSocket, LocalSockets, Part};
 use abi::{Answer, Arg, Call, Errno, Fault, Sys, proc};
-use plan::TcpEnd;
+use plan::{Datagram, TcpEnd};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::ioctl_fionbio;
 use rustix::net::sockopt::set_socket_linger;
@@ -238,10 +238,11 @@ fn any_port(end: &TcpEnd, other: &TcpEnd) -> Vec<u8> {
 
 /// Sends a message to a socket of ours, from an address; that of a socket of ours, if `by` is one. It goes to nobody else: to the
 /// socket's own address, or to the loopback, if it takes what comes to any.
-pub(crate) fn send_to(number: u64, by: Option<u64>, from: &[u8], message: &[u8]) -> Result<u64, Errno> {
+pub(crate) fn send_to(number: u64, by: Option<u64>, one: &Datagram) -> Result<u64, Errno> {
     /// `struct sockaddr_in6`.
     const ROOM: u32 = 28;
     let len = Arg::Bytes(ROOM.to_ne_bytes().to_vec());
+    let from = &one.from[..];
     let asked = here::call(&Call::new(Sys::Getsockname, [Arg::Int(number), Arg::Out(ROOM as usize), len]));
     asked.result?;
     let own = asked.out.into_iter().next().and_then(|own| proc::sockaddr(&own)).ok_or(Errno::EINVAL)?;
@@ -263,12 +264,26 @@ pub(crate) fn send_to(number: u64, by: Option<u64>, from: &[u8], message: &[u8])
     to[at..at + ip.len()].copy_from_slice(&ip);
     let ours = if by.is_none() { Some(sender(is_six, protocol_of(number)?, from)?) } else { None };
     let by = by.or(ours.as_ref().map(|ours| ours.as_raw_fd() as u64)).unwrap_or_default();
-    let (bytes, len) = (Arg::Bytes(message.to_vec()), Arg::Int(message.len() as u64));
-    here::call(&Call::new(
-        Sys::Sendto,
-        [Arg::Int(by), bytes, len, 0.into(), Arg::Bytes(to), Arg::Int(from.len() as u64)],
-    ))
-    .result
+    let (bytes, len) = (Arg::Bytes(one.message.clone()), Arg::Int(one.message.len() as u64));
+    let send = [Arg::Int(by), bytes, len, 0.into(), Arg::Bytes(to), Arg::Int(from.len() as u64)];
+    let before = parted(by, one.segment)?;
+    let sent = here::call(&Call::new(Sys::Sendto, send)).result;
+    parted(by, before)?;
+    sent
+}
+
+/// From now on what a socket sends goes as messages of that length (udp(7), UDP_SEGMENT); gives what it was. There is none of that in
+/// other protocols.
+fn parted(socket: u64, segment: u32) -> Result<u32, Errno> {
+    let option = || [Arg::Int(socket), IPPROTO_UDP.into(), UDP_SEGMENT.into()].into_iter();
+    let size = Arg::Bytes(4u32.to_ne_bytes().to_vec());
+    let asked = here::call(&Call::new(Sys::Getsockopt, option().chain([Arg::Out(4), size])));
+    let before = asked.out.first().and_then(|out| out[..].try_into().ok()).map_or(0, u32::from_ne_bytes);
+    if before != segment && asked.result.is_ok() {
+        let value = [Arg::Bytes(segment.to_ne_bytes().to_vec()), 4.into()];
+        here::call(&Call::new(Sys::Setsockopt, option().chain(value))).result?;
+    }
+    Ok(before)
 }
 
 /// UDP or UDP-Lite.

@@ -458,6 +458,8 @@ pub struct Datagram {
     pub by: Option<Descr>,
     /// What it says.
     pub message: Vec<u8>,
+    /// How long each of the messages is that go as this one (udp(7), UDP_SEGMENT); 0: it is one.
+    pub segment: u32,
 }
 
 /// How a thread comes into being.

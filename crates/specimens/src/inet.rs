@@ -233,3 +233,46 @@ pub(crate) fn shut(_: &[String]) -> Result<Living, String> {
         if first { same("what waits", &expected, &seen) } else { Ok(()) }
     })
 }
+
+/// Messages that have come as one (udp(7), UDP_GRO), and one that has come alone.
+pub(crate) fn segments(_: &[String]) -> Result<Living, String> {
+    const LONG: usize = 2500;
+    let [one, other] = [
+        own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?,
+        own_port(|port| UdpSocket::bind((Ipv4Addr::LOCALHOST, port)))?,
+    ];
+    let at = fine("name", one.local_addr())?;
+    set(one.as_raw_fd(), libc::SOL_UDP, libc::UDP_GRO, 1)?;
+    fine("a flag", one.set_nonblocking(true))?;
+    let all = |size: usize| (0..size).map(|n| n as u8).collect::<Vec<_>>();
+    set(other.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 1000)?;
+    fine("send", other.send_to(&all(LONG), at))?;
+    fine("send", other.send_to(b"hello", at))?;
+    // What it sends from now on is parted otherwise.
+    set(other.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT, 3)?;
+    Living::reads_at_first(move |first| {
+        if first {
+            same("what came as one", &Some((all(LONG), 1000)), &with_segment(&one))?;
+            same("what came alone", &Some((b"hello".to_vec(), 0)), &with_segment(&one))?;
+        }
+        same("nothing more", &None, &with_segment(&one))?;
+        same("how it sends", &3, &option(other.as_raw_fd(), libc::SOL_UDP, libc::UDP_SEGMENT)?)
+    })
+}
+
+/// A message, and how long each is of which it is made; 0: it is one.
+fn with_segment(socket: &UdpSocket) -> Option<(Vec<u8>, i32)> {
+    let (mut bytes, mut control) = (vec![0_u8; 1 << 16], [0_u64; 16]);
+    let mut piece = libc::iovec { iov_base: bytes.as_mut_ptr().cast(), iov_len: bytes.len() };
+    // SAFETY: zeroes are an empty message.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    (message.msg_iov, message.msg_iovlen) = (&raw mut piece, 1);
+    (message.msg_control, message.msg_controllen) = (control.as_mut_ptr().cast(), size_of_val(&control));
+    // SAFETY: the message points to what lives here.
+    let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    bytes.truncate(usize::try_from(len).ok()?);
+    // `struct cmsghdr`: length, level and type (cmsg(3)).
+    let kind = i64::from(libc::SOL_UDP) | i64::from(libc::UDP_GRO) << 32;
+    let told = message.msg_controllen > 16 && control[1] as i64 == kind;
+    Some((bytes, if told { control[2] as i32 } else { 0 }))
+}

@@ -93,7 +93,8 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inherited-events" inherited::events; "inherited-views" inherited::views; "inherited-futex" inherited::futexes;
     "inherited-semaphore" inherited::semaphores; "inherited-memfd" inherited::memfd;
     "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
-    "file-published" files::published; "lease-mapped" locks::lease_mapped; "lock-by-area" locks::by_area; "inet-shut" inet::shut;
+    "file-published" files::published; "lease-mapped" locks::lease_mapped; "lock-by-area" locks::by_area; "inet-shut-behind" inet::shut;
+    "inet-segments" inet::segments;
     "tcp-in-turn" tcp::in_turn; "seqpacket-lone" sockets::lone; "pipe-packets-behind" pipes::packets_behind;
     "inherited-split" inherited::split; "inherited-at-random" lineages::memory;
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
@@ -107,3 +108,15 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "worlds" worlds::start;
     "child" refused::child; "socket-pair" refused::socket_pair; "several" refused::several; "segments" refused::segments;
 };
+
+#[cfg(test)]
+mod tests {
+    use super::KINDS;
+
+    #[test]
+    fn each_has_a_name_of_its_own() {
+        let mut names: Vec<_> = KINDS.iter().map(|kind| kind.name).collect();
+        names.sort_unstable();
+        assert!(names.windows(2).all(|two| two[0] != two[1]));
+    }
+}

@@ -12,7 +12,7 @@
 //!   was begun and not sent (UDP_CORK, MSG_MORE); one that a process outside has too; a filter in eBPF; by the thaw, an address that
 //!   somebody else has. Without the privilege to make it again, by both (a snapshot tells it): a port that takes one, a raw socket
 //!   (CAP_NET_RAW), and a connection within the tree in which more waits than 1 MiB and net.core.rmem_max (CAP_NET_ADMIN)
-//! - not kept   datagrams that wait in one of ICMP or a raw one, in one of UDP with UDP_GRO, SO_BINDTODEVICE or SO_PEEK_OFF, in one that shares its address (SO_REUSEADDR, SO_REUSEPORT), or that came from an address that is not of the host
+//! - not kept   datagrams that wait in one of ICMP or a raw one, in one of UDP with SO_BINDTODEVICE or SO_PEEK_OFF, in one that shares its address (SO_REUSEADDR, SO_REUSEPORT), or that came from an address that is not of the host
 //!   on which it is thawed, and connections of others that nobody has accepted yet: told. Empty datagrams behind others, when they were
 //!   looked at before. Groups of multicast on an interface that is not there: told. Such of a stream, or of another
 //!   network namespace than its process is in; a group of anycast. That a
@@ -33,7 +33,7 @@ use abi::consts::poll::{POLLERR, POLLIN, POLLPRI, POLLRDHUP};
 use abi::consts::socket::{
     AF_INET, AF_INET6, IP_OPTIONS, IPPROTO_ICMPV6, IPPROTO_IP, IPPROTO_IPV6, IPPROTO_TCP, IPPROTO_UDP, IPV6_V6ONLY,
     MSG_DONTWAIT, MSG_PEEK, SIOCINQ, SIOCOUTQ, SO_DOMAIN, SO_PEEK_OFF, SO_PROTOCOL, SO_TYPE, SOCK_DGRAM, SOCK_RAW,
-    SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE,
+    SOCK_STREAM, SOL_SOCKET, SOL_UDPLITE, UDP_ENCAP, UDP_GRO,
 };
 use abi::layout::Msghdr;
 use abi::sockopt::SocketKind;
@@ -120,6 +120,15 @@ pub struct Datagram {
     /// What it says.
     #[n(1)]
     pub message: Blob,
+    /// How long each of the messages is that came as this one (udp(7), UDP_GRO); 0: it is one.
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub segment: u32,
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 const RECEIVES: u8 = 1;
@@ -324,8 +333,24 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     Ok(Asked { socket, state, wait, filtered, has_layer, readable: value(inq) as u32, ready, unsent })
 }
 
-/// The messages that wait, in their order. The offset is put back in the same batch, as in `unix`, where it is told what is seen of empty ones.
-fn datagrams(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Trouble> {
+/// What control messages tell of how long each of several messages is.
+fn segment(mut control: &[u8]) -> u32 {
+    // `struct cmsghdr`: length, level, type; each begins at a multiple of eight bytes (cmsg(3)).
+    while let Some((head, rest)) = control.split_first_chunk::<16>() {
+        let number = |at: usize| head[at..].first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        if (u64::from(number(8)), u64::from(number(12))) == (IPPROTO_UDP, UDP_GRO) {
+            return rest.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes));
+        }
+        control = control.get((number(0) as usize).max(head.len()).next_multiple_of(8)..).unwrap_or_default();
+    }
+    0
+}
+
+/// The messages that wait, in their order; several may come as one, if `is_many`. The offset is put back in the same batch, as in `unix`,
+/// where it is told what is seen of empty ones.
+fn datagrams(seen: &Seen, is_many: bool, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Trouble> {
+    /// All kinds of control messages that come with one of UDP (net/ipv4/udp.c, `udp_recvmsg`).
+    const CONTROL: usize = 1024;
     const ROOM: usize = 1 << 16;
     const MOST: usize = 1 << 16;
     let fd = seen.fd;
@@ -334,7 +359,7 @@ fn datagrams(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Tro
     };
     let (mut all, mut at) = (Vec::new(), -1_i32);
     loop {
-        let message = Arg::Message { data: ROOM, name: SOCKADDR, control: 0 };
+        let message = Arg::Message { data: ROOM, name: SOCKADDR, control: if is_many { CONTROL } else { 0 } };
         let read = Call::new(Sys::Recvmsg, [Arg::Int(fd.into()), message, (MSG_PEEK | MSG_DONTWAIT).into()]);
         let there = set(Arg::Bytes(at.to_ne_bytes().to_vec()));
         let calls = [ask(fd, SOL_SOCKET, SO_PEEK_OFF, 4), there, read, set(Arg::At(Place::Out(0, 0)))];
@@ -344,7 +369,7 @@ fn datagrams(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Tro
             Err(Errno::EAGAIN) => return Ok(all),
             Err(e) => return Err(Fault::new("recvmsg", "a socket", e).into()),
         };
-        let [bytes, name, _, header] = &answer.out[..] else { unreachable!("a message has four parts") };
+        let [bytes, name, control, header] = &answer.out[..] else { unreachable!("a message has four parts") };
         let header = Msghdr::from_bytes(header).unwrap_or_default();
         let name = name.get(..header.namelen as usize).unwrap_or(name);
         // The end of one that is shut down has no sender.
@@ -357,7 +382,9 @@ fn datagrams(seen: &Seen, from: &mut Capturing<'_>) -> Result<Vec<Datagram>, Tro
         if len == 0 && !all.is_empty() {
             from.note(seen.title(), super::unix::EMPTY_ONCE);
         }
-        all.push(Datagram { from: Blob(name.to_vec()), message: Blob(bytes[..len.min(bytes.len())].to_vec()) });
+        let message = Blob(bytes[..len.min(bytes.len())].to_vec());
+        let segment = segment(control.get(..header.controllen as usize).unwrap_or(control));
+        all.push(Datagram { from: Blob(name.to_vec()), message, segment });
         at = at.max(0).saturating_add(len as i32);
     }
 }
@@ -408,7 +435,7 @@ impl Kind for InetSocket {
             if seen.in_flight && asked.has_messages() {
                 return Err(seen.refuse("messages wait in it", "freeze it when it is received").into());
             }
-            asked.socket.datagrams = datagrams(seen, from)?;
+            asked.socket.datagrams = datagrams(seen, asked.socket.settings.has_at(IPPROTO_UDP, UDP_GRO), from)?;
         }
         for why in asked.losses(from) {
             from.note(seen.title(), why);
@@ -525,15 +552,12 @@ impl Asked {
 
     /// Whether what waits in it can be seen, and sent to it again and to nobody else.
     fn keeps_messages(&self) -> bool {
-        const UDP: u64 = 17;
-        // UDP_ENCAP, UDP_GRO.
-        const OTHER: [(u64, u64); 2] = [(UDP, 100), (UDP, 104)];
         let settings = &self.socket.settings;
         let shares =
             ["SO_REUSEADDR", "SO_REUSEPORT", "SO_BINDTODEVICE", "SO_PEEK_OFF"].iter().any(|name| settings.has(name));
-        let is_plain = !shares && !settings.options.iter().any(|o| OTHER.contains(&(o.0, o.1)));
+        let is_plain = !shares && !settings.has_at(IPPROTO_UDP, UDP_ENCAP);
         // To read where an error waits would take it away.
-        let is_udp = self.socket.socket_type == DGRAM && [UDP, SOL_UDPLITE].contains(&self.socket.protocol);
+        let is_udp = self.socket.socket_type == DGRAM && [IPPROTO_UDP, SOL_UDPLITE].contains(&self.socket.protocol);
         is_udp && is_plain && self.socket.local.is_some() && self.ready & POLLERR == 0
     }
 

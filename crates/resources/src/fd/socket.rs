@@ -143,7 +143,12 @@ impl Settings {
     /// Whether an option of all sockets is among those that were set.
     pub(super) fn has(&self, name: &str) -> bool {
         let option = sockopt::SOCKET.iter().find(|o| o.name == name);
-        option.is_some_and(|o| self.options.iter().any(|set| (set.0, set.1) == (o.level, o.number)))
+        option.is_some_and(|o| self.has_at(o.level, o.number))
+    }
+
+    /// Whether an option is.
+    pub(super) fn has_at(&self, level: u64, number: u64) -> bool {
+        self.options.iter().any(|set| (set.0, set.1) == (level, number))
     }
 
     /// Whether the kernel numbers what is sent: for its time (SOF_TIMESTAMPING_OPT_ID), or for the end of a use of memory (SO_ZEROCOPY).

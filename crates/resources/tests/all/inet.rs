@@ -496,7 +496,7 @@ fn messages_that_wait_come_before_anybody_is_heard() {
     assert_eq!(reasons(&refused(captured(&sample, Tcp::Refuse).0)), [line]);
     sample.answer(Sys::Recvmsg, &[40], Err(Errno::EAGAIN), vec![]);
     let socket = captured(&sample, Tcp::Refuse).0.unwrap();
-    let one = Datagram { from: Blob(address(5000)), message: Blob(b"hello".to_vec()) };
+    let one = Datagram { from: Blob(address(5000)), message: Blob(b"hello".to_vec()), segment: 0 };
     let remote = Some(Blob(address(5000)));
     let receiver = InetSocket { datagrams: vec![one], remote, socket: 0, ..socket };
     let expected = [

@@ -404,7 +404,6 @@ impl InetSocket {
     /// Messages are sent to it when it has its address, and before it hears of one only: from those who have the addresses from which
     /// they came, if they are of the tree. Gives what holds then.
     fn send_messages(&self, descr: Descr, to: &mut Planning<'_>) -> Vec<Fact> {
-        const CORK: (u64, u64) = (IPPROTO_UDP, UDP_CORK);
         let is_home = self.local().is_some_and(|own| own.ip().is_unspecified() || own.ip().is_loopback());
         let by = |from: SocketAddr| {
             // Who has any address sends from this one to the loopback.
@@ -413,14 +412,15 @@ impl InetSocket {
             let has = |s: &&InetSocket| {
                 let ip = s.local().filter(|own| own.port() == from.port() && s.is_alike(self)).map(|own| own.ip());
                 let is_it = ip.is_some_and(|ip| ip == from.ip() || ip.is_unspecified() && is_first);
-                is_it && !s.settings.options.iter().any(|o| (o.0, o.1) == CORK)
+                is_it && !s.settings.has_at(IPPROTO_UDP, UDP_CORK)
             };
             let all = to.model.descriptions.iter().filter_map(|(id, d)| Some((Descr(*id), socket(d)?)));
             all.filter(|one| has(&one.1)).find_map(|(id, s)| Some((id, encoded(s.family, from)?)))
         };
         let sent = |one: &super::Datagram| {
             let (by, from) = proc::sockaddr(&one.from.0).and_then(by).unzip();
-            Datagram { from: from.unwrap_or_else(|| one.from.0.clone()), by, message: one.message.0.clone() }
+            let (from, message) = (from.unwrap_or_else(|| one.from.0.clone()), one.message.0.clone());
+            Datagram { from, by, message, segment: one.segment }
         };
         let all: Vec<_> = self.datagrams.iter().map(sent).collect();
         let mut needs = vec![Fact::Made(descr), Fact::Bound(descr)];
