@@ -304,13 +304,31 @@ pub(crate) fn ready(epoll: i32) -> Result<Vec<u64>, String> {
     Ok(all)
 }
 
+/// How an epoll instance polls devices: not at all before Linux 6.9.
+fn polling(epoll: i32) -> Option<[u8; 8]> {
+    let mut told = [0_u8; 8];
+    // SAFETY: room for `struct epoll_params`.
+    let r = unsafe { libc::ioctl(epoll, libc::EPIOCGPARAMS, told.as_mut_ptr()) };
+    (r == 0).then_some(told)
+}
+
 /// Eventfds, which have one inode in common, each watched by itself; one of them by two numbers.
 pub(crate) fn watches(_: &[String]) -> Result<Living, String> {
     let mut watched = vec![eventfd(1, 0)?, eventfd(0, 0)?, eventfd(1, 0)?];
     watched.push(fcntl(watched[0], libc::F_DUPFD, 0)?);
     let epoll = epoll_of(&watched)?;
     let expected: Vec<u64> = [0, 2, 3].map(|at| watched[at] as u64).to_vec();
-    Living::reads(move |_| same("what is ready", &expected, &ready(epoll)?))
+    let mut polls = polling(epoll);
+    if let Some(polls) = &mut polls {
+        // Microseconds, how many packets, and that it is preferred (`struct epoll_params`).
+        *polls = [50, 0, 0, 0, 16, 0, 1, 0];
+        // SAFETY: the structure lives as long as the call.
+        must("EPIOCSPARAMS", unsafe { libc::ioctl(epoll, libc::EPIOCSPARAMS, polls.as_ptr()) })?;
+    }
+    Living::reads(move |_| {
+        same("how it polls devices", &polls, &polling(epoll))?;
+        same("what is ready", &expected, &ready(epoll)?)
+    })
 }
 
 /// A socket whose watch was used up hears of nothing, not of its end either, until it is watched anew.

@@ -1,7 +1,7 @@
 //! Epoll instance: a set of watched descriptors (epoll(7)).
 //!
 //! - seen as    `anon_inode:[eventpoll]`
-//! - captured   flags; the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
+//! - captured   flags; how it polls devices (EPIOCGPARAMS); the watches, from the `tfd:` lines of fdinfo; kcmp(2) tells whether a number still leads to what is watched,
 //!   the inode where there is no kcmp; of many at once, `epoll_ctl` does, which finds what it is told to change to what it is
 //! - recreated  `epoll_create1`, then `epoll_ctl` by the process itself once its numbers stand: the kernel keys a watch by
 //!   number and description. Where the number leads elsewhere by now, or nowhere, what is watched stands there for the time
@@ -10,10 +10,11 @@
 //!   instance that a process outside of the tree has too
 //! - not kept   O_NOATIME (fcntl(2)), which means nothing there.
 //!   An edge that was seen: a watch with EPOLLET tells once more of what is ready. That a used-up EPOLLONESHOT hears of
-//!   nothing, where what it watches cannot be written to: told. How it polls devices (EPIOCSPARAMS)
+//!   nothing, where what it watches cannot be written to: told. How one in flight polls devices
 
 use super::{Kind, S_IFMT, S_IFSOCK, Seen, common_refusals, flags, set_status, shared_outside};
-use crate::{At, Capturing, Description, Model, Planning, ProcessModel, Resource, Trouble};
+use crate::task::written;
+use crate::{At, Blob, Capturing, Description, Model, Planning, Probe, ProcessModel, Resource, Trouble};
 use abi::consts::fd::{
     EPOLL_CTL_ADD, EPOLL_CTL_MOD, EPOLLERR, EPOLLET, EPOLLEXCLUSIVE, EPOLLHUP, EPOLLONESHOT, EPOLLOUT, EPOLLWAKEUP,
 };
@@ -56,6 +57,11 @@ pub struct Epoll {
     #[cbor(default)]
     #[serde(default)]
     pub flags: u32,
+    /// How it polls devices, if not as others do (`struct epoll_params`, linux/eventpoll.h).
+    #[n(2)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub polling: Option<Blob>,
 }
 
 impl Resource for Epoll {
@@ -68,6 +74,14 @@ const ALWAYS: u32 = EPOLLERR | EPOLLHUP;
 const SPECIAL: u32 = EPOLLEXCLUSIVE | EPOLLWAKEUP | EPOLLONESHOT | EPOLLET;
 /// From how many on it takes long to ask for each by kcmp(2).
 const MANY: usize = 64;
+
+/// ioctl_eventpoll(2); Linux 6.9.
+const EPIOCSPARAMS: u64 = 0x4008_8a01;
+const EPIOCGPARAMS: u64 = 0x8008_8a02;
+
+fn ask_polling(fd: u32) -> Call {
+    Call::new(Sys::Ioctl, [Arg::Int(fd.into()), EPIOCGPARAMS.into(), Arg::Out(8)])
+}
 
 /// Whether the number of a watch still leads to what is watched. All anonymous inodes are one (fs/anon_inodes.c), so the inode
 /// alone does not tell; but a socket has one of its own. To ask takes longer the more is watched (fs/eventpoll.c, ep_find_tfd).
@@ -136,7 +150,14 @@ impl Kind for Epoll {
         seen.link.0 == b"anon_inode:[eventpoll]"
     }
 
+    fn asks(seen: &Seen, _probe: &dyn Probe) -> Vec<Call> {
+        vec![ask_polling(seen.fd)]
+    }
+
     fn capture(seen: &Seen, from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let asked = if seen.in_flight { Vec::new() } else { from.probe.calls(&[ask_polling(seen.fd)])? };
+        let told = asked.first().filter(|answer| answer.result.is_ok()).map(written);
+        let polling = told.filter(|told| told.iter().any(|byte| *byte != 0)).map(|told| Blob(told.to_vec()));
         let mut refusals = common_refusals(seen);
         refusals.extend(shared_outside(seen, from)?);
         let mut watches = Vec::new();
@@ -160,12 +181,21 @@ impl Kind for Epoll {
             *before += 1;
         }
         abi::sort_by_key(&mut watches, |w| (w.fd, w.description));
-        if refusals.is_empty() { Ok(Epoll { watches, flags: seen.flags() }) } else { Err(Trouble::Refused(refusals)) }
+        if refusals.is_empty() {
+            Ok(Epoll { watches, flags: seen.flags(), polling })
+        } else {
+            Err(Trouble::Refused(refusals))
+        }
     }
 
     fn plan(&self, descr: Descr, at: At, to: &mut Planning<'_>) {
         to.to.make(Self::NAME, descr, Sys::EpollCreate1, vec![0.into()]);
         set_status(Self::NAME, descr, (self.flags, 0), to);
+        if let Some(Blob(polling)) = &self.polling {
+            let args = vec![Value::Descr(descr), EPIOCSPARAMS.into(), Value::Bytes(polling.clone())];
+            let lost = Expect::OrTold("an epoll instance polls devices as others do, not as it did");
+            to.to.on_descr(Moment::Make, Self::NAME, descr, Sys::Ioctl, args, lost);
+        }
         let fds = to.model.process(at.pid.0).map_or(&[][..], |p| &p.process.fds);
         let flags = |close_on_exec| if close_on_exec { u64::from(flags::CLOEXEC) } else { 0 };
         let own = |number: u32| {
