@@ -561,9 +561,10 @@ impl Drop for Ended {
     }
 }
 
-/// Waits for the end of a thread that was sent SIGKILL.
+/// Takes note of the end of a thread that ends. Of the first one of a process the kernel tells it when the others have ended: until then
+/// that is waited for, or its parent would not hear of it as long as we live.
 pub(crate) fn take_note(tid: i32) {
-    while ptrace::wait(tid, PATIENCE).is_ok_and(|stop| stop.is_some_and(|stop| stop != Stop::Exited)) {}
+    let _ = ptrace::reap(tid, PATIENCE);
 }
 
 impl Drop for Process {

@@ -2,7 +2,7 @@
 
 use crate::act::{Blow, End, Orders, Word};
 use crate::objects::{AtTheEnd, forget};
-use crate::stage::{Stage, USER, fine};
+use crate::stage::{Stage, Stands, USER, fine};
 use crate::{Outcome, Test};
 use conformance::process::{self, until};
 use conformance::pty::Terminal;
@@ -271,7 +271,7 @@ fn at_rest(root: i32, members: Option<usize>) -> Result<Vec<Traces>, String> {
 impl Victim {
     fn start(stage: &Stage, spec: Spec, home: &Path) -> Result<Victim, String> {
         let began = Instant::now();
-        let mut terminal = stage.start(spec.words, spec.uid, home)?;
+        let mut terminal = stage.start(spec.words, spec.uid, home, Stands::AsWe)?;
         if matches!(spec.ask, Ask::After(_)) {
             terminal.write("check 0\nqu")?;
             terminal.expect("qu")?;

@@ -17,6 +17,15 @@ pub(crate) fn fine<T, E: std::fmt::Display>(what: &str, result: Result<T, E>) ->
     result.map_err(|e| format!("{what}: {e}"))
 }
 
+/// Where a program is among others.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Stands {
+    /// In our pid namespace.
+    AsWe,
+    /// The first of one, which unshare(1) has made.
+    First,
+}
+
 /// The programs, and directories; all of it goes when this is dropped.
 pub(crate) struct Stage {
     programs: PathBuf,
@@ -66,8 +75,15 @@ impl Stage {
     }
 
     /// A specimen in a terminal of its own, ready.
-    pub(crate) fn start(&self, words: &[&str], uid: u32, place: &Path) -> Result<Terminal, String> {
-        let mut command = Command::new(self.specimen());
+    pub(crate) fn start(&self, words: &[&str], uid: u32, place: &Path, stands: Stands) -> Result<Terminal, String> {
+        let mut command = match stands {
+            Stands::AsWe => Command::new(self.specimen()),
+            Stands::First => {
+                let mut command = Command::new("/usr/bin/unshare");
+                command.args(["--pid", "--fork", "--mount-proc"]).arg(self.specimen());
+                command
+            }
+        };
         command.arg("launch").arg(uid.to_string()).arg(self.specimen()).args(words).current_dir(place);
         let mut terminal = Terminal::open(command, FIRST)?;
         terminal.expect("ready\r\n")?;

@@ -6,7 +6,7 @@
 
 use crate::act::{Blow, End, Orders, Word, tty};
 use crate::objects;
-use crate::stage::{Stage, USER, fine};
+use crate::stage::{Stage, Stands, USER, fine};
 use crate::{Outcome, Test};
 use conformance::process::until;
 use conformance::pty::Terminal;
@@ -30,36 +30,46 @@ struct Spec {
     words: &'static [&'static str],
     uid: u32,
     pids: Pids,
+    /// The first process of a pid namespace, or one of that in which this test is.
+    stands: Stands,
 }
 
-const SPECS: [Spec; 18] = [
-    Spec { words: &["file-position"], uid: 0, pids: Pids::Same },
-    Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New },
-    Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New },
-    Spec { words: &["file-position"], uid: USER, pids: Pids::New },
-    Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same },
-    Spec { words: &["cwd-deleted"], uid: 0, pids: Pids::Same },
-    Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New },
-    Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same },
-    Spec { words: &["sem-values"], uid: 0, pids: Pids::Same },
-    Spec { words: &["mq-named"], uid: 0, pids: Pids::Same },
-    Spec { words: &["socket-named"], uid: 0, pids: Pids::Same },
-    Spec { words: &["socket-halves"], uid: USER, pids: Pids::New },
-    Spec { words: &["mq-nameless"], uid: 0, pids: Pids::Same },
+const SPECS: [Spec; 19] = [
+    Spec { words: &["file-position"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["pipe-bytes"], uid: 0, pids: Pids::New, stands: Stands::AsWe },
+    Spec { words: &["sleep", "3"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
+    Spec { words: &["file-position"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
+    Spec { words: &["file-deleted"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["cwd-deleted"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["cwd-deleted"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
+    Spec { words: &["shm-shared"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["sem-values"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["mq-named"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["socket-named"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["socket-halves"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
+    Spec { words: &["mq-nameless"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
     // Threads that are traced before the end.
-    Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New },
+    Spec { words: &["seccomp-apart"], uid: 0, pids: Pids::New, stands: Stands::AsWe },
     // Processes that are stopped before the end.
-    Spec { words: &["stop-below"], uid: 0, pids: Pids::Same },
-    Spec { words: &["stop-told"], uid: USER, pids: Pids::New },
+    Spec { words: &["stop-below"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["stop-told"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
     // A session whose leader has ended and waits, and a daemon in it.
-    Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same },
-    Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New },
+    Spec { words: &["session-dead-leader"], uid: 0, pids: Pids::Same, stands: Stands::AsWe },
+    Spec { words: &["session-dead-leader"], uid: USER, pids: Pids::New, stands: Stands::AsWe },
+    // It becomes the first of another namespace, and one below it ends with it.
+    Spec { words: &["stop-below"], uid: 0, pids: Pids::New, stands: Stands::First },
 ];
 
 pub(crate) fn tests() -> Vec<Test> {
     let both = |spec: Spec| [Blow::Fail, Blow::Die].map(|blow| (spec, blow));
     let test = |(spec, blow): (Spec, Blow)| Test {
-        name: format!("thaw {} {:?} ids, user {}, {blow:?}", spec.words.join(" "), spec.pids, spec.uid),
+        name: format!(
+            "thaw {} {:?} ids, {:?}, user {}, {blow:?}",
+            spec.words.join(" "),
+            spec.pids,
+            spec.stands,
+            spec.uid
+        ),
         run: Box::new(move |stage| every_point(stage, spec, blow)),
     };
     SPECS.into_iter().flat_map(both).map(test).collect()
@@ -95,8 +105,18 @@ fn every_point(stage: &Stage, spec: Spec, blow: Blow) -> Outcome {
 }
 
 fn freeze(stage: &Stage, spec: Spec, home: &Path, image: &Path) -> Result<(), String> {
-    let mut victim = stage.start(spec.words, spec.uid, home)?;
-    let orders = Orders { pid: victim.program.pid(), ..Orders::new("freeze", Blow::Fail, image.to_path_buf()) };
+    let mut victim = stage.start(spec.words, spec.uid, home, spec.stands)?;
+    let whom = match spec.stands {
+        Stands::AsWe => victim.program.pid(),
+        Stands::First => {
+            conformance::process::all()
+                .into_iter()
+                .find(|process| process.parent == victim.program.pid())
+                .ok_or("unshare has no child")?
+                .pid
+        }
+    };
+    let orders = Orders { pid: whom, ..Orders::new("freeze", Blow::Fail, image.to_path_buf()) };
     let mut freezer = stage.assign(&orders, spec.uid)?;
     drop(freezer.child().stdin.take());
     victim.exit()?;

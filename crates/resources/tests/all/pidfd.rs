@@ -85,7 +85,7 @@ fn a_watch_of_what_only_a_relative_has_is_refused() {
     let mut model = model("sleep");
     let pid = model.processes[0].process.pid;
     let watch = Watch { fd: 6, events: 1, data: 0, description: Some(41) };
-    model.descriptions.insert(40, Description::Epoll(Epoll { watches: vec![watch], flags: 0 }));
+    model.descriptions.insert(40, Description::Epoll(Epoll { watches: vec![watch], flags: 0, polling: None }));
     model.descriptions.insert(41, Description::Pidfd(Pidfd { id: pid, flags: 2, inode: None }));
     let fd = |number, description| Fd { number, description, close_on_exec: false };
     model.processes[0].process.fds.push(fd(50, 40));

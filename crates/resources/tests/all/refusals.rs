@@ -237,7 +237,7 @@ fn what_is_watched_stands_under_its_old_number_for_a_while() {
     let watch = |fd, description| epoll::Watch { fd, events: 1, data: 7, description };
     let (closed, base) = (70_000, planned(&model, &host("root", &model)).base);
     let watches = vec![watch(fd.number, Some(fd.description)), watch(closed, Some(fd.description))];
-    model.descriptions.insert(40, Description::Epoll(epoll::Epoll { watches, flags: 0 }));
+    model.descriptions.insert(40, Description::Epoll(epoll::Epoll { watches, flags: 0, polling: None }));
     model.processes[0].process.fds.push(Fd { number: 900, description: 40, close_on_exec: false });
     survives(&model);
     let mut host = host("root", &model);

@@ -45,8 +45,8 @@ fn its_status_flags() {
     let mut model = model("sleep");
     let flags = 0o1_006_002;
     model.descriptions.insert(40, Description::Signalfd(Signalfd { flags, ..RECORD }));
-    model.descriptions.insert(41, Description::Epoll(Epoll { watches: vec![], flags: 0o4002 }));
-    model.descriptions.insert(42, Description::Epoll(Epoll { watches: vec![], flags: 0o2 }));
+    model.descriptions.insert(41, Description::Epoll(Epoll { watches: vec![], flags: 0o4002, polling: None }));
+    model.descriptions.insert(42, Description::Epoll(Epoll { watches: vec![], flags: 0o2, polling: None }));
     let lines = steps(&planned(&model, &host("root", &model)), &["signalfd", "epoll"]);
     let set: Vec<&str> = lines.iter().filter_map(|line| Some(&line[line.find("fcntl(")?..])).collect();
     assert_eq!(set, ["fcntl(d40, 4, 3072)", "fcntl(d41, 4, 2048)"]);
