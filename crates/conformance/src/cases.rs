@@ -22,6 +22,7 @@ const PLAIN: &[&str] = &[
     "mem-light-guard",
     "mem-light-guards",
     "mem-sparse",
+    "mem-overcommitted",
     "mem-shared-anonymous",
     "mem-read-only-file",
     "mem-code",

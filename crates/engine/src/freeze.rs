@@ -351,13 +351,22 @@ fn own_undo(tree: &Tree, findings: &mut Findings) -> Result<Option<BTreeSet<i32>
 fn one_namespace(tree: &Tree, findings: &mut Findings) {
     let namespace = |m: &Member| fs::read_link(format!("/proc/{}/ns/pid", lead(m))).ok();
     let first = namespace(&tree.members[0]);
-    for member in tree.members.iter().filter(|m| m.process.is_some()) {
-        if namespace(member) != first {
+    // Of one that has ended only its ids are told: one in each namespace, from ours on (proc_pid_status(5), NSpid).
+    let depth = |m: &Member| m.status.ns_pid.len();
+    let is_elsewhere = |m: &Member| match m.process {
+        Some(_) => namespace(m) != first,
+        None => depth(m) != depth(&tree.members[0]),
+    };
+    for member in &tree.members {
+        if is_elsewhere(member) {
             let why = "it is in another pid namespace than the first process of the tree";
             let refusal = Refusal::new("ns/pid", why, "freeze what is in that namespace by itself");
             findings.refusals.push(refusal.of(member.pid));
         }
-        if member.stat.terminal.is_some() && member.stat.terminal != tree.members[0].stat.terminal {
+        if member.process.is_some()
+            && member.stat.terminal.is_some()
+            && member.stat.terminal != tree.members[0].stat.terminal
+        {
             let why = "it has another terminal than the first process of the tree";
             findings.refusals.push(Refusal::new("terminal", why, "this is not supported yet").of(member.pid));
         }

@@ -479,6 +479,33 @@ pub(crate) fn sparse(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// One area, asked for little by little, of more than there is memory on this machine; and the heap.
+pub(crate) fn overcommitted(_: &[String]) -> Result<Living, String> {
+    const PIECE: usize = 1 << 30;
+    // SAFETY: zeroes are a valid structure, and the kernel fills it in.
+    let mut told: libc::sysinfo = unsafe { std::mem::zeroed() };
+    // SAFETY: room for the structure.
+    must("sysinfo", unsafe { libc::sysinfo(&raw mut told) })?;
+    let most = (told.totalram + told.totalswap) as usize * told.mem_unit as usize;
+    let all = Area::map((2 * most).next_multiple_of(PIECE), libc::PROT_NONE, ANONYMOUS, -1)?;
+    for at in (0..all.length).step_by(PIECE) {
+        all.part(at, PIECE).protect(READ_WRITE)?;
+        // SAFETY: nobody uses what is above the end of the heap.
+        must("sbrk", unsafe { libc::sbrk(PIECE as libc::intptr_t) } as i64)?;
+    }
+    // SAFETY: gives the end of the heap.
+    let end = unsafe { libc::sbrk(0) } as usize;
+    let ends = [all.part(0, PAGE), all.part(all.length - PAGE, PAGE), Area { start: end - PAGE, length: PAGE }];
+    ends.iter().zip(1..).for_each(|(part, n)| part.bytes().fill(n));
+    Living::reads(move |_| {
+        // SAFETY: gives the end of the heap.
+        same("the end of the heap", &end, &(unsafe { libc::sbrk(0) } as usize))?;
+        ends.iter().zip(1..).try_for_each(|(part, n)| same_bytes("an end", &[n; PAGE], part.bytes()))?;
+        let middle = all.part(all.length / 2, PAGE);
+        same_bytes("what was never written", &[0; PAGE], middle.bytes())
+    })
+}
+
 /// Shared anonymous memory, seen through two areas of ours.
 pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
     let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;

@@ -6,7 +6,8 @@
 //! - recreated  `eventfd2`, whose argument is 32 bits wide, then a `write` of the rest
 //! - refused    one that a process outside of the tree has too. Where fdinfo does not tell the mode: one in flight, one that is full, and
 //!   any of a process for which the kernel does input and output, which may add to it meanwhile
-//! - not kept   O_NOATIME (fcntl(2)), which means nothing there
+//! - not kept   O_NOATIME (fcntl(2)), which means nothing there. That the kernel has counted too much (eventfd(2), POLLERR), which no write
+//!   does: told
 
 use super::{Kind, Seen, common_refusals, flags, set_status, shared_outside};
 use crate::{At, Capturing, Planning, Resource, Trouble};
@@ -31,6 +32,8 @@ pub struct Eventfd {
     pub flags: u32,
 }
 
+/// What a write can make of it (eventfd(2)).
+const MOST: u64 = u64::MAX - 1;
 /// From here on a write might wait (eventfd(2)).
 const FULL: u64 = u64::MAX - 2;
 
@@ -92,6 +95,9 @@ impl Kind for Eventfd {
         let may_try = || Ok::<_, Fault>(!seen.in_flight && count < FULL && !has_rings(from)?);
         let found = || if may_try()? { is_semaphore(seen.fd, count, from) } else { Ok(None) };
         let semaphore = told.map_or_else(found, |told| Ok(Some(told)))?.ok_or_else(|| hidden("semaphore mode"))?;
+        if count > MOST {
+            from.note(seen.title(), "the kernel has counted too much (POLLERR); thawed, it is full, and less by one");
+        }
         Ok(Eventfd { count, semaphore, flags: seen.flags() })
     }
 
@@ -100,8 +106,9 @@ impl Kind for Eventfd {
         let mode = if self.semaphore { EFD_SEMAPHORE } else { 0 } | u64::from(self.flags & flags::NONBLOCK);
         to.to.make(Self::NAME, descr, Sys::Eventfd2, vec![first.into(), mode.into()]);
         set_status(Self::NAME, descr, (self.flags, self.flags & flags::NONBLOCK), to);
-        if self.count > first {
-            let packets = vec![(self.count - first).to_ne_bytes().to_vec()];
+        let count = self.count.min(MOST);
+        if count > first {
+            let packets = vec![(count - first).to_ne_bytes().to_vec()];
             let op = Op::Feed { descr, packets };
             to.to.step(Moment::Fill, Self::NAME, Actor::Store, op, vec![Fact::Made(descr)], vec![Fact::Filled(descr)]);
         }

@@ -9,7 +9,8 @@
 //!   that is gone on the host, or by policy one that has changed
 //! - not kept   an offset that moves with that of a process outside of the tree: the user is told of relatives, and of those that have one
 //!   of /proc in common, in a new pid namespace (see `procfile`); extended attributes of one without a name: told. Blocks
-//!   that such a one had and did not use (fallocate(2)); that it was made without one (O_TMPFILE), which its flags tell
+//!   that such a one had and did not use (fallocate(2)); that it was made without one (O_TMPFILE), which its flags tell, or
+//!   made as it was opened (F_CREATED_QUERY)
 
 use super::listened;
 use super::{Kind, S_IFREG, Seen, common_refusals, file::File, file::Standing, memfd::Memfd};

@@ -29,6 +29,7 @@ use minicbor::{Decode, Encode};
 use plan::{Actor, Descr, Expect, Fact, Moment, Op, Pid, Refusal, Tid, Value};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
+use std::ops::Range;
 
 pub(crate) const NAME: &str = "area";
 
@@ -471,8 +472,12 @@ pub(crate) fn take_over(area: &Area, kept: Kept, was: u64, protection: u64, pid:
     if kept.end < area.end {
         // Its last page grows: where the maker has it in two pieces, which the kernel does not join, mremap(2) takes no more.
         let last = kept.end - PAGE;
-        let args = vec![last.into(), PAGE.into(), (area.end - last).into(), 0.into()];
-        step(Sys::Mremap, args, Expect::Exactly(last));
+        let mut len = PAGE;
+        for piece in pieces(kept.end..area.end) {
+            let args = vec![last.into(), len.into(), (piece.end - last).into(), 0.into()];
+            step(Sys::Mremap, args, Expect::Exactly(last));
+            len = piece.end - last;
+        }
     }
     if was != protection {
         step(
@@ -481,6 +486,15 @@ pub(crate) fn take_over(area: &Area, kept: Kept, was: u64, protection: u64, pid:
             Expect::Success,
         );
     }
+}
+
+/// Parts of an area of which the kernel does not find each too much by itself, as it does with more than there is memory on the machine
+/// (proc_sys_vm(5), overcommit_memory 0). A program that has asked for it little by little may have more. Their areas become one.
+fn pieces(area: Range<u64>) -> impl Iterator<Item = Range<u64>> {
+    const FEW: u64 = 1024;
+    const SMALL: u64 = 1 << 30;
+    let len = ((area.end - area.start) / FEW).next_multiple_of(SMALL).max(SMALL);
+    area.clone().step_by(len as usize).map(move |at| at..area.end.min(at.saturating_add(len)))
 }
 
 /// `mmap` of a file from an offset on, or of new memory.
@@ -498,9 +512,16 @@ pub(crate) fn map(area: &Area, protection: u64, of: Option<(Descr, u64)>, pid: P
     let (fd, offset) = of.map_or((Value::Int(u64::MAX), 0), |(descr, offset)| (Value::Descr(descr), offset));
     let mut needs = vec![Fact::Bare(pid)];
     needs.extend(of.map(|(descr, _)| Fact::Made(descr)));
-    let args = vec![area.start.into(), area.len().into(), protection.into(), flags.into(), fd, offset.into()];
-    let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(area.start) };
-    to.to.step(Moment::Place, NAME, Actor::Thread(tid), op, needs, vec![Fact::Mapped(pid)]);
+    let mut step = |all: Range<u64>| {
+        let len = all.end - all.start;
+        let args = vec![all.start.into(), len.into(), protection.into(), flags.into(), fd.clone(), offset.into()];
+        let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(all.start) };
+        to.to.step(Moment::Place, NAME, Actor::Thread(tid), op, needs.clone(), vec![Fact::Mapped(pid)]);
+    };
+    match of.is_none() && !area.shared && area.page == 0 && !area.has("gd") {
+        true => pieces(area.start..area.end).for_each(step),
+        false => step(area.start..area.end),
+    }
     if area.has("hg") {
         advise(area, MADV_HUGEPAGE, Moment::Place, to, pid);
     }

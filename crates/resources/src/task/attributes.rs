@@ -82,9 +82,14 @@ fn foreign_namespaces(from: &Capturing<'_>) -> Vec<Refusal> {
         let why = "it lives in another time namespace than the root of its tree";
         all.push(Refusal::new("ns/time", why, "this is not supported yet"));
     }
-    if link("ns/time") != link("ns/time_for_children") {
-        let why = "its children would live in another time namespace than it";
-        all.push(Refusal::new("ns/time_for_children", why, "this is not supported yet"));
+    // One that has no process yet has no link either.
+    for (kind, own, of_children) in
+        [("time", "ns/time", "ns/time_for_children"), ("pid", "ns/pid", "ns/pid_for_children")]
+    {
+        if link(own) != link(of_children) {
+            let why = format!("its children would live in another {kind} namespace than it (unshare(2))");
+            all.push(Refusal::new(of_children, why, "this is not supported yet"));
+        }
     }
     all
 }
@@ -122,8 +127,17 @@ fn mounts(text: &[u8]) -> Result<BTreeSet<MountedAt>, Trouble> {
 
 impl Capture for Attributes {
     const TEXTS: &'static [&'static str] = &["personality", "oom_score_adj", "loginuid"];
-    const LINKS: &'static [&'static str] =
-        &["ns/net", "ns/uts", "ns/ipc", "ns/time", "ns/time_for_children", "ns/mnt", "ns/cgroup"];
+    const LINKS: &'static [&'static str] = &[
+        "ns/net",
+        "ns/uts",
+        "ns/ipc",
+        "ns/time",
+        "ns/time_for_children",
+        "ns/pid",
+        "ns/pid_for_children",
+        "ns/mnt",
+        "ns/cgroup",
+    ];
     fn asks() -> Vec<Call> {
         let barriers =
             Call::new(Sys::Membarrier, [Arg::Int(MEMBARRIER_CMD_GET_REGISTRATIONS), Arg::Int(0), Arg::Int(0)]);

@@ -6,7 +6,8 @@
 //! - recreated  the same way; after the credentials, whose change resets some of it
 //! - not kept   of which thread of its parent a process was born (PR_SET_PDEATHSIG; wait4(2), __WNOTHREAD): told, if it wants a signal
 //!   at the end of that; the first process's signal at its parent's death, when it is thawed detached, the group with which a
-//!   process shares processor cores (PR_SCHED_CORE), what the processor may not guess at, where it leaves no choice, and that
+//!   process shares processor cores (PR_SCHED_CORE), what slack it has when it asks for the one that it was born with
+//!   (PR_SET_TIMERSLACK of 0), what the processor may not guess at, where it leaves no choice, and that
 //!   only root may dump it: the user is told
 
 use super::{ask, ask_about, ask_into, value_or, written};

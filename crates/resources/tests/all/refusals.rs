@@ -280,6 +280,21 @@ fn an_eventfd_of_an_old_kernel() {
     assert_eq!((reasons(&refused(unknown)), made), (line("semaphore mode").to_vec(), 3));
 }
 
+/// Only the kernel counts that far: a write that would do so waits (eventfd(2)).
+#[test]
+fn an_eventfd_that_overflowed() {
+    let mut model = model("sleep");
+    let eventfd = Eventfd { count: u64::MAX, semaphore: false, flags: 2 };
+    model.descriptions.insert(40, Description::Eventfd(eventfd));
+    let plan = planned(&model, &host("root", &model));
+    let fed = plan.steps.iter().find_map(|step| match &step.op {
+        plan::Op::Feed { packets, .. } => Some(packets.clone()),
+        _ => None,
+    });
+    let rest = u64::MAX - 1 - u64::from(u32::MAX);
+    assert_eq!(fed, Some(vec![rest.to_ne_bytes().to_vec()]));
+}
+
 #[test]
 fn a_terminal_that_was_hung_up() {
     let mut sample = Recorded::sample("bash");
