@@ -141,6 +141,7 @@ syscalls! {
     ExitGroup "exit_group" 231;
     EpollWait "epoll_wait" 232;
     EpollCtl "epoll_ctl" 233;
+    Mbind "mbind" 237;
     SetMempolicy "set_mempolicy" 238;
     GetMempolicy "get_mempolicy" 239;
     MqOpen "mq_open" 240;

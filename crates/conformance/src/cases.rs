@@ -23,6 +23,7 @@ const PLAIN: &[&str] = &[
     "mem-light-guards",
     "mem-sparse",
     "mem-overcommitted",
+    "mem-nodes",
     "mem-shared-anonymous",
     "mem-read-only-file",
     "mem-code",

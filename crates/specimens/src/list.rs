@@ -26,7 +26,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "mem-anonymous" mem::anonymous; "mem-private-file" mem::private_file; "mem-shared-file" mem::shared_file; "mem-own-files" mem::own_files;
     "mem-deleted-file" mem::deleted_file; "mem-stack" mem::stack; "mem-heap" mem::heap; "mem-guard" mem::guard;
     "mem-advice" mem::advice; "mem-mlock" mem::mlock; "mem-mlock-future" mem::mlock_future; "mem-mlock-fault" mem::mlock_on_fault; "mem-grows-down" mem::grows_down;
-    "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-light-guards" mem::light_guards; "mem-shown-in-part" mem::shown_in_part; "mem-sparse" mem::sparse; "mem-overcommitted" mem::overcommitted;
+    "mem-named" mem::named; "mem-light-guard" mem::light_guard; "mem-light-guards" mem::light_guards; "mem-shown-in-part" mem::shown_in_part; "mem-sparse" mem::sparse; "mem-overcommitted" mem::overcommitted; "mem-nodes" mem::nodes;
     "mem-shared-anonymous" mem::shared_anonymous; "mem-shared-parts" mem::shared_parts; "mem-read-only-file" mem::read_only_file; "mem-code" mem::code; "mem-executed" mem::executed; "mem-sealed" mem::sealed;
     "mem-many" mem::many; "mem-large" mem::large; "huge-areas" huge::areas; "huge-family" huge::family; "huge-file" huge::file; "mem-layout" mem::layout;
     "signal-handlers" signals::handlers; "signal-alternate-stack" signals::alternate_stack; "signal-mask" signals::mask;

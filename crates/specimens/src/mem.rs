@@ -506,6 +506,35 @@ pub(crate) fn overcommitted(_: &[String]) -> Result<Living, String> {
     })
 }
 
+/// Pages that come from nodes of their own (mbind(2)): some of an area, and all of a shared one.
+pub(crate) fn nodes(_: &[String]) -> Result<Living, String> {
+    let own = Area::map(8 * PAGE, READ_WRITE, ANONYMOUS, -1)?;
+    let shared = Area::map(4 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;
+    own.bytes().fill(7);
+    // MPOL_BIND with MPOL_F_STATIC_NODES, and MPOL_PREFERRED.
+    for (area, mode) in [(own.part(2 * PAGE, 3 * PAGE), 0x8002), (shared, 1)] {
+        let first = [1u64];
+        // SAFETY: the area is ours, and one word of nodes is there, as we say.
+        let r = unsafe { libc::syscall(libc::SYS_mbind, area.start, area.length, mode, first.as_ptr(), 64, 0) };
+        must("mbind", r)?;
+    }
+    let policy = |at: usize| -> Result<(i32, u64), String> {
+        const MPOL_F_ADDR: i32 = 2;
+        let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+        // SAFETY: both are as long as the kernel is told.
+        let r =
+            unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nodes.as_mut_ptr(), 1024, at, MPOL_F_ADDR) };
+        must("get_mempolicy", r).map(|_| (mode, nodes[0]))
+    };
+    Living::reads(move |_| {
+        let all = (0..8).map(|n| policy(own.start + n * PAGE)).collect::<Result<Vec<_>, _>>()?;
+        let (any, bound) = ((0, 0), (0x8002, 1));
+        same("those of some", &vec![any, any, bound, bound, bound, any, any, any], &all)?;
+        same("those of a shared one", &(1, 1), &policy(shared.start + PAGE)?)?;
+        same_bytes("what is there", &[7; PAGE], own.part(2 * PAGE, PAGE).bytes())
+    })
+}
+
 /// Shared anonymous memory, seen through two areas of ours.
 pub(crate) fn shared_anonymous(_: &[String]) -> Result<Living, String> {
     let area = Area::map(16 * PAGE, READ_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1)?;

@@ -5,6 +5,7 @@ pub(crate) mod heritage;
 pub(crate) mod huge;
 pub(crate) mod hull;
 pub mod modes;
+pub mod nodes;
 pub mod ring;
 pub(crate) mod segment;
 pub(crate) mod shared;

@@ -6,15 +6,14 @@
 //! - recreated  by a write to /proc where it is not as here; by `prctl`, once every area stands; `madvise` for areas that are not
 //!   merged as the others are
 //! - refused    segments of its own (modify_ldt), tags in addresses (LAM)
-//! - not kept   nodes of memory of single areas (mbind(2)): the user is told. Keys that were allocated and guard nothing
-//!   (pkey_alloc(2))
+//! - not kept   keys that were allocated and guard nothing (pkey_alloc(2))
 
 use super::area::Area;
 use crate::task::{ask, number, value_or, write_own, written};
 use crate::{At, Capture, Capturing, Owner, Planning, Resource, Trouble};
 use abi::consts::madvise::MADV_UNMERGEABLE;
 use abi::consts::prctl::{PR_GET_MDWE, PR_GET_MEMORY_MERGE, PR_SET_MDWE, PR_SET_MEMORY_MERGE};
-use abi::{Answer, Arg, Call, Sys, proc};
+use abi::{Answer, Arg, Call, Sys};
 use minicbor::{Decode, Encode};
 use plan::{Actor, Expect, Fact, Moment, Op, Refusal, Value};
 use serde::{Deserialize, Serialize};
@@ -108,27 +107,6 @@ fn plan_unmerged(at: At, to: &mut Planning<'_>) {
         let args = vec![area.start.into(), (area.end - area.start).into(), MADV_UNMERGEABLE.into()];
         call(Sys::Madvise, args, Expect::Whatever, at, to);
     }
-}
-
-/// What [`note_nodes`] asks of these areas.
-pub(crate) fn ask_nodes(areas: &[proc::Area]) -> Vec<Call> {
-    const MPOL_F_ADDR: u64 = 2;
-    let ask = |a: &proc::Area| {
-        let args = [Arg::Out(4), Arg::Int(0), Arg::Int(0), Arg::Int(a.start), Arg::Int(MPOL_F_ADDR)];
-        Call::new(Sys::GetMempolicy, args)
-    };
-    areas.iter().map(ask).collect()
-}
-
-/// Tells of areas whose pages come from nodes of their own (mbind(2)), as the kernel divides them: neighbours that are alike
-/// in all else may differ in this.
-pub(crate) fn note_nodes(asked: &[Call], from: &mut Capturing<'_>) -> Result<(), Trouble> {
-    let answers = from.probe.calls(asked)?;
-    let own = answers.iter().filter(|a| a.result.is_ok() && written(a).iter().any(|byte| *byte != 0)).count();
-    if own != 0 {
-        from.note("memory", format!("{own} areas take it from nodes of their own (mbind), and will from any"));
-    }
-    Ok(())
 }
 
 fn refusals(segments: &Answer, tags: &Answer) -> Vec<Refusal> {

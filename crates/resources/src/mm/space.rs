@@ -2,15 +2,15 @@
 //!
 //! - seen as    /proc/PID/smaps, /proc/PID/stat, /proc/PID/auxv, /proc/PID/exe
 //! - captured   areas; the pages that the process made or changed (PAGEMAP_SCAN), none of zeroes; guard regions; the
-//!   start and end of code, data, heap, stack, arguments and environment; the executable; the contents of small files that it
+//!   start and end of code, data, heap, stack, arguments and environment; the executable; from which nodes areas take memory; the contents of small files that it
 //!   writes to
-//! - recreated  `mmap` of each area, `preadv` from the image, `mprotect`; `prctl(PR_SET_MM, PR_SET_MM_MAP)`
+//! - recreated  `mmap` of each area, `preadv` from the image, `mprotect`; `prctl(PR_SET_MM, PR_SET_MM_MAP)`; `mbind`
 //! - refused    a mapped file that has changed since and is not in the image; a kernel with another vdso
 //! - not kept   nothing
 
 use super::area::{self, Area, Backing, PROT_EXEC, PROT_READ, PROT_WRITE};
 use super::heritage::{Change, Heritage};
-use super::modes;
+use super::nodes::{self, Nodes};
 use super::ring;
 use super::segment;
 use super::shared::{self, View};
@@ -96,6 +96,11 @@ pub struct Space {
     #[cbor(default)]
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub lock_on_fault: bool,
+    /// Of areas that take their memory from nodes of their own.
+    #[n(9)]
+    #[cbor(default)]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub nodes: Vec<Nodes>,
 }
 
 impl Space {
@@ -147,17 +152,16 @@ impl Capture for Space {
         keep_files(&areas, &seen, from)?;
         note_closed(&areas, exe, from);
         let wanted = wanted(&areas, &seen, from)?;
-        let nodes = modes::ask_nodes(&seen);
-        from.probe.begin(&nodes);
+        from.probe.begin(&nodes::asks(&seen));
         let saved = from.probe.save_memory(&wanted)?;
-        modes::note_nodes(&nodes, from)?;
+        let nodes = nodes::of(&seen, from)?;
         ring::look_again(&areas, from)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
         let lock_future = from.probe.locks_new_areas()?;
         let lock_on_fault = lock_future && from.probe.locks_on_fault()?;
         let (pages, marks) = (saved.extents, marks(from)?);
-        Ok(Space { areas, pages, guards, marks, exe, kernel_areas, vdso_sum, lock_future, lock_on_fault })
+        Ok(Space { areas, pages, guards, marks, exe, kernel_areas, vdso_sum, lock_future, lock_on_fault, nodes })
     }
 
     fn plan(&self, at: At, to: &mut Planning<'_>) {
@@ -206,6 +210,7 @@ impl Capture for Space {
                 area::lock(area, self.is_guarded(area), facts, at.pid, to);
             }
         }
+        self.nodes.iter().for_each(|nodes| nodes.plan(at, to));
         self.plan_marks(at, to);
         if self.lock_future {
             const MCL_FUTURE: u64 = 2;

@@ -21,7 +21,9 @@ const CPU_BYTES: usize = 1024;
 /// Of getpriority(2): one thread.
 const PRIO_PROCESS: u64 = 0;
 /// As many nodes as any kernel has (MAX_NUMNODES).
-const NODES: usize = 1024;
+pub(crate) const NODES: usize = 1024;
+/// What it is told of them: it takes one bit less (mm/mempolicy.c, get_nodes).
+pub(crate) const MAXNODE: u64 = NODES as u64 + 1;
 
 /// See the module.
 #[derive(Clone, PartialEq, Eq, Debug, Encode, Decode, Serialize, Deserialize)]
@@ -202,14 +204,13 @@ impl Sched {
         if away != 0 && !here.is_empty() && mode & MPOL_F_RELATIVE_NODES == 0 {
             to.to.note(format!("{away} of the nodes of memory that it had chosen (set_mempolicy) cannot be had here"));
         }
-        // The kernel takes one bit less than it is told (mm/mempolicy.c, get_nodes).
-        let args = vec![u64::from(*mode).into(), Value::Bytes(nodes.0.clone()), (NODES as u64 + 1).into()];
+        let args = vec![u64::from(*mode).into(), Value::Bytes(nodes.0.clone()), MAXNODE.into()];
         to.to.arm(Self::NAME, at.tid, Sys::SetMempolicy, args, Expect::OrTold(LOST));
     }
 }
 
 /// ENOSYS on a kernel without nodes of memory.
-fn memory_policy(answer: &Answer) -> Option<(u32, Blob)> {
+pub(crate) fn memory_policy(answer: &Answer) -> Option<(u32, Blob)> {
     const MPOL_DEFAULT: u32 = 0;
     let mode = u32::from_ne_bytes(*answer.out.first()?.first_chunk()?);
     let nodes = Blob(answer.out.get(1)?.clone());

@@ -39,6 +39,7 @@ use resources::fd::{
 };
 use resources::mm::area::{Area, Backing};
 use resources::mm::modes::Modes;
+use resources::mm::nodes::Nodes;
 use resources::mm::space::{Marks, Space};
 use resources::mm::vdso::KernelArea;
 use resources::ns::ipc::IpcNamespace;
@@ -363,6 +364,8 @@ fn space() -> impl Strategy<Value = Space> {
             let with_page = areas.iter().zip(saved).filter(|(_, saved)| *saved);
             let pages = with_page.map(|(a, _)| Extent { at: a.start, len: PAGE, offset: a.start }).collect();
             let guards = areas.last().map(|a| (a.end - PAGE, a.end)).into_iter().collect();
+            let bound = |a: &Area| Nodes { area: (a.start, a.end), mode: 1, nodes: Blob(vec![1; 128]) };
+            let nodes = areas.iter().take(exe as usize % 3).map(bound).collect();
             let [code, data, brk, stack] = marks;
             let marks = Marks { code: (code, data), brk: (brk, stack), stack, auxv, ..Marks::default() };
             let vdso = KernelArea { name: "[vdso]".into(), start: 0x7000_0000, len: 2 * PAGE };
@@ -376,6 +379,7 @@ fn space() -> impl Strategy<Value = Space> {
                 vdso_sum: 7,
                 lock_future,
                 lock_on_fault: lock_future && exe % 2 == 1,
+                nodes,
             }
         },
     )
