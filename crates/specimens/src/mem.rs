@@ -521,9 +521,9 @@ pub(crate) fn nodes(_: &[String]) -> Result<Living, String> {
     let policy = |at: usize| -> Result<(i32, u64), String> {
         const MPOL_F_ADDR: i32 = 2;
         let (mut mode, mut nodes) = (0i32, [0u64; 16]);
+        let (into, bits) = (nodes.as_mut_ptr(), 8 * size_of_val(&nodes));
         // SAFETY: both are as long as the kernel is told.
-        let r =
-            unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, nodes.as_mut_ptr(), 1024, at, MPOL_F_ADDR) };
+        let r = unsafe { libc::syscall(libc::SYS_get_mempolicy, &raw mut mode, into, bits, at, MPOL_F_ADDR) };
         must("get_mempolicy", r).map(|_| (mode, nodes[0]))
     };
     Living::reads(move |_| {
