@@ -184,6 +184,7 @@ syscalls! {
     FanotifyMark "fanotify_mark" 301;
     OpenByHandleAt "open_by_handle_at" 304;
     ProcessVmReadv "process_vm_readv" 310;
+    Kcmp "kcmp" 312;
     SchedSetattr "sched_setattr" 314;
     SchedGetattr "sched_getattr" 315;
     Seccomp "seccomp" 317;

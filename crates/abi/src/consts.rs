@@ -378,6 +378,7 @@ pub mod sigaction {
     /// Of sigevent(3type) (asm-generic/siginfo.h).
     pub const SIGEV_SIGNAL: i32 = 0;
     pub const SIGEV_NONE: i32 = 1;
+    pub const SIGEV_THREAD: i32 = 2;
     pub const SIGEV_THREAD_ID: i32 = 4;
 
     /// Where a signal comes from: `si_code` (asm-generic/siginfo.h).

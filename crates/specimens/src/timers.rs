@@ -111,7 +111,10 @@ pub(crate) fn ring_in_turn(_: &[String]) -> Result<Living, String> {
 /// Three POSIX timers with their ids, clocks, signals and values; the middle one deleted, so that ids have a gap.
 pub(crate) fn posix(_: &[String]) -> Result<Living, String> {
     let clocks = [libc::CLOCK_MONOTONIC, libc::CLOCK_REALTIME, libc::CLOCK_BOOTTIME];
-    let ids: Vec<i32> = (0..3).map(|at| create(clocks[at], 40 + at as i32)).collect::<Result<_, _>>()?;
+    // Who asks the kernel itself may ask for a thread, which is a signal to it.
+    let hows = [libc::SIGEV_SIGNAL, libc::SIGEV_SIGNAL, libc::SIGEV_THREAD];
+    let create = |at: usize| create_as(clocks[at], 40 + at as i32, hows[at], 0);
+    let ids: Vec<i32> = (0..3).map(create).collect::<Result<_, _>>()?;
     // SAFETY: the id is one of ours.
     must("timer_delete", unsafe { libc::syscall(libc::SYS_timer_delete, ids[1]) })?;
     arm(ids[0], 30_000_000)?;
@@ -174,7 +177,7 @@ pub(crate) fn overran(_: &[String]) -> Result<Living, String> {
     std::thread::spawn(move || {
         let make = || {
             // SAFETY: takes nothing.
-            let id = create_for(libc::CLOCK_MONOTONIC, 47, Some(unsafe { libc::gettid() }))?;
+            let id = create_as(libc::CLOCK_MONOTONIC, 47, libc::SIGEV_THREAD_ID, unsafe { libc::gettid() })?;
             arm_long_ago(id, libc::CLOCK_MONOTONIC, 3)?;
             taken(47)?;
             Ok::<_, String>(id)
@@ -237,17 +240,16 @@ pub(crate) fn of_processor(_: &[String]) -> Result<Living, String> {
 }
 
 fn create(clock: i32, signal: i32) -> Result<i32, String> {
-    create_for(clock, signal, None)
+    create_as(clock, signal, libc::SIGEV_SIGNAL, 0)
 }
 
-/// One that tells this thread.
-fn create_for(clock: i32, signal: i32, thread: Option<i32>) -> Result<i32, String> {
+/// One that tells in this way (sigevent(3type)), and that thread.
+fn create_as(clock: i32, signal: i32, how: i32, thread: i32) -> Result<i32, String> {
     signals::catch(signal)?;
     // SAFETY: zero is a value of the type.
     let mut event: libc::sigevent = unsafe { std::mem::zeroed() };
-    let how = if thread.is_some() { libc::SIGEV_THREAD_ID } else { libc::SIGEV_SIGNAL };
     (event.sigev_notify, event.sigev_signo) = (how, signal);
-    event.sigev_notify_thread_id = thread.unwrap_or(0);
+    event.sigev_notify_thread_id = thread;
     event.sigev_value.sival_ptr = (signal as usize * 1000) as *mut _;
     let mut id = 0;
     // SAFETY: the event is read and the id written during the call.

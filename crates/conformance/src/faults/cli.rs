@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 24] = [
+    let sorts: [(&str, u32, Sort); 25] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -47,6 +47,7 @@ pub fn tests() -> Vec<Test> {
         ("many open files", USER, many_files),
         ("a file of one's own", USER, own_file),
         ("first of a pid namespace", 0, first),
+        ("a sandbox", USER, sandbox),
         ("a filter", USER, filter),
         ("other ends outside", USER, disconnected),
     ];
@@ -488,6 +489,36 @@ echo goes on >in & ./f.cryo; echo $?; cat seen";
     let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
     let expected = "5\n1\n1 goes on\n".to_owned();
     same("what it says of itself", &expected, &said.ended_with("the first of a pid namespace", &[0])?.out)
+}
+
+/// That a program has restricted itself (landlock(7)) is told, whatever the rules are about; and that of none is told that has none.
+fn sandbox(scene: &mut Scene) -> Outcome {
+    const PROGRAM: &str = "import ctypes, os, struct, sys, time
+libc = ctypes.CDLL(None)
+libc.prctl(38, 1, 0, 0, 0)
+rules = [int(word) for word in sys.argv[1:]]
+if any(rules):
+    fd = libc.syscall(444, struct.pack('QQQ', *rules), 24, 0)
+    assert fd >= 0 and libc.syscall(446, fd, 0) == 0
+    os.close(fd)
+open('ready', 'w').close()
+time.sleep(1000)";
+    const SCRIPT: &str = "rm -f ready; python3 -c \"$1\" $2 </dev/null >/dev/null 2>&1 &
+until [ -e ready ] || ! kill -0 $!; do sleep 0.02; done
+$0 freeze --dry-run $! 2>&1 | grep -o 'it has restricted.*whom\\|it has restricted.*files'; kill $!";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    // Files, the network, and abstract sockets (`struct landlock_ruleset_attr`).
+    for (rules, told) in [
+        ("0 0 0", ""),
+        ("4 0 0", "it has restricted which files\n"),
+        ("0 1 0", "it has restricted with whom\n"),
+        ("0 0 1", "it has restricted with whom\n"),
+    ] {
+        let words = ["-c", SCRIPT, &cryopid, PROGRAM, rules];
+        let said = hear(scene.command(Path::new("/bin/bash"), &words), PATIENCE)?;
+        same(&format!("what is told of rules {rules}"), &told.to_owned(), &said.out)?;
+    }
+    Ok(())
 }
 
 /// A filter of a pipeline: thawed in another one, it goes on with what comes there.

@@ -14,7 +14,7 @@
 use super::ticks;
 use crate::{At, Capture, Capturing, Planning, Resource, ThreadState, Trouble};
 use abi::consts::prctl::PR_TIMER_CREATE_RESTORE_IDS;
-use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD_ID};
+use abi::consts::sigaction::{SIGEV_NONE, SIGEV_SIGNAL, SIGEV_THREAD, SIGEV_THREAD_ID};
 use abi::consts::time::{CLOCK_PROCESS_CPUTIME_ID, CLOCK_THREAD_CPUTIME_ID, TIMER_ABSTIME};
 use abi::layout::{Itimerspec, Sigevent, Timespec};
 use abi::proc::{self, Notify, Target};
@@ -45,7 +45,7 @@ pub struct PosixTimer {
     /// What comes along with it.
     #[n(3)]
     pub value: u64,
-    /// SIGEV_SIGNAL 0, SIGEV_NONE 1, SIGEV_THREAD_ID 4.
+    /// SIGEV_SIGNAL 0, SIGEV_NONE 1, SIGEV_THREAD 2, SIGEV_THREAD_ID 4.
     #[n(4)]
     pub notify: i32,
     /// The thread that gets the signal, with SIGEV_THREAD_ID.
@@ -142,6 +142,7 @@ fn timer(
         (Notify::None, _) => SIGEV_NONE,
         (Notify::Signal | Notify::Thread, Some(_)) => SIGEV_THREAD_ID,
         (Notify::Signal, None) => SIGEV_SIGNAL,
+        (Notify::Thread, None) => SIGEV_THREAD,
         _ => return Err(refuse("it tells in a way that is not known").into()),
     };
     let clock = clock(seen, thread.filter(|_| notify == SIGEV_THREAD_ID), from)?.map_err(refuse)?;
