@@ -518,7 +518,8 @@ pub(crate) fn map(area: &Area, protection: u64, of: Option<(Descr, u64)>, pid: P
         let op = Op::Call { sys: Sys::Mmap, args, expect: Expect::Exactly(all.start) };
         to.to.step(Moment::Place, NAME, Actor::Thread(tid), op, needs.clone(), vec![Fact::Mapped(pid)]);
     };
-    match of.is_none() && !area.shared && area.page == 0 && !area.has("gd") {
+    let is_plain = of.is_none() && !area.shared && area.page == 0 && !area.has("gd");
+    match is_plain && protection & PROT_WRITE != 0 && !area.has("nr") {
         true => pieces(area.start..area.end).for_each(step),
         false => step(area.start..area.end),
     }
