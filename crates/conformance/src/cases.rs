@@ -417,6 +417,7 @@ fn special() -> Vec<Case> {
         Case::specimen(&["file-published"]).but(&[PidNs]),
         Case::specimen(&["inet-shut-behind"]).only(&[Root, User, WithLibs, Again]),
         Case::specimen(&["inet-segments"]).but(&[PidNs]),
+        Case::specimen(&["tcp-begun"]).but(&[PidNs, Snapshot]),
         Case::specimen(&["tcp-in-turn"]).only(&[Root, User, WithLibs, Again]),
         // Who may not look at what no area shows is not told of its end. It is made again as a file in memory.
         Case { oracle: Oracle::Moves, ..Case::specimen(&["mem-shown-in-part"]) }.but(&[User]),

@@ -95,7 +95,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "inherited-deleted-file" inherited::deleted_file; "inherited-pages" inherited::pages;
     "file-published" files::published; "lease-mapped" locks::lease_mapped; "lock-by-area" locks::by_area; "inet-shut-behind" inet::shut;
     "inet-segments" inet::segments;
-    "tcp-in-turn" tcp::in_turn; "seqpacket-lone" sockets::lone; "pipe-packets-behind" pipes::packets_behind;
+    "tcp-in-turn" tcp::in_turn; "tcp-begun" tcp::begun; "seqpacket-lone" sockets::lone; "pipe-packets-behind" pipes::packets_behind;
     "inherited-split" inherited::split; "inherited-at-random" lineages::memory;
     "clone-files" clones::files; "clone-fs" clones::fs; "clone-memory" clones::memory; "clone-handlers" clones::handlers;
     "clone-everything" clones::everything; "clone-siblings" clones::siblings; "clone-exit-signals" clones::exit_signals; "vfork-waits" clones::vforked;

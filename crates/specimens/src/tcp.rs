@@ -410,3 +410,38 @@ pub(crate) fn in_turn(_: &[String]) -> Result<Living, String> {
         Ok(())
     })
 }
+
+/// One that has begun and is not done, as too many wait for the same listener.
+pub(crate) fn begun(_: &[String]) -> Result<Living, String> {
+    let listener = crate::inet::own_port(|port| TcpListener::bind((Ipv4Addr::LOCALHOST, port)))?;
+    // SAFETY: takes integers.
+    must("listen", unsafe { libc::listen(listener.as_raw_fd(), 0) })?;
+    let at = fine("name", listener.local_addr())?;
+    let first = fine("connect", TcpStream::connect(at))?;
+    let fd = socket(libc::AF_INET, Reuse(false))?;
+    // SAFETY: the descriptor is new, and nobody else's.
+    let fresh = unsafe { TcpStream::from_raw_fd(fd) };
+    fine("a flag", fresh.set_nonblocking(true))?;
+    same("it is begun", &true, &with("connect", libc::connect, fd, at).is_err())?;
+    let mut waits = libc::pollfd { fd: fresh.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one pollfd, borrowed for the call.
+    let mut poll = move |time: i32| unsafe { libc::poll(&raw mut waits, 1, time) };
+    same("it is not done", &0, &poll(100))?;
+    let mut fresh = fresh;
+    Living::reads_at_first(move |is_first| {
+        if !is_first {
+            return Ok(());
+        }
+        let (mut other, from) = fine("accept", listener.accept())?;
+        same("who waited", &fine("name", first.local_addr())?, &from)?;
+        same("it is done", &1, &poll(5000))?;
+        same("without an error", &0, &option(fresh.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR)?)?;
+        drop((other, &first));
+        other = fine("accept", listener.accept())?.0;
+        fine("a flag", fresh.set_nonblocking(false))?;
+        fine("write", fresh.write_all(b"hello"))?;
+        let mut bytes = [0; 5];
+        fine("read", other.read_exact(&mut bytes))?;
+        same("what is said", b"hello", &bytes)
+    })
+}

@@ -26,6 +26,7 @@ pub fn inet(text: &str) -> Vec<InetLine> {
 
 /// It takes connections (include/net/tcp_states.h).
 const LISTEN: u8 = 10;
+const SYN_SENT: u8 = 2;
 
 /// The connections of a network namespace, and who takes them.
 #[derive(Clone, Debug, Default)]
@@ -44,6 +45,11 @@ impl Connections {
     /// The end with this address of its own, and this one at its other end.
     pub fn end(&self, local: SocketAddr, remote: SocketAddr) -> Option<&InetLine> {
         self.ends.get(&(local, remote))
+    }
+
+    /// With whom a socket that has begun to connect does so, by its inode number.
+    pub fn begun(&self, inode: u64) -> Option<SocketAddr> {
+        self.ends.values().find(|line| line.state == SYN_SENT && line.inode == inode).map(|line| line.remote)
     }
 
     /// The inode number of who takes connections at an address.

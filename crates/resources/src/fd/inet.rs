@@ -5,7 +5,8 @@
 //!   shut down; groups of multicast, see [`groups`]; what a connection or a socket of UDP has received and nobody has read, by MSG_PEEK
 //! - recreated  `plan`: `socket`, `setsockopt`, `bind`, `listen`, and `connect` where that is only an address. Datagrams are sent
 //!   again from where they came, by whoever of the tree has that address. A TCP connection whose
-//!   other end is in the tree, or was and is closed, or is to be accepted there, is made anew between the same addresses, and what waits is sent again. Any other
+//!   other end is in the tree, or was and is closed, or is to be accepted there, is made anew between the same addresses, and what waits is sent again. One that
+//!   has begun (SYN-SENT) begins anew. Any other
 //!   comes back as one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
 //! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way, or that nobody
 //!   has accepted yet and in which something was sent; a message that
@@ -63,7 +64,7 @@ pub struct InetSocket {
     /// Its own address (`struct sockaddr_in`, `sockaddr_in6`), if it has one and keeps it.
     #[n(4)]
     pub local: Option<Blob>,
-    /// Whom it is connected to.
+    /// Whom it is connected to, or begins to connect to.
     #[n(5)]
     pub remote: Option<Blob>,
     /// How many connections may wait, if it takes any.
@@ -141,6 +142,7 @@ const TCP_INFO: u64 = 11;
 const TCP_ULP: u64 = 31;
 /// States of a TCP socket (include/net/tcp_states.h).
 const TCP_ESTABLISHED: u8 = 1;
+const TCP_SYN_SENT: u8 = 2;
 const TCP_CLOSE: u8 = 7;
 const TCP_CLOSE_WAIT: u8 = 8;
 const TCP_LISTEN: u8 = 10;
@@ -282,13 +284,14 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
         _ => TCP_CLOSE,
     };
     let ready = from.probe.ready(fd)?;
+    let begun = if is_stream && state == TCP_SYN_SENT { from.probe.connections()?.begun(seen.stat.ino) } else { None };
     // One that has ended is readable: its end is.
-    let connected = state != TCP_LISTEN && (state != TCP_CLOSE || is_stream && ready & POLLIN != 0);
+    let connected = state != TCP_LISTEN && begun.is_none() && (state != TCP_CLOSE || is_stream && ready & POLLIN != 0);
     let (mut settings, filtered) = Settings::capture(fd, (family, kind, protocol), from)?;
     for (_, _, Blob(options)) in settings.options.iter_mut().filter(|o| (o.0, o.1) == (IPPROTO_IP, IP_OPTIONS)) {
         options.truncate(length_of_options(options));
     }
-    if connected {
+    if connected || begun.is_some() {
         settings.options.retain(|(level, number, _)| !(*level == IPPROTO_TCP && OF_A_CONNECTION.contains(number)));
     }
     if is_stream {
@@ -304,7 +307,10 @@ fn look(seen: &Seen, from: &mut Capturing<'_>) -> Result<Asked, Trouble> {
     // Its port is its protocol.
     let own =
         address(local).filter(|own| !is_raw || proc::sockaddr(&own.0).is_some_and(|own| !own.ip().is_unspecified()));
-    let whom = address(remote).or_else(|| told_remote(seen, (family, kind, protocol), from));
+    let whom = match begun {
+        Some(whom) => encoded(family, whom).map(Blob),
+        None => address(remote).or_else(|| told_remote(seen, (family, kind, protocol), from)),
+    };
     let socket = InetSocket {
         family,
         socket_type: kind,
@@ -641,12 +647,14 @@ impl InetSocket {
         self.remote.as_ref().and_then(|b| proc::sockaddr(&b.0))
     }
 
-    /// To whom a socket of messages sends is an address; that of TCP has a connection. `others` are all of its image, by inode number.
+    /// To whom a socket of messages sends is an address, and with whom one of TCP begins a connection. `others` are all of its image, by inode number.
     pub(crate) fn is_sound(&self, others: &BTreeMap<u64, &InetSocket>) -> bool {
         if !self.datagrams.is_empty() && (self.socket_type != DGRAM || self.connected || self.local().is_none()) {
             return false;
         }
-        let Some(peer) = self.peer else { return !self.is_tcp() || self.connected || self.remote.is_none() };
+        let Some(peer) = self.peer else {
+            return !self.is_tcp() || self.connected || self.remote.is_none() || self.backlog.is_none();
+        };
         let size = if self.family == AF_INET { 16 } else { SOCKADDR };
         let of_family = |address: &Blob| {
             address.0.len() == size
@@ -718,6 +726,7 @@ impl fmt::Display for InetSocket {
             (_, Some(_)) => write!(f, ", takes connections"),
             (Some(remote), _) if self.peer.is_some() => write!(f, ", connected to {remote}, within the tree"),
             (Some(remote), _) if self.connected => write!(f, ", was connected to {remote}"),
+            (Some(remote), _) if self.is_tcp() => write!(f, ", connects to {remote}"),
             (Some(remote), _) => write!(f, ", sends to {remote}"),
             _ => Ok(()),
         }?;

@@ -307,10 +307,14 @@ fn an_end_has_another_end() {
 }
 
 #[test]
-fn nobody_is_connected_to_by_an_image() {
+fn who_connects_takes_no_connections() {
     let mut model = model("sleep");
     let remote = Some(Blob(address(6667)));
-    model.descriptions.insert(40, Description::InetSocket(InetSocket { backlog: None, remote, ..listener() }));
+    let begun = InetSocket { backlog: None, remote: remote.clone(), socket: 0, ..listener() };
+    // When all that take connections are there.
+    let connects = "link    inet-socket store    connect(d40, [16 bytes], 16) (or not)";
+    assert_eq!(plan_of(begun).iter().filter(|line| line.contains("connect(")).collect::<Vec<_>>(), [connects]);
+    model.descriptions.insert(40, Description::InetSocket(InetSocket { remote, ..listener() }));
     let damage = Model::from_records(&records(&model)).expect_err("there is no such socket");
     assert!(damage.to_string().contains("no connection"), "{damage}");
 }

@@ -363,14 +363,13 @@ impl InetSocket {
         }
         let before = if self.has_messages() { self.send_messages(descr, to) } else { before };
         if let Some(remote) = &self.remote {
-            let lost = "a socket has nobody to send to: there is no way there now";
-            let op = Op::Call {
-                sys: Sys::Connect,
-                args: [vec![Value::Descr(descr)], given(remote)].concat(),
-                expect: Expect::OrTold(lost),
-            };
+            const LOST: Expect = Expect::OrTold("a socket has nobody to send to: there is no way there now");
+            // What begins so ends by itself, and tells how, when all that take connections are there.
+            let (moment, expect) = if self.is_tcp() { (Moment::Link, Expect::Whatever) } else { (Moment::Make, LOST) };
+            let args = [vec![Value::Descr(descr)], given(remote)].concat();
+            let op = Op::Call { sys: Sys::Connect, args, expect };
             let needs = [vec![Fact::Made(descr)], before.clone()].concat();
-            to.to.step(Moment::Make, NAME, Actor::Store, op, needs, vec![]);
+            to.to.step(moment, NAME, Actor::Store, op, needs, vec![]);
         }
         if let Some(backlog) = self.backlog {
             call(descr, Sys::Listen, vec![u64::from(backlog).into()], Expect::Success, before, to);
