@@ -984,7 +984,7 @@ impl<'a> Execution<'a> {
                 let stubs = self.stubs();
                 let (root, of) = (stubs.processes().next().expect("the tree is born"), of.0);
                 let (root, of) = (stubs.pid(root), stubs.pid(of));
-                self.terminal = Held::take(root, of, settings.as_deref())?;
+                self.terminal = Held::take(root, of, settings.as_deref());
                 self.typing = typing.as_ref();
                 Ok(())
             }
@@ -1015,7 +1015,7 @@ impl<'a> Execution<'a> {
 
     /// Numbers above all that are made are free for what is opened in passing.
     fn pseudo_terminal(&mut self, descr: Descr, number: Option<u32>, flags: u32) -> Result<(), Error> {
-        const ELSEWHERE: &str = "a terminal of the program has another name, as somebody here has that which it had";
+        const ELSEWHERE: &str = "a terminal of the program has another name: that which it had cannot be had here";
         let made = self.plan.steps.iter().flat_map(|step| &step.makes);
         let last = made.filter_map(|fact| if let Fact::Made(descr) = fact { Some(descr.0) } else { None }).max();
         let above = self.plan.base + last.unwrap_or(0) + 1;

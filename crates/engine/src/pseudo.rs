@@ -31,15 +31,23 @@ fn new(flags: u32) -> Result<(OwnedFd, u32), Errno> {
     Ok((opened, number))
 }
 
-/// The master of one, unlocked, with its number: the wanted one, if nobody has it. What is opened on the way has numbers from `above` on.
+/// The master of one, unlocked, with its number: the wanted one, if nobody has it, and there is room for all below. What is opened on the
+/// way has numbers from `above` on.
 pub(crate) fn open(wanted: Option<u32>, flags: u32, above: u32) -> Result<(OwnedFd, u32), Errno> {
     let mut below: Vec<OwnedFd> = Vec::new();
     let mut at = new(flags)?;
     while wanted.is_some_and(|wanted| at.1 < wanted && wanted < MOST) {
-        let passed = fcntl_dupfd_cloexec(&at.0, above as i32).map_err(std::io::Error::from)?;
+        let Ok(passed) = fcntl_dupfd_cloexec(&at.0, above as i32) else { break };
         drop(at);
         below.push(passed);
-        at = new(flags)?;
+        let next = new(flags);
+        if matches!(next, Err(Errno::EMFILE | Errno::ENFILE | Errno::ENOSPC)) {
+            // Neither descriptors nor terminals are without end.
+            below.clear();
+            at = new(flags)?;
+            break;
+        }
+        at = next?;
     }
     ask(&at.0, TIOCSPTLCK, Arg::Bytes(vec![0; 4]))?;
     Ok(at)

@@ -268,7 +268,9 @@ pub(crate) fn send_to(number: u64, by: Option<u64>, one: &Datagram) -> Result<u6
     let send = [Arg::Int(by), bytes, len, 0.into(), Arg::Bytes(to), Arg::Int(from.len() as u64)];
     let before = parted(by, one.segment)?;
     let sent = here::call(&Call::new(Sys::Sendto, send)).result;
-    parted(by, before)?;
+    if before != one.segment {
+        parted(by, before)?;
+    }
     sent
 }
 

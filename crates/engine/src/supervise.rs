@@ -1,10 +1,10 @@
 //! A thaw in the foreground stands for the program that it brought back, as a job of its shell: it hands it the terminal,
 //! stops when it stops, goes on when the shell says so, and ends with its exit status.
 
+use crate::Thawed;
 use crate::typed::retype;
-use crate::{Error, Thawed};
 use abi::proc;
-use rustix::process::{Pid, getpgid, getpgrp};
+use rustix::process::Pid;
 use rustix::termios::{OptionalActions, Termios, tcgetattr, tcgetpgrp, tcsetattr, tcsetpgrp};
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -72,11 +72,21 @@ pub(crate) fn special(n: usize) -> Option<rustix::termios::SpecialCodeIndex> {
     all.get(n).copied()
 }
 
+/// The process group of a process, if it is of our pid namespace: who comes into one (nsenter(1)) may have left its own outside.
+fn group_of(pid: i32) -> Option<Pid> {
+    tracee::sys::group(pid).and_then(Pid::from_raw)
+}
+
+/// Our own process group, likewise.
+fn our_group() -> Option<Pid> {
+    group_of(0)
+}
+
 impl Held {
     /// Hands the terminal to the group of process `of` of the tree below `root`, with those settings, if it is ours to give.
-    pub(crate) fn take(root: i32, of: i32, settings: Option<&[u8]>) -> Result<Option<Held>, Error> {
-        let Ok(terminal) = File::options().read(true).write(true).open("/dev/tty") else { return Ok(None) };
-        let group = getpgid(Pid::from_raw(of)).map_err(|e| Error::io("getpgid", of, std::io::Error::from(e)))?;
+    pub(crate) fn take(root: i32, of: i32, settings: Option<&[u8]>) -> Option<Held> {
+        let terminal = File::options().read(true).write(true).open("/dev/tty").ok()?;
+        let group = group_of(of)?;
         let mut held = Held { before: tcgetattr(&terminal).ok(), terminal, root, group, its: None, keep: Keep::Undo };
         let its = settings.zip(held.before.clone()).and_then(|(settings, here)| with_settings(here, settings));
         if held.is_ours() {
@@ -88,7 +98,7 @@ impl Held {
             // In the background: the tree gets its settings when it comes to the foreground.
             held.its = its;
         }
-        Ok(Some(held))
+        Some(held)
     }
 
     /// Types, if the terminal is the tree's: in the background it would be somebody else who reads it.
@@ -106,12 +116,14 @@ impl Held {
 
     /// Whether our own group, or one of the tree, is in the foreground.
     fn is_ours(&self) -> bool {
-        tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp() || g == self.group || is_of_tree(g, self.root))
+        let ours = |g| Some(g) == our_group() || g == self.group || is_of_tree(g, self.root);
+        tcgetpgrp(self.terminal.as_fd()).is_ok_and(ours)
     }
 
     /// Whether the shell brought us to the foreground without a word, as bash does with a job that ran in the background.
     fn was_brought_forward(&self) -> bool {
-        self.group != getpgrp() && tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp())
+        let ours = our_group().filter(|ours| *ours != self.group);
+        ours.is_some() && tcgetpgrp(self.terminal.as_fd()).ok() == ours
     }
 
     /// A program that draws its own screen does it anew only when the size changes (curses(3)): so it changes, twice.
@@ -132,12 +144,14 @@ impl Held {
     fn give_back(&mut self) {
         if self.is_ours() {
             // A shell in the tree may have handed it on meanwhile.
-            self.group = tcgetpgrp(&self.terminal).ok().filter(|g| *g != getpgrp()).unwrap_or(self.group);
+            self.group = tcgetpgrp(&self.terminal).ok().filter(|g| Some(*g) != our_group()).unwrap_or(self.group);
             self.its = tcgetattr(&self.terminal).ok();
             if let Some(before) = &self.before {
                 let _ = tcsetattr(&self.terminal, OptionalActions::Now, before);
             }
-            let _ = tcsetpgrp(&self.terminal, getpgrp());
+            if let Some(ours) = our_group() {
+                let _ = tcsetpgrp(&self.terminal, ours);
+            }
         }
     }
 
@@ -146,7 +160,7 @@ impl Held {
         if !self.is_ours() {
             return;
         }
-        if tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| g == getpgrp()) {
+        if tcgetpgrp(self.terminal.as_fd()).is_ok_and(|g| Some(g) == our_group()) {
             self.before = tcgetattr(&self.terminal).ok();
         }
         if let Some(its) = self.its.take() {
@@ -244,7 +258,7 @@ pub fn stand_for(mut thawed: Thawed) -> Outcome {
 
 /// The terminal sent it to our group: the program has it too if it is in that group, and is to have it if it is not.
 fn typed(thawed: &Thawed, signal: i32) {
-    let same_group = getpgid(Pid::from_raw(thawed.pid)).is_ok_and(|g| g == getpgrp());
+    let same_group = tracee::sys::group(thawed.pid) == tracee::sys::group(0);
     if !same_group && !job::ignored(signal) && !matches!(signal, SIGWINCH | SIGTTIN | SIGTTOU) {
         let _ = job::kill(thawed.pid, signal);
     }
@@ -264,7 +278,7 @@ fn go_on(thawed: &mut Thawed) {
         let _ = job::kill(thawed.pid, SIGCONT);
         return;
     };
-    let of_root = getpgid(Pid::from_raw(thawed.pid)).unwrap_or(held.group);
+    let of_root = group_of(thawed.pid).unwrap_or(held.group);
     let groups = if of_root == held.group { vec![of_root] } else { vec![of_root, held.group] };
     groups.into_iter().for_each(|group| _ = job::kill(-group.as_raw_nonzero().get(), SIGCONT));
 }

@@ -29,7 +29,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Whether it is above us, and remains there: who leads a session was started by setsid(1) perhaps, which ends when it has forked.
 fn remains_above_us(pid: i32) -> bool {
-    let leads = rustix::process::getsid(None).is_ok_and(|session| session == rustix::process::getpid());
+    let leads = tracee::sys::session(0) == Some(std::process::id() as i32);
     let end = Instant::now() + PATIENCE;
     while is_above_us(pid) {
         if !leads || Instant::now() > end {

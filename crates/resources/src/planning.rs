@@ -178,7 +178,9 @@ pub fn numbers(model: &Model, most: u64, host: impl FnOnce() -> Option<Host>) ->
     const EACH: u64 = 3;
     const OTHERS: u64 = 64;
     let needed = reserved(model) + model.descriptions.keys().next_back().map_or(0, |last| last + 1);
-    let least = u64::from(reserve(model, (0, most), needed)) + u64::from(needed);
+    // Whether something waits in a terminal of the tree is known when that has ended: to put it back takes one more.
+    let terminals = model.masters().count() as u64;
+    let least = u64::from(reserve(model, (0, most), needed)) + u64::from(needed) + terminals;
     if least > most || EACH * least <= most {
         return least;
     }
@@ -191,7 +193,7 @@ pub fn numbers(model: &Model, most: u64, host: impl FnOnce() -> Option<Host>) ->
     let (options, host) = (Options::default(), Host { highest_fd: 0, ..host });
     // The ids of the tree may be taken.
     let planning = steps(model, &host, &options, Namespaces::Same);
-    least.max(u64::from(planning.base + planning.to.descriptions()))
+    least.max(u64::from(planning.base + planning.to.descriptions()) + terminals)
 }
 
 /// Where the tree can live with the ids that it had, or why nowhere.

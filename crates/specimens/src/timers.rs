@@ -177,7 +177,8 @@ pub(crate) fn overran(_: &[String]) -> Result<Living, String> {
     std::thread::spawn(move || {
         let make = || {
             // SAFETY: takes nothing.
-            let id = create_as(libc::CLOCK_MONOTONIC, 47, libc::SIGEV_THREAD_ID, unsafe { libc::gettid() })?;
+            let thread = unsafe { libc::gettid() };
+            let id = create_as(libc::CLOCK_MONOTONIC, 47, libc::SIGEV_THREAD_ID, thread)?;
             arm_long_ago(id, libc::CLOCK_MONOTONIC, 3)?;
             taken(47)?;
             Ok::<_, String>(id)

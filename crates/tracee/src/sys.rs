@@ -15,11 +15,18 @@ fn owned(r: i64) -> Result<OwnedFd, Errno> {
     result(r).map(|fd| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
-/// getsid(2): the id of its session, 0 where that is none of our pid namespace; `None` if the process is gone.
+/// getsid(2): the id of its session (0: of our own), 0 where that is none of our pid namespace; `None` if the process is gone.
 pub fn session(pid: i32) -> Option<i32> {
     // SAFETY: getsid takes an integer.
     let session = unsafe { libc::getsid(pid) };
     (session >= 0).then_some(session)
+}
+
+/// getpgid(2): the id of its process group (0: of our own), 0 where that is none of our pid namespace; `None` if the process is gone.
+pub fn group(pid: i32) -> Option<i32> {
+    // SAFETY: getpgid takes an integer.
+    let group = unsafe { libc::getpgid(pid) };
+    (group >= 0).then_some(group)
 }
 
 /// pidfd_open(2) of a process.

@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 25] = [
+    let sorts: [(&str, u32, Sort); 27] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -45,8 +45,10 @@ pub fn tests() -> Vec<Test> {
         ("a place that may not be entered", USER, closed_place),
         ("less than it had", USER, less),
         ("many open files", USER, many_files),
+        ("terminals and a limit", USER, terminals),
         ("a file of one's own", USER, own_file),
         ("first of a pid namespace", 0, first),
+        ("a session of elsewhere", 0, elsewhere),
         ("a sandbox", USER, sandbox),
         ("a filter", USER, filter),
         ("other ends outside", USER, disconnected),
@@ -463,6 +465,29 @@ fn many_files(scene: &mut Scene) -> Outcome {
     super::answers(&mut terminal)
 }
 
+/// To put back what waits in terminals takes descriptors, too: what was frozen under a limit is thawed under the same one.
+fn terminals(scene: &mut Scene) -> Outcome {
+    const PROGRAM: &str = "import os, pty, time
+all = [pty.openpty() for _ in range(20)]
+for master, _ in all: os.write(master, b'in\\n')
+open('ready', 'w').close()
+while not os.path.exists('go'): time.sleep(0.01)
+assert all and [os.read(slave, 9) for _, slave in all] == 20 * [b'in\\n']";
+    const SCRIPT: &str = "for limit in $(seq 70 6 160); do
+rm -f ready go t.cryo
+python3 -c \"$1\" </dev/null >/dev/null 2>&1 &
+until [ -e ready ]; do sleep 0.02; done
+(ulimit -n $limit; $0 freeze $! -q -o t.cryo 2>said); frozen=$?
+grep -q 'descriptors are needed' said || [ $frozen = 0 ] || cat said
+touch go
+[ $frozen = 3 ] || { (ulimit -n $limit; ./t.cryo -q) 2>said || { echo lost at $limit; cat said; }; }
+wait $!; echo $frozen >>all
+done; sort -u all";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid, PROGRAM]), PATIENCE)?;
+    same("how the freezes ended", &"0\n3\n".to_owned(), &said.ended_with("terminals and a limit", &[0])?.out)
+}
+
 /// Who has made a file that may only be read from then on, or only be written to, reads and writes it on.
 fn own_file(scene: &mut Scene) -> Outcome {
     const SCRIPT: &str = "for mask in 0333 0466; do
@@ -489,6 +514,20 @@ echo goes on >in & ./f.cryo; echo $?; cat seen";
     let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
     let expected = "5\n1\n1 goes on\n".to_owned();
     same("what it says of itself", &expected, &said.ended_with("the first of a pid namespace", &[0])?.out)
+}
+
+/// Who has come into a pid namespace has its session and its process group outside of that: the kernel then says 0 of both.
+fn elsewhere(scene: &mut Scene) -> Outcome {
+    const SCRIPT: &str = "unshare -pf --mount-proc sh -c '
+ps -o pgid=,sid= -p $$
+sleep 1000 </dev/null >/dev/null 2>&1 &
+$0 freeze $! -q -o f.cryo && wait $!; echo $?
+$0 thaw f.cryo & until kill $(pgrep -x sleep) 2>/dev/null; do sleep 0.05; done
+wait $!; echo $?' $0 | tr -d ' '";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
+    let expected = "00\n137\n143\n".to_owned();
+    same("how it ended", &expected, &said.ended_with("a session of elsewhere", &[0])?.out)
 }
 
 /// That a program has restricted itself (landlock(7)) is told, whatever the rules are about; and that of none is told that has none.

@@ -9,7 +9,7 @@
 //!   has begun (SYN-SENT) begins anew. Any other
 //!   comes back as one that was reset, as by a failure of the network, once what waits in it was read (`--tcp reset`)
 //! - refused    TCP connections with others and `--tcp refuse`; those within the tree in which something is on its way, or that nobody
-//!   has accepted yet and in which something was sent; a message that
+//!   has accepted yet and in which something was sent, or whose other end is closed while what it wrote still comes; a message that
 //!   was begun and not sent (UDP_CORK, MSG_MORE); one that a process outside has too; a filter in eBPF; by the thaw, an address that
 //!   somebody else has. Without the privilege to make it again, by both (a snapshot tells it): a port that takes one, a raw socket
 //!   (CAP_NET_RAW), and a connection within the tree in which more waits than 1 MiB and net.core.rmem_max (CAP_NET_ADMIN)
@@ -472,7 +472,8 @@ impl Kind for InetSocket {
         let is_whole = is_whole && socket.waiting.0.len() == readable as usize;
         if socket.peer.is_some() && !is_whole {
             let why = "what waits in it cannot be seen whole (MSG_OOB, SO_PEEK_OFF)";
-            return Err(Trouble::Refused(vec![seen.refuse(why, "freeze it when it is read")]));
+            // More may have come between one look and the other.
+            return Err(Trouble::Refused(vec![seen.refuse(why, "freeze it when it is read").passing()]));
         }
         socket.note_beyond(seen, from);
         Ok(socket)
@@ -578,7 +579,7 @@ impl Asked {
             if self.ready & POLLPRI != 0 {
                 refuse("urgent data wait in it (MSG_OOB)", "freeze it when they are read");
             }
-        } else if self.lives() && from.keep.tcp == Tcp::Refuse {
+        } else if self.lives() && from.keep.tcp == Tcp::Refuse && !self.comes_yet(from)? {
             let why = format!("it is a TCP connection with {}", self.whom());
             refuse(&why, "use --tcp reset: thawed, the program finds it reset, as by a failure of the network");
         }
@@ -593,7 +594,20 @@ impl Asked {
         Ok(refusals)
     }
 
-    /// What it has sent, or is about to, and is nowhere to be seen: why, and what can be done.
+    /// Whether the other end is on this host and closed, and what it wrote before, or its end, has not come yet.
+    fn comes_yet(&self, from: &Capturing<'_>) -> Result<bool, Trouble> {
+        /// FIN_WAIT1, LAST_ACK and CLOSING: its end is not acknowledged.
+        const LEAVES: [u8; 3] = [4, 9, 11];
+        let socket = &self.socket;
+        let (Some(local), Some(remote)) = (socket.local(), socket.remote()) else { return Ok(false) };
+        if !self.lives() || socket.protocol != TCP || socket.peer.is_some() {
+            return Ok(false);
+        }
+        let all = from.probe.connections()?;
+        Ok(all.end(remote, local).is_some_and(|other| other.inode == 0 && LEAVES.contains(&other.state)))
+    }
+
+    /// What it has sent, or is about to, or was sent to it, and is nowhere to be seen: why, and what can be done.
     fn on_its_way(&self, from: &Capturing<'_>) -> Result<Option<(String, &'static str)>, Trouble> {
         let socket = &self.socket;
         Ok(if socket.passed.0 + u64::from(self.unsent) != 0 && self.taker(from)?.is_some() {
@@ -601,6 +615,9 @@ impl Asked {
         } else if self.unsent != 0 && socket.peer.is_some_and(|peer| peer != 0) {
             let why = format!("{} bytes that it has written wait until its other end reads", self.unsent);
             Some((why, "freeze it when they are read"))
+        } else if self.comes_yet(from)? {
+            let why = "what its other end wrote before it was closed has not come yet";
+            Some((why.into(), "try again, or freeze it when it has read more"))
         } else if self.unsent != 0 && socket.socket_type == DGRAM {
             let why = "it has begun a message (UDP_CORK, MSG_MORE), or one has not left yet";
             Some((why.into(), "freeze it when that is sent: try again"))

@@ -8,7 +8,7 @@
 //!   master has a new one, which is closed. What waited is written into both ends again
 //! - refused    one that a process outside of the tree has too, or whose session is outside; what waits in it, where the tree runs on
 //!   or nobody of it can read that; output that is stopped (Ctrl-S); another line discipline than that of terminals
-//! - not kept   its number, where another has it by then; that it was opened as /dev/tty; packet mode's note of what changed; by a
+//! - not kept   its number, where another has it by then, or there are not as many descriptors and terminals to be had as are below it; that it was opened as /dev/tty; packet mode's note of what changed; by a
 //!   snapshot, a line that is being typed. All of it is told. Who may use a slave that was never opened
 
 use super::file::{Standing, split};
@@ -354,7 +354,8 @@ impl Description {
 }
 
 impl Model {
-    fn masters(&self) -> impl Iterator<Item = (u32, &Modes)> {
+    /// The masters in the tree: the number of each, and what it tells.
+    pub(crate) fn masters(&self) -> impl Iterator<Item = (u32, &Modes)> {
         self.descriptions.values().filter_map(|d| match d {
             Description::Pty(Pty { pts, modes: Some(modes), .. }) => Some((*pts, modes)),
             _ => None,

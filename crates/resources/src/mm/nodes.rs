@@ -30,14 +30,14 @@ fn ask(area: &proc::Area, nodes: [Arg; 2]) -> Call {
     Call::new(Sys::GetMempolicy, [Arg::Out(4), room, count, Arg::Int(area.start), Arg::Int(MPOL_F_ADDR)])
 }
 
-/// What [`of`] asks of these areas at first.
+/// What is asked of these areas at first, for [`of`].
 pub(super) fn asks(areas: &[proc::Area]) -> Vec<Call> {
     areas.iter().map(|area| ask(area, [0, 0].map(Arg::Int))).collect()
 }
 
-/// Those that have some of their own.
-pub(super) fn of(areas: &[proc::Area], from: &mut Capturing<'_>) -> Result<Vec<Nodes>, Fault> {
-    let answers = from.probe.calls(&asks(areas))?;
+/// Those that have some of their own, from what was asked at first.
+pub(super) fn of(areas: &[proc::Area], asked: &[Call], from: &mut Capturing<'_>) -> Result<Vec<Nodes>, Fault> {
+    let answers = from.probe.calls(asked)?;
     let has_own = |answer: &abi::Answer| answer.result.is_ok() && written(answer).iter().any(|byte| *byte != 0);
     let own: Vec<&proc::Area> = areas.iter().zip(&answers).filter(|(_, a)| has_own(a)).map(|(area, _)| area).collect();
     let room = || [Arg::Out(sched::NODES / 8), Arg::Int(sched::NODES as u64)];

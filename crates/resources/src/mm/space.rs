@@ -152,9 +152,10 @@ impl Capture for Space {
         keep_files(&areas, &seen, from)?;
         note_closed(&areas, exe, from);
         let wanted = wanted(&areas, &seen, from)?;
-        from.probe.begin(&nodes::asks(&seen));
+        let asked = nodes::asks(&seen);
+        from.probe.begin(&asked);
         let saved = from.probe.save_memory(&wanted)?;
-        let nodes = nodes::of(&seen, from)?;
+        let nodes = nodes::of(&seen, &asked, from)?;
         ring::look_again(&areas, from)?;
         let (kernel_areas, vdso_sum) = kernel_areas(&seen, from)?;
         let guards = saved.guards.iter().map(|g| (g.start, g.end)).collect();
