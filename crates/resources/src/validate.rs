@@ -151,6 +151,7 @@ fn space(s: &Space) -> Found {
     abi::sort(&mut rings);
     holds(rings.is_sorted_by(|a, b| a < b), || "two rings of it have the same number".into())?;
     ascending(s.guards.iter().copied())?;
+    ascending(s.nodes.iter().map(|nodes| nodes.area))?;
     extents(&s.pages)?;
     ascending(s.pages.iter().map(|e| (e.at, e.at + e.len)))?;
     let kernel = s.kernel_areas.iter().find(|a| a.start.checked_add(a.len).is_none());
