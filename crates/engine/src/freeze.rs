@@ -205,11 +205,12 @@ fn capture(
     tree.forget_own_terminals();
     one_namespace(tree, &mut findings);
     before.with_undo = own_undo(tree, &mut findings)?;
-    let apart = apart::refusals(&tree.members)?;
-    if !apart.is_empty() {
-        // No envoy visits such a thread: the number of its socket means something else there.
-        return Err(findings.with(Error::Refused(apart)));
+    let apart = apart::look(&tree.members)?;
+    if !apart.refusals.is_empty() {
+        // No envoy visits a thread with descriptors of its own: the number of its socket means something else there.
+        return Err(findings.with(Error::Refused(apart.refusals)));
     }
+    before.own_fs = apart.own_fs;
     let mut threads = Vec::new();
     for member in &tree.members {
         threads.push(member.threads()?);
@@ -554,7 +555,7 @@ impl Gathered<'_, '_, '_> {
             if index > 0 && others.is_none() {
                 target.envoy.borrow().rest().map_err(|e| envoy_fault(e, whom))?;
             }
-            let tid = self.before.inner[&(target_tid(&target) as u32)];
+            let tid = self.before.inner[&(target.tid() as u32)];
             let mut states = Vec::new();
             let mut from = Capturing { probe: &target, files: &mut self.files, keep: self.keep, notes: &mut notes };
             ThreadState::capture_all(&mut from, &mut |state| states.extend(self.findings.take(whom, state)));
@@ -610,10 +611,6 @@ fn descriptions(
     target.answers[0].take();
     target.is_flying.set(false);
     Ok(())
-}
-
-fn target_tid(target: &Target<'_, '_, '_, '_>) -> i32 {
-    target.envoy.borrow().process().threads()[target.index].tid()
 }
 
 /// A path for the image of a process when nobody named one.

@@ -56,6 +56,8 @@ pub(crate) struct Before {
     pub(crate) share_memory: BTreeSet<i32>,
     /// Threads that have a list of what semaphores get back when they end, if that is known.
     pub(crate) with_undo: Option<BTreeSet<i32>>,
+    /// Threads that have a filesystem context apart from their processes.
+    pub(crate) own_fs: BTreeSet<i32>,
     /// Our own namespaces: links of /proc/self.
     pub(crate) own_links: BTreeMap<String, Vec<u8>>,
     /// What other processes have.
@@ -233,7 +235,7 @@ impl Target<'_, '_, '_, '_> {
         ask(process, &process.threads()[self.index])
     }
 
-    fn tid(&self) -> i32 {
+    pub(crate) fn tid(&self) -> i32 {
         self.with(|_, t| t.tid())
     }
 
@@ -549,6 +551,11 @@ impl Probe for Target<'_, '_, '_, '_> {
 
     fn mask(&self) -> u64 {
         self.with(|_, t| t.sigmask())
+    }
+
+    fn own_fs(&self) -> Option<String> {
+        let tid = self.tid();
+        self.before.own_fs.contains(&tid).then(|| format!("task/{tid}/"))
     }
 
     fn rseq(&self) -> Option<RseqConfiguration> {

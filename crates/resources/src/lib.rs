@@ -78,6 +78,10 @@ pub trait Capture: Resource {
     const LINKS: &'static [&'static str] = &[];
     /// Asks what is to be known of it. Consumes nothing and changes nothing.
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble>;
+    /// Of a resource of threads: whether this one has none of it, of which there is no record.
+    fn is_none(&self) -> bool {
+        false
+    }
     /// Asks what can only be known at the very end.
     fn conclude(&mut self, _: &dyn Still) -> Result<(), abi::Fault> {
         Ok(())

@@ -124,7 +124,8 @@ macro_rules! resources {
             }
             /// Captures every resource of a thread.
             pub fn capture_all(from: &mut crate::Capturing<'_>, each: &mut dyn FnMut(Result<Self, crate::Trouble>)) {
-                $(each(<$($tp)::+::$tn as crate::Capture>::capture(from).map(ThreadState::$tn));)*
+                $(let found = <$($tp)::+::$tn as crate::Capture>::capture(from);
+                if !found.as_ref().is_ok_and(crate::Capture::is_none) { each(found.map(ThreadState::$tn)) })*
             }
             /// Asks what can only be known at the very end.
             pub fn conclude(&mut self, last: &dyn crate::Still) -> Result<(), abi::Fault> {
@@ -220,6 +221,7 @@ resources! {
         0x010d fd::signalling SignalDriven;
     }
     thread {
+        0x020a task::thread_fs ThreadFs;
         0x0201 task::sched Sched;
         0x0202 task::futex Futex;
         0x0203 task::rseq Rseq;

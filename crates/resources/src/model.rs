@@ -354,10 +354,13 @@ impl Model {
 
     /// Every path that a directory or name must have on the host, and what it stands in.
     pub fn places(&self) -> impl Iterator<Item = &[u8]> {
-        let contexts = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
-            ProcessState::Fs(fs) => Some([&fs.cwd, &fs.root]),
+        let of_process = self.processes.iter().flat_map(|p| &p.states).filter_map(|s| match s {
+            ProcessState::Fs(fs) => Some(fs),
             _ => None,
         });
+        let threads = self.processes.iter().flat_map(|p| &p.threads).flat_map(|t| &t.states);
+        let of_thread = threads.filter_map(|s| if let ThreadState::ThreadFs(fs) = s { fs.own.as_ref() } else { None });
+        let contexts = of_process.chain(of_thread).map(|fs| [&fs.cwd, &fs.root]);
         let open = self.descriptions.values().flat_map(Description::places);
         let above = self.sockets().filter_map(unix::UnixSocket::above);
         let kept =

@@ -152,6 +152,10 @@ pub trait Probe {
     fn thread_text(&self, name: &str) -> Result<Vec<u8>, Fault> {
         self.text(name)
     }
+    /// Where below /proc/PID the links of the thread's own filesystem context stand, if it has one apart from its process.
+    fn own_fs(&self) -> Option<String> {
+        None
+    }
     /// Where the link /proc/PID/`name` leads.
     fn link(&self, name: &str) -> Result<Vec<u8>, Fault> {
         Err(Fault::new("readlink", name, Errno::ENOENT))

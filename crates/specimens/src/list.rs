@@ -75,7 +75,7 @@ pub(crate) const KINDS: &[Kind] = kinds! {
     "pty" ptys::ends; "pty-halves" ptys::halves; "pty-session" ptys::session; "pty-waiting" ptys::waiting; "pty-refused" ptys::refused;
     "terminal-modes" terminal::termios; "terminal-foreground" terminal::foreground; "terminal-resized" terminal::resized;
     "terminal-nonblocking" terminal::nonblocking;
-    "threads" threads::start; "thread-second" threads::second; "thread-apart" threads::apart;
+    "threads" threads::start; "thread-second" threads::second; "thread-apart" threads::apart; "thread-places" threads::places;
     "shm-shared" ipc::shared; "shm-removed" ipc::removed; "shm-pieces" ipc::pieces; "shm-overlaid" ipc::overlaid; "shm-apart" ipc::apart; "shm-huge" ipc::huge;
     "sem-values" ipc::semaphores; "sem-cut" ipc::semaphores_cut; "sem-waits" ipc::semaphore_waits; "msg-queues" ipc::messages;
     "posix-memory" ipc::posix_memory; "posix-semaphore" ipc::posix_semaphore; "ipc-namespace" ipc::namespace;

@@ -79,7 +79,78 @@ pub(crate) fn second(_: &[String]) -> Result<Living, String> {
     Living::reads(|_| -> Outcome { Ok(()) })
 }
 
-/// One more thread, which has something of its own: `fd`, `cwd` or `net`.
+/// Threads with working directories, roots and masks apart from their process; with `chroot` one has a root, which takes root.
+pub(crate) fn places(arguments: &[String]) -> Result<Living, String> {
+    sys::fine("mkdir", std::fs::create_dir_all("places"))?;
+    let here = sys::fine("getcwd", std::env::current_dir())?.join("places");
+    let kinds = if arguments.is_empty() { ["in", "removed", "in"] } else { ["in", "removed", "chroot"] };
+    let mut workers = Vec::new();
+    for (number, kind) in kinds.into_iter().enumerate() {
+        let place = here.join(number.to_string());
+        sys::fine("mkdir", std::fs::create_dir_all(place.join("below")))?;
+        let (ask, asked) = mpsc::channel();
+        let (tell, hear) = mpsc::channel();
+        let at = place.clone();
+        std::thread::spawn(move || {
+            let set_up = set_apart(kind, &at, 0o20 + number as u32);
+            _ = tell.send(set_up);
+            while let Ok(path) = asked.recv() {
+                _ = tell.send(goes(path));
+            }
+        });
+        let tid = hear.recv().map_err(|e| e.to_string())??;
+        workers.push((ask, hear, tid, kind, place));
+    }
+    let shown = |tid: i64| {
+        let task = format!("/proc/self/task/{tid}");
+        let link = |name: &str| sys::fine(name, std::fs::read_link(format!("{task}/{name}")));
+        let status = sys::fine("status", std::fs::read_to_string(format!("{task}/status")))?;
+        let mask = status.lines().find(|line| line.starts_with("Umask")).unwrap_or_default().to_owned();
+        Ok::<_, String>(format!("{:?} {:?} {mask}", link("cwd")?, link("root")?))
+    };
+    let all = move |workers: &[Worker]| workers.iter().map(|w| shown(w.2)).collect::<Result<Vec<_>, _>>();
+    let own = std::process::id().into();
+    let (first, expected) = (shown(own)?, all(&workers)?);
+    Living::reads(move |_| {
+        same("what is shown of the threads", &expected, &all(&workers)?)?;
+        for (ask, hear, tid, _, place) in workers.iter().filter(|w| w.3 != "removed") {
+            let goes = |to: &'static str| {
+                ask.send(to).map_err(|e| e.to_string())?;
+                hear.recv().map_err(|e| e.to_string())?
+            };
+            goes("below")?;
+            let told = sys::fine("cwd", std::fs::read_link(format!("/proc/self/task/{tid}/cwd")))?;
+            same("where a thread went", &place.join("below"), &told)?;
+            goes("..")?;
+        }
+        same("what is shown of the first", &first, &shown(own)?)
+    })
+}
+
+/// Where to ask, where it answers, its id, what it is, its directory.
+type Worker = (mpsc::Sender<&'static str>, mpsc::Receiver<Result<i64, String>>, i64, &'static str, std::path::PathBuf);
+
+fn goes(to: &str) -> Result<i64, String> {
+    sys::fine("chdir", std::env::set_current_dir(to)).map(|()| 0)
+}
+
+fn set_apart(kind: &str, place: &std::path::Path, mask: u32) -> Result<i64, String> {
+    // SAFETY: takes an integer.
+    sys::must("unshare", unsafe { libc::unshare(libc::CLONE_FS) })?;
+    // SAFETY: takes an integer.
+    unsafe { libc::umask(mask) };
+    sys::fine("chdir", std::env::set_current_dir(place))?;
+    if kind == "removed" {
+        sys::fine("rmdir", std::fs::remove_dir_all(place))?;
+    }
+    if kind == "chroot" {
+        sys::fine("chroot", std::os::unix::fs::chroot("."))?;
+    }
+    // SAFETY: takes nothing.
+    Ok(unsafe { libc::syscall(libc::SYS_gettid) })
+}
+
+/// One more thread, which has something of its own: `fd`, `net`, or `cwd`, in common with a third one.
 pub(crate) fn apart(arguments: &[String]) -> Result<Living, String> {
     let what = arguments.first().map_or("", String::as_str);
     let flag = match what {
@@ -92,6 +163,9 @@ pub(crate) fn apart(arguments: &[String]) -> Result<Living, String> {
     std::thread::spawn(move || {
         // SAFETY: takes an integer.
         let gone = sys::must("unshare", unsafe { libc::unshare(flag) }).map(|_| ());
+        if flag == libc::CLONE_FS {
+            std::thread::spawn(std::thread::park);
+        }
         while tell.send(gone.clone()).is_ok() {
             std::thread::park();
         }

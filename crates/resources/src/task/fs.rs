@@ -44,16 +44,28 @@ impl Capture for Fs {
     const LINKS: &'static [&'static str] = &["root", "cwd"];
 
     fn capture(from: &mut Capturing<'_>) -> Result<Self, Trouble> {
-        let umask = proc::umask(&from.probe.text("status")?)?;
-        let (root, rootless) = place::see("root", from)?;
+        Fs::behind("", &from.probe.text("status")?, from)
+    }
+
+    fn plan(&self, at: At, to: &mut Planning<'_>) {
+        self.plan_for(at, Fact::Born(at.tid), to);
+    }
+}
+
+impl Fs {
+    /// What the links in a directory below /proc/PID lead to, with the mask in that status.
+    pub(super) fn behind(below: &str, status: &[u8], from: &mut Capturing<'_>) -> Result<Self, Trouble> {
+        let umask = proc::umask(status)?;
+        let [at, root] = ["cwd", "root"].map(|name| format!("{below}{name}"));
+        let (root, rootless) = place::see(&root, from)?;
         if rootless.is_some() {
             let why = format!("{root} was removed");
             return Err(Refusal::new("root", why, "this is not supported").into());
         }
-        let (cwd, removed) = place::see("cwd", from)?;
+        let (cwd, removed) = place::see(&at, from)?;
         let fs = Fs { cwd, root, umask: umask.unwrap_or(0o22), removed };
-        let shown = from.probe.link("cwd")?;
-        let ended = fs.removed.is_some() && procfile::is_of_ended(&shown, from.probe.stat("cwd")?.ino, from)?;
+        let shown = from.probe.link(&at)?;
+        let ended = fs.removed.is_some() && procfile::is_of_ended(&shown, from.probe.stat(&at)?.ino, from)?;
         if let Some(why) = procfile::strange(&fs.cwd.0, from).filter(|_| !ended) {
             return Err(Refusal::new("cwd", why, "let the program leave it").into());
         }
@@ -64,10 +76,11 @@ impl Capture for Fs {
         Ok(fs)
     }
 
-    fn plan(&self, at: At, to: &mut Planning<'_>) {
+    /// A thread goes there, if nothing of the directory is left not before that is so.
+    pub(super) fn plan_for(&self, at: At, after: Fact, to: &mut Planning<'_>) {
         let wanted = |what| Wanted { what, kind: S_IFDIR, access: place::ENTER, flags: 0 };
         match &self.removed {
-            Some(removed) => self.plan_removed(removed, at, to),
+            Some(removed) => self.plan_removed(removed, at, after, to),
             None => {
                 // A process's own part of /proc is there when the process is.
                 if procfile::process(&self.cwd.0).is_none() {
@@ -84,10 +97,8 @@ impl Capture for Fs {
         }
         to.to.arm(Self::NAME, at.tid, Sys::Umask, vec![u64::from(self.umask).into()], Expect::Success);
     }
-}
 
-impl Fs {
-    fn plan_removed(&self, removed: &Removed, at: At, to: &mut Planning<'_>) {
+    fn plan_removed(&self, removed: &Removed, at: At, after: Fact, to: &mut Planning<'_>) {
         let descr = to.to.scratch();
         match procfile::process(&self.cwd.0) {
             None => place::make_removed(Self::NAME, descr, &self.cwd, removed, O_DIRECTORY, to),
@@ -97,7 +108,7 @@ impl Fs {
             }
         }
         let op = Op::Call { sys: Sys::Fchdir, args: vec![Value::Descr(descr)], expect: Expect::Success };
-        let needs = vec![Fact::Born(at.tid), Fact::Made(descr)];
+        let needs = vec![after, Fact::Made(descr)];
         to.to.step(Moment::Place, Self::NAME, Actor::Thread(at.tid), op, needs, vec![Fact::Files(at.pid)]);
     }
 }

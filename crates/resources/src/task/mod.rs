@@ -17,6 +17,7 @@ mod sandbox;
 pub mod sched;
 pub mod seccomp;
 pub mod signal;
+pub mod thread_fs;
 pub(crate) mod ticks;
 
 use crate::{At, Capturing, Planning, Trouble};

@@ -12,7 +12,7 @@ use resources::mm::space::Space;
 use resources::task::{
     attributes::Attributes, creds::Creds, fs::Fs, futex::Futex, handlers::Handlers, itimers::Itimer, itimers::Itimers,
     limits::Limits, posix_timers::PosixTimer, posix_timers::PosixTimers, prctl::Prctl, rseq::Rseq, sched::Sched,
-    signal::Signal,
+    signal::Signal, thread_fs::ThreadFs,
 };
 use resources::tree::session::{Role, Session};
 use resources::tree::stops::Stops;
@@ -116,6 +116,34 @@ fn directories_and_mask() {
     let sample = Recorded::sample("bash");
     let expected = Fs { cwd: Text(b"/usr".to_vec()), root: Text(b"/".to_vec()), umask: 0o22, removed: None };
     assert_eq!(capture::<Fs>(&sample).unwrap(), expected);
+    let mut of_thread = sample.clone();
+    assert_eq!(capture::<ThreadFs>(&of_thread).unwrap(), ThreadFs { own: None });
+    for (name, path) in [("cwd", "/srv"), ("root", "/")] {
+        let own = format!("task/8/{name}");
+        of_thread.links.insert(own.clone(), path.into());
+        of_thread.stats.insert(own, sample.stats[name]);
+    }
+    of_thread.own_fs = Some("task/8/".into());
+    let own = Some(Fs { cwd: Text(b"/srv".to_vec()), ..expected });
+    assert_eq!(capture::<ThreadFs>(&of_thread).unwrap(), ThreadFs { own });
+}
+
+#[test]
+fn a_thread_that_has_directories_apart_is_set_apart_first() {
+    let mut model = model("two");
+    let last = model.processes.last_mut().and_then(|p| p.threads.last_mut()).expect("it has threads");
+    let own = Fs { cwd: Text(b"/usr".to_vec()), root: Text(b"/usr".to_vec()), umask: 0o7, removed: None };
+    last.states.push(ThreadState::ThreadFs(ThreadFs { own: Some(own) }));
+    let tid = format!("t{}", last.tid);
+    survives(&model);
+    let mut host = host("root", &model);
+    host.places.insert(b"/usr".to_vec(), host.places[&b"/"[..]]);
+    let all = steps(&planned(&model, &host), &["fs", "thread-fs"]);
+    let own: Vec<usize> = (0..all.len()).filter(|n| all[*n].contains(&tid)).collect();
+    let called = |n: &usize| all[*n].split_whitespace().skip(3).collect::<Vec<_>>().join(" ");
+    let expected = ["unshare(512)", "chdir(\"/usr\")", "chroot(\"/usr\")", "umask(7)"];
+    assert_eq!(own.iter().map(called).collect::<Vec<_>>(), expected);
+    assert_eq!(own[0], 0, "nobody goes anywhere before");
 }
 
 #[test]

@@ -50,7 +50,7 @@ use resources::task::posix_timers::{PosixTimer, PosixTimers};
 use resources::task::regs::{Regs, Waiting};
 use resources::task::{
     attributes::Attributes, creds::Creds, dispatch::Dispatch, fs::Fs, futex::Futex, limits::Limits, prctl::Prctl,
-    rseq::Rseq, sched::Sched, seccomp::Filter, seccomp::Seccomp, signal::Signal,
+    rseq::Rseq, sched::Sched, seccomp::Filter, seccomp::Seccomp, signal::Signal, thread_fs::ThreadFs,
 };
 use resources::tree::process::{Fd, Process};
 use resources::tree::session::{Role, Session};
@@ -412,6 +412,11 @@ fn itimer() -> impl Strategy<Value = Itimer> {
     (0..3u32, any::<[u64; 2]>()).prop_map(|(which, [left, period])| Itimer { which, left, period })
 }
 
+fn fs() -> impl Strategy<Value = Fs> {
+    let parts = (text(), text(), any::<u32>(), removed());
+    parts.prop_map(|(cwd, root, umask, removed)| Fs { cwd, root, umask, removed })
+}
+
 fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>> {
     let role = select(vec![Role::SessionLeader, Role::GroupLeader, Role::Member]);
     let session = (role, any::<[bool; 2]>()).prop_map(|(role, [terminal, foreground])| Session {
@@ -420,12 +425,7 @@ fn process_states(threads: Vec<u32>) -> impl Strategy<Value = Vec<ProcessState>>
         foreground,
         pts: None,
     });
-    let fs = (text(), text(), any::<u32>(), removed()).prop_map(|(cwd, root, umask, removed)| Fs {
-        cwd,
-        root,
-        umask,
-        removed,
-    });
+    let fs = fs();
     let handlers = btree_map(1..65i32, action(), 0..4).prop_map(|all| {
         let set = all.into_iter().map(|(signal, action)| Handler { signal, action });
         Handlers { set: set.collect() }
@@ -557,20 +557,23 @@ fn thread(tid: u32) -> impl Strategy<Value = ThreadModel> {
     let dispatch = of((0..u64::MAX >> 1, any::<u64>(), 1..u64::MAX)).prop_map(|on| Dispatch {
         on: on.map(|(selector, offset, len)| DispatchConfiguration { mode: 1, selector, offset, len }),
     });
-    let all = (sched(), futex, rseq, (seccomp, dispatch, creds()), prctl, signal(), regs());
-    all.prop_map(move |(sched, futex, registered, (seccomp, dispatch, creds), prctl, signal, regs)| ThreadModel {
-        tid,
-        states: vec![
-            ThreadState::Sched(sched),
-            ThreadState::Futex(futex),
-            ThreadState::Rseq(Rseq { registered }),
-            ThreadState::Seccomp(seccomp),
-            ThreadState::Dispatch(dispatch),
-            ThreadState::Creds(creds),
-            ThreadState::Prctl(prctl),
-            ThreadState::Signal(signal),
-            ThreadState::Regs(regs),
-        ],
+    let all = ((of(fs()), sched()), futex, rseq, (seccomp, dispatch, creds()), prctl, signal(), regs());
+    all.prop_map(move |((own, sched), futex, registered, (seccomp, dispatch, creds), prctl, signal, regs)| {
+        ThreadModel {
+            tid,
+            states: vec![
+                ThreadState::ThreadFs(ThreadFs { own }),
+                ThreadState::Sched(sched),
+                ThreadState::Futex(futex),
+                ThreadState::Rseq(Rseq { registered }),
+                ThreadState::Seccomp(seccomp),
+                ThreadState::Dispatch(dispatch),
+                ThreadState::Creds(creds),
+                ThreadState::Prctl(prctl),
+                ThreadState::Signal(signal),
+                ThreadState::Regs(regs),
+            ],
+        }
     })
 }
 

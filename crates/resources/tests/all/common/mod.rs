@@ -56,6 +56,7 @@ pub(crate) struct Recorded {
     pub(crate) xstate: Vec<u8>,
     pub(crate) mask: u64,
     pub(crate) rseq: Option<RseqConfiguration>,
+    pub(crate) own_fs: Option<String>,
     pub(crate) dispatch: Option<DispatchConfiguration>,
     pub(crate) idle: Option<u64>,
     pub(crate) filters: Vec<abi::seccomp::Filter>,
@@ -381,6 +382,9 @@ impl Probe for Recorded {
     }
     fn mask(&self) -> u64 {
         self.mask
+    }
+    fn own_fs(&self) -> Option<String> {
+        self.own_fs.clone()
     }
     fn rseq(&self) -> Option<RseqConfiguration> {
         self.rseq
