@@ -11,64 +11,36 @@ pub const TASK_END: u64 = 0x7fff_ffff_f000;
 layout! {
     /// The general registers, in the order of `struct user_regs_struct` (arch/x86/include/asm/user_64.h): the regset
     /// `NT_PRSTATUS`.
-    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize, Encode, Decode)]
-    #[cbor(map)]
+    #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
     #[allow(missing_docs)]
     pub struct UserRegs [216] {
-        #[n(0)]
         pub r15: u64 = 0,
-        #[n(1)]
         pub r14: u64 = 8,
-        #[n(2)]
         pub r13: u64 = 16,
-        #[n(3)]
         pub r12: u64 = 24,
-        #[n(4)]
         pub rbp: u64 = 32,
-        #[n(5)]
         pub rbx: u64 = 40,
-        #[n(6)]
         pub r11: u64 = 48,
-        #[n(7)]
         pub r10: u64 = 56,
-        #[n(8)]
         pub r9: u64 = 64,
-        #[n(9)]
         pub r8: u64 = 72,
-        #[n(10)]
         pub rax: u64 = 80,
-        #[n(11)]
         pub rcx: u64 = 88,
-        #[n(12)]
         pub rdx: u64 = 96,
-        #[n(13)]
         pub rsi: u64 = 104,
-        #[n(14)]
         pub rdi: u64 = 112,
         /// The number of the system call that the thread is in; -1 when it is in none.
-        #[n(15)]
         pub orig_rax: u64 = 120,
-        #[n(16)]
         pub rip: u64 = 128,
-        #[n(17)]
         pub cs: u64 = 136,
-        #[n(18)]
         pub eflags: u64 = 144,
-        #[n(19)]
         pub rsp: u64 = 152,
-        #[n(20)]
         pub ss: u64 = 160,
-        #[n(21)]
         pub fs_base: u64 = 168,
-        #[n(22)]
         pub gs_base: u64 = 176,
-        #[n(23)]
         pub ds: u64 = 184,
-        #[n(24)]
         pub es: u64 = 192,
-        #[n(25)]
         pub fs: u64 = 200,
-        #[n(26)]
         pub gs: u64 = 208,
     }
 
@@ -121,6 +93,37 @@ layout! {
         pub post_commit_offset: u64 = 16,
         /// Where the kernel sends the thread when it was disturbed inside.
         pub abort_ip: u64 = 24,
+    }
+}
+
+/// A map: of each register, by its place.
+impl<C> Encode<C> for UserRegs {
+    fn encode<W: minicbor::encode::Write>(
+        &self,
+        e: &mut minicbor::Encoder<W>,
+        _: &mut C,
+    ) -> Result<(), minicbor::encode::Error<W::Error>> {
+        let bytes = self.to_bytes();
+        let (all, _) = bytes.as_chunks::<8>();
+        e.map(all.len() as u64)?;
+        (0..).zip(all).try_for_each(|(n, register)| e.u32(n)?.u64(u64::from_ne_bytes(*register)).map(drop))
+    }
+}
+
+impl<'b, C> Decode<'b, C> for UserRegs {
+    fn decode(d: &mut minicbor::Decoder<'b>, _: &mut C) -> Result<Self, minicbor::decode::Error> {
+        let mut bytes = [0; UserRegs::SIZE];
+        let (all, _) = bytes.as_chunks_mut::<8>();
+        let mut missing = (1_u32 << all.len()) - 1;
+        for entry in d.map_iter::<u64, u64>()? {
+            let (n, value) = entry?;
+            if let Some(register) = all.get_mut(n as usize) {
+                *register = value.to_ne_bytes();
+                missing &= !(1 << n);
+            }
+        }
+        let none = || minicbor::decode::Error::missing_value(missing.trailing_zeros().into());
+        UserRegs::from_bytes(&bytes).filter(|_| missing == 0).ok_or_else(none)
     }
 }
 

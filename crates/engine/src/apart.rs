@@ -1,8 +1,8 @@
 //! What a thread may have of its own (unshare(2), setns(2)), apart from its process: an image has most of it once for each process.
 
+use crate::Error;
 use crate::target::read_link;
-use crate::tree::Member;
-use crate::{Error, likeness};
+use crate::tree::{Member, alike};
 use plan::Refusal;
 use std::collections::BTreeSet;
 use tracee::procfs::each;
@@ -54,13 +54,12 @@ fn in_common(members: &[Member], all: &mut Apart) -> Result<(), Error> {
     if all.own_fs.is_empty() {
         return Ok(());
     }
-    let leads = members.iter().filter_map(|m| Some((m.process.as_ref()?.threads()[0].tid(), m.pid)));
-    let known: Vec<(i32, i32)> = leads.chain(all.own_fs.iter().map(|tid| (*tid, *tid))).collect();
-    for ((one, pid), (other, _)) in likeness::pairs(known, |a, b| Sharing::Fs.kcmp(a.0, b.0))? {
-        if let Some(tid) = [one, other].into_iter().find(|tid| all.own_fs.contains(tid)) {
-            let why =
-                format!("its thread {tid} has a working directory in common with others, but not with its process");
-            all.refusals.push(Refusal::new("cwd", why, UNSUPPORTED).of(pid));
+    let leads = members.iter().filter_map(|m| Some(m.process.as_ref()?.threads()[0].tid()));
+    let known: Vec<(usize, i32)> = leads.chain(all.own_fs.iter().copied()).enumerate().collect();
+    for (n, other) in alike(Sharing::Fs, &known)? {
+        if let Some(tid) = [n, other].into_iter().map(|n| known[n].1).find(|tid| all.own_fs.contains(tid)) {
+            let why = "it has a working directory in common with others, but not with its process";
+            all.refusals.push(Refusal::new("cwd", why, UNSUPPORTED).of(format!("thread {tid}")));
         }
     }
     Ok(())

@@ -72,7 +72,7 @@ type Born = BTreeMap<i32, u32>;
 const MANY: usize = 64;
 
 /// Members that share it with one before them, each given by its place and a thread.
-fn alike(what: Sharing, living: &[(usize, i32)]) -> Result<Vec<(usize, usize)>, Error> {
+pub(crate) fn alike(what: Sharing, living: &[(usize, i32)]) -> Result<Vec<(usize, usize)>, Error> {
     let pairs = likeness::pairs(living.to_vec(), |a, b| what.kcmp(a.1, b.1))?;
     Ok(pairs.into_iter().map(|(own, first)| (own.0, first.0)).collect())
 }
