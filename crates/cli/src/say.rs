@@ -252,6 +252,14 @@ impl Progress for Say {
         }
     }
 
+    fn waits(&mut self, hindered: &[plan::Refusal]) {
+        self.clear();
+        if self.form == Form::Text {
+            let lines = hindered.iter().map(|refusal| format!("\n  {}  {}", refusal.what, refusal.why));
+            aside(&format!("cryopid: waits until this has passed, for a minute or so:{}", lines.collect::<String>()));
+        }
+    }
+
     fn stage(&mut self, name: &'static str, total: u64) {
         self.clear();
         self.stage = (name, total);

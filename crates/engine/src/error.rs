@@ -4,6 +4,7 @@ use abi::Fault;
 use plan::Refusal;
 use resources::Trouble;
 use std::fmt;
+use std::time::Duration;
 
 /// Nothing was lost: the tree runs on, or nothing was made.
 #[derive(Debug)]
@@ -24,9 +25,10 @@ impl Error {
         Error::Fault(Fault::new(call, whom, e))
     }
 
-    /// Whether there is nothing but what may be over in an instant.
-    pub(crate) fn may_pass(&self) -> bool {
-        matches!(self, Error::Refused(all) if all.iter().all(|refusal| refusal.may_pass))
+    /// After what time at the most something of what hinders it has passed of itself, if all does.
+    pub(crate) fn passes(&self) -> Option<Duration> {
+        let Error::Refused(all) = self else { return None };
+        all.iter().map(|refusal| refusal.passes).min().flatten()
     }
 
     /// A single refusal.

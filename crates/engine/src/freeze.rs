@@ -647,7 +647,7 @@ pub fn freeze(request: &Request, progress: &mut dyn Progress) -> Result<Frozen, 
         match attempt(request, progress) {
             // An id may be that of another process by now.
             Err(e)
-                if e.may_pass()
+                if e.passes().is_some()
                     && !is_stream
                     && Instant::now() < end
                     && born.is_ok()

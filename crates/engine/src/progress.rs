@@ -6,6 +6,8 @@ pub trait Progress: Send {
     fn stage(&mut self, name: &'static str, total: u64);
     /// So many bytes of it are done.
     fn done(&mut self, bytes: u64);
+    /// Nothing but this hinders it, and it waits until that has passed.
+    fn waits(&mut self, _: &[plan::Refusal]) {}
     /// This is what will be done.
     fn planned(&mut self, _: &plan::Plan) {}
 }

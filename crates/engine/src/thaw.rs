@@ -83,23 +83,29 @@ pub fn plan_for(loaded: &Loaded, host: &Host, options: &Options) -> Result<Plan,
 }
 
 /// What is here, and the plan for it. What hinders it may be what is left for an instant of the program that was frozen just now: descriptors
-/// that wait in sockets, or are registered with rings, are closed behind its back (net/unix/garbage.c, io_uring/io_uring.c).
-fn surveyed(loaded: &Loaded, options: &Options) -> Result<(Host, Plan), Error> {
-    let end = Instant::now() + PATIENCE;
+/// that wait in sockets, or are registered with rings, are closed behind its back (net/unix/garbage.c, io_uring/io_uring.c). Connections that it
+/// has closed before keep their addresses for longer, and the user is told what is waited for.
+fn surveyed(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> Result<(Host, Plan), Error> {
+    let (began, mut is_told) = (Instant::now(), false);
     loop {
         let host = crate::survey(&loaded.model)?;
-        match plan_for(loaded, &host, options) {
-            Err(e) if e.may_pass() && Instant::now() < end => std::thread::sleep(PATIENCE / 20),
+        let refused = match plan_for(loaded, &host, options) {
+            Err(e) if e.passes().is_some_and(|within| began.elapsed() < within) => e,
             plan => return Ok((host, plan?)),
+        };
+        if let (Error::Refused(all), false) = (&refused, is_told || refused.passes() <= Some(INSTANT)) {
+            progress.waits(all);
+            is_told = true;
         }
+        std::thread::sleep(if is_told { INSTANT / 2 } else { INSTANT / 20 });
     }
 }
 
 /// Bytes that are wanted for each one of records, about.
 const OF_RECORDS: u64 = 6;
 
-/// For how long a thaw waits for what may pass.
-const PATIENCE: Duration = Duration::from_secs(1);
+/// Nobody is told what a thaw waits for that takes no longer than this.
+const INSTANT: Duration = Duration::from_secs(1);
 
 /// From so many threads on.
 const MANY: usize = 16;
@@ -132,7 +138,7 @@ pub fn thaw(loaded: &Loaded, options: &Options, progress: &mut dyn Progress) -> 
         |e: &Error| matches!(e, Error::Fault(f) if f.errno == abi::Errno::ENOENT && f.call.contains(" = openat("));
     let mut tries = 0..TRIES;
     loop {
-        let (host, plan) = beside.take().map_or_else(|| surveyed(loaded, options), Ok)?;
+        let (host, plan) = beside.take().map_or_else(|| surveyed(loaded, options, progress), Ok)?;
         progress.planned(&plan);
         progress.stage("thawing", loaded.model.extents().map(|e| e.len).sum());
         match execute(&plan, loaded, progress) {

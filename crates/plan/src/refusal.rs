@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 use std::fmt;
+use std::time::Duration;
 
 /// One reason why something is not done. Exit status 3.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize)]
@@ -14,20 +15,26 @@ pub struct Refusal {
     pub why: String,
     /// What the user can do about it.
     pub remedy: String,
-    /// It may be true for an instant only: of what has just ended the kernel cleans up behind its back.
+    /// After what time at the most it is true no more, if it passes of itself: of what has just ended the kernel cleans up behind its back.
     #[serde(skip)]
-    pub may_pass: bool,
+    pub passes: Option<Duration>,
 }
 
 impl Refusal {
     /// A refusal about a resource; the engine fills in whom.
     pub fn new(what: impl Into<String>, why: impl Into<String>, remedy: impl Into<String>) -> Self {
-        Refusal { whom: String::new(), what: what.into(), why: why.into(), remedy: remedy.into(), may_pass: false }
+        Refusal { whom: String::new(), what: what.into(), why: why.into(), remedy: remedy.into(), passes: None }
     }
 
     /// The same, of what may be over in an instant.
     pub fn passing(self) -> Self {
-        Refusal { may_pass: true, ..self }
+        const INSTANT: Duration = Duration::from_secs(1);
+        self.passing_within(INSTANT)
+    }
+
+    /// The same, of what is over after a while.
+    pub fn passing_within(self, time: Duration) -> Self {
+        Refusal { passes: Some(time), ..self }
     }
 
     /// The same, about a certain process.

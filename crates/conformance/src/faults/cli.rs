@@ -24,7 +24,7 @@ type Sort = fn(&mut Scene) -> Outcome;
 /// One test for each.
 #[must_use]
 pub fn tests() -> Vec<Test> {
-    let sorts: [(&str, u32, Sort); 27] = [
+    let sorts: [(&str, u32, Sort); 28] = [
         ("image to standard output", 0, to_standard_output),
         ("image from standard input", 0, from_standard_input),
         ("json beside an image", 0, json_beside_image),
@@ -49,6 +49,7 @@ pub fn tests() -> Vec<Test> {
         ("a file of one's own", USER, own_file),
         ("first of a pid namespace", 0, first),
         ("a session of elsewhere", 0, elsewhere),
+        ("an address that is kept", USER, kept_address),
         ("a sandbox", USER, sandbox),
         ("a filter", USER, filter),
         ("other ends outside", USER, disconnected),
@@ -528,6 +529,40 @@ wait $!; echo $?' $0 | tr -d ' '";
     let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid]), PATIENCE)?;
     let expected = "00\n137\n143\n".to_owned();
     same("how it ended", &expected, &said.ended_with("a session of elsewhere", &[0])?.out)
+}
+
+/// A connection that the program has closed keeps its address for a while: a thaw waits for that, and says so.
+fn kept_address(scene: &mut Scene) -> Outcome {
+    const PROGRAM: &str = "import os, socket, sys, time
+if len(sys.argv) > 1:
+    other = socket.create_connection(('127.0.0.1', int(sys.argv[1])))
+    print('connected', flush=True)
+    time.sleep(1000)
+server = socket.socket()
+server.bind(('127.0.0.1', 0))
+server.listen()
+open('port', 'w').write(str(server.getsockname()[1]) + chr(10))
+one, _ = server.accept()
+# TCP_LINGER2: for so many seconds, as long as the other end is not closed.
+one.setsockopt(socket.IPPROTO_TCP, 8, 4)
+one.close()
+open('ready', 'w').close()
+while not os.path.exists('go'): time.sleep(0.01)
+socket.create_connection(server.getsockname())
+server.accept()[0].send(b'x')
+sys.exit(7)";
+    const SCRIPT: &str = "python3 -c \"$1\" </dev/null >/dev/null 2>&1 & server=$!
+until grep -q . port 2>/dev/null; do sleep 0.02; done
+python3 -c \"$1\" $(cat port) </dev/null >/dev/null 2>&1 & client=$!
+until [ -e ready ]; do sleep 0.02; done
+$0 freeze $server -q -o k.cryo || exit 9
+$0 check k.cryo 2>&1 | grep -o 'keep that address' ; touch go
+./k.cryo 2>said; echo $?; kill $client
+grep -c 'waits until this has passed' said";
+    let cryopid = scene.kit.cryopid.display().to_string();
+    let said = hear(scene.command(Path::new("/bin/bash"), &["-c", SCRIPT, &cryopid, PROGRAM]), PATIENCE)?;
+    let expected = "keep that address\n7\n1\n".to_owned();
+    same("what it says and how it ends", &expected, &said.ended_with("an address that is kept", &[0])?.out)
 }
 
 /// That a program has restricted itself (landlock(7)) is told, whatever the rules are about; and that of none is told that has none.

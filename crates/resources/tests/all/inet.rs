@@ -143,7 +143,7 @@ fn one_that_waits_for_a_listener_of_the_tree() {
     sample.answer(Sys::Getsockopt, &[40, 6, 11], Ok(0), vec![info]);
     let line = format!("fd 40 ({LINK}): its connection waits to be accepted, and it has sent something already");
     let refused = refused(captured(&sample, Tcp::Reset).0);
-    assert_eq!((reasons(&refused), refused[0].may_pass), (vec![line], true));
+    assert_eq!((reasons(&refused), refused[0].passes.is_some()), (vec![line], true));
 }
 
 /// Who freezes it and may not do these could not thaw it.

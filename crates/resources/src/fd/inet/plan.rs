@@ -12,12 +12,15 @@ use abi::{Sys, proc};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use plan::{Actor, Datagram, Descr, Expect, Fact, Moment, Op, Refusal, TcpEnd, Value};
 use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
 
 const NAME: &str = InetSocket::NAME;
 
 /// IP_FREEBIND and IP_TRANSPARENT, IPV6_TRANSPARENT and IPV6_FREEBIND: with these an address need not be here.
 const ANYWHERE: [(u64, u64); 4] = [(IPPROTO_IP, 15), (IPPROTO_IP, 19), (IPPROTO_IPV6, 75), (IPPROTO_IPV6, 78)];
 const TIME_WAIT: u8 = 6;
+/// For how long a connection that has ended keeps its address (include/net/tcp.h, TCP_TIMEWAIT_LEN), and a little more.
+const KEPT: Duration = Duration::from_secs(62);
 /// FIN_WAIT1 and 2, TIME_WAIT, CLOSE_WAIT, LAST_ACK, CLOSING (include/net/tcp_states.h).
 const ENDING: [u8; 6] = [4, 5, TIME_WAIT, 8, 9, 11];
 /// What the receiver of a new connection has room for in any case (net.ipv4.tcp_rmem).
@@ -506,8 +509,8 @@ impl InetSocket {
             let why = "another socket has that address now";
             to.to.refuse(Refusal::new(what, why, "end whoever has it (ss -lntup)").passing());
         } else if self.is_tcp() && !reuses && all.iter().any(|other| ended(&other)) {
-            let remedy = "try again in a minute";
-            to.to.refuse(Refusal::new(what, "connections that have just ended keep that address for a while", remedy));
+            let why = "connections that have just ended keep that address for a while";
+            to.to.refuse(Refusal::new(what, why, "try again in a minute").passing_within(KEPT));
         }
     }
 
