@@ -425,6 +425,7 @@ pub mod uring {
     pub const ENTER_GETEVENTS: u64 = 1 << 0;
     pub const ENTER_EXT_ARG: u64 = 1 << 3;
     pub const ENTER_REGISTERED_RING: u64 = 1 << 4;
+    pub const ENTER_ABS_TIMER: u64 = 1 << 5;
 
     /// Operations of io_uring_register(2).
     pub const REGISTER_BUFFERS: u64 = 0;

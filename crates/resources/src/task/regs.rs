@@ -15,6 +15,7 @@ use crate::{At, Blob, Capture, Capturing, Planning, Resource, Trouble};
 use abi::consts::futex::{FUTEX_CMD_MASK, FUTEX_LOCK_PI, FUTEX_WAIT};
 use abi::consts::restart::{ERESTART_RESTARTBLOCK, ERESTARTNOHAND};
 use abi::consts::time::TIMER_ABSTIME;
+use abi::consts::uring::{ENTER_ABS_TIMER, ENTER_EXT_ARG};
 use abi::layout::Timespec;
 use abi::x86_64::{UserRegs, xstate};
 use abi::{Call, Machine, Sys};
@@ -206,6 +207,17 @@ fn waits_for_the_kernel(r: &UserRegs) -> bool {
     matches!(sys, Some(Sys::IoGetevents | Sys::IoPgetevents)) && r.rsi != 0 && r.r8 == 0
 }
 
+/// Where the time stands for which it waits at a ring (linux/io_uring.h, `struct io_uring_getevents_arg`), 0 where there is none.
+fn time_at_ring(r: &UserRegs, from: &Capturing<'_>) -> u64 {
+    const TIME: u64 = 16;
+    match r.r10 & (ENTER_EXT_ARG | ENTER_ABS_TIMER) {
+        ENTER_EXT_ARG => {
+            from.probe.memory(r.r8 + TIME, 8).ok().and_then(|b| b.first_chunk().copied()).map_or(0, u64::from_ne_bytes)
+        }
+        _ => 0,
+    }
+}
+
 /// Calls that the kernel ends at any stop, and whose time it only reads: made again, they have all of it again. So have those
 /// with which it would go on by a call that a filter forbids.
 fn note_begun_anew(r: &UserRegs, from: &mut Capturing<'_>) {
@@ -218,6 +230,7 @@ fn note_begun_anew(r: &UserRegs, from: &mut Capturing<'_>) {
         Some(Sys::Futex) if r.rsi & FUTEX_CMD_MASK == FUTEX_WAIT => r.r10,
         Some(Sys::Semtimedop | Sys::EpollPwait2) => r.r10,
         Some(Sys::IoGetevents | Sys::IoPgetevents) => r.r8,
+        Some(Sys::IoUringEnter) => time_at_ring(r, from),
         Some(Sys::EpollWait | Sys::EpollPwait) if from.probe.idle().is_none() => {
             u64::try_from(r.r10 as u32 as i32).unwrap_or(0)
         }

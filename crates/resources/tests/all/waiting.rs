@@ -189,6 +189,17 @@ fn a_time_that_begins_anew_is_told() {
     sample.regs.rax = -514i64 as u64;
     assert_eq!((waiting(&sample), begun(&sample)), (None, None));
     assert_eq!(notes::<Regs>(&sample), ["the time of its nanosleep begins anew"]);
+    // At a ring of io_uring: with IORING_ENTER_GETEVENTS and EXT_ARG, and where the time is a moment (ABS_TIMER).
+    const AT: u64 = 0x9000;
+    for (flags, time, told) in
+        [(0b1001, ASKED, true), (0b1001, 0, false), (0b1, ASKED, false), (0b10_1001, ASKED, false)]
+    {
+        sample = waits_in(Sys::IoUringEnter, [3, 0, 1, flags]);
+        (sample.regs.rax, sample.regs.r8) = (-514i64 as u64, AT);
+        sample.memory.insert(AT + 16, time.to_ne_bytes().to_vec());
+        let expected = told.then(|| "the time of its io_uring_enter begins anew".to_owned());
+        assert_eq!(notes::<Regs>(&sample), Vec::from_iter(expected));
+    }
 }
 
 #[test]
