@@ -262,8 +262,7 @@ fn second_thread() -> Result<impl FnMut(&str) -> Answer, String> {
     sys::soon("the end of the first thread", || state(unsafe { libc::getpid() }) == Some('Z'))?;
     let mut family = kin::parent_of(vec![kin::plain()?]);
     Ok(move |question: &str| {
-        // SAFETY: takes nothing.
-        let first = unsafe { libc::gettid() == libc::getpid() };
+        let first = sys::tid() as u32 == std::process::id();
         if question == "thread" { Ok(if first { "the first" } else { "another" }.into()) } else { family(question) }
     })
 }

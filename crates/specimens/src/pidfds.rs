@@ -48,8 +48,7 @@ fn ended(code: i32) -> Result<i32, String> {
 fn other_thread() -> i32 {
     let (tell, hear) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
-        // SAFETY: takes nothing.
-        tell.send(unsafe { libc::gettid() }).expect("somebody hears");
+        tell.send(sys::tid()).expect("somebody hears");
         loop {
             std::thread::park();
         }

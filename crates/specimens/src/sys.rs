@@ -99,6 +99,12 @@ pub(crate) fn prctl(option: i32, arguments: [u64; 4]) -> Result<i64, String> {
     must(&format!("prctl {option}"), unsafe { libc::prctl(option, a, b, c, d) })
 }
 
+/// The id of the thread that asks.
+pub(crate) fn tid() -> i32 {
+    // SAFETY: takes nothing.
+    unsafe { libc::gettid() }
+}
+
 pub(crate) fn monotonic() -> f64 {
     clock(libc::CLOCK_MONOTONIC)
 }

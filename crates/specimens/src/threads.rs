@@ -146,8 +146,7 @@ fn set_apart(kind: &str, place: &std::path::Path, mask: u32) -> Result<i64, Stri
     if kind == "chroot" {
         sys::fine("chroot", std::os::unix::fs::chroot("."))?;
     }
-    // SAFETY: takes nothing.
-    Ok(unsafe { libc::syscall(libc::SYS_gettid) })
+    Ok(sys::tid().into())
 }
 
 /// One more thread, which has something of its own: `fd`, `net`, or `cwd`, in common with a third one.

@@ -176,9 +176,7 @@ pub(crate) fn overran(_: &[String]) -> Result<Living, String> {
     let (done, made) = std::sync::mpsc::channel();
     std::thread::spawn(move || {
         let make = || {
-            // SAFETY: takes nothing.
-            let thread = unsafe { libc::gettid() };
-            let id = create_as(libc::CLOCK_MONOTONIC, 47, libc::SIGEV_THREAD_ID, thread)?;
+            let id = create_as(libc::CLOCK_MONOTONIC, 47, libc::SIGEV_THREAD_ID, sys::tid())?;
             arm_long_ago(id, libc::CLOCK_MONOTONIC, 3)?;
             taken(47)?;
             Ok::<_, String>(id)

@@ -211,9 +211,12 @@ fn waits_for_the_kernel(r: &UserRegs) -> bool {
 fn time_at_ring(r: &UserRegs, from: &Capturing<'_>) -> u64 {
     const TIME: u64 = 16;
     match r.r10 & (ENTER_EXT_ARG | ENTER_ABS_TIMER) {
-        ENTER_EXT_ARG => {
-            from.probe.memory(r.r8 + TIME, 8).ok().and_then(|b| b.first_chunk().copied()).map_or(0, u64::from_ne_bytes)
-        }
+        ENTER_EXT_ARG => from
+            .probe
+            .memory(r.r8.wrapping_add(TIME), 8)
+            .ok()
+            .and_then(|b| b.first_chunk().copied())
+            .map_or(0, u64::from_ne_bytes),
         _ => 0,
     }
 }
