@@ -121,9 +121,9 @@ fn listed(pid: i32) -> Result<[Listed; 2], Fault> {
 fn see([links, infos]: &[Listed; 2], pid: i32, fd: u32) -> Result<Seen, Error> {
     let fault = |e: std::io::Error| Error::from(Fault::new("look", format!("/proc/{pid}/fd/{fd}"), e));
     let link = links.link(fd).map_err(|e| fault(e.into()))?;
-    // Some tell only what they can without waiting for somebody else who asks (io_uring/fdinfo.c): so of us only one does.
+    // These tell only what they can without waiting for somebody else who asks (io_uring/fdinfo.c): so of us only one does.
     static ALONE: Mutex<()> = Mutex::new(());
-    let alone = link.starts_with(b"anon_inode:").then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
+    let alone = (link == b"anon_inode:[io_uring]").then(|| ALONE.lock().unwrap_or_else(PoisonError::into_inner));
     let info = infos.text(fd).map_err(fault)?;
     drop(alone);
     Ok(Seen {

@@ -30,16 +30,6 @@ impl<C> Judge<C> {
     }
 }
 
-/// Brings all into their order; what is the same stays in the order in which it stood.
-pub(crate) fn sort<T: Copy>(
-    all: &mut [T],
-    compare: impl FnMut(&T, &T) -> Result<Ordering, Fault>,
-) -> Result<(), Fault> {
-    let mut judge = Judge::new(compare);
-    abi::sort_by(all, &mut |a: &T, b: &T| judge.order(a, b));
-    judge.done(())
-}
-
 /// Those that are the same as one before them, each with the first of these.
 pub(crate) fn pairs<T: Copy>(
     mut all: Vec<T>,
@@ -52,15 +42,41 @@ pub(crate) fn pairs<T: Copy>(
     judge.done(pairs)
 }
 
-/// Where that stands in its order which is the same as `other`, among those that were brought into it; or would.
-pub(crate) fn find<T: Copy>(
-    sorted: &[T],
-    other: T,
-    compare: impl FnMut(&T, &T) -> Result<Ordering, Fault>,
-) -> Result<Result<usize, usize>, Fault> {
-    let mut judge = Judge::new(compare);
-    let found = sorted.binary_search_by(|own| judge.order(own, &other));
-    judge.done(found)
+/// Things among which others are looked for.
+pub(crate) struct Sought<T> {
+    all: Vec<T>,
+    /// In the order of the kernel.
+    is_sorted: bool,
+}
+
+impl<T: Copy> Sought<T> {
+    /// So many others will be looked for: for a few it is more work to bring all into an order than to go through them.
+    pub(crate) fn among(
+        mut all: Vec<T>,
+        others: usize,
+        compare: impl FnMut(&T, &T) -> Result<Ordering, Fault>,
+    ) -> Result<Sought<T>, Fault> {
+        let is_sorted = others > (all.len() + 1).ilog2() as usize;
+        let mut judge = Judge::new(compare);
+        if is_sorted {
+            abi::sort_by(&mut all, &mut |a: &T, b: &T| judge.order(a, b));
+        }
+        judge.done(Sought { all, is_sorted })
+    }
+
+    /// What is the same as that, if there is such a thing.
+    pub(crate) fn find(
+        &self,
+        other: T,
+        compare: impl FnMut(&T, &T) -> Result<Ordering, Fault>,
+    ) -> Result<Option<T>, Fault> {
+        let mut judge = Judge::new(compare);
+        let at = match self.is_sorted {
+            true => self.all.binary_search_by(|own| judge.order(own, &other)).ok(),
+            false => self.all.iter().position(|own| judge.order(own, &other).is_eq()),
+        };
+        judge.done(at.map(|at| self.all[at]))
+    }
 }
 
 #[cfg(test)]
@@ -72,11 +88,11 @@ mod tests {
     fn what_is_the_same_is_found_with_the_first_of_it() {
         let tens = |a: &u32, b: &u32| Ok((a / 10).cmp(&(b / 10)));
         assert_eq!(pairs(vec![31, 12, 30, 15, 5, 11], tens), Ok(vec![(15, 12), (11, 12), (30, 31)]));
-        let mut all = [31, 12, 30, 15];
-        assert_eq!(sort(&mut all, tens), Ok(()));
-        assert_eq!(all, [12, 15, 31, 30]);
-        assert!(matches!(find(&all, 39, tens), Ok(Ok(2 | 3))));
-        assert_eq!(find(&all, 20, tens), Ok(Err(2)));
+        for others in [1, 9] {
+            let all = Sought::among(vec![31, 12, 30, 15], others, tens).unwrap();
+            assert!(matches!(all.find(39, tens), Ok(Some(30 | 31))));
+            assert_eq!(all.find(20, tens), Ok(None));
+        }
     }
 
     #[test]

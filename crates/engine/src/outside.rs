@@ -212,12 +212,13 @@ impl Outside {
             alike.entry(&seen.link.0).or_default().push((seen.pid, seen.fd));
         }
         let mut all = Sharers::new();
-        for (link, mut sorted) in alike {
-            likeness::sort(&mut sorted, compare)?;
-            for other in others(link).iter().filter(|(pid, _)| !self.own.contains(pid)) {
-                match likeness::find(&sorted, *other, compare) {
-                    Ok(Ok(at)) => all.entry(sorted[at]).or_default().push(other.0),
-                    Ok(Err(_)) => {}
+        for (link, own) in alike {
+            let others: Vec<Fd> = others(link).iter().filter(|(pid, _)| !self.own.contains(pid)).copied().collect();
+            let own = likeness::Sought::among(own, others.len(), compare)?;
+            for other in others {
+                match own.find(other, compare) {
+                    Ok(Some(same)) => all.entry(same).or_default().push(other.0),
+                    Ok(None) => {}
                     // It is gone, or closed it, or may not be looked at.
                     Err(fault) if [Errno::ESRCH, Errno::EBADF, Errno::EPERM].contains(&fault.errno) => {}
                     Err(fault) => return Err(fault),
